@@ -1,0 +1,1 @@
+"""Answer each image with the cheapest network that gets it right."""

@@ -1,0 +1,168 @@
+"""A candidate: something that can answer an image at a cost, a network or one exit of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Iterable, Mapping, Sequence
+
+from adaptive.errors import InputError
+
+NAME = re.compile(r"[A-Za-z0-9._-]+(@[0-9]+)?")
+
+DTYPES = ("uint8", "float32", "float16")
+LAYOUTS = ("NHWC", "NCHW")
+RESIZES = ("crop", "cover", "stretch")
+OUTPUT_KINDS = ("probabilities", "logits")
+
+
+def check_name(name: str) -> str:
+    """Return `name` if a candidate may be called so, else raise InputError."""
+    if not isinstance(name, str) or not NAME.fullmatch(name) or set(name) <= {"."}:
+        raise InputError(
+            f"{name!r} is no candidate name; letters, digits, '.', '_' and '-' are allowed, "
+            "with '@' and a number at the end for an exit"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How an image becomes the tensor that a network reads.
+
+    Parameters
+    ----------
+    dtype : "uint8", "float32" or "float16"
+    layout : "NHWC" or "NCHW"
+    size : side of the square input, pixels
+    resize : what happens to the image first. "crop": its short side is scaled to size / 0.875,
+        or left alone when it lies between that and `size`, then the middle is cut out (the usual
+        evaluation crop). "cover": its short side is scaled to `size`, then the middle is cut
+        out. "stretch": the whole image is scaled to a square.
+    scale : divide pixel values by this, or None
+    mean, std : then subtract and divide by these, one number a channel (RGB), or None
+    """
+
+    size: int
+    dtype: str = "float32"
+    layout: str = "NCHW"
+    resize: str = "crop"
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        for field, value, allowed in (
+            ("dtype", self.dtype, DTYPES),
+            ("layout", self.layout, LAYOUTS),
+            ("resize", self.resize, RESIZES),
+        ):
+            if value not in allowed:
+                raise InputError(f"input {field} {value!r} is not one of {list(allowed)}")
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
+            raise InputError(f"input size {self.size!r} is not a whole number of pixels >= 1")
+        for field, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and (len(values) != 3 or not all(map(_finite, values))):
+                raise InputError(f"input {field} {values!r} is not three finite numbers")
+        if self.std is not None and min(self.std) <= 0:
+            raise InputError(f"input std {self.std!r} must be above 0")
+        if self.scale is not None and not (_finite(self.scale) and self.scale > 0):
+            raise InputError(f"input scale {self.scale!r} is not a finite number above 0")
+        if self.dtype == "uint8" and (self.mean or self.std or self.scale):
+            raise InputError("a uint8 input takes pixels as they are: no mean, std or scale")
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What a network's first output means.
+
+    `kind` is "probabilities" or "logits"; `classes` counts the labels; with `background` the
+    output has one entry more, at index 0, that is no label and is left out.
+    """
+
+    classes: int
+    kind: str = "logits"
+    background: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in OUTPUT_KINDS:
+            raise InputError(f"output kind {self.kind!r} is not one of {list(OUTPUT_KINDS)}")
+        if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 2:
+            raise InputError(f"output classes {self.classes!r} is not a whole number >= 2")
+
+    @property
+    def width(self) -> int:
+        """Number of entries of the network's raw output."""
+        return self.classes + self.background
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One entry of a manifest.
+
+    `ms` and `mj` are the mean cost of its own preprocessing plus its run on one image; for an
+    exit `NET@2` they are the increment after the candidate named in `after`.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    input: InputSpec
+    output: OutputSpec
+    after: str | None = None
+    ms: float | None = None
+    mj: float | None = None
+    untrained: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if self.after is not None:
+            check_name(self.after)
+        for field, value in (("ms", self.ms), ("mj", self.mj)):
+            if value is not None and not (_finite(value) and value > 0):
+                raise InputError(f"candidate {self.name!r}: {field} {value!r} is not above 0")
+
+
+def run_order(after: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
+    """For each candidate, the candidates that must have run before it, first to last, and itself.
+
+    `after` maps a candidate to the one whose state it continues, or None. A whole network's
+    chain is itself alone; that of NET@3 is (NET@1, NET@2, NET@3).
+
+    Raises
+    ------
+    InputError
+        when `after` names a candidate that is not there, or runs in a circle.
+    """
+    chains: dict[str, tuple[str, ...]] = {}
+    for name in after:
+        chain = [name]
+        while (earlier := after[chain[0]]) is not None:
+            if earlier not in after:
+                raise InputError(
+                    f"candidate {chain[0]!r} comes after {earlier!r}, which is not there; "
+                    f"there are {sorted(after)}"
+                )
+            if earlier in chain:
+                raise InputError(
+                    "'after' runs in a circle: " + " after ".join([*reversed(chain), earlier])
+                )
+            chain.insert(0, earlier)
+        chains[name] = tuple(chain)
+    return chains
+
+
+def positions(names: Sequence[str], known: Iterable[str], where: str) -> list[int]:
+    """The index of each of `names` in `known`, or an InputError that names the unknown one."""
+    index = {name: position for position, name in enumerate(known)}
+    for name in names:
+        if name not in index:
+            raise InputError(f"candidate {name!r} is not in {where}; it has {list(index)}")
+    return [index[name] for name in names]
+
+
+def _finite(value: object) -> bool:
+    return (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    )

@@ -1,0 +1,46 @@
+"""Every error that this library raises on purpose.
+
+AdaptiveError
+ |- InputError        what the user handed over cannot be used: an image, a table, an option
+ |   |- ImageError    bytes that are no image that we can or will read
+ |   |- TableError    a CSV or an outcome table
+ |   `- BundleError   a bundle's folder, manifest or files
+ |- EngineError       a runtime refused a network or failed to run it
+ `- MissingExtra      an optional stack is not installed; the message has the pip line
+"""
+
+from __future__ import annotations
+
+
+class AdaptiveError(Exception):
+    """The root: catch this to catch all that the library raises on purpose."""
+
+
+class InputError(AdaptiveError, ValueError):
+    """Something that the caller handed over cannot be used; the message says what and why."""
+
+
+class ImageError(InputError):
+    """An image cannot be decoded, or is over a limit."""
+
+
+class TableError(InputError):
+    """A CSV or outcome table is not what it must be; the message names file, row or column."""
+
+
+class BundleError(InputError):
+    """A bundle cannot be served as it is."""
+
+
+class EngineError(AdaptiveError, RuntimeError):
+    """A runtime refused a network, or failed while running it."""
+
+
+class MissingExtra(AdaptiveError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, what: str, module: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs {module}, which is not installed: "
+            f"pip install 'adaptive-serving[{extra}]'"
+        )

@@ -1,0 +1,199 @@
+"""Train a network on images in memory: deterministic for a seed, resumable, with progress.
+
+Every epoch draws its order and its augmentation from a generator seeded by (seed, epoch), so a
+run that was stopped and resumed sees the same batches as one that was not.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from adaptive.errors import InputError
+from adaptive.networks.images import ImageArrays
+
+Loss = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    `learning_rate` is the peak of a one-cycle schedule (linear up over a fifth of the steps,
+    then linear down to nothing). `average` is the decay a step of the exponential moving
+    average of the weights that is kept as the result.
+    """
+
+    epochs: int = 40
+    batch: int = 256
+    learning_rate: float = 0.4
+    weight_decay: float = 5e-4
+    momentum: float = 0.9
+    average: float = 0.998
+    shift: int = 4
+    cutout: int = 0
+    bfloat16: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 2:
+            raise InputError(f"epochs must be >= 1 and batch >= 2, got {self}")
+
+
+def augment(images: Tensor, shift: int, cutout: int, generator: torch.Generator) -> Tensor:
+    """Mirror half of the images, shift each by up to `shift` pixels, blank one square of each.
+
+    images : uint8 tensor of shape (n, height, width, 3)
+    """
+    count, height, width, _ = images.shape
+    flip = torch.rand(count, generator=generator) < 0.5
+    images = torch.where(flip.view(-1, 1, 1, 1), images.flip(2), images)
+    if shift:
+        padded = nn.functional.pad(
+            images.permute(0, 3, 1, 2).float(), (shift,) * 4, mode="reflect"
+        ).to(torch.uint8)
+        padded = padded.permute(0, 2, 3, 1)
+        offset = torch.randint(0, 2 * shift + 1, (2, count, 1, 1), generator=generator)
+        rows = torch.arange(height).view(1, -1, 1) + offset[0]
+        columns = torch.arange(width).view(1, 1, -1) + offset[1]
+        images = padded[torch.arange(count).view(-1, 1, 1), rows, columns]
+    if cutout:
+        centre = torch.rand((2, count, 1, 1), generator=generator)
+        rows = (torch.arange(height).view(1, -1, 1) - centre[0] * height).abs() < cutout / 2
+        columns = (torch.arange(width).view(1, 1, -1) - centre[1] * width).abs() < cutout / 2
+        images = images.masked_fill((rows & columns).unsqueeze(-1), 117)
+    return images
+
+
+def train(
+    network: nn.Module,
+    data: ImageArrays,
+    recipe: Recipe,
+    checkpoint: Path,
+    test: ImageArrays | None = None,
+    loss: Loss = nn.functional.cross_entropy,
+    device: str = "cpu",
+) -> nn.Module:
+    """Train `network` and return it with the averaged weights, in evaluation mode.
+
+    `checkpoint` is written after every epoch and continued from when it exists; one that was
+    made with another recipe is refused.
+    """
+    torch.manual_seed(recipe.seed)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    averaged = torch.optim.swa_utils.AveragedModel(
+        network,
+        multi_avg_fn=_moving_average(recipe.average),
+        use_buffers=True,
+    )
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    optimiser = torch.optim.SGD(
+        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain}],
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=True,
+    )
+    steps = len(data.labels) // recipe.batch
+    if steps < 1:
+        raise InputError(f"{len(data.labels)} images do not fill one batch of {recipe.batch}")
+    total = steps * recipe.epochs
+
+    def rate(step: int) -> float:
+        warm = total / 5
+        return step / warm if step < warm else max(0.0, (total - step) / (total - warm))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    started = _resume(checkpoint, recipe, network, averaged, optimiser, schedule)
+    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    for epoch in range(started, recipe.epochs):
+        generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
+        order = torch.randperm(len(labels), generator=generator)
+        network.train()
+        running, began = 0.0, time.monotonic()
+        for step in tqdm(range(steps), desc=f"epoch {epoch + 1}/{recipe.epochs}", leave=False):
+            rows = order[step * recipe.batch : (step + 1) * recipe.batch]
+            batch = augment(images[rows], recipe.shift, recipe.cutout, generator).to(device)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=recipe.bfloat16):
+                outputs = network(batch)
+            value = loss(outputs, labels[rows].to(device))
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()
+            optimiser.step()
+            schedule.step()
+            averaged.update_parameters(network)
+            running += value.item()
+        line = f"epoch {epoch + 1}/{recipe.epochs} loss {running / steps:.4f}"
+        if test is not None and (epoch % 5 == 4 or epoch + 1 == recipe.epochs):
+            shares = ", ".join(f"{100 * s:.2f}" for s in accuracy(averaged.module, test, device))
+            line += f" top-1 {shares} %"
+        print(f"{line} ({time.monotonic() - began:.0f} s)", flush=True)
+        _save(checkpoint, recipe, epoch + 1, network, averaged, optimiser, schedule)
+    result: nn.Module = averaged.module.eval()
+    return result
+
+
+def accuracy(
+    network: nn.Module, data: ImageArrays, device: str = "cpu", batch: int = 500
+) -> list[float]:
+    """Top-1 of each output of `network` (one for a plain network) over `data`, in 0..1."""
+    network.eval()
+    right: np.ndarray | None = None
+    with torch.inference_mode():
+        for start in range(0, len(data.labels), batch):
+            outputs = network(torch.from_numpy(data.images[start : start + batch]).to(device))
+            heads = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+            labels = data.labels[start : start + batch]
+            hits = np.array([int((h.argmax(1).cpu().numpy() == labels).sum()) for h in heads])
+            right = hits if right is None else right + hits
+    if right is None:
+        raise InputError("no images to measure accuracy on")
+    return [float(r) / len(data.labels) for r in right]
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential moving average that follows closely at first, so that short runs work."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+        for mean, value in zip(averaged, current):
+            if mean.is_floating_point():
+                mean.lerp_(value, weight)
+            else:
+                mean.copy_(value)
+
+    return update
+
+
+def _save(checkpoint: Path, recipe: Recipe, epoch: int, *parts: object) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    aside = checkpoint.with_suffix(".partial")
+    state = [part.state_dict() for part in parts]  # type: ignore[attr-defined]
+    torch.save({"recipe": asdict(recipe), "epoch": epoch, "state": state}, aside)
+    os.replace(aside, checkpoint)
+
+
+def _resume(checkpoint: Path, recipe: Recipe, *parts: object) -> int:
+    """Load a checkpoint into `parts`; return the number of epochs that it has behind it."""
+    if not checkpoint.exists():
+        return 0
+    saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    if saved["recipe"] != asdict(recipe):
+        raise InputError(
+            f"checkpoint {checkpoint} was made with {saved['recipe']}, not with {asdict(recipe)}; "
+            "delete it to start again, or train with its recipe"
+        )
+    for part, state in zip(parts, saved["state"]):
+        part.load_state_dict(state)  # type: ignore[attr-defined]
+    epoch: int = saved["epoch"]
+    print(f"resuming {checkpoint.name} after epoch {epoch}", flush=True)
+    return epoch

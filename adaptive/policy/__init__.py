@@ -1,0 +1,1 @@
+"""Policies: which candidate answers first, and whether another one is asked."""

@@ -1,0 +1,1 @@
+"""An image as named numbers, under a versioned schema."""

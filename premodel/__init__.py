@@ -1,0 +1,1 @@
+"""From an image's features, each candidate's chance of being right."""
