@@ -163,6 +163,4 @@ def positions(names: Sequence[str], known: Iterable[str], where: str) -> list[in
 
 
 def _finite(value: object) -> bool:
-    return (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    )
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

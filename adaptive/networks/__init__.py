@@ -1,0 +1,1 @@
+"""Networks and their training; needs torch, which a board does not have."""

@@ -15,9 +15,7 @@ from torch import nn
 OPSET = 13
 
 
-def export_network(
-    network: nn.Module, path: Path, size: int, half_weights: bool = True
-) -> Path:
+def export_network(network: nn.Module, path: Path, size: int, half_weights: bool = True) -> Path:
     """Write `network`, which takes uint8 images (n, size, size, 3), as an ONNX file.
 
     Batch normalisation is folded by the exporter; the batch axis is free and called `n`.

@@ -93,6 +93,9 @@ class SmallNetwork(nn.Module):
     returns logits of shape (n, classes).
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, body: nn.Sequential, channels: int, classes: int) -> None:
         super().__init__()
         self.body = body

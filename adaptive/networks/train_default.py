@@ -61,12 +61,10 @@ def main(
         recipe = Recipe(epochs=epochs, seed=seed, bfloat16=name != "mobilenet")
         torch.manual_seed(seed)
         network = DESIGNS[name](len(everything.classes))
-        network = train(
-            network, everything.subset(kept), recipe, work / f"{name}-{seed}.pt", test
-        )
-        path = export_network(network, output / f"{name}.onnx", size)
+        trained = train(network, everything.subset(kept), recipe, work / f"{name}-{seed}.pt", test)
+        path = export_network(trained, output / f"{name}.onnx", size)
         if test is not None:
-            print(f"{name}: top-1 {100 * accuracy(network, test)[0]:.2f} %, {path}", flush=True)
+            print(f"{name}: top-1 {100 * accuracy(trained, test)[0]:.2f} %, {path}", flush=True)
 
 
 if __name__ == "__main__":

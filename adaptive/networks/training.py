@@ -94,10 +94,14 @@ def train(
         multi_avg_fn=_moving_average(recipe.average),
         use_buffers=True,
     )
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
+    decayed: list[Tensor] = [p for p in network.parameters() if p.ndim > 1]
+    plain: list[Tensor] = [p for p in network.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": plain},
+    ]
     optimiser = torch.optim.SGD(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain}],
+        groups,
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
         nesterov=True,
@@ -126,7 +130,7 @@ def train(
                 outputs = network(batch)
             value = loss(outputs, labels[rows].to(device))
             optimiser.zero_grad(set_to_none=True)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             averaged.update_parameters(network)

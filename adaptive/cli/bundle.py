@@ -1,0 +1,82 @@
+"""`adaptive bundle`: put candidates, premodel and policy together for a board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from adaptive.bundle import Bundle, write_bundle
+from adaptive.errors import InputError
+from adaptive.files import read_json, refuse_existing
+from adaptive.policy.base import Policy
+from adaptive.policy.files import read_policy
+from adaptive.policy.fixed import Fixed
+from adaptive.policy.premodel import ByPremodel
+from adaptive.table import OutcomeTable
+
+
+@click.command(name="bundle")
+@click.option("--candidates", type=click.Path(path_type=Path), required=True)
+@click.option("--premodel", "premodel_path", type=click.Path(path_type=Path))
+@click.option(
+    "--policy",
+    "policy_path",
+    type=click.Path(path_type=Path),
+    help="A policy file; without it the premodel decides, or else the reference answers all.",
+)
+@click.option("--certificate", "certificate_path", type=click.Path(path_type=Path))
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    help="Outcome table whose mean times go into the manifest.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@click.option("--all-candidates", is_flag=True, help="Carry those that the policy never asks too.")
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+def command(
+    candidates: Path,
+    premodel_path: Path | None,
+    policy_path: Path | None,
+    certificate_path: Path | None,
+    table: Path | None,
+    output: Path,
+    all_candidates: bool,
+    force: bool,
+) -> None:
+    """Make a folder that `adaptive serve` and `Router.load` can use on a board."""
+    from adaptive.premodel.registry import load_premodel
+
+    refuse_existing(output, force)
+    source = Bundle.read(candidates)
+    premodel = None if premodel_path is None else load_premodel(premodel_path)
+    policy: Policy
+    if policy_path is not None:
+        policy = read_policy(policy_path, premodel)
+    elif premodel is not None:
+        policy = ByPremodel(premodel.candidates, premodel)
+    else:
+        policy = Fixed((source.reference or source.names[-1],))
+    if certificate_path is not None and policy_path is None:
+        raise InputError("--certificate speaks of a policy; give that with --policy")
+    certificate = (
+        None if certificate_path is None else read_json(certificate_path, "the certificate")
+    )
+    times, board = None, None
+    if table is not None:
+        outcomes = OutcomeTable.read(table)
+        times = {name: float(np.mean(outcomes.of(name).ms)) for name in outcomes.candidates}
+        board = outcomes.meta.get("board")
+    names = None
+    if not all_candidates:
+        kept = {*policy.candidates, *([source.reference] if source.reference else [])}
+        after = {c.name: c.after for c in source.candidates}
+        for name in list(kept):
+            while (name := after[name]) is not None:  # type: ignore[assignment]
+                kept.add(name)
+        names = sorted(kept)
+    write_bundle(output, source, policy, certificate, times, board, names, force)
+    size = sum(p.stat().st_size for p in output.rglob("*") if p.is_file())
+    asked = ", ".join(policy.candidates)
+    click.echo(f"{output}: {policy.kind} policy over {asked}, {size:,} bytes")

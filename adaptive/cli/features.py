@@ -1,0 +1,101 @@
+"""`adaptive features`: a CSV of features, one row an image."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import Sequence
+
+import click
+
+from adaptive.errors import ImageError, InputError
+from adaptive.features.schema import SCHEMA, resolve_names
+from adaptive.files import refuse_existing, written_aside
+from adaptive.labelled import SUFFIXES
+
+
+@click.command(name="features")
+@click.argument(
+    "images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_DIR..."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="X.csv")
+@click.option(
+    "--features",
+    default="all",
+    show_default=True,
+    help="paper7, all, extra, all+extra, or names separated by commas.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def command(images: tuple[Path, ...], output: Path, features: str, force: bool) -> None:
+    """Write the features of images into a CSV, one row an image; folders with all below them.
+
+    Images that cannot be read are listed and left out; the exit code is then 1.
+    """
+    names = resolve_names(features)
+    refuse_existing(output, force)
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; name the CSV file to write")
+    left_out = write_features(find_images(images), output, names)
+    for line in left_out:
+        click.echo(f"left out: {line}", err=True)
+    sys.exit(1 if left_out else 0)
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Files as named, and every image file below a folder, sorted; each once.
+
+    Raises
+    ------
+    InputError
+        when a path is not there, or a folder has no image in it.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            below = sorted(
+                Path(folder, file)
+                for folder, _, files in os.walk(path)
+                for file in files
+                if Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")
+            )
+            if not below:
+                raise InputError(f"folder {path} holds no image; looked for {sorted(SUFFIXES)}")
+            found.update(dict.fromkeys(below))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise InputError(f"there is no image or folder {path}")
+    return list(found)
+
+
+def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -> list[str]:
+    """Write the CSV and return one sentence for each image that cannot be read.
+
+    Raises
+    ------
+    InputError
+        when no image can be read; nothing is written then.
+    """
+    from tqdm import tqdm
+
+    from adaptive.features.extract import extract
+    from adaptive.serving.decode import decode_working
+
+    left_out: list[str] = []
+    with written_aside(output) as aside:
+        # file names need not be valid text; what came in goes out
+        with open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("image", *names))
+            for path in tqdm(images, unit="image", disable=None):
+                try:
+                    values = extract(SCHEMA.crop(decode_working(path)), names)
+                except ImageError as error:
+                    left_out.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+                else:
+                    writer.writerow((str(path), *values.tolist()))
+        if len(left_out) == len(images):
+            raise InputError(f"none of {len(images)} images can be read; the first: {left_out[0]}")
+    return left_out

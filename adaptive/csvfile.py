@@ -1,0 +1,247 @@
+"""A CSV file read strictly: named columns of text, and of numbers that are really numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Iterable, Sequence
+
+import numpy as np
+
+from adaptive.errors import TableError
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The cells of a CSV file as text, with the line that each row stands on.
+
+    Every error is a TableError whose one sentence names the file, the line and the column, what
+    was found and what is allowed.
+
+    Attributes
+    ----------
+    path : the file
+    header : column names, without surrounding spaces; all different, none empty
+    rows : one tuple of cells a row, each as long as `header`; at least one row
+    lines : for each row, the line of the file on which it ends; the header is line 1
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(repr=False)
+    lines: list[int] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def error(self, row: int, name: str, allowed: str, found: str | None = None) -> TableError:
+        """The error for one cell: where it stands, what it holds and what is allowed."""
+        if found is None:
+            cell = self.rows[row][self._position(name)]
+            if len(cell) > 60:
+                cell = cell[:57] + "..."
+            found = f"holds {cell!r}" if cell.strip() else "is empty"
+        return TableError(
+            f"{self.path}, line {self.lines[row]}, column {name!r} {found}; {allowed}"
+        )
+
+    def need(self, names: Iterable[str]) -> None:
+        """Raise TableError unless every one of `names` is a column."""
+        for name in names:
+            self._position(name)
+
+    def text(self, name: str) -> list[str]:
+        """One column's cells without surrounding spaces; they may be empty."""
+        position = self._position(name)
+        return [row[position].strip() for row in self.rows]
+
+    def filled(self, name: str) -> list[str]:
+        """One column's cells, none of them empty."""
+        cells = self.text(name)
+        if not all(cells):
+            raise self.error(cells.index(""), name, "it needs a value")
+        return cells
+
+    def unique(self, name: str) -> list[str]:
+        """One column's cells, none of them empty and no two alike."""
+        cells = self.filled(name)
+        if len(set(cells)) < len(cells):
+            first: dict[str, int] = {}
+            for row, cell in enumerate(cells):
+                if cell in first:
+                    before = f"which line {self.lines[first[cell]]} has already"
+                    raise self.error(row, name, "each may occur once", f"holds {cell!r}, {before}")
+                first[cell] = row
+        return cells
+
+    def numbers(
+        self,
+        name: str,
+        above: float | None = None,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> np.ndarray:
+        """One column as finite numbers, within limits where limits are given.
+
+        Returns
+        -------
+        ndarray of shape (rows,), float64
+        """
+        cells = self.text(name)
+        try:
+            if not _plain("".join(cells)):
+                raise ValueError
+            values = np.array(cells, np.float64)
+        except ValueError:
+            row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
+            allowed = "a finite number is needed"
+            if _is_number(cells[row].replace(",", ".", 1)):
+                allowed += ", with a decimal point"
+            raise self.error(row, name, allowed) from None
+        self._refuse(name, ~np.isfinite(values), "a finite number is needed")
+        if above is not None:
+            self._refuse(name, ~(values > above), f"a number above {above:g} is needed")
+        if at_least is not None:
+            self._refuse(name, ~(values >= at_least), f"at least {at_least:g} is needed")
+        if at_most is not None:
+            self._refuse(name, ~(values <= at_most), f"at most {at_most:g} is allowed")
+        return values
+
+    def flags(self, name: str) -> np.ndarray:
+        """One column of 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (rows,), uint8
+        """
+        values = self.numbers(name)
+        self._refuse(name, (values != 0) & (values != 1), "only 0 and 1 are allowed")
+        return values.astype(np.uint8)
+
+    def matrix(self, names: Sequence[str]) -> np.ndarray:
+        """Several columns as finite numbers.
+
+        Returns
+        -------
+        ndarray of shape (rows, len(names)), float64
+        """
+        values = np.empty((len(self), len(names)), np.float64)
+        for position, name in enumerate(names):
+            values[:, position] = self.numbers(name)
+        return values
+
+    def _position(self, name: str) -> int:
+        if name not in self.header:
+            raise TableError(
+                f"{self.path} has no column {name!r}; it has {_shortened(self.header)}"
+            )
+        return self.header.index(name)
+
+    def _refuse(self, name: str, wrong: np.ndarray, allowed: str) -> None:
+        if wrong.any():
+            raise self.error(int(wrong.argmax()), name, allowed)
+
+
+def read_csv(path: Path | str) -> Columns:
+    """Read a CSV file with a header, separated by commas or semicolons.
+
+    A byte order mark, CRLF line ends, quoted cells and empty lines at the end are accepted.
+
+    Raises
+    ------
+    TableError
+        when the file is missing, empty, not UTF-8 or has only a header; when a column name is
+        empty or occurs twice; when a row has more or fewer cells than the header.
+    """
+    path = Path(path)
+    text = _decoded(path)
+    rows, lines = _parsed(path, text)
+    header = tuple(name.strip() for name in rows[0]) if rows else ()
+    if not any(header):
+        raise TableError(f"{path} is empty; it needs a header line and at least one row")
+    for position, name in enumerate(header):
+        if not name:
+            raise TableError(f"{path}, line {lines[0]}: column {position + 1} has no name")
+        if name in header[:position]:
+            raise TableError(
+                f"{path}, line {lines[0]}: columns {header.index(name) + 1} and {position + 1} "
+                f"are both called {name!r}; each name may occur once"
+            )
+    del rows[0], lines[0]
+    if not rows:
+        raise TableError(f"{path} has a header but no row; at least one is needed")
+    if set(map(len, rows)) != {len(header)}:
+        row = next(row for row, cells in enumerate(rows) if len(cells) != len(header))
+        raise TableError(
+            f"{path}, line {lines[row]} has {len(rows[row])} cells; "
+            f"the header has {len(header)} columns"
+        )
+    return Columns(path, header, rows, lines)
+
+
+def _decoded(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as exc:
+        raise TableError(f"{path} is missing; a CSV file is needed") from exc
+    except OSError as exc:
+        raise TableError(f"{path} cannot be read: {exc.strerror}") from exc
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise TableError(
+            f"{path}, line {line} holds the byte {data[exc.start]:#04x}, which is not UTF-8; "
+            "save the file as UTF-8 text"
+        ) from exc
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise TableError(f"{path}, line {line} holds a NUL character; a CSV file is text")
+    return text
+
+
+def _parsed(path: Path, text: str) -> tuple[list[tuple[str, ...]], list[int]]:
+    """All records, the header first, and the line on which each ends."""
+    rows: list[tuple[str, ...]] = []
+    lines: list[int] = []
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+        for cells in reader:
+            rows.append(tuple(cells))  # unlike lists, the garbage collector lets go of these
+            lines.append(reader.line_num)
+    except csv.Error as exc:
+        raise TableError(f"{path}, line {reader.line_num} is not CSV: {exc}") from exc
+    while rows and not rows[-1]:
+        del rows[-1], lines[-1]
+    return rows, lines
+
+
+def _separator(text: str) -> str:
+    """Comma or semicolon, whichever splits the header into more columns."""
+    first = re.split(r"[\r\n]", text[:100_000], maxsplit=1)[0]
+    counts = {
+        mark: max(map(len, csv.reader([first], delimiter=mark)), default=0) for mark in (",", ";")
+    }
+    return ";" if counts[";"] > counts[","] else ","
+
+
+def _plain(text: str) -> bool:
+    """Whether no character occurs that Python takes in a number but CSV files do not mean."""
+    return "_" not in text and text.isascii()
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return _plain(cell) and math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+def _shortened(names: Sequence[str]) -> str:
+    if len(names) <= 12:
+        return str(list(names))
+    return f"{list(names[:10])} and {len(names) - 10} more"

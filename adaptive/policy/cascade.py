@@ -1,0 +1,211 @@
+"""Confidence cascades, and the hybrid of cascade and premodel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from adaptive.errors import InputError
+from adaptive.limits import Limits
+from adaptive.policy.base import STOP, History, Policy
+from adaptive.policy.signals import COMBINATIONS, SIGNALS, check_signal, soften
+
+
+@dataclass(frozen=True)
+class Cascade(Policy):
+    """Ask the candidates in order until one is sure enough.
+
+    Parameters
+    ----------
+    thresholds : after candidate j the next is asked when the signal is below thresholds[j];
+        one number less than there are candidates, each in 0..1
+    signal : "top" probability, "margin" between the first two, or "entropy" (as certainty);
+        each in 0..1, higher is surer
+    temperatures : one a candidate, applied to its probabilities before anything else, or None
+    combine : None (the last that ran answers), "arithmetic" or "geometric" mean of all that ran
+    weights : one a candidate for `combine`; equal when left out
+    """
+
+    kind: ClassVar[str] = "cascade"
+
+    thresholds: tuple[float, ...] = ()
+    signal: str = "top"
+    temperatures: tuple[float, ...] | None = None
+    combine: str | None = None
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        count = len(self.candidates)
+        if len(self.thresholds) != count - 1:
+            raise InputError(
+                f"{count} candidates need {count - 1} thresholds, got {list(self.thresholds)}"
+            )
+        if not all(0 <= t <= 1 for t in self.thresholds):
+            raise InputError(f"thresholds {list(self.thresholds)} must lie between 0 and 1")
+        check_signal(self.signal)
+        if self.combine is not None and self.combine not in COMBINATIONS:
+            raise InputError(f"combine {self.combine!r} is not one of {list(COMBINATIONS)}")
+        for name, values in (("temperatures", self.temperatures), ("weights", self.weights)):
+            if values is not None and (
+                len(values) != count or not all(v > 0 and np.isfinite(v) for v in values)
+            ):
+                raise InputError(f"{name} {values} must be {count} numbers above 0")
+
+    @property
+    def needs_probabilities(self) -> bool:
+        """Only the plain top probability can do without."""
+        return self.signal != "top" or self.temperatures is not None or self.combine is not None
+
+    def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
+        """The first candidate, for every image."""
+        return np.zeros(count, np.intp)
+
+    def next(self, history: History, limits: Limits) -> np.ndarray:
+        """The candidate after the last one where the signal is below the threshold."""
+        last = history.path[-1]
+        if last == len(self.candidates) - 1:
+            return np.full(len(history), STOP, np.intp)
+        threshold = _shifted(self.threshold(history), limits.preference)
+        return np.where(self.score(history) < threshold, last + 1, STOP)
+
+    def threshold(self, history: History) -> np.ndarray | float:
+        """What the signal is held against: a number, or one for each image."""
+        return self.thresholds[history.path[-1]]
+
+    def score(self, history: History) -> np.ndarray:
+        """The signal of the answer as it stands, shape (n,)."""
+        if not self.needs_probabilities:
+            return history.outputs[-1].confidence
+        combined = self.answer(history)
+        if combined is None:
+            combined = self._member(history, len(history.path) - 1)
+        return SIGNALS[self.signal](combined)
+
+    def answer(self, history: History) -> np.ndarray | None:
+        """The mean of all that ran, where the policy combines and more than one ran."""
+        if self.combine is None or len(history.path) == 1:
+            return None
+        weights = np.asarray(self.weights or (1.0,) * len(self.candidates))[list(history.path)]
+        members = [self._member(history, step) for step in range(len(history.path))]
+        return COMBINATIONS[self.combine](members, weights)
+
+    def _member(self, history: History, step: int) -> np.ndarray:
+        values = history.outputs[step].probabilities
+        if values is None:
+            raise InputError(
+                f"this {self.kind} policy needs probabilities, and those of candidate "
+                f"{self.candidates[history.path[step]]!r} are not there"
+            )
+        if self.temperatures is None:
+            return values
+        return soften(values, self.temperatures[history.path[step]])
+
+    def reason(self, history: History) -> str:
+        """Why the image took this path."""
+        names = [self.candidates[c] for c in history.path]
+        if len(names) == 1 and len(self.candidates) > 1 and history.path[0] == 0:
+            return f"{names[0]} was sure enough"
+        if len(names) == 1:
+            return f"{names[0]} was asked first"
+        return f"{' and '.join(names[:-1])} not sure enough, so {names[-1]} was asked"
+
+    def settings(self) -> dict[str, Any]:
+        """Thresholds, signal and combination."""
+        return {
+            "thresholds": list(self.thresholds),
+            "signal": self.signal,
+            "temperatures": None if self.temperatures is None else list(self.temperatures),
+            "combine": self.combine,
+            "weights": None if self.weights is None else list(self.weights),
+        }
+
+
+@dataclass(frozen=True)
+class Hybrid(Cascade):
+    """A cascade whose start and thresholds follow what the premodel expects of the image.
+
+    With the premodel's chance c[j] that candidate j is right, the expected gain of going on
+    from j is g[j] = max over k > j of c[k], minus c[j]. The image starts at the first candidate
+    whose expected gain is at most `start_gain`, and goes on from j when
+
+        signal < thresholds[j] + shift * (g[j] - typical_gain[j]).
+
+    Parameters
+    ----------
+    shift : how far one unit of expected gain moves a threshold; 0 leaves the cascade's
+    start_gain : gain above which a candidate is not worth starting with; None starts all images
+        at the first candidate. With `shift` 0 and `start_gain` None this is the cascade.
+    typical_gain : mean expected gain at each candidate but the last, so that the thresholds
+        keep their meaning; zeros when left out
+    """
+
+    kind: ClassVar[str] = "hybrid"
+
+    shift: float = 0.0
+    start_gain: float | None = None
+    typical_gain: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.premodel is None:
+            raise InputError("a hybrid policy needs a premodel")
+        if not np.isfinite(self.shift):
+            raise InputError(f"shift {self.shift} is not a finite number")
+        if self.start_gain is not None and not np.isfinite(self.start_gain):
+            raise InputError(f"start_gain {self.start_gain} is not a finite number")
+        if self.typical_gain is not None and len(self.typical_gain) != len(self.thresholds):
+            raise InputError(
+                f"typical_gain {self.typical_gain} must be {len(self.thresholds)} numbers"
+            )
+
+    def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
+        """The first candidate from which going on promises little."""
+        if self.start_gain is None:
+            return np.zeros(count, np.intp)
+        if chances is None:
+            raise InputError("a hybrid policy needs the premodel's chances")
+        return np.asarray(np.argmax(expected_gain(chances) <= self.start_gain, axis=1))
+
+    def threshold(self, history: History) -> np.ndarray | float:
+        """The cascade's threshold, moved by the expected gain."""
+        last = history.path[-1]
+        plain = self.thresholds[last]
+        if self.shift == 0 or history.chances is None:
+            return plain
+        typical = 0.0 if self.typical_gain is None else self.typical_gain[last]
+        later = history.chances[:, last + 1 :].max(axis=1)
+        gain = later - history.chances[:, last]
+        return np.asarray(plain + self.shift * (gain - typical))
+
+    def settings(self) -> dict[str, Any]:
+        """The cascade's settings and how the premodel moves them."""
+        return {
+            **super().settings(),
+            "shift": self.shift,
+            "start_gain": self.start_gain,
+            "typical_gain": None if self.typical_gain is None else list(self.typical_gain),
+        }
+
+
+def expected_gain(chances: np.ndarray) -> np.ndarray:
+    """The best later chance minus the own one, shape (n, m); minus infinity for the last.
+
+    chances : ndarray (n, m)
+    """
+    gain = np.full(chances.shape, -np.inf)
+    if chances.shape[1] > 1:
+        later = np.maximum.accumulate(chances[:, ::-1], axis=1)[:, ::-1]
+        gain[:, :-1] = later[:, 1:] - chances[:, :-1]
+    return gain
+
+
+def _shifted(threshold: np.ndarray | float, preference: float) -> np.ndarray | float:
+    """A threshold pulled towards 0 (fast) or above 1 (accurate) by a preference in -1..1."""
+    if preference == 0:
+        return threshold
+    if preference < 0:
+        return threshold * (1 + preference)
+    return threshold + preference * (1.0 + 1e-6 - threshold)

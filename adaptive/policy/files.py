@@ -1,0 +1,98 @@
+"""Policies as JSON files: {"format": 1, "kind": ..., "candidates": [...], settings}."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from adaptive.errors import BundleError, InputError
+from adaptive.files import Fields, check_format, read_json, write_json
+from adaptive.policy.base import Policy
+from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.premodel import ByPremodel
+from adaptive.premodel.base import Premodel
+
+FORMAT = 1
+
+POLICIES: dict[str, type[Policy]] = {
+    kind.kind: kind for kind in (Fixed, Random, ByPremodel, Cascade, Hybrid)
+}
+
+
+def policy_to_json(policy: Policy) -> dict[str, Any]:
+    """The policy without its premodel, which has files of its own."""
+    return {
+        "format": FORMAT,
+        "kind": policy.kind,
+        "candidates": list(policy.candidates),
+        "upper_ms": None if policy.upper_ms is None else list(policy.upper_ms),
+        **policy.settings(),
+    }
+
+
+def policy_from_json(
+    values: object, premodel: Premodel | None = None, where: str = "policy"
+) -> Policy:
+    """Build a policy after checking every value.
+
+    Raises
+    ------
+    BundleError
+        for an unknown kind, a wrong type, a number that is not finite, or settings that do
+        not fit together.
+    """
+    fields = Fields(values, where)
+    check_format(fields, FORMAT)
+    kind = fields.get("kind", str)
+    if kind not in POLICIES:
+        raise BundleError(f"{where} has kind {kind!r}, which is not one of {list(POLICIES)}")
+    shape = POLICIES[kind]
+    common: dict[str, Any] = {
+        "candidates": fields.texts("candidates"),
+        "upper_ms": fields.numbers("upper_ms", default=None),
+    }
+    if issubclass(shape, (ByPremodel, Hybrid)):
+        common["premodel"] = premodel
+    try:
+        return shape(**common, **_settings(shape, fields))
+    except BundleError:
+        raise
+    except InputError as exc:
+        raise BundleError(f"{where}: {exc}") from exc
+
+
+def _settings(shape: type[Policy], fields: Fields) -> dict[str, Any]:
+    if shape is Random:
+        return {
+            "shares": fields.numbers("shares", default=None),
+            "seed": fields.get("seed", int, default=0),
+        }
+    if shape is ByPremodel:
+        return {"on_abstain": fields.get("on_abstain", str, default="strongest")}
+    settings: dict[str, Any] = {}
+    if issubclass(shape, Cascade):
+        settings = {
+            "thresholds": fields.numbers("thresholds"),
+            "signal": fields.get("signal", str, default="top"),
+            "temperatures": fields.numbers("temperatures", default=None),
+            "combine": fields.get("combine", str, default=None),
+            "weights": fields.numbers("weights", default=None),
+        }
+    if issubclass(shape, Hybrid):
+        settings.update(
+            shift=fields.get("shift", float, default=0.0),
+            start_gain=fields.get("start_gain", float, default=None),
+            typical_gain=fields.numbers("typical_gain", default=None),
+        )
+    return settings
+
+
+def read_policy(path: Path, premodel: Premodel | None = None) -> Policy:
+    """Read a policy file; see `policy_from_json`."""
+    return policy_from_json(read_json(path, "policy"), premodel, str(path.name))
+
+
+def write_policy(policy: Policy, path: Path) -> None:
+    """Write a policy file."""
+    write_json(path, policy_to_json(policy))

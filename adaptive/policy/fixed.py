@@ -1,0 +1,75 @@
+"""Policies that look at nothing: one candidate for all, or a draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from adaptive.errors import InputError
+from adaptive.limits import Limits
+from adaptive.policy.base import STOP, History, Policy
+
+
+@dataclass(frozen=True)
+class Fixed(Policy):
+    """Always the first candidate of the order."""
+
+    kind: ClassVar[str] = "fixed"
+
+    def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
+        """The first candidate, for every image."""
+        return np.zeros(count, np.intp)
+
+    def next(self, history: History, limits: Limits) -> np.ndarray:
+        """Always STOP."""
+        return np.full(len(history), STOP, np.intp)
+
+    def reason(self, history: History) -> str:
+        """Why the image took this path."""
+        return f"every image goes to {self.candidates[history.path[0]]}"
+
+
+@dataclass(frozen=True)
+class Random(Policy):
+    """Draw one candidate by fixed shares: the baseline that any routing must beat.
+
+    Parameters
+    ----------
+    shares : share of each candidate, >= 0, summing to one; equal when left out
+    seed : of the draw; images drawn one by one and all at once get the same candidates
+    """
+
+    kind: ClassVar[str] = "random"
+
+    shares: tuple[float, ...] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        shares = self.shares or (1 / len(self.candidates),) * len(self.candidates)
+        if len(shares) != len(self.candidates) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise InputError(
+                f"shares {shares} must be {len(self.candidates)} numbers >= 0 that sum to 1"
+            )
+        object.__setattr__(self, "shares", tuple(shares))
+        object.__setattr__(self, "_generator", np.random.default_rng(self.seed))
+
+    def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
+        """A draw for every image."""
+        edges: np.ndarray = np.cumsum(np.asarray(self.shares))[:-1]
+        generator: np.random.Generator = self._generator  # type: ignore[attr-defined]
+        return np.searchsorted(edges, generator.random(count), side="right")
+
+    def next(self, history: History, limits: Limits) -> np.ndarray:
+        """Always STOP."""
+        return np.full(len(history), STOP, np.intp)
+
+    def reason(self, history: History) -> str:
+        """Why the image took this path."""
+        return f"a draw by fixed shares chose {self.candidates[history.path[0]]}"
+
+    def settings(self) -> dict[str, Any]:
+        """Shares and seed."""
+        return {"shares": list(self.shares or ()), "seed": self.seed}

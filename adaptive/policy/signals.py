@@ -1,0 +1,73 @@
+"""Deferral signals: how sure an answer is, as one number in 0..1 from its probabilities."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import numpy as np
+
+from adaptive.errors import InputError
+
+
+def top(probabilities: np.ndarray) -> np.ndarray:
+    """The highest probability of each row (n, classes)."""
+    return np.asarray(probabilities.max(axis=1))
+
+
+def margin(probabilities: np.ndarray) -> np.ndarray:
+    """The highest probability minus the second highest."""
+    two = np.partition(probabilities, -2, axis=1)[:, -2:]
+    return np.asarray(two[:, 1] - two[:, 0])
+
+
+def certainty(probabilities: np.ndarray) -> np.ndarray:
+    """One minus the entropy divided by its largest value, the logarithm of the class count."""
+    values = probabilities.astype(np.float32, copy=False)
+    entropy = -(values * np.log(np.maximum(values, 1e-12))).sum(axis=1)
+    return np.asarray(1 - entropy / np.log(values.shape[1]))
+
+
+SIGNALS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "top": top,
+    "margin": margin,
+    "entropy": certainty,
+}
+
+
+def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities at another temperature: p ** (1 / T), normalised (Guo et al. 2017)."""
+    if temperature == 1:
+        return probabilities
+    logs = np.log(np.maximum(probabilities.astype(np.float32, copy=False), 1e-12)) / temperature
+    logs -= logs.max(axis=1, keepdims=True)
+    np.exp(logs, out=logs)
+    return np.asarray(logs / logs.sum(axis=1, keepdims=True))
+
+
+def arithmetic(members: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Weighted mean of several networks' probabilities, each (n, classes)."""
+    total = sum(w * p.astype(np.float32, copy=False) for w, p in zip(weights, members))
+    return np.asarray(total / weights.sum(), np.float32)
+
+
+def geometric(members: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """Weighted geometric mean of several networks' probabilities, normalised."""
+    logs = sum(
+        w * np.log(np.maximum(p.astype(np.float32, copy=False), 1e-12))
+        for w, p in zip(weights / weights.sum(), members)
+    )
+    values = np.exp(logs - np.max(logs, axis=1, keepdims=True))
+    return np.asarray(values / values.sum(axis=1, keepdims=True), np.float32)
+
+
+COMBINATIONS: dict[str, Callable[[list[np.ndarray], np.ndarray], np.ndarray]] = {
+    "arithmetic": arithmetic,
+    "geometric": geometric,
+}
+
+
+def check_signal(name: str) -> str:
+    """Return `name` if there is such a signal."""
+    if name not in SIGNALS:
+        raise InputError(f"signal {name!r} is not one of {list(SIGNALS)}")
+    return name

@@ -1,0 +1,309 @@
+"""Make an outcome table: run every candidate on every labelled image, one image at a time.
+
+A run that is stopped goes on where it was: each image's outcomes are appended to files in
+`X.csv.profiling/` before the next image is begun, and only a whole table is put in place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from adaptive.bundle import Bundle
+from adaptive.candidate import Candidate, run_order
+from adaptive.errors import ImageError, InputError, TableError
+from adaptive.features.extract import extract
+from adaptive.features.measure import measure
+from adaptive.features.schema import SCHEMA, resolve_names
+from adaptive.files import read_json, write_json
+from adaptive.jetson.board import board_profile
+from adaptive.labelled import LabelledImages
+from adaptive.replay import rank_of
+from adaptive.serving.decode import decode
+from adaptive.serving.engine import Engine, open_engine, probabilities
+from adaptive.serving.preprocess import needed_short, preprocess
+from adaptive.table import Outcomes, OutcomeTable, probabilities_folder
+
+#: Runs of each network before anything is timed.
+WARM_UP = 5
+
+#: Images on which each feature is timed by itself.
+FEATURE_IMAGES = 20
+
+
+class Profiler:
+    """Runs the candidates of a bundle on images and records what they said and cost.
+
+    Parameters
+    ----------
+    bundle : the candidates and labels
+    threads : threads inside a network
+    features : names or a group of features to record
+    """
+
+    def __init__(self, bundle: Bundle, threads: int = 1, features: str = "all+extra") -> None:
+        self.bundle = bundle
+        self.threads = threads
+        self.features = resolve_names(features)
+        self._after = {c.name: c.after for c in bundle.candidates}
+        chains = run_order(self._after)
+        # An exit runs after what it continues from, whatever the manifest's order.
+        self._order = sorted(bundle.candidates, key=lambda c: len(chains[c.name]))
+        self._short = max([needed_short(c.input) for c in bundle.candidates] + [SCHEMA.short_side])
+        self._engines: dict[str, Engine] = {
+            c.name: open_engine(bundle.folder / c.file, c, threads) for c in bundle.candidates
+        }
+
+    def profile(
+        self, images: LabelledImages, output: Path, keep_probabilities: bool = True
+    ) -> list[str]:
+        """Write the outcome table of `images` to `output`; return what was left out, with why.
+
+        Raises
+        ------
+        InputError
+            when no image could be read, or a stopped run was made with other settings.
+        """
+        partial = Partial(
+            output, self._fingerprint(images, keep_probabilities), self.bundle, keep_probabilities
+        )
+        self._warm_up()
+        left_out = dict(partial.left_out)
+        todo = [i for i in range(len(images)) if images.names[i] not in partial.seen]
+        with partial, tqdm(
+            total=len(images), initial=len(images) - len(todo), unit="image", desc="profiling"
+        ) as bar:
+            for index in todo:
+                name = images.names[index]
+                try:
+                    row, answers = self.outcome(images.root / name, images.labels[index])
+                except ImageError as error:
+                    left_out[name] = str(error)
+                    partial.skip(name, str(error))
+                else:
+                    partial.append({"image": name, "label": images.labels[index], **row}, answers)
+                bar.update()
+        partial.finish(self._meta(images))
+        return [f"{name}: {why}" for name, why in left_out.items()]
+
+    def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """One image's row and every candidate's probabilities, shape (1, classes)."""
+        began = perf_counter()
+        pixels = decode(path, SCHEMA.short_side)
+        working = SCHEMA.working(pixels)
+        decoded = perf_counter()
+        values = extract(SCHEMA.crop(working), self.features)
+        featured = perf_counter()
+        if self._short > SCHEMA.short_side:
+            pixels = decode(path, self._short)
+        row: dict[str, Any] = {
+            "decode:ms": (decoded - began) * 1e3,
+            "features:ms": (featured - decoded) * 1e3,
+            "features": values.tolist(),
+        }
+        answers: dict[str, np.ndarray] = {}
+        carried: dict[str, list[np.ndarray]] = {}
+        for candidate in self._order:
+            began = perf_counter()
+            if candidate.after is None:
+                large = needed_short(candidate.input) > min(working.shape[:2])
+                inputs = [preprocess(pixels if large else working, candidate.input)]
+            else:
+                inputs = carried[candidate.after]
+            answer, *carried[candidate.name] = self._engines[candidate.name].run(*inputs)
+            found = probabilities(answer, candidate.output)
+            spent = (perf_counter() - began) * 1e3
+            rank = int(rank_of(found, np.array([label]))[0])
+            answers[candidate.name] = found
+            row[candidate.name] = [int(rank == 0), int(rank < 5), float(found.max()), spent]
+        return row, answers
+
+    def close(self) -> None:
+        """Close the engines."""
+        for engine in self._engines.values():
+            engine.close()
+
+    def _warm_up(self) -> None:
+        grey = np.full((self._short, self._short, 3), 127, np.uint8)
+        extract(SCHEMA.crop(grey), self.features)
+        carried: dict[str, list[np.ndarray]] = {}
+        for candidate in self._order:
+            for _ in range(WARM_UP):
+                inputs = (
+                    [preprocess(grey, candidate.input)]
+                    if candidate.after is None
+                    else carried[candidate.after]
+                )
+                carried[candidate.name] = self._engines[candidate.name].run(*inputs)[1:]
+
+    def _fingerprint(self, images: LabelledImages, keep: bool) -> dict[str, Any]:
+        return {
+            "candidates": {c.name: c.sha256 for c in self.bundle.candidates},
+            "features": list(self.features),
+            "schema": SCHEMA.version,
+            "threads": self.threads,
+            "probabilities": keep,
+            "images": len(images),
+            "labels": dict(Counter(map(str, images.labels))),
+        }
+
+    def _meta(self, images: LabelledImages) -> dict[str, Any]:
+        crops = []
+        for name in images.names:
+            try:
+                crops.append(SCHEMA.crop(SCHEMA.working(decode(images.root / name))))
+            except ImageError:
+                continue
+            if len(crops) == FEATURE_IMAGES:
+                break
+        each = [measure(crop, self.features, 3) for crop in crops]
+        return {
+            "candidates": [_entry(c) for c in self.bundle.candidates],
+            "reference": self.bundle.reference,
+            "classes": len(self.bundle.labels),
+            "features": list(self.features),
+            "schema": SCHEMA.to_json(),
+            "feature_ms": {
+                name: round(float(np.median([m[name] for m in each])), 6) for name in self.features
+            },
+            "board": board_profile(self.threads),
+            "threads": self.threads,
+            "warm_up": WARM_UP,
+        }
+
+
+def _entry(candidate: Candidate) -> dict[str, Any]:
+    return {"name": candidate.name, "sha256": candidate.sha256, "after": candidate.after}
+
+
+class Partial:
+    """The rows of a profile that is under way, on disk as they come.
+
+    A row counts when its line in `rows.jsonl` is whole; the probabilities, which are written
+    before it, are cut back to as many rows when a run is resumed.
+    """
+
+    def __init__(
+        self, output: Path, fingerprint: Mapping[str, Any], bundle: Bundle, keep: bool
+    ) -> None:
+        self.output = output
+        self.folder = output.with_name(output.name + ".profiling")
+        self._names = [c.name for c in bundle.candidates] if keep else []
+        self._all = bundle.candidates
+        self._classes = len(bundle.labels)
+        self.seen: set[str] = set()
+        self.left_out: dict[str, str] = {}
+        settings = self.folder / "settings.json"
+        if settings.exists():
+            before = read_json(settings, "the stopped run's settings")
+            if before != dict(fingerprint):
+                changed = [k for k in fingerprint if before.get(k) != fingerprint[k]]
+                raise InputError(
+                    f"{self.folder.name} holds a stopped run with other {', '.join(changed)}; "
+                    "remove that folder to start again"
+                )
+        else:
+            self.folder.mkdir(exist_ok=True)
+            write_json(settings, dict(fingerprint))
+        self._recover()
+
+    def __enter__(self) -> Partial:
+        self._rows = open(self.folder / "rows.jsonl", "a", encoding="utf-8")
+        self._probabilities = {
+            name: open(self.folder / f"{name}.f16", "ab", buffering=0) for name in self._names
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
+        for file in self._probabilities.values():
+            file.close()
+
+    def append(self, row: Mapping[str, Any], answers: Mapping[str, np.ndarray]) -> None:
+        """Record one image."""
+        for name, file in self._probabilities.items():
+            file.write(answers[name].astype(np.float16).tobytes())
+        self._line(row)
+
+    def skip(self, name: str, why: str) -> None:
+        """Record that one image cannot be read."""
+        self._line({"image": name, "left_out": why})
+
+    def finish(self, meta: Mapping[str, Any]) -> None:
+        """Put the table in place and remove the partial files."""
+        rows = [r for r in self._read_rows() if "left_out" not in r]
+        if not rows:
+            shutil.rmtree(self.folder)
+            raise InputError("none of the images can be read")
+        timed = np.array([[r["decode:ms"], r["features:ms"]] for r in rows])
+        outcomes = {}
+        for candidate in self._all:
+            columns = np.array([r[candidate.name] for r in rows], np.float64).T
+            outcomes[candidate.name] = Outcomes(
+                columns[0].astype(bool),
+                columns[1].astype(bool),
+                columns[2],
+                columns[3],
+                None,
+                candidate.after,
+            )
+        table = OutcomeTable(
+            tuple(r["image"] for r in rows),
+            np.array([r["label"] for r in rows], np.int64),
+            tuple(meta["features"]),
+            np.array([r["features"] for r in rows], np.float64),
+            outcomes,
+            timed[:, 0],
+            timed[:, 1],
+            meta=meta,
+        )
+        target = probabilities_folder(self.output)
+        if target.exists():
+            shutil.rmtree(target)
+        if self._names:
+            aside = self.folder / "probabilities"
+            aside.mkdir(exist_ok=True)
+            for name in self._names:
+                values = np.fromfile(self.folder / f"{name}.f16", np.float16)
+                np.save(aside / f"{name}.npy", values.reshape(len(rows), self._classes))
+            os.replace(aside, target)
+        table.write(self.output)
+        shutil.rmtree(self.folder)
+
+    def _line(self, row: Mapping[str, Any]) -> None:
+        self._rows.write(json.dumps(row, allow_nan=False) + "\n")
+        self._rows.flush()
+
+    def _read_rows(self) -> Sequence[dict[str, Any]]:
+        path = self.folder / "rows.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def _recover(self) -> None:
+        """Drop a line and probabilities that were cut off, and learn what is done."""
+        path = self.folder / "rows.jsonl"
+        if path.exists():
+            data = path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                with open(path, "r+b") as file:
+                    file.truncate(whole)
+        try:
+            rows = self._read_rows()
+        except ValueError as exc:
+            raise TableError(f"{path} is damaged; remove {self.folder} to start again") from exc
+        self.seen = {r["image"] for r in rows}
+        self.left_out = {r["image"]: r["left_out"] for r in rows if "left_out" in r}
+        size = (len(rows) - len(self.left_out)) * self._classes * 2
+        for name in self._names:
+            with open(self.folder / f"{name}.f16", "ab") as file:
+                file.truncate(size)

@@ -1,0 +1,170 @@
+"""Drive a policy over an outcome table: what would have been answered, and at what cost.
+
+It drives the same machine as the live router (`adaptive.walk`), vectorised over the images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from adaptive.candidate import positions, run_order
+from adaptive.errors import InputError
+from adaptive.limits import UNLIMITED, Limits
+from adaptive.policy.base import Output, Policy
+from adaptive.table import OutcomeTable
+from adaptive.walk import Walk
+
+#: In `Replay.candidate`: the policy answered nothing.
+ABSTAINED = -1
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a policy did with every image of a table; arrays of shape (n,).
+
+    Attributes
+    ----------
+    top1, top5 : bool, whether the answer, or one of its five best, was right; an abstention
+        is wrong
+    ms : float64, features, premodel and every network that ran; decoding is not included
+    mj : float64 or None, the same in millijoules, for the networks alone
+    candidate : position in the policy's order of the candidate that answered, or ABSTAINED
+    ran : bool (n, m), which candidates of the policy's order ran
+    confidence : float64, the highest probability of the answer, NaN where it abstained
+    """
+
+    policy: Policy = field(repr=False)
+    top1: np.ndarray
+    top5: np.ndarray
+    ms: np.ndarray
+    candidate: np.ndarray
+    ran: np.ndarray
+    confidence: np.ndarray
+    mj: np.ndarray | None = None
+
+    @property
+    def abstained(self) -> np.ndarray:
+        """Which images got no answer, bool (n,)."""
+        return np.asarray(self.candidate == ABSTAINED)
+
+    def shares(self) -> dict[str, float]:
+        """Share of the images that each candidate answered."""
+        return {
+            name: float(np.mean(self.candidate == position))
+            for position, name in enumerate(self.policy.candidates)
+        }
+
+
+def replay(
+    policy: Policy,
+    table: OutcomeTable,
+    limits: Limits = UNLIMITED,
+    premodel_ms: float = 0.0,
+    chances: np.ndarray | None = None,
+) -> Replay:
+    """What `policy` would have done with the images of `table`.
+
+    Parameters
+    ----------
+    limits : for every image; time is taken off as candidates run
+    premodel_ms : what one prediction of the premodel is charged with
+    chances : the premodel's numbers (n, m) where they are known already
+
+    Raises
+    ------
+    InputError
+        when the table lacks a candidate, a feature or probabilities that the policy needs.
+    """
+    positions(policy.candidates, table.outcomes, "the outcome table")
+    count = len(table)
+    ms = np.zeros(count)
+    if policy.needs_features and policy.premodel is not None:
+        names = tuple(policy.premodel.features)
+        ms += table.features_cost(names) + premodel_ms
+        if chances is None:
+            chances = policy.chances(table.feature_columns(names))
+    return _drive(policy, table, limits, ms, chances)
+
+
+def _drive(
+    policy: Policy,
+    table: OutcomeTable,
+    limits: Limits,
+    ms: np.ndarray,
+    chances: np.ndarray | None,
+) -> Replay:
+    count = len(table)
+    chains = run_order({name: o.after for name, o in table.outcomes.items()})
+    energies = all(o.mj is not None for o in table.outcomes.values())
+    mj = np.zeros(count) if energies else None
+    done = {name: np.zeros(count, bool) for name in table.outcomes}
+    ran = np.zeros((count, len(policy.candidates)), bool)
+
+    def left(rows: np.ndarray) -> Limits:
+        budget = np.broadcast_to(limits.remaining_ms, (count,))[rows] - ms[rows]
+        energy = np.broadcast_to(limits.remaining_mj, (count,))[rows]
+        return Limits(budget, energy if mj is None else energy - mj[rows], limits.preference)
+
+    walk = Walk(policy, count, chances, left(np.arange(count)))
+    while (step := walk.wanted()) is not None:
+        name, rows = policy.candidates[step.candidate], step.rows
+        for member in chains[name]:
+            # A segment that already ran for an image is not paid for again.
+            fresh = rows[~done[member][rows]]
+            done[member][fresh] = True
+            ms[fresh] += table.outcomes[member].ms[fresh]
+            spent = table.outcomes[member].mj
+            if mj is not None and spent is not None:
+                mj[fresh] += spent[fresh]
+        ran[rows, step.candidate] = True
+        probabilities = None
+        if policy.needs_probabilities:
+            probabilities = table.probabilities_of(name, rows)
+        output = Output(table.outcomes[name].confidence[rows], probabilities)
+        walk.feed(step, output, left(rows))
+    return _collect(policy, table, walk, ms, mj, ran)
+
+
+def _collect(
+    policy: Policy,
+    table: OutcomeTable,
+    walk: Walk,
+    ms: np.ndarray,
+    mj: np.ndarray | None,
+    ran: np.ndarray,
+) -> Replay:
+    count = len(table)
+    top1, top5 = np.zeros(count, bool), np.zeros(count, bool)
+    candidate = np.full(count, ABSTAINED, np.intp)
+    confidence = np.full(count, np.nan)
+    for route in walk.routes():
+        if not route.path:
+            continue
+        rows, last = route.rows, route.path[-1]
+        candidate[rows] = last
+        if route.probabilities is None:
+            outcomes = table.outcomes[policy.candidates[last]]
+            top1[rows], top5[rows] = outcomes.top1[rows], outcomes.top5[rows]
+            confidence[rows] = outcomes.confidence[rows]
+        else:
+            values = route.probabilities
+            rank = rank_of(values, table.label[rows])
+            top1[rows], top5[rows] = rank == 0, rank < 5
+            confidence[rows] = values.max(axis=1)
+    return Replay(policy, top1, top5, ms, candidate, ran, confidence, mj)
+
+
+def rank_of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How many classes stand before each label, shape (n,); of equals the lower index is first.
+
+    probabilities : ndarray (n, classes)
+    """
+    if len(labels) and (labels.max() >= probabilities.shape[1] or labels.min() < 0):
+        raise InputError(
+            f"label {int(labels.max())} is outside the {probabilities.shape[1]} classes"
+        )
+    own = probabilities[np.arange(len(labels)), labels][:, np.newaxis]
+    before = (probabilities == own) & (np.arange(probabilities.shape[1]) < labels[:, np.newaxis])
+    return np.asarray((probabilities > own).sum(axis=1) + before.sum(axis=1))

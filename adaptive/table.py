@@ -1,0 +1,321 @@
+"""The outcome table: what every candidate said about every labelled image, and at what cost.
+
+`X.csv` holds one row an image, `X.json` beside it what was measured with what, and
+`X.probs/NAME.npy` the probabilities. Reserved columns are `image`, `label`, `decode:ms`,
+`features:ms`, and for each candidate `NAME:top1`, `NAME:top5`, `NAME:confidence`, `NAME:ms`
+and, where energy was measured, `NAME:mj`; every other column is a feature.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Mapping
+
+import numpy as np
+
+from adaptive.candidate import check_name, positions, run_order
+from adaptive.csvfile import read_csv
+from adaptive.errors import InputError, TableError
+from adaptive.features.schema import Schema
+from adaptive.files import Fields, check_format, read_json, sha256, write_json, written_aside
+
+FORMAT = 1
+
+PARTS = ("top1", "top5", "confidence", "ms", "mj")
+REQUIRED = ("top1", "top5", "confidence", "ms")
+RESERVED = ("image", "label", "decode:ms", "features:ms")
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """One candidate's columns, each of shape (n,).
+
+    Attributes
+    ----------
+    top1, top5 : bool, whether the answer, or one of the five best, was right
+    confidence : float64 in 0..1, the highest probability
+    ms, mj : float64, its own preprocessing plus its run; the increment after `after` for an exit
+    """
+
+    top1: np.ndarray
+    top5: np.ndarray
+    confidence: np.ndarray
+    ms: np.ndarray
+    mj: np.ndarray | None = None
+    after: str | None = None
+
+    def rows(self, chosen: np.ndarray) -> Outcomes:
+        """The same for some of the images."""
+        mj = None if self.mj is None else self.mj[chosen]
+        return Outcomes(
+            self.top1[chosen],
+            self.top5[chosen],
+            self.confidence[chosen],
+            self.ms[chosen],
+            mj,
+            self.after,
+        )
+
+
+@dataclass(frozen=True)
+class OutcomeTable:
+    """An outcome table in memory; probabilities stay on disk, memory-mapped.
+
+    Attributes
+    ----------
+    images : names, one a row
+    label : ndarray (n,), int64, class indices
+    features : names of the feature columns
+    X : ndarray (n, d), float64
+    outcomes : candidate name -> Outcomes, in the table's order
+    decode_ms, features_ms : ndarray (n,), float64
+    probabilities : candidate name -> ndarray (n, classes), float16
+    meta : the content of X.json
+    row : ndarray (n,), each image's row in the probability files
+    """
+
+    images: tuple[str, ...]
+    label: np.ndarray
+    features: tuple[str, ...]
+    X: np.ndarray
+    outcomes: Mapping[str, Outcomes]
+    decode_ms: np.ndarray
+    features_ms: np.ndarray
+    probabilities: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    row: np.ndarray | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of the candidates, in the table's order."""
+        return tuple(self.outcomes)
+
+    @property
+    def schema_version(self) -> int | None:
+        """Version of the feature schema, or None when nothing is known about it."""
+        schema = self.meta.get("schema")
+        return schema.get("version") if isinstance(schema, dict) else None
+
+    @property
+    def feature_ms(self) -> dict[str, float]:
+        """Milliseconds of each feature by itself, where they were measured."""
+        return dict(self.meta.get("feature_ms") or {})
+
+    def of(self, name: str) -> Outcomes:
+        """One candidate's outcomes, or an InputError that lists what there is."""
+        positions([name], self.outcomes, "the outcome table")
+        return self.outcomes[name]
+
+    def top1(self, name: str) -> np.ndarray:
+        """Whether `name` was right, shape (n,), bool."""
+        return self.of(name).top1
+
+    def ms(self, name: str) -> np.ndarray:
+        """Milliseconds of `name` when asked first: an exit's includes what it comes after."""
+        chain = run_order({n: o.after for n, o in self.outcomes.items()})[name]
+        return np.asarray(np.sum([self.outcomes[member].ms for member in chain], axis=0))
+
+    def probabilities_of(self, name: str, rows: np.ndarray | None = None) -> np.ndarray:
+        """Probabilities (n, classes) of `name`; an InputError where the table holds none."""
+        if name not in self.probabilities:
+            raise InputError(
+                f"the outcome table holds no probabilities of {name!r}; profile again with "
+                "--probabilities, or use a policy on confidences"
+            )
+        wanted = self.row
+        if rows is not None:
+            wanted = rows if wanted is None else wanted[rows]
+        values = self.probabilities[name]
+        return np.asarray(values if wanted is None else values[wanted])
+
+    def select(self, rows: np.ndarray) -> OutcomeTable:
+        """The table of some of its images, by row number or mask."""
+        rows = np.flatnonzero(rows) if rows.dtype == bool else np.asarray(rows)
+        return replace(
+            self,
+            images=tuple(self.images[r] for r in rows),
+            label=self.label[rows],
+            X=self.X[rows],
+            outcomes={name: o.rows(rows) for name, o in self.outcomes.items()},
+            decode_ms=self.decode_ms[rows],
+            features_ms=self.features_ms[rows],
+            row=rows if self.row is None else self.row[rows],
+        )
+
+    def feature_columns(self, names: tuple[str, ...]) -> np.ndarray:
+        """The named features as ndarray (n, len(names)); unknown names are an InputError."""
+        missing = [n for n in names if n not in self.features]
+        if missing:
+            raise InputError(
+                f"the outcome table has no features {missing}; it has {list(self.features)}"
+            )
+        return self.X[:, [self.features.index(n) for n in names]]
+
+    def features_cost(self, names: tuple[str, ...]) -> np.ndarray:
+        """Milliseconds an image for computing only the features in `names`, shape (n,).
+
+        The measured time of all features in the table, times the share that the named ones
+        have by their own measured times.
+        """
+        if not names:
+            return np.zeros(len(self))
+        each = self.feature_ms
+        total = sum(each.get(n, 0.0) for n in self.features)
+        if total <= 0 or any(n not in each for n in names):
+            return self.features_ms
+        return self.features_ms * min(1.0, sum(each[n] for n in names) / total)
+
+    @classmethod
+    def read(cls, path: str | Path) -> OutcomeTable:
+        """Read `X.csv` with what lies beside it.
+
+        Raises
+        ------
+        TableError
+            with one sentence that names the file and the row or column, what was found and
+            what is allowed.
+        """
+        return _read(Path(path))
+
+    def write(self, path: Path) -> None:
+        """Write `X.csv` and `X.json`; probabilities are the profiler's to write."""
+        meta = {**self.meta, "format": FORMAT, "rows": len(self)}
+        columns: list[tuple[str, list[str]]] = [
+            ("image", list(self.images)),
+            ("label", [str(int(v)) for v in self.label]),
+            ("decode:ms", _texts(self.decode_ms, "%.4f")),
+            ("features:ms", _texts(self.features_ms, "%.4f")),
+        ]
+        columns += [(n, _texts(self.X[:, i], "%.9g")) for i, n in enumerate(self.features)]
+        for name, o in self.outcomes.items():
+            columns += [
+                (f"{name}:top1", _texts(o.top1, "%d")),
+                (f"{name}:top5", _texts(o.top5, "%d")),
+                (f"{name}:confidence", _texts(o.confidence, "%.9g")),
+                (f"{name}:ms", _texts(o.ms, "%.5f")),
+            ]
+            if o.mj is not None:
+                columns.append((f"{name}:mj", _texts(o.mj, "%.5f")))
+        with written_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([name for name, _ in columns])
+            writer.writerows(zip(*(values for _, values in columns)))
+        write_json(path.with_suffix(".json"), meta)
+
+
+def _texts(values: np.ndarray, form: str) -> list[str]:
+    return [form % v for v in values.tolist()]
+
+
+def _read(path: Path) -> OutcomeTable:
+    columns = read_csv(path)
+    names = list(dict.fromkeys(c[: -len(":top1")] for c in columns.header if c.endswith(":top1")))
+    if not names:
+        raise TableError(f"{path.name} is no outcome table: it has no column NAME:top1")
+    for name in names:
+        try:
+            check_name(name)
+        except InputError as exc:
+            raise TableError(f"{path.name}: column {name + ':top1'!r}: {exc}") from exc
+        columns.need(f"{name}:{part}" for part in REQUIRED)
+    columns.need(RESERVED)
+    own = {f"{name}:{part}" for name in names for part in PARTS} | set(RESERVED)
+    features = tuple(c for c in columns.header if c not in own)
+    for feature in features:
+        if ":" in feature:
+            raise TableError(
+                f"{path.name}: column {feature!r} belongs to no candidate of the table {names}"
+            )
+    meta = _read_meta(path, len(columns))
+    after = {entry["name"]: entry.get("after") for entry in meta.get("candidates", [])}
+    label = columns.numbers("label", at_least=0)
+    fraction = np.flatnonzero(label != np.floor(label))
+    if len(fraction):
+        raise columns.error(int(fraction[0]), "label", "a class index, a whole number >= 0")
+    outcomes = {
+        name: Outcomes(
+            columns.flags(f"{name}:top1").astype(bool),
+            columns.flags(f"{name}:top5").astype(bool),
+            columns.numbers(f"{name}:confidence", at_least=0, at_most=1.0001),
+            columns.numbers(f"{name}:ms", above=0),
+            columns.numbers(f"{name}:mj", above=0) if f"{name}:mj" in columns.header else None,
+            after.get(name),
+        )
+        for name in names
+    }
+    run_order({n: o.after for n, o in outcomes.items()})
+    return OutcomeTable(
+        tuple(columns.unique("image")),
+        label.astype(np.int64),
+        features,
+        columns.matrix(features),
+        outcomes,
+        columns.numbers("decode:ms", at_least=0),
+        columns.numbers("features:ms", at_least=0),
+        _read_probabilities(path, names, len(columns)),
+        meta,
+    )
+
+
+def _read_meta(path: Path, rows: int) -> dict[str, Any]:
+    beside = path.with_suffix(".json")
+    if not beside.exists():
+        return {}
+    try:
+        values = read_json(beside, "the outcome table's")
+        fields = Fields(values, beside.name)
+        check_format(fields, FORMAT)
+        if fields.get("rows", int, default=rows) != rows:
+            raise TableError(
+                f"{path.name} has {rows} rows, but {beside.name} was written for {values['rows']}"
+            )
+        schema = fields.get("schema", dict, default=None)
+        if schema is not None:
+            Schema.from_json(schema, beside.name)
+        for entry in fields.get("candidates", list, default=[]):
+            check_name(Fields(entry, f"{beside.name}: candidate").get("name", str))
+        Fields(fields.get("feature_ms", dict, default={}), f"{beside.name}: feature_ms")
+    except TableError:
+        raise
+    except InputError as exc:
+        raise TableError(str(exc)) from exc
+    return values
+
+
+def _read_probabilities(path: Path, names: list[str], rows: int) -> dict[str, np.ndarray]:
+    folder = probabilities_folder(path)
+    found: dict[str, np.ndarray] = {}
+    for name in names:
+        file = folder / f"{name}.npy"
+        if not file.exists():
+            continue
+        try:
+            values = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as exc:
+            raise TableError(f"{file} is no array of probabilities: {exc}") from exc
+        if values.ndim != 2 or len(values) != rows or values.dtype.kind != "f":
+            raise TableError(
+                f"{file} has shape {values.shape} of {values.dtype}; the table needs "
+                f"({rows}, classes) of float16"
+            )
+        found[name] = values
+    widths = {name: values.shape[1] for name, values in found.items()}
+    if len(set(widths.values())) > 1:
+        raise TableError(f"{folder} holds probabilities of different lengths: {widths}")
+    return found
+
+
+def probabilities_folder(path: Path) -> Path:
+    """Where the probabilities of the table at `path` lie."""
+    return path.with_suffix(".probs")
+
+
+def table_hash(path: Path) -> str:
+    """SHA-256 of the table's CSV, to name it in what is made from it."""
+    return sha256(Path(os.fspath(path)))

@@ -1,0 +1,132 @@
+"""The step machine that carries images through a policy, without I/O, clock or networks.
+
+    walk = Walk(policy, count, chances, limits)
+    while step := walk.wanted():
+        output = <run step.candidate on the images step.rows>
+        walk.feed(step, output, limits)
+    walk.routes()
+
+The live loop, batches, and replay over an outcome table all drive this one machine, so what is
+measured is what is served.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+
+from adaptive.limits import UNLIMITED, Limits
+from adaptive.policy.base import STOP, History, Output, Policy
+
+
+@dataclass(frozen=True)
+class Step:
+    """One candidate to run, on images that share the same path so far.
+
+    Attributes
+    ----------
+    candidate : position in the policy's order
+    rows : ndarray (n,), which images
+    path, outputs : what ran for them before
+    """
+
+    candidate: int
+    rows: np.ndarray
+    path: tuple[int, ...] = ()
+    outputs: tuple[Output, ...] = ()
+
+
+@dataclass(frozen=True)
+class Route:
+    """Images that are finished by the same path.
+
+    Attributes
+    ----------
+    rows : ndarray (n,), which images
+    path : positions of the candidates that ran, in order; empty when the policy abstained
+    outputs : what each of them said
+    probabilities : ndarray (n, classes), combined from several outputs; None where the last
+        candidate answers alone
+    """
+
+    rows: np.ndarray
+    path: tuple[int, ...]
+    outputs: tuple[Output, ...]
+    probabilities: np.ndarray | None = None
+
+
+class Walk:
+    """The images' way through a policy. See the module's text for how it is driven.
+
+    Parameters
+    ----------
+    policy : decides
+    count : number of images
+    chances : ndarray (count, m), the premodel's numbers for them; None without a premodel
+    limits : what is left for each image when its first candidate is chosen
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        count: int,
+        chances: np.ndarray | None = None,
+        limits: Limits = UNLIMITED,
+    ) -> None:
+        self.policy = policy
+        self.chances = chances
+        self._waiting: list[Step] = []
+        self._finished: list[Route] = []
+        rows = np.arange(count)
+        choice = policy.affordable(policy.start(chances, count, limits), (), limits)
+        self._send(rows, choice, (), ())
+
+    def wanted(self) -> Step | None:
+        """The next step to run, or None when every image is finished."""
+        return self._waiting[-1] if self._waiting else None
+
+    def waiting(self) -> Sequence[Step]:
+        """All steps that could be run now, for a driver that merges them."""
+        return tuple(self._waiting)
+
+    def feed(self, step: Step, output: Output, limits: Limits = UNLIMITED) -> None:
+        """Take in what `step.candidate` said about `step.rows`, and let the policy go on."""
+        self._waiting.remove(step) if self._waiting[-1] is not step else self._waiting.pop()
+        path = (*step.path, step.candidate)
+        outputs = (*step.outputs, output)
+        chances = self.chances if self.chances is None else self.chances[step.rows]
+        history = History(path, outputs, chances)
+        choice = self.policy.next(history, limits)
+        self._send(step.rows, self.policy.affordable(choice, path, limits), path, outputs)
+
+    def routes(self) -> Sequence[Route]:
+        """How the images that are finished got there; every image is on exactly one route."""
+        return tuple(self._finished)
+
+    def _send(
+        self,
+        rows: np.ndarray,
+        choice: np.ndarray,
+        path: tuple[int, ...],
+        outputs: tuple[Output, ...],
+    ) -> None:
+        if len(rows) == 1:
+            self._put(int(choice[0]), rows, path, outputs)
+            return
+        for candidate in np.unique(choice):
+            chosen = choice == candidate
+            self._put(int(candidate), rows[chosen], path, tuple(o.rows(chosen) for o in outputs))
+
+    def _put(
+        self, candidate: int, rows: np.ndarray, path: tuple[int, ...], outputs: tuple[Output, ...]
+    ) -> None:
+        if candidate != STOP:
+            self._waiting.append(Step(candidate, rows, path, outputs))
+            return
+        combined = None
+        if len(path) > 1:
+            chances = None if self.chances is None else self.chances[rows]
+            combined = self.policy.answer(History(path, outputs, chances))
+        self._finished.append(Route(rows, path, outputs, combined))

@@ -1,0 +1,143 @@
+"""What features cost: `python benchmarks/features.py [--images DIR] [--json out.json]`.
+
+Times are those of `extract` on a ready crop, one thread. Each crop's time is its median over the
+repeats, after a warm-up; the table gives the median and the 95th percentile over the crops.
+Without --images it takes the images below $ADAPTIVE_DATA/imagenet/images, and where that is
+unset, drawn ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+
+from adaptive.features.extract import extract
+from adaptive.features.measure import measure
+from adaptive.features.schema import SCHEMA, resolve_names
+
+SETS = ("all+extra", "all", "paper7")
+
+
+def main() -> None:
+    """Measure, print, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, help="folder of images")
+    parser.add_argument("--limit", type=int, default=100, help="at most so many (default 100)")
+    parser.add_argument("--repeats", type=int, default=30, help="runs an image (default 30)")
+    parser.add_argument("--json", type=Path, help="also write the numbers here")
+    options = parser.parse_args()
+    if options.limit < 1 or options.repeats < 1:
+        parser.error("--limit and --repeats must be at least 1")
+    cv2.setNumThreads(1)
+    folder = options.images
+    if folder is None and os.environ.get("ADAPTIVE_DATA"):
+        folder = Path(os.environ["ADAPTIVE_DATA"], "imagenet", "images")
+    if folder is None:
+        crops, origin = [drawn(seed) for seed in range(20)], "20 drawn images"
+    else:
+        crops = photographs(folder, options.limit)
+        origin = f"{len(crops)} images of {folder.name}"
+    if not crops:
+        parser.error(f"no image in {folder} can be read")
+
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+        "threads": cv2.getNumThreads(),
+        "images": origin,
+        "crop": f"{SCHEMA.crop_side}x{SCHEMA.crop_side} at most, schema {SCHEMA.version}",
+        "repeats": f"{options.repeats} after 3 to warm up",
+    }
+    for key, value in report.items():
+        print(f"{key:10} {value}")
+    report["ms"] = {name: timed(crops, name, options.repeats) for name in SETS}
+    print(f"\n{'ms':28}{'median':>10}{'p95':>10}")
+    for name, times in report["ms"].items():
+        print(f"{name:28}{times['median']:10.3f}{times['p95']:10.3f}")
+
+    report["share_ms"] = {name: shares(crops, name, options.repeats) for name in SETS}
+    print(f"\n{'share of each feature, ms':28}" + "".join(f"{name:>12}" for name in SETS))
+    for feature in resolve_names(SETS[0]):
+        cells = (report["share_ms"][name].get(feature) for name in SETS)
+        print(f"{feature:28}" + "".join(" " * 12 if c is None else f"{c:12.4f}" for c in cells))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def timed(crops: list[np.ndarray], spec: str, repeats: int) -> dict[str, float]:
+    """Median and 95th percentile over the crops of one extraction's milliseconds."""
+    names = resolve_names(spec)
+    medians = []
+    for crop in crops:
+        times = []
+        for _ in range(3 + repeats):
+            start = perf_counter()
+            extract(crop, names)
+            times.append(perf_counter() - start)
+        medians.append(statistics.median(times[3:]) * 1e3)
+    return {"median": float(np.median(medians)), "p95": float(np.percentile(medians, 95))}
+
+
+def shares(crops: list[np.ndarray], spec: str, repeats: int) -> dict[str, float]:
+    """Median over the crops of each feature's milliseconds."""
+    measured = [measure(crop, spec, repeats) for crop in crops]
+    return {name: statistics.median(one[name] for one in measured) for name in measured[0]}
+
+
+def photographs(folder: Path, limit: int) -> list[np.ndarray]:
+    """The crops of the first images of a folder; what cannot be read is listed and left out."""
+    from adaptive.errors import ImageError
+    from adaptive.serving.decode import decode_working
+
+    crops: list[np.ndarray] = []
+    if not folder.is_dir():
+        sys.exit(f"there is no folder {folder}")
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if len(crops) == limit:
+            break
+        try:
+            crops.append(SCHEMA.crop(decode_working(path)))
+        except ImageError as error:
+            print(f"left out: {error}", file=sys.stderr)
+    return crops
+
+
+def drawn(seed: int) -> np.ndarray:
+    """A crop with shapes, shades and noise, about as busy as a photograph."""
+    random = np.random.RandomState(seed)
+    image = np.empty((256, 256, 3), dtype=np.uint8)
+    image[:] = np.linspace(0, 255, 256, dtype=np.uint8)[:, None]
+    for _ in range(40):
+        centre = tuple(int(value) for value in random.randint(0, 256, 2))
+        axes = tuple(int(value) for value in random.randint(4, 40, 2))
+        colour = tuple(int(value) for value in random.randint(0, 256, 3))
+        cv2.ellipse(image, centre, axes, float(random.randint(180)), 0, 360, colour, -1)
+    noisy = image + random.normal(0, 6, image.shape)
+    return SCHEMA.crop(np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+def machine() -> str:
+    """The processor's name where the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

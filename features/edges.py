@@ -1,0 +1,118 @@
+"""The edges: how long they are, which way they run, and the object that the longest outlines."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple, Tuple
+
+import cv2
+import numpy as np
+
+from adaptive.features.catalogue import BINS, LENGTH_ENDS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Canny's hysteresis: |dx| + |dy| of Sobel above HIGH starts an edge, above LOW continues it.
+LOW, HIGH = 100, 200
+
+Gradient = Tuple["NDArray[np.int16]", "NDArray[np.int16]"]
+_NONE = [0.0] * BINS
+_ENDS = np.array(LENGTH_ENDS)
+
+
+class Lines(NamedTuple):
+    """Every edge of an edge map.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (height, width), int32: the number of each pixel's edge, 0 = none
+    at : ndarray, the same numbers for the edge pixels alone, in reading order
+    sizes : ndarray, pixels of each edge by its number; sizes[0] is 0
+    """
+
+    labels: NDArray[np.int32]
+    at: NDArray[np.int32]
+    sizes: NDArray[np.intp]
+
+
+def gradient(luma: NDArray[np.uint8]) -> Gradient:
+    """Sobel's 3x3 derivatives to the right and downwards, borders replicated."""
+    derivatives: Any = cv2.spatialGradient(luma, borderType=cv2.BORDER_REPLICATE)
+    dx, dy = derivatives
+    return dx, dy
+
+
+def edges(derivatives: Gradient) -> NDArray[np.uint8]:
+    """Canny's edge map (Canny 1986), 255 on edges: L1 magnitude, hysteresis 100 and 200."""
+    edge_map: Any = cv2.Canny(*derivatives, LOW, HIGH)
+    return edge_map  # type: ignore[no-any-return]
+
+
+def edge_pixels(edge_map: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Flat positions of the edge pixels, in reading order."""
+    return np.flatnonzero(edge_map != 0)
+
+
+def lines(edge_map: NDArray[np.uint8], positions: NDArray[np.intp]) -> Lines:
+    """Tell the edges apart: one edge is one 8-connected set of edge pixels."""
+    labels: Any = cv2.connectedComponents(edge_map, connectivity=8, ltype=cv2.CV_32S)[1]
+    at = labels.ravel()[positions]
+    return Lines(labels, at, np.bincount(at, minlength=1))
+
+
+def edge_length(found: Lines) -> list[float]:
+    """Share of the edges in each of seven bins of length, 0..1 each; zeros without edges.
+
+    An edge's length is its number of pixels, and the bins are 1-3, 4-7, 8-15, 16-31, 32-63,
+    64-127 and 128 pixels or more. (The arc length of its contour would run along both sides of
+    a line and take three times as long.)
+    """
+    count = found.sizes.size - 1
+    if not count:
+        return _NONE
+    bins = np.searchsorted(_ENDS, found.sizes[1:], side="right")
+    return [share / count for share in np.bincount(bins, minlength=BINS).tolist()]
+
+
+def edge_angle(derivatives: Gradient, positions: NDArray[np.intp]) -> list[float]:
+    """Share of the edge pixels in each of seven bins of angle, 0..1 each; zeros without edges.
+
+    The angle is that of the edge, at right angles to Sobel's gradient, anticlockwise from the
+    horizontal: [0, 180) degrees in seven equal bins, every pixel counting the same.
+    """
+    if not positions.size:
+        return _NONE
+    dx, dy = derivatives
+    along = dy.ravel()[positions].astype(np.float64)
+    turns = np.arctan2(dx.ravel()[positions].astype(np.float64), along)
+    turns *= BINS / math.pi
+    turns += BINS
+    counts = np.bincount(turns.astype(np.intp), minlength=2 * BINS + 1)
+    # below and above the horizontal is the same edge; a full half turn is where it began
+    folded = counts[:BINS] + counts[BINS : 2 * BINS]
+    folded[0] += counts[2 * BINS]
+    return [share / positions.size for share in folded.tolist()]
+
+
+def main_object(found: Lines, positions: NDArray[np.intp]) -> tuple[float, float]:
+    """Area by perimeter (pixels) and aspect ratio of the main object; zeros without edges.
+
+    The main object is what the edge with the most pixels outlines; of equals, the one met first
+    in reading order. Area and perimeter are those of the convex hull of the edge's pixel
+    centres, because an edge map's outlines have gaps: one missing pixel would turn the enclosed
+    area into nothing. A straight edge has 0. The aspect ratio is width / height of the upright
+    box around its pixels.
+    """
+    if not positions.size:
+        return 0.0, 0.0
+    label = int(found.sizes.argmax())
+    equal = found.sizes == found.sizes[label]
+    if np.count_nonzero(equal) > 1:
+        label = int(found.at[equal[found.at].argmax()])
+    of_object = positions[found.at == label].astype(np.int32)
+    rows, columns = np.divmod(of_object, np.int32(found.labels.shape[1]))
+    hull = cv2.convexHull(np.stack((columns, rows), axis=1))
+    _, _, width, height = cv2.boundingRect(hull)
+    perimeter = cv2.arcLength(hull, True)
+    return (cv2.contourArea(hull) / perimeter if perimeter else 0.0), width / height

@@ -1,0 +1,31 @@
+"""Which colours the image has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+
+from adaptive.features.catalogue import BINS
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Pixels with a saturation or value below this (of 255) are too grey or dark to have a hue.
+COLOURED = 26
+
+
+def hue(pixels: NDArray[np.uint8]) -> list[float]:
+    """Share of all pixels in each of seven equal bins of hue, 0..1 each; red starts the first.
+
+    Hue is that of HSV (Smith 1978) in OpenCV's steps of two degrees, and each pixel counts the
+    same. Pixels that are nearly grey or black are in no bin, so the shares add up to the part
+    of the image that is coloured, and a grey image has seven zeros.
+    """
+    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+    coloured = cv2.inRange(hsv, (0, COLOURED, COLOURED), (255, 255, 255))
+    counts = cv2.calcHist([hsv], [0], coloured, [BINS], [0, 180])
+    size = hsv.shape[0] * hsv.shape[1]
+    # OpenCV 4 returns a column, OpenCV 5 a row
+    return [count / size for count in counts.ravel().tolist()]

@@ -1,0 +1,196 @@
+"""What a premodel learns from: images as features, and which candidate is their answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Sequence
+
+import numpy as np
+
+from adaptive.candidate import check_name
+from adaptive.csvfile import Columns, read_csv
+from adaptive.errors import InputError, TableError
+from adaptive.features.schema import PAPER7, resolve_names
+from adaptive.table import OutcomeTable
+
+NO_CANDIDATE = "none"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training images.
+
+    Attributes
+    ----------
+    source : the file that they come from
+    features : names of the columns of X
+    X : ndarray of shape (n, features), float64, finite
+    candidates : in the chain's order
+    outcomes : ndarray of shape (n, candidates), uint8: from an outcome table, whether the
+        candidate is right; from a `best` column, whether it is the best
+    measured : whether they come from an outcome table
+    schema_version : version of the feature schema, or None for a user's own columns
+    left_out : candidates of the table that take no part -> why
+    """
+
+    source: Path
+    features: tuple[str, ...]
+    X: np.ndarray = field(repr=False)
+    candidates: tuple[str, ...]
+    outcomes: np.ndarray = field(repr=False)
+    measured: bool
+    schema_version: int | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def read_examples(
+    path: Path, features: str | None = None, order: Sequence[str] | None = None
+) -> Examples:
+    """Read an outcome table, or a user's own CSV with the columns `image`, features and `best`.
+
+    A file with any column NAME:top1 is an outcome table.
+
+    Parameters
+    ----------
+    features : a named set of the schema or names separated by commas. None takes `paper7` from
+        an outcome table that has it, else all feature columns; from one's own CSV all columns
+        but `image` and `best`, and so does "all".
+    order : the candidates, cheapest first. An outcome table knows without: by mean
+        milliseconds, leaving out dominated ones.
+
+    Raises
+    ------
+    TableError
+        for a file that is not as it must be.
+    InputError
+        for features or an order that do not fit the file.
+    """
+    columns = read_csv(path)
+    if any(name.endswith(":top1") for name in columns.header):
+        return _from_outcomes(OutcomeTable.read(path), path, features, order)
+    return _from_best(columns, features, order)
+
+
+def _from_best(columns: Columns, features: str | None, order: Sequence[str] | None) -> Examples:
+    columns.need(("image", "best"))
+    own = tuple(name for name in columns.header if name not in ("image", "best"))
+    if features is None or features == "all":
+        names = own
+    else:
+        names = _named(features, own, columns.path)
+    if not names:
+        raise TableError(
+            f"{columns.path} has no column beside 'image' and 'best'; at least one feature is "
+            "needed"
+        )
+    columns.unique("image")
+    best = columns.filled("best")
+    found = sorted(set(best) - {NO_CANDIDATE})
+    for name in found:
+        try:
+            check_name(name)
+        except InputError as exc:
+            raise columns.error(
+                best.index(name), "best", "a candidate's name or 'none' is needed"
+            ) from exc
+    if not found:
+        raise TableError(
+            f"{columns.path}: column 'best' holds 'none' alone; at least one candidate is needed"
+        )
+    if not order:
+        raise InputError(
+            f"{columns.path} does not say which candidate is cheaper; give --order with "
+            f"{found}, cheapest first"
+        )
+    _check_order(order, found, f"column 'best' of {columns.path}")
+    for name in found:
+        if name not in order:
+            raise columns.error(
+                best.index(name), "best", f"--order must name it too; it names {list(order)}"
+            )
+    level = {name: position for position, name in enumerate((*order, NO_CANDIDATE))}
+    levels = np.array([level[name] for name in best])
+    outcomes = (levels[:, None] == np.arange(len(order))).astype(np.uint8)
+    return Examples(
+        columns.path, names, columns.matrix(names), tuple(order), outcomes, measured=False
+    )
+
+
+def _from_outcomes(
+    table: OutcomeTable, path: Path, features: str | None, order: Sequence[str] | None
+) -> Examples:
+    if features is not None:
+        names = _named(features, table.features, path)
+    elif set(PAPER7) <= set(table.features):
+        names = PAPER7
+    else:
+        names = table.features
+    if not names:
+        raise TableError(f"{path} has no feature column; at least one is needed")
+    left_out: dict[str, str] = {}
+    if order:
+        _check_order(order, table.candidates, str(path))
+        left_out = {name: "not in --order" for name in table.candidates if name not in order}
+    else:
+        order, left_out = front(table)
+    return Examples(
+        path,
+        names,
+        table.feature_columns(names),
+        tuple(order),
+        np.stack([table.top1(name) for name in order], axis=1).astype(np.uint8),
+        measured=True,
+        schema_version=table.schema_version,
+        left_out=left_out,
+    )
+
+
+def front(table: OutcomeTable) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The candidates worth asking, cheapest first, and why each other one is not.
+
+    A candidate is dominated when another is at least as fast on average and right at least as
+    often; of two that are equal in both, the first in the table stays.
+    """
+    cost = {name: float(table.ms(name).mean()) for name in table.candidates}
+    right = {name: int(table.top1(name).sum()) for name in table.candidates}
+    kept: list[str] = []
+    dominated: dict[str, str] = {}
+    # sorted is stable, and of equally fast ones the more accurate comes first
+    for name in sorted(table.candidates, key=lambda name: (cost[name], -right[name])):
+        better = [other for other in kept if right[other] >= right[name]]
+        if better:
+            dominated[name] = f"{better[0]} is at least as fast and as accurate"
+        else:
+            kept.append(name)
+    return tuple(kept), dominated
+
+
+def _named(features: str, present: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    """The features that a user asked for, all of which must be columns."""
+    names = tuple(name.strip() for name in features.split(","))
+    if not set(names) <= set(present):
+        # not columns of the file: a named set of the schema, perhaps
+        try:
+            names = resolve_names(features)
+        except InputError:
+            if len(names) == 1 and "+" in names[0]:
+                raise
+    for position, name in enumerate(names):
+        if name not in present:
+            raise InputError(
+                f"--features names {name!r}, which {path} has not; it has {list(present)}"
+            )
+        if name in names[:position]:
+            raise InputError(f"--features names {name!r} twice; each may occur once")
+    return names
+
+
+def _check_order(order: Sequence[str], known: Sequence[str], where: str) -> None:
+    for position, name in enumerate(order):
+        if name not in known:
+            raise InputError(
+                f"--order names {name!r}, which does not occur in {where}; there are {list(known)}"
+            )
+        if name in order[:position]:
+            raise InputError(f"--order names {name!r} twice; each may occur once")

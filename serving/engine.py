@@ -1,0 +1,154 @@
+"""Engines: something that runs a network. ONNX Runtime is the one that every board has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol, Sequence
+
+import numpy as np
+
+from adaptive.candidate import Candidate, OutputSpec
+from adaptive.errors import EngineError, MissingExtra
+from adaptive.serving.onnxfile import read_header
+
+
+class Engine(Protocol):
+    """What every engine can do."""
+
+    def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Run one batch.
+
+        Parameters
+        ----------
+        inputs : the network's inputs in their order, batch axis first
+
+        Returns
+        -------
+        The network's outputs in their order: the first is the answer, shape (n, width);
+        any others are what the next exit's network continues from.
+        """
+
+    def close(self) -> None:
+        """Free what the engine holds; it cannot be run afterwards."""
+
+
+class OnnxEngine:
+    """A network under ONNX Runtime.
+
+    Parameters
+    ----------
+    path : the ONNX file
+    threads : threads inside one operator; 1 is best where several requests run at once
+    providers : execution providers in order of preference
+    """
+
+    def __init__(
+        self, path: Path, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",)
+    ) -> None:
+        try:
+            import onnxruntime
+        except ImportError as exc:
+            raise MissingExtra("running a network", "onnxruntime", "cpu") from exc
+        header = read_header(path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=list(providers)
+            )
+        except Exception as exc:  # ONNX Runtime's errors share no public base class
+            reason = str(exc).splitlines()[0][:200]
+            raise EngineError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name} "
+                f"(opset {header.opset}): {reason}"
+            ) from exc
+        self.name = path.stem
+        self.providers: list[str] = self._session.get_providers()
+        self.inputs: list[str] = [entry.name for entry in self._session.get_inputs()]
+        self.outputs: list[str] = [entry.name for entry in self._session.get_outputs()]
+        self.input_shapes: list[list[Any]] = [e.shape for e in self._session.get_inputs()]
+        self.output_shapes: list[list[Any]] = [e.shape for e in self._session.get_outputs()]
+        self.input_types: list[str] = [entry.type for entry in self._session.get_inputs()]
+
+    def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Run one batch; see Engine.run."""
+        if self._session is None:
+            raise EngineError(f"engine {self.name!r} is closed")
+        try:
+            outputs: list[np.ndarray] = self._session.run(None, dict(zip(self.inputs, inputs)))
+        except Exception as exc:  # ONNX Runtime's errors share no public base class
+            shapes = [(i.shape, str(i.dtype)) for i in inputs]
+            raise EngineError(f"network {self.name!r} failed on inputs {shapes}: {exc}") from exc
+        return outputs
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+_ONNX_TYPES = {
+    "uint8": "tensor(uint8)",
+    "float32": "tensor(float)",
+    "float16": "tensor(float16)",
+}
+
+
+def open_engine(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngine:
+    """Open a candidate's network and hold it against its manifest entry.
+
+    Raises
+    ------
+    EngineError
+        when the runtime cannot load the file, or its input or output is not what the
+        manifest says.
+    """
+    engine = OnnxEngine(path, threads)
+    spec = candidate.input
+    if candidate.after is None:
+        sides = [spec.size, spec.size]
+        wanted = [None, *sides, 3] if spec.layout == "NHWC" else [None, 3, *sides]
+        shape = engine.input_shapes[0]
+        if len(shape) != 4 or any(
+            isinstance(have, int) and need is not None and have != need
+            for have, need in zip(shape, wanted)
+        ):
+            raise EngineError(
+                f"{path.name} reads inputs of shape {shape}, but candidate {candidate.name!r} "
+                f"says {spec.layout} of size {spec.size}"
+            )
+        if isinstance(shape[0], int):
+            raise EngineError(
+                f"{path.name} has a fixed batch axis of {shape[0]}; export it with a free one"
+            )
+        if engine.input_types[0] != _ONNX_TYPES[spec.dtype]:
+            raise EngineError(
+                f"{path.name} reads {engine.input_types[0]}, but candidate {candidate.name!r} "
+                f"says {spec.dtype}"
+            )
+    width = engine.output_shapes[0][-1]
+    if isinstance(width, int) and width != candidate.output.width:
+        raise EngineError(
+            f"{path.name} has {width} outputs, but candidate {candidate.name!r} says "
+            f"{candidate.output.classes} classes"
+            + (" and a background class" if candidate.output.background else "")
+        )
+    return engine
+
+
+def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
+    """A network's raw answer as probabilities of shape (n, classes), float32.
+
+    Logits go through a softmax first; a background class is dropped after it, and the rest is
+    scaled to sum to one.
+    """
+    values = raw.reshape(len(raw), -1).astype(np.float32, copy=False)
+    if output.kind == "logits":
+        values = values - values.max(axis=1, keepdims=True)
+        np.exp(values, out=values)
+        values /= values.sum(axis=1, keepdims=True)
+    if output.background:
+        values = values[:, 1:]
+        values = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12)
+    return values

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from adaptive.csvfile import read_csv
+from adaptive.errors import TableError
+
+GOOD = "image,a,b,best\n1.jpg,0.5,1e3,x\n2.jpg,-2,3,none\n"
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(content):
+        path = tmp_path / "t.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD,
+        GOOD.replace("\n", "\r\n"),
+        GOOD.replace("\n", "\r"),
+        "\ufeff" + GOOD,
+        GOOD.replace(",", ";"),
+        ("\ufeff" + GOOD.replace(",", ";")).replace("\n", "\r\n"),
+        GOOD.rstrip("\n"),
+        GOOD + "\n\n",
+        GOOD.replace("1.jpg", '"1.jpg"').replace("0.5", '"0.5"'),
+        GOOD.replace(",", ", "),
+    ],
+    ids=[
+        "plain",
+        "crlf",
+        "cr",
+        "bom",
+        "semicolon",
+        "all",
+        "no-end",
+        "blank-end",
+        "quotes",
+        "spaces",
+    ],
+)
+def test_read_csv_accepts_what_programs_write(csv, content):
+    columns = read_csv(csv(content))
+    assert columns.header == ("image", "a", "b", "best")
+    assert columns.unique("image") == ["1.jpg", "2.jpg"]
+    assert columns.filled("best") == ["x", "none"]
+    np.testing.assert_array_equal(columns.matrix(["b", "a"]), [[1000, 0.5], [3, -2]])
+    assert len(columns) == 2
+
+
+def test_read_csv_quoted_cells_keep_separators_and_line_numbers(csv):
+    columns = read_csv(csv('image,a\n"one, two",1\n"three\nfour",2\nfive,x\n'))
+    assert columns.text("image") == ["one, two", "three\nfour", "five"]
+    with pytest.raises(TableError, match=r"t\.csv, line 5, column 'a' holds 'x'"):
+        columns.numbers("a")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "t.csv is empty; it needs a header line and at least one row"),
+        ("\n\n", "t.csv is empty"),
+        ("image,a\n", "t.csv has a header but no row"),
+        ("image,a,a\n1,2,3\n", "line 1: columns 2 and 3 are both called 'a'"),
+        ("image,,a\n1,2,3\n", "line 1: column 2 has no name"),
+        ("image,a\n1,2\n3\n", "line 3 has 1 cells; the header has 2 columns"),
+        ("image,a\n1,2\n3,4,5\n", "line 3 has 3 cells"),
+        ("image,a\n\n3,4\n", "line 2 has 0 cells"),
+        (b"image,a\n1,2\n\xff,4\n", "line 3 holds the byte 0xff, which is not UTF-8"),
+        ("image,a\n1,2\0\n", "line 2 holds a NUL character"),
+        ('image,a\n"1,2\n', "is not CSV"),
+        ("image,a\n" + "x" * 200_000 + ",1\n", "line 2 is not CSV: field larger"),
+        ("x" * 200_000 + "\n1\n", "line 1 is not CSV: field larger"),
+    ],
+)
+def test_read_csv_refuses_with_the_place(csv, content, sentence):
+    with pytest.raises(TableError) as caught:
+        read_csv(csv(content))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_read_csv_missing_file_and_folder(tmp_path):
+    with pytest.raises(TableError, match=r"no\.csv is missing"):
+        read_csv(tmp_path / "no.csv")
+    with pytest.raises(TableError, match="cannot be read"):
+        read_csv(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("abc", "holds 'abc'"),
+        ("nan", "holds 'nan'"),
+        ("-inf", "holds '-inf'"),
+        ("1e999", "holds '1e999'"),
+        ("", "is empty"),
+        ("  ", "is empty"),
+        ("1_000", "holds '1_000'"),
+        ("٣", "holds '٣'"),
+        ("0x1f", "holds '0x1f'"),
+        ("y" * 100, "holds 'yyy...'"),
+    ],
+)
+def test_numbers_refuses_what_is_no_finite_number(csv, cell, found):
+    columns = read_csv(csv(f"image,a\n1,2\n2,{cell}\n"))
+    with pytest.raises(TableError) as caught:
+        columns.numbers("a")
+    assert f"t.csv, line 3, column 'a' {found}" in str(caught.value).replace("y" * 57, "yyy")
+    assert "a finite number is needed" in str(caught.value)
+
+
+def test_numbers_hints_at_the_decimal_point(csv):
+    columns = read_csv(csv("image;a\n1;2,5\n"))
+    with pytest.raises(TableError, match="with a decimal point"):
+        columns.numbers("a")
+
+
+def test_numbers_limits(csv):
+    columns = read_csv(csv("image,ms,p\n1,1,0.5\n2,0,1.5\n"))
+    with pytest.raises(TableError, match="line 3, column 'ms' holds '0'; a number above 0 is"):
+        columns.numbers("ms", above=0)
+    with pytest.raises(TableError, match=r"line 3, column 'p' holds '1\.5'; at most 1 is allowed"):
+        columns.numbers("p", at_least=0, at_most=1)
+    with pytest.raises(TableError, match=r"line 2, column 'p' holds '0\.5'; at least 1 is needed"):
+        columns.numbers("p", at_least=1)
+    with pytest.raises(TableError, match=r"line 2, column 'p' holds '0\.5'; only 0 and 1 are"):
+        columns.flags("p")
+    assert columns.flags("ms").dtype == np.uint8
+
+
+def test_unique_names_both_lines(csv):
+    columns = read_csv(csv("image,a\nx,1\ny,2\nx,3\n"))
+    with pytest.raises(TableError, match="line 4, column 'image' holds 'x', which line 2 has"):
+        columns.unique("image")
+
+
+def test_filled_and_missing_columns(csv):
+    columns = read_csv(csv("image,a\nx,1\n,2\n"))
+    with pytest.raises(TableError, match="line 3, column 'image' is empty; it needs a value"):
+        columns.unique("image")
+    with pytest.raises(TableError, match=r"has no column 'b'; it has \['image', 'a'\]"):
+        columns.need(["a", "b"])

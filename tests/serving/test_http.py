@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from adaptive.errors import InputError
+from adaptive.serving.http import Readiness, create_app
+
+_spec = importlib.util.spec_from_file_location(
+    "http_fixtures", Path(__file__).with_name("http_fixtures.py")
+)
+http_fixtures = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(http_fixtures)
+JPEG, MAX_BODY_BYTES = http_fixtures.JPEG, http_fixtures.MAX_BODY_BYTES
+ODD, URL, PlainRouter = http_fixtures.ODD, http_fixtures.URL, http_fixtures.PlainRouter
+
+
+@pytest.fixture
+def client():
+    return create_app(PlainRouter(), max_body_bytes=MAX_BODY_BYTES).test_client()
+
+
+@pytest.mark.parametrize("sent", ODD.values(), ids=ODD.keys())
+def test_every_odd_request_gets_its_answer(client, sent):
+    answer = client.open(sent.path, method=sent.method, data=sent.body, headers=sent.headers)
+    assert answer.status_code == sent.status
+    assert answer.mimetype == "application/json"
+    value = answer.get_json()
+    if sent.status == 200:
+        assert value["label"] == "cat"
+    else:
+        assert list(value) == ["error"]
+        assert sent.words in value["error"]
+        assert "\n" not in value["error"]
+
+
+def test_answer_has_the_promised_fields(client):
+    value = client.post(URL, data=JPEG).get_json()
+    assert list(value) == ["label", "score", "top5", "candidate", "path", "ms"]
+    assert value["top5"] == [{"label": "cat", "score": 0.75}, {"label": "dog", "score": 0.25}]
+    assert value["path"] == ["small"]
+    assert value["ms"]["total"] == 1.5
+
+
+def test_explain_adds_features_votes_and_reason(client):
+    value = client.post(URL + "?explain=1", data=JPEG).get_json()
+    assert value["features"] == {"width": 80.0}
+    assert value["votes"] == {"small": 1.0}
+    assert value["reason"] == "small is enough"
+    assert "reason" not in client.post(URL + "?explain=0", data=JPEG).get_json()
+
+
+def test_wrong_method_names_the_allowed_ones(client):
+    answer = client.get(URL)
+    assert answer.headers["Allow"] == "OPTIONS, POST"
+
+
+def test_encoded_body_is_told_what_is_accepted(client):
+    answer = client.post(URL, data=JPEG, headers={"Content-Encoding": "br"})
+    assert answer.headers["Accept-Encoding"] == "identity"
+    assert client.post(URL, data=JPEG, headers={"Content-Encoding": "identity"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(JPEG, 200), (b"x" * MAX_BODY_BYTES, 400), (b"x" * (MAX_BODY_BYTES + 1), 413)],
+)
+def test_body_without_a_length_is_read_to_its_end(client, body, status):
+    answer = client.post(
+        URL, input_stream=io.BytesIO(body), environ_overrides={"wsgi.input_terminated": True}
+    )
+    assert answer.status_code == status
+
+
+def test_long_body_is_refused_unread(client):
+    class Unread(io.BytesIO):
+        def read(self, *_):
+            raise AssertionError("the body was read")
+
+    answer = client.post(
+        URL, input_stream=Unread(), environ_overrides={"CONTENT_LENGTH": "256000000"}
+    )
+    assert answer.status_code == 413
+
+
+def test_health_ready_and_bundle_answer(client):
+    assert client.get("/healthz").get_json() == {"status": "alive"}
+    assert client.get("/readyz").get_json() == {"status": "ready"}
+    assert client.get("/v1/bundle").get_json() == {"candidates": [{"name": "small"}]}
+
+
+def test_unready_says_why_and_still_answers_images():
+    readiness = Readiness("the networks are warming up")
+    client = create_app(PlainRouter(), readiness=readiness).test_client()
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.get_json() == {"error": "the networks are warming up"}
+    assert client.get("/healthz").status_code == 200
+    assert client.post(URL, data=JPEG).status_code == 200
+    readiness.problem = None
+    assert client.get("/readyz").status_code == 200
+
+
+def test_bug_is_logged_and_not_shown(caplog):
+    class Broken(PlainRouter):
+        def classify(self, image, *, explain=False):
+            raise RuntimeError("secret in /home/user/file.py")
+
+    client = create_app(Broken()).test_client()
+    with caplog.at_level(logging.ERROR, "adaptive.serving"):
+        answer = client.post(URL, data=JPEG)
+    assert answer.status_code == 500
+    assert list(answer.get_json()) == ["error"]
+    assert "secret" not in answer.get_data(as_text=True)
+    assert "secret in /home/user/file.py" in caplog.text
+
+
+def test_answers_are_json_text_with_a_line_end(client):
+    text = client.post(URL, data=JPEG).get_data(as_text=True)
+    assert text.endswith("}\n")
+    assert json.loads(text)
+
+
+def test_limit_of_nothing_is_refused():
+    with pytest.raises(InputError, match="max_body_bytes 0"):
+        create_app(PlainRouter(), max_body_bytes=0)
