@@ -33,8 +33,8 @@ class KNNChain(Premodel):
     split vote is no majority: a no, as in scikit-learn. Of several images at the k-th distance
     those with the lower row numbers vote.
 
-    Taylor et al. 2018, "Adaptive deep learning model selection on embedded systems", section
-    3.3 (doi 10.1145/3211332.3211336); Marco et al. 2020 (doi 10.1145/3371154).
+    Taylor et al. 2018, "Adaptive deep learning model selection on embedded systems"
+    (doi 10.1145/3211332.3211336); Marco et al. 2020 (doi 10.1145/3371154).
 
     Parameters
     ----------

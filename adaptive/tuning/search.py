@@ -1,0 +1,307 @@
+"""Try many policies at one mean cost, and pick one without falling for the luckiest.
+
+A *trial* is a policy without thresholds plus the shares of images that go on at each step; the
+shares follow from the budget, so two trials at one budget differ in whom they send on, not in
+how many. Every trial gives one vector of right and wrong, and choosing among thousands of them
+by their mean on the same images is what makes a tuner promise too much. So a whole family of
+trials is judged by cross-validation (choose on nine tenths, count on the rest), and a more
+complicated family is taken only where it is better by more than chance.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+from typing import Iterator, Sequence
+
+import numpy as np
+
+from adaptive.errors import InputError
+from adaptive.intervals import front
+from adaptive.policy.cascade import expected_gain
+from adaptive.tuning.members import Members
+
+SIGNALS = ("top", "margin", "entropy")
+
+#: Weight of the later of two networks in an average, the earlier one's being 1.
+WEIGHTS = (1.0, 2.0)
+
+#: How far one unit of expected gain moves a threshold, tried for hybrids.
+SHIFTS = (0.1, 0.2, 0.4, 0.8, 1.6)
+
+#: Shares of the images that a hybrid may start at the second candidate.
+STARTS = (0.0, 0.05, 0.1, 0.2, 0.35)
+
+#: Shares that reach the second of three candidates, relative to those that the budget allows.
+MIDDLES = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
+
+FOLDS = 10
+
+#: Families, from the simplest; a later one must beat those before it by this many standard
+#: errors of the paired difference, in cross-validation.
+FAMILIES = {
+    "fixed": 0.0,
+    "cascade": 0.0,
+    "averaging cascade": 0.5,
+    "cascade of three": 1.0,
+    "hybrid": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A policy without thresholds, and who goes on.
+
+    Attributes
+    ----------
+    family : key of FAMILIES
+    path : candidates in order
+    shares : share of all images that reach each candidate after the first
+    shift, start_share : of a hybrid
+    right : ndarray (n,), bool, whether the policy was right on each tuning image
+    cost : mean cost
+    """
+
+    family: str
+    path: tuple[str, ...]
+    shares: tuple[float, ...]
+    right: np.ndarray = field(repr=False)
+    cost: float
+    signal: str = "top"
+    combine: str | None = None
+    weights: tuple[float, ...] | None = None
+    shift: float = 0.0
+    start_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The trial that won at one budget, and how the families compared.
+
+    Attributes
+    ----------
+    expected : cross-validated top-1 of the trial's family, which is not flattered by the choice
+    families : cross-validated top-1 of every family that had a trial
+    reason : one sentence
+    """
+
+    trial: Trial
+    expected: float
+    families: dict[str, float]
+    reason: str
+
+
+def trials(
+    members: Members,
+    budget: float,
+    chances: np.ndarray | None = None,
+    charge: float = 0.0,
+) -> Iterator[Trial]:
+    """All trials whose mean cost is `budget` or, where that is more than they can use, less.
+
+    Parameters
+    ----------
+    chances : ndarray (n, m), the premodel's numbers in the order of `members.names`; without
+        them there are no hybrids
+    charge : what features and premodel cost, paid by hybrids
+    """
+    for name in members.names:
+        if members.cost[name] <= budget:
+            yield Trial("fixed", (name,), (), members.top1[name], members.cost[name])
+    yield from _pairs(members, budget)
+    yield from _threes(members, budget)
+    if chances is not None:
+        yield from _hybrids(members, budget, chances, charge)
+
+
+def _settings(
+    members: Members, length: int
+) -> Iterator[tuple[str, str | None, tuple[float, ...] | None]]:
+    """(signal, combine, weights) to try for paths of `length` candidates."""
+    if members.probabilities is None:
+        yield "top", None, None
+        return
+    combinations: list[tuple[str | None, tuple[float, ...] | None]] = [(None, None)]
+    if length == 2:
+        combinations += [("geometric", (1.0, w)) for w in WEIGHTS]
+        combinations += [("arithmetic", (1.0, w)) for w in WEIGHTS]
+        signals: tuple[str, ...] = SIGNALS
+    else:
+        combinations.append(("geometric", (1.0,) * length))
+        signals = ("top", "margin")
+    for signal in signals:
+        for combine, weights in combinations:
+            yield signal, combine, weights
+
+
+def _ordered(members: Members, length: int) -> Iterator[tuple[str, ...]]:
+    """Paths of rising cost that begin on the front; later members may be dominated."""
+    cost = [members.cost[n] for n in members.names]
+    top1 = [float(members.top1[n].mean()) for n in members.names]
+    starts = {members.names[i] for i in front(cost, top1)}
+    by_cost = sorted(members.names, key=lambda n: members.cost[n])
+    for path in itertools.combinations(by_cost, length):
+        if path[0] in starts:
+            yield path
+
+
+def _pairs(members: Members, budget: float) -> Iterator[Trial]:
+    for path in _ordered(members, 2):
+        share = (budget - members.cost[path[0]]) / members.cost[path[1]]
+        if share <= 0:
+            continue
+        count = _count(share, len(members))
+        for signal, combine, weights in _settings(members, 2):
+            order = np.argsort(members.score(path[:1], None, None, signal), kind="stable")
+            right = members.top1[path[0]].copy()
+            on = order[:count]
+            right[on] = members.right(path, combine, weights)[on]
+            yield Trial(
+                "averaging cascade" if combine else "cascade",
+                path,
+                (count / len(members),),
+                right,
+                members.cost[path[0]] + count / len(members) * members.cost[path[1]],
+                signal,
+                combine,
+                weights,
+            )
+
+
+def _threes(members: Members, budget: float) -> Iterator[Trial]:
+    n = len(members)
+    for path in _ordered(members, 3):
+        first, second, third = (members.cost[name] for name in path)
+        most = min(1.0, (budget - first) / second)
+        if most <= 0:
+            continue
+        for signal, combine, weights in _settings(members, 3):
+            order = np.argsort(members.score(path[:1], None, None, signal), kind="stable")
+            pair = None if weights is None else weights[:2]
+            later = members.score(path[:2], combine, pair, signal)
+            for relative in MIDDLES:
+                reach = relative * most
+                last = min((budget - first - reach * second) / third, reach)
+                if last <= 0:
+                    continue
+                on = order[: _count(reach, n)]
+                further = on[np.argsort(later[on], kind="stable")[: _count(last, n)]]
+                right = members.top1[path[0]].copy()
+                right[on] = members.right(path[:2], combine, pair)[on]
+                right[further] = members.right(path, combine, weights)[further]
+                yield Trial(
+                    "cascade of three",
+                    path,
+                    (len(on) / n, len(further) / n),
+                    right,
+                    first + len(on) / n * second + len(further) / n * third,
+                    signal,
+                    combine,
+                    weights,
+                )
+
+
+def _hybrids(
+    members: Members, budget: float, chances: np.ndarray, charge: float
+) -> Iterator[Trial]:
+    n = len(members)
+    for path in _ordered(members, 2):
+        first, second = (members.cost[name] for name in path)
+        own = chances[:, [members.names.index(name) for name in path]]
+        gain = expected_gain(own)[:, 0]
+        eager = np.argsort(-gain, kind="stable")
+        for start_share in STARTS:
+            direct = eager[: _count(start_share, n)] if start_share else eager[:0]
+            # Ties in the gain are sent together by a threshold, so they are cut together here.
+            if len(direct) and len(direct) < n and gain[eager[len(direct)]] == gain[direct[-1]]:
+                direct = eager[gain[eager] > gain[direct[-1]]]
+            rest = np.setdiff1d(np.arange(n), direct, assume_unique=True)
+            left = budget - charge - (len(rest) * first + len(direct) * second) / n
+            count = min(_count(left / second, n), len(rest))
+            if left <= 0 or count < 1:
+                continue
+            for signal, combine, weights in _settings(members, 2):
+                score = members.score(path[:1], None, None, signal)
+                for shift in SHIFTS if start_share == 0 else (0.0, *SHIFTS):
+                    moved = score[rest] - shift * (gain[rest] - gain.mean())
+                    on = rest[np.argsort(moved, kind="stable")[:count]]
+                    right = members.top1[path[0]].copy()
+                    right[direct] = members.top1[path[1]][direct]
+                    right[on] = members.right(path, combine, weights)[on]
+                    cost = (len(rest) * first + (len(direct) + len(on)) * second) / n
+                    yield Trial(
+                        "hybrid",
+                        path,
+                        (count / n,),
+                        right,
+                        charge + cost,
+                        signal,
+                        combine,
+                        weights,
+                        shift,
+                        len(direct) / n,
+                    )
+
+
+def choose(
+    members: Members,
+    budget: float,
+    chances: np.ndarray | None = None,
+    charge: float = 0.0,
+    seed: int = 0,
+) -> Choice:
+    """The trial to take at a mean cost of `budget`.
+
+    Raises
+    ------
+    InputError
+        when not even the cheapest candidate fits the budget.
+    """
+    found = list(trials(members, budget, chances, charge))
+    if not found:
+        cheapest = min(members.names, key=lambda n: members.cost[n])
+        raise InputError(
+            f"a mean cost of {budget:g} cannot be met: the cheapest candidate, {cheapest}, "
+            f"takes {members.cost[cheapest]:.4g}"
+        )
+    fold = np.random.default_rng(seed).permutation(len(members)) % FOLDS
+    judged: dict[str, tuple[Trial, np.ndarray]] = {}
+    for family in FAMILIES:
+        own = [t for t in found if t.family == family]
+        if own:
+            judged[family] = _judge(own, fold)
+    values = {family: float(vector.mean()) for family, (_, vector) in judged.items()}
+    best = next(iter(judged))
+    why = f"{best} is all that fits the budget"
+    for family in list(judged)[1:]:
+        lead = judged[family][1] - judged[best][1]
+        error = float(np.std(lead)) / math.sqrt(len(lead))
+        if lead.mean() > FAMILIES[family] * error and lead.mean() > 0:
+            why = (
+                f"{family} is {100 * lead.mean():.2f} points above {best} in cross-validation, "
+                f"more than {FAMILIES[family]:g} standard errors ({100 * error:.2f})"
+            )
+            best = family
+        elif family == "hybrid":
+            why += (
+                f"; the premodel adds {100 * lead.mean():+.2f} points (standard error "
+                f"{100 * error:.2f}), which is not enough to take it in"
+            )
+    return Choice(judged[best][0], values[best], values, why)
+
+
+def _judge(own: Sequence[Trial], fold: np.ndarray) -> tuple[Trial, np.ndarray]:
+    """The family's best trial, and its cross-validated right-or-wrong on every image."""
+    right = np.stack([t.right for t in own])
+    indicator = np.equal.outer(np.arange(FOLDS), fold)
+    inside = right.astype(np.float32) @ indicator.T.astype(np.float32)
+    outside = inside.sum(axis=1, keepdims=True) - inside
+    # Of equal trials the first, which is the simpler one.
+    chosen = outside.argmax(axis=0)
+    vector = right[chosen[fold], np.arange(len(fold))]
+    return own[int(inside.sum(axis=1).argmax())], vector.astype(np.float64)
+
+
+def _count(share: float, n: int) -> int:
+    return int(min(max(math.floor(share * n), 0), n))
