@@ -38,11 +38,15 @@ def inside(folder: Path, name: object, what: str) -> Path:
     if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
         raise BundleError(f"{what} {name!r} leaves its folder; names are relative, without '..'")
     path = folder
-    for part in parts:
-        path = path / part
-        if path.is_symlink():
-            raise BundleError(f"{what} {name!r} goes through the symbolic link {part!r}")
-    if not path.exists():
+    try:
+        for part in parts:
+            path = path / part
+            if path.is_symlink():
+                raise BundleError(f"{what} {name!r} goes through the symbolic link {part!r}")
+        there = path.exists()
+    except OSError as exc:  # a name that is too long for the file system, or a locked folder
+        raise BundleError(f"{what} {name[:60]!r} cannot be looked up: {exc.strerror}") from exc
+    if not there:
         raise BundleError(f"{what} {name!r} is not in {folder}")
     return path
 
@@ -51,8 +55,14 @@ def refuse_existing(path: Path, force: bool) -> None:
     """Raise InputError when `path` exists and may not be replaced."""
     if path.exists() and not force:
         raise InputError(f"{path} exists; give --force to replace it")
-    if not path.parent.exists():
+    if not path.parent.is_dir():
         raise InputError(f"the folder {path.parent} that {path.name} goes into does not exist")
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise InputError when a file is to be written where a folder stands."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file to write")
 
 
 @contextmanager
@@ -158,8 +168,8 @@ class Fields:
             return default
         for value in values:
             if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise BundleError(f"{self.where}: {name!r} holds {value!r}, not a number")
-            if not math.isfinite(value):
+                raise BundleError(f"{self.where}: {name!r} holds {_shown(value)}, not a number")
+            if not _is_finite(value):
                 raise BundleError(f"{self.where}: {name!r} holds {value}; it must be finite")
         return tuple(float(value) for value in values)
 
@@ -170,7 +180,7 @@ class Fields:
             return default
         for value in values:
             if not isinstance(value, str):
-                raise BundleError(f"{self.where}: {name!r} holds {value!r}, not a string")
+                raise BundleError(f"{self.where}: {name!r} holds {_shown(value)}, not a string")
         return tuple(values)
 
     def wrong(self, name: str, value: object, kinds: tuple[type, ...]) -> BundleError:
@@ -190,8 +200,22 @@ _NAMES: dict[type, str] = {
 
 
 def _kind(value: object) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) < 40 else text[:37] + '...'}"
+    return f"{type(value).__name__} {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = "nested too deeply to show"
+    return text if len(text) < 40 else text[:37] + "..."
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def check_format(fields: Fields, newest: int) -> None:

@@ -12,6 +12,7 @@ from adaptive.candidate import check_name
 from adaptive.csvfile import Columns, read_csv
 from adaptive.errors import InputError, TableError
 from adaptive.features.schema import PAPER7, resolve_names
+from adaptive.parts import Split
 from adaptive.table import OutcomeTable
 
 NO_CANDIDATE = "none"
@@ -45,7 +46,10 @@ class Examples:
 
 
 def read_examples(
-    path: Path, features: str | None = None, order: Sequence[str] | None = None
+    path: Path,
+    features: str | None = None,
+    order: Sequence[str] | None = None,
+    split: Split | None = None,
 ) -> Examples:
     """Read an outcome table, or a user's own CSV with the columns `image`, features and `best`.
 
@@ -56,6 +60,7 @@ def read_examples(
     features : a named set of the schema or names separated by commas. None takes `paper7` from
         an outcome table that has it, else all feature columns; from one's own CSV all columns
         but `image` and `best`, and so does "all".
+    split : of an outcome table only the tuning part is read; None reads all
     order : the candidates, cheapest first. An outcome table knows without: by mean
         milliseconds, leaving out dominated ones.
 
@@ -68,7 +73,10 @@ def read_examples(
     """
     columns = read_csv(path)
     if any(name.endswith(":top1") for name in columns.header):
-        return _from_outcomes(OutcomeTable.read(path), path, features, order)
+        table = OutcomeTable.read(path)
+        if split is not None:
+            table = table.select(split.rows(table.images, "tune"))
+        return _from_outcomes(table, path, features, order)
     return _from_best(columns, features, order)
 
 

@@ -20,7 +20,7 @@ Buffer = Union[mmap.mmap, memoryview]
 _INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph", 8: "opset", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "function": {7: "node"},
+    "function": {7: "node", 11: "attribute"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
@@ -58,7 +58,9 @@ def read_header(path: Path) -> OnnxHeader:
                     fields = dict(_fields(data, start, end))
                     if _text(data, fields.get(1)) == "location":
                         external[_text(data, fields.get(2))] = None
-    except (ValueError, IndexError, UnicodeDecodeError) as exc:
+    except OSError as exc:
+        raise BundleError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (ValueError, IndexError, RecursionError) as exc:
         raise BundleError(f"{path.name} is not an ONNX file") from exc
     if opset < 1:
         raise BundleError(f"{path.name} is not an ONNX file: it names no opset")

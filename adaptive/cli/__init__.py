@@ -18,6 +18,7 @@ COMMANDS = {
     "profile": "profile",
     "serve": "serve",
     "train": "train",
+    "tune": "tune",
     "zoo": "zoo",
 }
 

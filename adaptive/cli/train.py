@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from adaptive.errors import InputError, TableError
-from adaptive.files import folder_aside, write_json
+from adaptive.files import folder_aside, sha256, write_json
+from adaptive.parts import Split
 from adaptive.premodel.base import check_output
 from adaptive.premodel.examples import Examples, read_examples
 from adaptive.premodel.fit import TRAINERS, Trained
@@ -40,6 +41,13 @@ from adaptive.premodel.scaling import SCALINGS
 @click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="Neighbours.")
 @click.option("--scaling", type=click.Choice(SCALINGS), default="standard", show_default=True)
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
+@click.option(
+    "--split",
+    default="0.5,0.3,0.2",
+    show_default=True,
+    help="Shares of an outcome table's images that tune, calibrate and test; a premodel learns "
+    "from the first part alone. 'all' learns from every image.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--force", is_flag=True, help="Replace a premodel that exists.")
 def command(
@@ -51,6 +59,7 @@ def command(
     k: int,
     scaling: str,
     folds: int,
+    split: str,
     seed: int,
     force: bool,
 ) -> None:
@@ -62,7 +71,8 @@ def command(
     """
     check_output(output, force)
     names = None if order is None else [name.strip() for name in order.split(",")]
-    examples = read_examples(table, features, names)
+    parts = Split.parse(split, seed)
+    examples = read_examples(table, features, names, parts)
     try:
         trained = TRAINERS[classifier](
             examples.X,
@@ -79,12 +89,15 @@ def command(
         )
     except InputError as exc:
         raise TableError(f"{table}: {exc}") from exc
-    trained.premodel.training_ = _summary(examples, trained, report)
+    summary = _summary(examples, trained, report)
+    if examples.measured:
+        summary.update(split=parts.to_json(), sha256=sha256(table))
+    trained.premodel.training_ = summary
     with folder_aside(output) as aside:
         trained.premodel.write(aside)
         write_json(
             aside / "report.json",
-            {**report.to_json(), "training": _summary(examples, trained, report)},
+            {**report.to_json(), "training": summary},
         )
     _tell(examples, trained, report)
     click.echo(f"saved {output}")

@@ -78,6 +78,8 @@ class Policy(ABC):
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
+        if isinstance(self.candidates, str):
+            raise InputError(f"candidates is the text {self.candidates!r}; give a list of names")
         object.__setattr__(self, "candidates", tuple(self.candidates))
         if not self.candidates:
             raise InputError(f"a {self.kind} policy needs at least one candidate")
@@ -88,10 +90,13 @@ class Policy(ABC):
         if self.premodel is not None:
             columns = positions(self.candidates, self.premodel.candidates, "the premodel")
             object.__setattr__(self, "_columns", columns)
-        if self.upper_ms is not None and len(self.upper_ms) != len(self.candidates):
-            raise InputError(
-                f"upper_ms has {len(self.upper_ms)} times for {len(self.candidates)} candidates"
-            )
+        if self.upper_ms is not None:
+            if len(self.upper_ms) != len(self.candidates):
+                raise InputError(
+                    f"upper_ms has {len(self.upper_ms)} times for {len(self.candidates)} candidates"
+                )
+            if not all(ms > 0 for ms in self.upper_ms):
+                raise InputError(f"upper_ms {list(self.upper_ms)} must be numbers above 0")
 
     @property
     def needs_features(self) -> bool:

@@ -43,7 +43,9 @@ class Cascade(Policy):
             raise InputError(
                 f"{count} candidates need {count - 1} thresholds, got {list(self.thresholds)}"
             )
-        if not all(0 <= t <= 1 for t in self.thresholds):
+        # A hybrid's thresholds are moved by the premodel and may lie anywhere.
+        bounded = self.kind == "cascade"
+        if not all(np.isfinite(t) and (0 <= t <= 1 or not bounded) for t in self.thresholds):
             raise InputError(f"thresholds {list(self.thresholds)} must lie between 0 and 1")
         check_signal(self.signal)
         if self.combine is not None and self.combine not in COMBINATIONS:

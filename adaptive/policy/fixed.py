@@ -48,11 +48,19 @@ class Random(Policy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shares = self.shares or (1 / len(self.candidates),) * len(self.candidates)
-        if len(shares) != len(self.candidates) or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        shares = self.shares
+        if shares is None:
+            shares = (1 / len(self.candidates),) * len(self.candidates)
+        if (
+            len(shares) != len(self.candidates)
+            or not all(share >= 0 for share in shares)
+            or not abs(sum(shares) - 1) <= 1e-6
+        ):
             raise InputError(
                 f"shares {shares} must be {len(self.candidates)} numbers >= 0 that sum to 1"
             )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise InputError(f"seed {self.seed!r} is not a whole number >= 0")
         object.__setattr__(self, "shares", tuple(shares))
         object.__setattr__(self, "_generator", np.random.default_rng(self.seed))
 

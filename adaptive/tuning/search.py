@@ -209,6 +209,8 @@ def _hybrids(
     for path in _ordered(members, 2):
         first, second = (members.cost[name] for name in path)
         own = chances[:, [members.names.index(name) for name in path]]
+        if np.isnan(own).any():
+            continue
         gain = expected_gain(own)[:, 0]
         eager = np.argsort(-gain, kind="stable")
         for start_share in STARTS:
@@ -250,16 +252,21 @@ def choose(
     chances: np.ndarray | None = None,
     charge: float = 0.0,
     seed: int = 0,
+    kind: str | None = None,
 ) -> Choice:
     """The trial to take at a mean cost of `budget`.
+
+    `kind` restricts it to policies of one kind: "fixed", "cascade" or "hybrid".
 
     Raises
     ------
     InputError
         when not even the cheapest candidate fits the budget.
     """
-    found = list(trials(members, budget, chances, charge))
+    found = [t for t in trials(members, budget, chances, charge) if kind in (None, kind_of(t))]
     if not found:
+        if kind is not None:
+            raise InputError(f"no {kind} policy has a mean cost of at most {budget:g}")
         cheapest = min(members.names, key=lambda n: members.cost[n])
         raise InputError(
             f"a mean cost of {budget:g} cannot be met: the cheapest candidate, {cheapest}, "
@@ -289,6 +296,11 @@ def choose(
                 f"{100 * error:.2f}), which is not enough to take it in"
             )
     return Choice(judged[best][0], values[best], values, why)
+
+
+def kind_of(trial: Trial) -> str:
+    """The kind of policy that a trial becomes."""
+    return trial.family if trial.family in ("fixed", "hybrid") else "cascade"
 
 
 def _judge(own: Sequence[Trial], fold: np.ndarray) -> tuple[Trial, np.ndarray]:

@@ -1,0 +1,143 @@
+"""`adaptive tune`: the policy that serves a stated objective, and what can be promised of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adaptive.errors import InputError
+from adaptive.files import refuse_existing, write_json
+from adaptive.parts import Split
+from adaptive.policy.files import policy_to_json, write_policy
+from adaptive.table import OutcomeTable, table_hash
+
+
+@click.command(name="tune")
+@click.argument("table", type=click.Path(path_type=Path), metavar="X.csv")
+@click.option("--premodel", "premodel_path", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--max-accuracy-drop",
+    type=float,
+    help="The cheapest policy promised to be at most this far below the reference; 0.01 is one "
+    "point of top-1.",
+)
+@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the promise.")
+@click.option("--budget-ms", type=float, help="The most accurate policy within this mean time.")
+@click.option("--budget-mj", type=float, help="The most accurate policy within this mean energy.")
+@click.option(
+    "--kind",
+    type=click.Choice(["fixed", "cascade", "hybrid"]),
+    help="Only policies of this kind; default whichever is best.",
+)
+@click.option("--reference", help="What a drop is measured against; default the most accurate.")
+@click.option(
+    "--bound",
+    type=click.Choice(["betting", "score"]),
+    default="betting",
+    show_default=True,
+    help="betting holds for every number of images; score (Tango 1998) is asymptotic.",
+)
+@click.option(
+    "--calibrate",
+    "calibration_path",
+    type=click.Path(path_type=Path),
+    help="An outcome table of other images to test the promise on; X.csv then only tunes.",
+)
+@click.option("--split", help="Shares that tune, calibrate and test; default the premodel's.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--certificate", "certificate_path", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace existing files.")
+def command(
+    table: Path,
+    premodel_path: Path | None,
+    output: Path,
+    max_accuracy_drop: float | None,
+    confidence: float,
+    budget_ms: float | None,
+    budget_mj: float | None,
+    kind: str | None,
+    reference: str | None,
+    bound: str,
+    calibration_path: Path | None,
+    split: str | None,
+    seed: int,
+    certificate_path: Path | None,
+    force: bool,
+) -> None:
+    """Search policies over the outcome table X.csv for one objective.
+
+    Premodel and thresholds see only the tuning part of the images, a promise is tested on the
+    calibration part, and the test part is left for `adaptive evaluate`. When nothing can be
+    promised, it says why and about how many more labelled images would be needed, writes
+    nothing, and ends with exit code 1.
+    """
+    from adaptive.premodel.cost import predict_ms
+    from adaptive.premodel.registry import load_premodel
+    from adaptive.tuning.objectives import Tuner
+
+    wanted = [v for v in (max_accuracy_drop, budget_ms, budget_mj) if v is not None]
+    if len(wanted) != 1:
+        raise InputError("give one of --max-accuracy-drop, --budget-ms and --budget-mj")
+    if certificate_path is None:
+        certificate_path = output.with_name("certificate.json")
+    refuse_existing(output, force)
+    if max_accuracy_drop is not None:
+        refuse_existing(certificate_path, force)
+    outcomes = OutcomeTable.read(table)
+    premodel = None if premodel_path is None else load_premodel(premodel_path)
+    trained: dict[str, Any] = {} if premodel is None else dict(premodel.training_)
+    # A premodel from other images judges these as it judges any; one from these very images
+    # must be cross-fitted on the part that it learned from.
+    learned_here = trained.get("sha256") == table_hash(table)
+    parts = Split.parse(split, seed) if split else None
+    if learned_here and trained.get("split"):
+        own = Split.from_json(trained["split"])
+        if parts is not None and parts != own:
+            raise InputError(
+                f"--split {split} is not the split that the premodel was trained with, "
+                f"{own.to_json()}; leave it out, or train again with it"
+            )
+        parts = own
+    tuner = Tuner(
+        outcomes,
+        parts,
+        None if calibration_path is None else OutcomeTable.read(calibration_path),
+        premodel,
+        learned_here,
+        reference,
+        "mj" if budget_mj is not None else "ms",
+        predict_ms(premodel) if premodel is not None else 0.0,
+        seed,
+        kind,
+    )
+    if kind == "hybrid" and premodel is None:
+        raise InputError("a hybrid policy needs --premodel")
+    click.echo(
+        f"{len(tuner.tune)} images tune, {len(tuner.calibration)} calibrate; reference "
+        f"{tuner.reference}"
+    )
+    if max_accuracy_drop is not None:
+        tuned = tuner.certified(max_accuracy_drop, 1 - confidence, bound)
+    else:
+        tuned = tuner.within(wanted[0])
+    if tuned.choice is not None:
+        for family, value in tuned.choice.families.items():
+            click.echo(f"  {family:20} {100 * value:6.2f} % top-1, cross-validated")
+    click.echo(tuned.reason)
+    if tuned.policy is None:
+        sys.exit(1)
+    write_policy(tuned.policy, output)
+    click.echo(f"{output}: {policy_to_json(tuned.policy)}")
+    if tuned.certificate is not None:
+        content = {
+            **tuned.certificate.to_json(),
+            "split": tuner.split.to_json(),
+            "hashes": {"table": table_hash(table)},
+            "details": dict(tuned.details),
+        }
+        write_json(certificate_path, content)
+        click.echo(f"{certificate_path}: {tuned.certificate.words()}")

@@ -1,0 +1,104 @@
+"""From the trial that won to the policy that is served: thresholds on whole probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from adaptive.policy.base import History, Output, Policy
+from adaptive.policy.cascade import Cascade, Hybrid, expected_gain
+from adaptive.policy.fixed import Fixed
+from adaptive.premodel.base import Premodel
+from adaptive.table import OutcomeTable
+from adaptive.tuning.search import Trial
+
+
+def build_policy(
+    trial: Trial,
+    table: OutcomeTable,
+    premodel: Premodel | None = None,
+    chances: np.ndarray | None = None,
+    upper_ms: dict[str, float] | None = None,
+) -> Policy:
+    """The policy that sends the trial's shares of the table's images on.
+
+    Parameters
+    ----------
+    table : the tuning images
+    chances : ndarray (n, m), of the candidates of `trial.path`, for a hybrid
+    upper_ms : for each candidate a time that a run hardly ever exceeds
+    """
+    common: dict[str, Any] = {}
+    if upper_ms is not None:
+        common["upper_ms"] = tuple(upper_ms[n] for n in trial.path)
+    if trial.family == "fixed":
+        return Fixed(trial.path, **common)
+    common.update(signal=trial.signal, combine=trial.combine, weights=trial.weights)
+    steps = len(trial.path) - 1
+    if trial.family != "hybrid":
+        scorer: Cascade = Cascade(trial.path, thresholds=(0.0,) * steps, **common)
+        thresholds = _thresholds(scorer, trial, table, np.arange(len(table)), None)
+        return Cascade(trial.path, thresholds=thresholds, **common)
+    assert chances is not None
+    gain = expected_gain(chances)[:, 0]
+    start_gain = None
+    rest = np.arange(len(table))
+    if trial.start_share > 0:
+        direct = round(trial.start_share * len(table))
+        start_gain = _cut(-gain, direct) * -1.0
+        rest = np.flatnonzero(gain <= start_gain)
+    typical = (float(gain.mean()),)
+    scorer = Hybrid(
+        trial.path,
+        premodel,
+        thresholds=(0.0,) * steps,
+        shift=trial.shift,
+        typical_gain=typical,
+        start_gain=start_gain,
+        **common,
+    )
+    move = -trial.shift * (gain - typical[0])
+    thresholds = _thresholds(scorer, trial, table, rest, move)
+    return Hybrid(
+        trial.path,
+        premodel,
+        thresholds=thresholds,
+        shift=trial.shift,
+        typical_gain=typical,
+        start_gain=start_gain,
+        **common,
+    )
+
+
+def _thresholds(
+    scorer: Cascade, trial: Trial, table: OutcomeTable, rows: np.ndarray, move: np.ndarray | None
+) -> tuple[float, ...]:
+    """One threshold a step, so that the trial's share of all images goes on."""
+    found: list[float] = []
+    outputs: tuple[Output, ...] = ()
+    for step, share in enumerate(trial.shares):
+        name = trial.path[step]
+        probabilities = table.probabilities_of(name, rows) if scorer.needs_probabilities else None
+        outputs = (*outputs, Output(table.of(name).confidence[rows], probabilities))
+        score = scorer.score(History(tuple(range(step + 1)), outputs))
+        if move is not None:
+            score = score + move[rows]
+        threshold = _cut(score, round(share * len(table)))
+        if move is None:
+            threshold = min(max(threshold, 0.0), 1.0)
+        found.append(threshold)
+        on = score < threshold
+        rows = rows[on]
+        outputs = tuple(o.rows(on) for o in outputs)
+    return tuple(found)
+
+
+def _cut(score: np.ndarray, count: int) -> float:
+    """A threshold below which `count` of the scores lie, as nearly as ties allow."""
+    ordered = np.sort(score.astype(np.float64))
+    if not len(ordered) or count <= 0:
+        return float(ordered[0]) if len(ordered) else 0.0
+    if count >= len(ordered):
+        return float(np.nextafter(ordered[-1], np.inf))
+    return float((ordered[count - 1] + ordered[count]) / 2)
