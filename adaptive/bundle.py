@@ -34,6 +34,9 @@ from adaptive.serving.onnxfile import read_header
 FORMAT = 1
 MANIFEST = "manifest.json"
 
+#: What a bundle calls its own files; no network may be called so.
+OWN_NAMES = (MANIFEST, "labels.txt", "policy.json", "premodel", "certificate.json")
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -93,7 +96,7 @@ def default_bundle() -> Path:
 def _read(folder: Path) -> Bundle:
     if not folder.is_dir():
         raise BundleError(f"{folder} is no folder; a bundle is a folder with a {MANIFEST}")
-    manifest = Fields(read_json(folder / MANIFEST, "the manifest"), MANIFEST)
+    manifest = Fields(read_json(inside(folder, MANIFEST, "the manifest"), "manifest"), MANIFEST)
     check_format(manifest, FORMAT)
     hashes = Fields(manifest.get("files", dict, default={}), f"{MANIFEST}: files")
     for name in hashes.values:
@@ -109,7 +112,7 @@ def _read(folder: Path) -> Bundle:
                 raise BundleError(f"{MANIFEST} has no SHA-256 for {what} file {relative!r}")
         return path
 
-    labels_path = inside(folder, manifest.get("labels", str), "labels")
+    labels_path = listed(manifest.get("labels", str), "labels")
     try:
         labels = tuple(labels_path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as exc:
@@ -124,7 +127,9 @@ def _read(folder: Path) -> Bundle:
         from adaptive.premodel.registry import load_premodel
 
         premodel = load_premodel(listed(manifest.get("premodel", str), "premodel"))
-        _known(list(premodel.candidates), names, "premodel")
+        if not set(premodel.candidates) & set(names):
+            # It may judge more than the bundle carries, but not only strangers.
+            _known(list(premodel.candidates), names, "premodel")
     if manifest.get("policy", str, default=None):
         policy = read_policy(listed(manifest.get("policy", str), "policy"), premodel)
         _known(list(policy.candidates), names, "policy")
@@ -157,7 +162,10 @@ def check_hash(path: Path, name: str, expected: str) -> None:
     """Raise BundleError when the file's SHA-256 is not `expected`."""
     if not path.is_file():
         raise BundleError(f"{name!r} is no file")
-    actual = sha256(path)
+    try:
+        actual = sha256(path)
+    except OSError as exc:
+        raise BundleError(f"{name!r} cannot be read: {exc.strerror}") from exc
     if actual != expected.lower():
         raise BundleError(
             f"{name!r} was altered: its SHA-256 is {actual[:12]}…, the manifest says "
@@ -279,20 +287,24 @@ def write_bundle(
     policy : with its premodel, if it has one
     times : mean milliseconds by candidate, for the manifest
     names : the candidates to carry; all of `source` when left out
+    force : replace an existing bundle; anything else stays
+
+    Raises
+    ------
+    InputError
+        when `output` may not be written, or the parts do not make a bundle.
     """
-    refuse_existing(output, force)
+    check_output(output, force)
     kept = [c for c in source.candidates if names is None or c.name in names]
     _known(list(policy.candidates), [c.name for c in kept], "policy")
     entries = []
     with folder_aside(output) as aside:
         for candidate in kept:
             path = inside(source.folder, candidate.file, "candidate file")
-            target = aside / Path(candidate.file).name
-            shutil.copyfile(path, target)
+            _copy(path, aside / candidate.file)
             for name in read_header(path).external:
-                shutil.copyfile(path.parent / name, aside / name)
+                _copy(path.parent / name, (aside / candidate.file).parent / name)
             entry = candidate_to_json(candidate)
-            entry["file"] = target.name
             if times and candidate.name in times:
                 entry["ms"] = round(times[candidate.name], 5)
             entries.append(entry)
@@ -319,3 +331,25 @@ def write_bundle(
             if path.is_file() and path.relative_to(aside).as_posix() not in carried
         }
         write_json(aside / MANIFEST, json.loads(json.dumps(manifest)))
+        # Whatever could be refused on a board is refused here.
+        _read(aside)
+
+
+def check_output(output: Path, force: bool) -> None:
+    """Raise InputError when a bundle may not be written to `output`.
+
+    With `force` it may replace a bundle or an empty folder, and nothing else.
+    """
+    refuse_existing(output, force)
+    if not output.exists() or (output / MANIFEST).is_file():
+        return
+    if not output.is_dir() or any(output.iterdir()):
+        raise InputError(f"{output} exists and is no bundle; --force replaces only a bundle")
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copy one file to where the manifest will say, with the folders that it lies in."""
+    if target.name in OWN_NAMES:
+        raise BundleError(f"{target.name!r} is a name that the bundle needs; rename that network")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)

@@ -16,6 +16,13 @@ LAYOUTS = ("NHWC", "NCHW")
 RESIZES = ("crop", "cover", "stretch")
 OUTPUT_KINDS = ("probabilities", "logits")
 
+#: Largest side of a network's input, pixels.
+MAX_SIZE = 8192
+
+#: Names that mean something else where a candidate's name may stand: columns of the outcome
+#: table, steps of an answer's times, and "no candidate is right".
+TAKEN = ("decode", "features", "premodel", "total", "none")
+
 
 def check_name(name: str) -> str:
     """Return `name` if a candidate may be called so, else raise InputError."""
@@ -24,6 +31,8 @@ def check_name(name: str) -> str:
             f"{name!r} is no candidate name; letters, digits, '.', '_' and '-' are allowed, "
             "with '@' and a number at the end for an exit"
         )
+    if name in TAKEN:
+        raise InputError(f"no candidate may be called {name!r}; {list(TAKEN)} are taken")
     return name
 
 
@@ -62,6 +71,8 @@ class InputSpec:
                 raise InputError(f"input {field} {value!r} is not one of {list(allowed)}")
         if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
             raise InputError(f"input size {self.size!r} is not a whole number of pixels >= 1")
+        if self.size > MAX_SIZE:
+            raise InputError(f"input size {self.size} is above the {MAX_SIZE} pixels allowed")
         for field, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and (len(values) != 3 or not all(map(_finite, values))):
                 raise InputError(f"input {field} {values!r} is not three finite numbers")

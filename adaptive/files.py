@@ -79,6 +79,8 @@ def written_aside(path: Path) -> Iterator[Path]:
 @contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; name a folder to write")
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     aside.chmod(0o755)
     try:

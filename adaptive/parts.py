@@ -49,16 +49,14 @@ class Split:
             shares = []
         if len(shares) != 3:
             raise InputError(f"--split {text!r} is neither 'all' nor three shares like 0.5,0.3,0.2")
-        return cls(*shares, seed=seed)
+        return cls(shares[0], shares[1], shares[2], seed)
 
     @classmethod
     def from_json(cls, values: Any) -> Split:
         """Read what `to_json` gave."""
         try:
-            return cls(
-                *(float(values[part]) for part in PARTS),
-                seed=int(values["seed"]),
-            )
+            tune, calibrate, test = (float(values[part]) for part in PARTS)
+            return cls(tune, calibrate, test, int(values["seed"]))
         except (KeyError, TypeError, ValueError) as exc:
             raise InputError(f"{values!r} is no split of a data set") from exc
 

@@ -59,6 +59,10 @@ def decode(
                 return _decode_stream(file, f"{path}", short, max_pixels)
         except OSError as exc:
             raise ImageError(f"{path} cannot be read: {exc.strerror or exc}") from exc
+        except ImageError:
+            raise
+        except ValueError as exc:  # a path that no file system takes, with a NUL in it
+            raise ImageError(f"{str(path)!r} cannot be read: {exc}") from exc
     if not isinstance(image, (bytes, bytearray, memoryview)):
         raise ImageError(f"an image is bytes, a path or a uint8 array, not {type(image).__name__}")
     if len(image) == 0:

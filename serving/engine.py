@@ -59,7 +59,7 @@ class OnnxEngine:
                 str(path), options, providers=list(providers)
             )
         except Exception as exc:  # ONNX Runtime's errors share no public base class
-            reason = str(exc).splitlines()[0][:200]
+            reason = _first_line(exc)
             raise EngineError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name} "
                 f"(opset {header.opset}): {reason}"
@@ -71,16 +71,24 @@ class OnnxEngine:
         self.input_shapes: list[list[Any]] = [e.shape for e in self._session.get_inputs()]
         self.output_shapes: list[list[Any]] = [e.shape for e in self._session.get_outputs()]
         self.input_types: list[str] = [entry.type for entry in self._session.get_inputs()]
+        self.output_types: list[str] = [entry.type for entry in self._session.get_outputs()]
 
     def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Run one batch; see Engine.run."""
         if self._session is None:
             raise EngineError(f"engine {self.name!r} is closed")
+        if len(inputs) != len(self.inputs):
+            raise EngineError(
+                f"network {self.name!r} reads {len(self.inputs)} inputs {self.inputs}, "
+                f"but was given {len(inputs)}"
+            )
         try:
             outputs: list[np.ndarray] = self._session.run(None, dict(zip(self.inputs, inputs)))
         except Exception as exc:  # ONNX Runtime's errors share no public base class
             shapes = [(i.shape, str(i.dtype)) for i in inputs]
-            raise EngineError(f"network {self.name!r} failed on inputs {shapes}: {exc}") from exc
+            raise EngineError(
+                f"network {self.name!r} failed on inputs {shapes}: {_first_line(exc)}"
+            ) from exc
         return outputs
 
     def close(self) -> None:
@@ -88,11 +96,21 @@ class OnnxEngine:
         self._session = None
 
 
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
 _ONNX_TYPES = {
     "uint8": "tensor(uint8)",
     "float32": "tensor(float)",
     "float16": "tensor(float16)",
 }
+
+_ANSWER_TYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
+
+#: How far a network's own probabilities may lie outside 0..1, for rounding.
+_ROUNDING = 1e-2
 
 
 def open_engine(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngine:
@@ -107,6 +125,11 @@ def open_engine(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngin
     engine = OnnxEngine(path, threads)
     spec = candidate.input
     if candidate.after is None:
+        if len(engine.inputs) != 1:
+            raise EngineError(
+                f"{path.name} reads {len(engine.inputs)} inputs {engine.inputs}; a candidate "
+                "reads one, the image"
+            )
         sides = [spec.size, spec.size]
         wanted = [None, *sides, 3] if spec.layout == "NHWC" else [None, 3, *sides]
         shape = engine.input_shapes[0]
@@ -127,8 +150,15 @@ def open_engine(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngin
                 f"{path.name} reads {engine.input_types[0]}, but candidate {candidate.name!r} "
                 f"says {spec.dtype}"
             )
-    width = engine.output_shapes[0][-1]
-    if isinstance(width, int) and width != candidate.output.width:
+    if not engine.outputs or engine.output_types[0] not in _ANSWER_TYPES:
+        raise EngineError(
+            f"{path.name} answers with {engine.output_types[:1]}; one of {list(_ANSWER_TYPES)} "
+            "is needed as its first output"
+        )
+    # A row of the answer may have axes of length one, as from a convolution: (n, 1000, 1, 1).
+    row = engine.output_shapes[0][1:]
+    width = int(np.prod(row)) if row and all(isinstance(side, int) for side in row) else None
+    if width is not None and width != candidate.output.width:
         raise EngineError(
             f"{path.name} has {width} outputs, but candidate {candidate.name!r} says "
             f"{candidate.output.classes} classes"
@@ -142,8 +172,27 @@ def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
 
     Logits go through a softmax first; a background class is dropped after it, and the rest is
     scaled to sum to one.
+
+    Raises
+    ------
+    EngineError
+        when the answer has another width than `output` says, is not finite, or is said to be
+        probabilities and is not within 0..1.
     """
     values = raw.reshape(len(raw), -1).astype(np.float32, copy=False)
+    if values.shape[1] != output.width:
+        raise EngineError(
+            f"a network answered with {values.shape[1]} numbers an image; its manifest entry "
+            f"says {output.width}"
+        )
+    low, high = values.min(initial=0), values.max(initial=0)
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise EngineError(f"a network answered with numbers from {low} to {high}, not finite ones")
+    if output.kind == "probabilities" and not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+        raise EngineError(
+            f"a network answered with numbers from {low:g} to {high:g}; its manifest entry says "
+            "probabilities, which lie between 0 and 1"
+        )
     if output.kind == "logits":
         values = values - values.max(axis=1, keepdims=True)
         np.exp(values, out=values)

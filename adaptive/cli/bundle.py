@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from adaptive.bundle import Bundle, write_bundle
+from adaptive.bundle import Bundle, check_output, write_bundle
 from adaptive.errors import InputError
-from adaptive.files import read_json, refuse_existing
+from adaptive.files import read_json
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed
@@ -48,7 +48,7 @@ def command(
     """Make a folder that `adaptive serve` and `Router.load` can use on a board."""
     from adaptive.premodel.registry import load_premodel
 
-    refuse_existing(output, force)
+    check_output(output, force)
     source = Bundle.read(candidates)
     premodel = None if premodel_path is None else load_premodel(premodel_path)
     policy: Policy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
+
+from adaptive.files import written_aside
 
 OPSET = 13
 
@@ -23,27 +24,48 @@ def export_network(network: nn.Module, path: Path, size: int, half_weights: bool
     file, the same speed, since a CPU computes in 32 bits anyway.
     """
     example = torch.zeros((1, size, size, 3), dtype=torch.uint8)
-    aside = path.with_suffix(".partial")
-    with warnings.catch_warnings():
-        # The TorchScript exporter is the one that still writes opset 13 without conversion.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            network.cpu().eval(),
-            (example,),
-            str(aside),
-            opset_version=OPSET,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},
-            dynamo=False,
-        )
-    model = onnx.load(str(aside))
-    if half_weights:
-        store_half(model)
-    model.ir_version = min(model.ir_version, 8)  # the newest that ONNX Runtime 1.11 reads
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, str(aside))
-    os.replace(aside, path)
+    return save_onnx(network, example, path, half_weights=half_weights)
+
+
+def save_onnx(
+    network: nn.Module,
+    example: Tensor,
+    path: Path,
+    opset: int = OPSET,
+    half_weights: bool = False,
+) -> Path:
+    """Write `network`, in evaluation mode, as an ONNX file, whole or not at all.
+
+    The graph is the one that `network` runs on `example`, with the first axis free and called
+    `n`. Its input is called `images`, its output `logits`.
+
+    Raises
+    ------
+    RuntimeError
+        torch's own, when a layer has no counterpart in `opset`.
+    """
+    with written_aside(path) as aside:
+        with warnings.catch_warnings():
+            # The TorchScript exporter is the one that still writes opset 13 without conversion.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            # Shape checks of torchvision's networks, which depend on the image's size alone.
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            torch.onnx.export(
+                network.cpu().eval(),
+                (example,),
+                str(aside),
+                opset_version=opset,
+                input_names=["images"],
+                output_names=["logits"],
+                dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},
+                dynamo=False,
+            )
+        model = onnx.load(str(aside))
+        if half_weights:
+            store_half(model)
+        model.ir_version = min(model.ir_version, 8)  # the newest that ONNX Runtime 1.11 reads
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, str(aside))
     return path
 
 
