@@ -301,9 +301,9 @@ def write_bundle(
     with folder_aside(output) as aside:
         for candidate in kept:
             path = inside(source.folder, candidate.file, "candidate file")
-            _copy(path, aside / candidate.file)
+            _copy(source.folder, aside, candidate.file)
             for name in read_header(path).external:
-                _copy(path.parent / name, (aside / candidate.file).parent / name)
+                _copy(source.folder, aside, (Path(candidate.file).parent / name).as_posix())
             entry = candidate_to_json(candidate)
             if times and candidate.name in times:
                 entry["ms"] = round(times[candidate.name], 5)
@@ -347,9 +347,9 @@ def check_output(output: Path, force: bool) -> None:
         raise InputError(f"{output} exists and is no bundle; --force replaces only a bundle")
 
 
-def _copy(path: Path, target: Path) -> None:
-    """Copy one file to where the manifest will say, with the folders that it lies in."""
-    if target.name in OWN_NAMES:
-        raise BundleError(f"{target.name!r} is a name that the bundle needs; rename that network")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, target)
+def _copy(source: Path, target: Path, name: str) -> None:
+    """Copy the file `name` from one folder to another, with the folders that it lies in."""
+    if Path(name).parts[0] in OWN_NAMES:
+        raise BundleError(f"a bundle has its own {Path(name).parts[0]!r}; rename the file {name!r}")
+    (target / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source / name, target / name)

@@ -14,15 +14,19 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95% interval."""
+    """A number with its 95% interval, infinite where one image alone tells nothing."""
 
     value: float
     low: float
     high: float
 
-    def to_json(self) -> dict[str, float]:
-        """As plain JSON values."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+    def to_json(self) -> dict[str, float | None]:
+        """As plain JSON values; null for an infinite end."""
+        ends = {"low": self.low, "high": self.high}
+        return {
+            "value": self.value,
+            **{k: v if math.isfinite(v) else None for k, v in ends.items()},
+        }
 
 
 def share(right: np.ndarray) -> Estimate:

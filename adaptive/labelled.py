@@ -70,6 +70,11 @@ def _from_folders(root: Path, labels: Sequence[str]) -> LabelledImages:
                 f"{_some(labels)}; rename it or give --labels"
             )
         members = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        for member in members:
+            if not _is_text(member):
+                raise InputError(
+                    f"{folder.name}/{member!r} has a name that is not UTF-8; rename it"
+                )
         names += [f"{folder.name}/{member}" for member in members]
         classes += [index[folder.name]] * len(members)
     return LabelledImages(root, tuple(names), tuple(classes))
@@ -84,7 +89,7 @@ def _from_table(root: Path, labels: Sequence[str], table: Path) -> LabelledImage
     for row, cell in enumerate(columns.filled("label")):
         if cell in index:
             classes.append(index[cell])
-        elif cell.isascii() and cell.isdigit() and int(cell) < len(labels):
+        elif cell.isascii() and cell.isdigit() and len(cell) < 10 and int(cell) < len(labels):
             classes.append(int(cell))
         else:
             raise columns.error(
@@ -93,6 +98,14 @@ def _from_table(root: Path, labels: Sequence[str], table: Path) -> LabelledImage
     if not (root / names[0]).exists() and not any((root / n).exists() for n in names[:100]):
         raise TableError(f"{table.name} names images that are not in {root}, such as {names[0]!r}")
     return LabelledImages(root, tuple(names), tuple(classes))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _some(labels: Sequence[str]) -> str:

@@ -1,10 +1,14 @@
-"""What one image may cost, and what its sender prefers, as values."""
+"""What one image may cost, and what its sender prefers, as values.
+
+    router.classify(image, Limits(remaining_ms=40))                       # due in 40 ms
+    router.classify(image, Limits(preference=PREFERENCES["accurate"]))    # rather right than fast
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 
@@ -21,21 +25,43 @@ class Limits:
 
     Attributes
     ----------
-    remaining_ms : milliseconds left until the answer is due
-    remaining_mj : millijoules left
+    remaining_ms : milliseconds left until the answer is due. A candidate is not started unless
+        its upper time fits (`Policy.upper_ms`), and an image that nothing fits gets no answer.
+    remaining_mj : millijoules left, held against the mean energies (`Policy.costs_mj`)
     preference : -1 (fast) to 1 (accurate); 0 follows the policy as it was tuned
+    allowance_ms : milliseconds that the image may cost, held against the mean times
+        (`Policy.costs_ms`). Not a deadline: whatever it is, the cheapest candidate may answer.
     """
 
     remaining_ms: Number = math.inf
     remaining_mj: Number = math.inf
     preference: float = 0.0
+    allowance_ms: Number = math.inf
 
     def __post_init__(self) -> None:
-        for name in ("remaining_ms", "remaining_mj"):
-            if np.isnan(getattr(self, name)).any():
+        for name in ("remaining_ms", "remaining_mj", "allowance_ms"):
+            value = getattr(self, name)
+            # A number that is not itself is NaN; much quicker than asking numpy.
+            if np.isnan(value).any() if isinstance(value, np.ndarray) else value != value:
                 raise InputError(f"{name} is not a number")
         if not -1 <= self.preference <= 1:
             raise InputError(f"preference {self.preference} is not between -1 and 1")
+
+    def rows(self, chosen: Any) -> Limits:
+        """The same for some of the images: `chosen` indexes the arrays."""
+        values = (self.remaining_ms, self.remaining_mj, self.allowance_ms)
+        if not any(isinstance(v, np.ndarray) and v.ndim for v in values):
+            return self
+        ms, mj, allowance = (
+            v[chosen] if isinstance(v, np.ndarray) and v.ndim else v for v in values
+        )
+        return Limits(ms, mj, self.preference, allowance)
+
+    def less(self, ms: Number, mj: Number = 0.0) -> Limits:
+        """What is left when the images have taken so much."""
+        return Limits(
+            self.remaining_ms - ms, self.remaining_mj - mj, self.preference, self.allowance_ms - ms
+        )
 
 
 UNLIMITED = Limits()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Comparison:
     def text(self) -> str:
         """Lines for a terminal."""
         lines = [
-            f"live: {self.images} images, top-1 {100 * self.top1:.2f} %, {self.ms:.3f} ms a image "
+            f"live: {self.images} images, top-1 {100 * self.top1:.2f} %, {self.ms:.3f} ms an image "
             f"after decoding (replay: {self.replayed_ms:.3f} ms)",
             f"live and replay agree on {self.images - len(self.differences)} of {self.images}",
         ]
@@ -77,11 +77,12 @@ def compare_live(bundle: Bundle, table: OutcomeTable, images: Path) -> Compariso
     Differences are near-ties: a confidence that the table rounds to the other side of a
     threshold, or probabilities that it keeps in 16 bits.
     """
-    done = replay(bundle.policy, table)
+    # A policy that draws must draw the same for both, so each gets a fresh one.
+    done = replay(replace(bundle.policy), table)
     differences: list[Difference] = []
     unreadable: list[str] = []
     right, spent, kept = [], [], []
-    with Router.load(bundle.folder, policy=bundle.policy) as router:
+    with Router.load(bundle.folder, policy=replace(bundle.policy)) as router:
         router.warm_up()
         for row, name in enumerate(tqdm(table.images, unit="image", desc="live")):
             try:

@@ -6,10 +6,11 @@ A run that is stopped goes on where it was: each image's outcomes are appended t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Mapping, Sequence
@@ -30,7 +31,7 @@ from adaptive.replay import rank_of
 from adaptive.serving.decode import decode
 from adaptive.serving.engine import Engine, open_engine, probabilities
 from adaptive.serving.preprocess import needed_short, preprocess
-from adaptive.table import Outcomes, OutcomeTable, probabilities_folder
+from adaptive.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
 
 #: Runs of each network before anything is timed.
 WARM_UP = 5
@@ -72,10 +73,10 @@ class Profiler:
         InputError
             when no image could be read, or a stopped run was made with other settings.
         """
+        self._warm_up()  # first, so that a network that cannot run leaves nothing behind
         partial = Partial(
             output, self._fingerprint(images, keep_probabilities), self.bundle, keep_probabilities
         )
-        self._warm_up()
         left_out = dict(partial.left_out)
         todo = [i for i in range(len(images)) if images.names[i] not in partial.seen]
         with partial, tqdm(
@@ -91,6 +92,7 @@ class Profiler:
                 else:
                     partial.append({"image": name, "label": images.labels[index], **row}, answers)
                 bar.update()
+        partial.require_rows()
         partial.finish(self._meta(images))
         return [f"{name}: {why}" for name, why in left_out.items()]
 
@@ -142,18 +144,26 @@ class Profiler:
                     if candidate.after is None
                     else carried[candidate.after]
                 )
-                carried[candidate.name] = self._engines[candidate.name].run(*inputs)[1:]
+                answer, *carried[candidate.name] = self._engines[candidate.name].run(*inputs)
+                probabilities(answer, candidate.output)
 
     def _fingerprint(self, images: LabelledImages, keep: bool) -> dict[str, Any]:
-        return {
-            "candidates": {c.name: c.sha256 for c in self.bundle.candidates},
+        listed = json.dumps([images.names, images.labels])
+        fingerprint = {
+            "candidates": [
+                {"sha256": c.sha256, "name": c.name, "after": c.after, **asdict(c.input)}
+                for c in self.bundle.candidates
+            ],
+            "outputs": [asdict(c.output) for c in self.bundle.candidates],
             "features": list(self.features),
             "schema": SCHEMA.version,
             "threads": self.threads,
             "probabilities": keep,
-            "images": len(images),
-            "labels": dict(Counter(map(str, images.labels))),
+            "folder": str(images.root.resolve()),
+            "images": hashlib.sha256(listed.encode()).hexdigest(),
         }
+        found: dict[str, Any] = json.loads(json.dumps(fingerprint))
+        return found
 
     def _meta(self, images: LabelledImages) -> dict[str, Any]:
         crops = []
@@ -201,6 +211,7 @@ class Partial:
         self._classes = len(bundle.labels)
         self.seen: set[str] = set()
         self.left_out: dict[str, str] = {}
+        check_table_name(output)
         settings = self.folder / "settings.json"
         if settings.exists():
             before = read_json(settings, "the stopped run's settings")
@@ -237,12 +248,15 @@ class Partial:
         """Record that one image cannot be read."""
         self._line({"image": name, "left_out": why})
 
+    def require_rows(self) -> None:
+        """Raise InputError, and remove the partial files, when no image could be read."""
+        if all("left_out" in row for row in self._read_rows()):
+            shutil.rmtree(self.folder)
+            raise InputError("none of the images can be read")
+
     def finish(self, meta: Mapping[str, Any]) -> None:
         """Put the table in place and remove the partial files."""
         rows = [r for r in self._read_rows() if "left_out" not in r]
-        if not rows:
-            shutil.rmtree(self.folder)
-            raise InputError("none of the images can be read")
         timed = np.array([[r["decode:ms"], r["features:ms"]] for r in rows])
         outcomes = {}
         for candidate in self._all:
@@ -299,11 +313,17 @@ class Partial:
                     file.truncate(whole)
         try:
             rows = self._read_rows()
-        except ValueError as exc:
-            raise TableError(f"{path} is damaged; remove {self.folder} to start again") from exc
-        self.seen = {r["image"] for r in rows}
-        self.left_out = {r["image"]: r["left_out"] for r in rows if "left_out" in r}
+            self.seen = {r["image"] for r in rows}
+            self.left_out = {r["image"]: r["left_out"] for r in rows if "left_out" in r}
+        except (ValueError, TypeError, KeyError) as exc:
+            raise self._damaged(path) from exc
         size = (len(rows) - len(self.left_out)) * self._classes * 2
         for name in self._names:
             with open(self.folder / f"{name}.f16", "ab") as file:
+                # Cut back only: making it longer would fill in probabilities of zero.
+                if file.tell() < size:
+                    raise self._damaged(Path(file.name))
                 file.truncate(size)
+
+    def _damaged(self, path: Path) -> TableError:
+        return TableError(f"{path} is damaged; remove {self.folder} to start again")

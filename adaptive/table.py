@@ -20,12 +20,22 @@ from adaptive.candidate import check_name, positions, run_order
 from adaptive.csvfile import read_csv
 from adaptive.errors import InputError, TableError
 from adaptive.features.schema import Schema
-from adaptive.files import Fields, check_format, read_json, sha256, write_json, written_aside
+from adaptive.files import (
+    Fields,
+    check_format,
+    read_json,
+    refuse_folder,
+    sha256,
+    write_json,
+    written_aside,
+)
 
 FORMAT = 1
 
 PARTS = ("top1", "top5", "confidence", "ms", "mj")
 REQUIRED = ("top1", "top5", "confidence", "ms")
+#: More classes than this are a mistake in the table.
+MAX_CLASSES = 10_000_000
 RESERVED = ("image", "label", "decode:ms", "features:ms")
 
 
@@ -185,6 +195,7 @@ class OutcomeTable:
 
     def write(self, path: Path) -> None:
         """Write `X.csv` and `X.json`; probabilities are the profiler's to write."""
+        check_table_name(path)
         meta = {**self.meta, "format": FORMAT, "rows": len(self)}
         columns: list[tuple[str, list[str]]] = [
             ("image", list(self.images)),
@@ -202,11 +213,13 @@ class OutcomeTable:
             ]
             if o.mj is not None:
                 columns.append((f"{name}:mj", _texts(o.mj, "%.5f")))
-        with written_aside(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([name for name, _ in columns])
-            writer.writerows(zip(*(values for _, values in columns)))
-        write_json(path.with_suffix(".json"), meta)
+        with written_aside(path) as aside:
+            with open(aside, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow([name for name, _ in columns])
+                writer.writerows(zip(*(values for _, values in columns)))
+            # The CSV is what makes it a table, so it comes last.
+            write_json(path.with_suffix(".json"), meta)
 
 
 def _texts(values: np.ndarray, form: str) -> list[str]:
@@ -233,8 +246,14 @@ def _read(path: Path) -> OutcomeTable:
                 f"{path.name}: column {feature!r} belongs to no candidate of the table {names}"
             )
     meta = _read_meta(path, len(columns))
-    after = {entry["name"]: entry.get("after") for entry in meta.get("candidates", [])}
-    label = columns.numbers("label", at_least=0)
+    after = {entry["name"]: entry.get("after") for entry in meta.get("candidates") or []}
+    try:
+        run_order({name: after.get(name) for name in names})
+    except InputError as exc:
+        raise TableError(f"{path.with_suffix('.json').name}: {exc}") from exc
+    classes = meta.get("classes")
+    last = MAX_CLASSES - 1 if classes is None else classes - 1
+    label = columns.numbers("label", at_least=0, at_most=last)
     fraction = np.flatnonzero(label != np.floor(label))
     if len(fraction):
         raise columns.error(int(fraction[0]), "label", "a class index, a whole number >= 0")
@@ -249,7 +268,6 @@ def _read(path: Path) -> OutcomeTable:
         )
         for name in names
     }
-    run_order({n: o.after for n, o in outcomes.items()})
     return OutcomeTable(
         tuple(columns.unique("image")),
         label.astype(np.int64),
@@ -258,7 +276,7 @@ def _read(path: Path) -> OutcomeTable:
         outcomes,
         columns.numbers("decode:ms", at_least=0),
         columns.numbers("features:ms", at_least=0),
-        _read_probabilities(path, names, len(columns)),
+        _read_probabilities(path, names, len(columns), classes, int(label.max())),
         meta,
     )
 
@@ -278,9 +296,16 @@ def _read_meta(path: Path, rows: int) -> dict[str, Any]:
         schema = fields.get("schema", dict, default=None)
         if schema is not None:
             Schema.from_json(schema, beside.name)
-        for entry in fields.get("candidates", list, default=[]):
-            check_name(Fields(entry, f"{beside.name}: candidate").get("name", str))
-        Fields(fields.get("feature_ms", dict, default={}), f"{beside.name}: feature_ms")
+        for value in fields.get("candidates", list, default=[]):
+            entry = Fields(value, f"{beside.name}: candidate")
+            check_name(entry.get("name", str))
+            entry.get("after", str, default=None)
+        if not 1 <= fields.get("classes", int, default=1) <= MAX_CLASSES:
+            raise TableError(f"{beside.name} has {values['classes']} classes; 1 or more are needed")
+        each = Fields(fields.get("feature_ms", dict, default={}), f"{beside.name}: feature_ms")
+        for name in each.values:
+            if each.get(name, float) < 0:
+                raise TableError(f"{each.where}: {name!r} is {each.values[name]}, below 0")
     except TableError:
         raise
     except InputError as exc:
@@ -288,7 +313,9 @@ def _read_meta(path: Path, rows: int) -> dict[str, Any]:
     return values
 
 
-def _read_probabilities(path: Path, names: list[str], rows: int) -> dict[str, np.ndarray]:
+def _read_probabilities(
+    path: Path, names: list[str], rows: int, classes: int | None, last_label: int
+) -> dict[str, np.ndarray]:
     folder = probabilities_folder(path)
     found: dict[str, np.ndarray] = {}
     for name in names:
@@ -296,19 +323,34 @@ def _read_probabilities(path: Path, names: list[str], rows: int) -> dict[str, np
         if not file.exists():
             continue
         try:
-            values = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as exc:
-            raise TableError(f"{file} is no array of probabilities: {exc}") from exc
+            # Not np.load, which would also open an archive of arrays. It refuses pickles.
+            values = np.lib.format.open_memmap(file, mode="r")
+        except Exception as exc:  # a damaged header fails in too many ways to list
+            why = str(exc).split("\n", 1)[0]
+            raise TableError(f"{file} is no array of probabilities: {why}") from exc
         if values.ndim != 2 or len(values) != rows or values.dtype.kind != "f":
             raise TableError(
                 f"{file} has shape {values.shape} of {values.dtype}; the table needs "
                 f"({rows}, classes) of float16"
             )
+        width = values.shape[1]
+        if width != (classes or width) or width <= last_label:
+            needed = f"{classes} classes" if classes else f"a label {last_label}"
+            raise TableError(f"{file} has {width} numbers an image; the table has {needed}")
         found[name] = values
     widths = {name: values.shape[1] for name, values in found.items()}
     if len(set(widths.values())) > 1:
         raise TableError(f"{folder} holds probabilities of different lengths: {widths}")
     return found
+
+
+def check_table_name(path: Path) -> None:
+    """Raise InputError unless `path` can be a table with its files beside it."""
+    if path.suffix != ".csv":
+        raise InputError(
+            f"{path.name} must be called NAME.csv; NAME.json and NAME.probs go beside it"
+        )
+    refuse_folder(path)
 
 
 def probabilities_folder(path: Path) -> Path:

@@ -8,6 +8,7 @@ import click
 import numpy as np
 
 from adaptive.bundle import Bundle, check_output, write_bundle
+from adaptive.candidate import positions
 from adaptive.errors import InputError
 from adaptive.files import read_json
 from adaptive.policy.base import Policy
@@ -69,6 +70,7 @@ def command(
         times = {name: float(np.mean(outcomes.of(name).ms)) for name in outcomes.candidates}
         board = outcomes.meta.get("board")
     names = None
+    positions(policy.candidates, source.names, f"the candidates of {candidates}")
     if not all_candidates:
         kept = {*policy.candidates, *([source.reference] if source.reference else [])}
         after = {c.name: c.after for c in source.candidates}

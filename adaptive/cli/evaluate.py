@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from adaptive.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.evaluation import evaluate, text_table
-from adaptive.files import refuse_existing, write_json
+from adaptive.files import refuse_existing, refuse_folder, write_json
+from adaptive.parts import PARTS, Split
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed, Random
@@ -28,6 +30,12 @@ from adaptive.table import OutcomeTable, table_hash
 )
 @click.option("--live", is_flag=True, help="Run the networks too, and compare with the replay.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of the table's images.")
+@click.option(
+    "--part",
+    type=click.Choice([*PARTS, "all"]),
+    help="Which images of the table; default the test part where the bundle's premodel or "
+    "certificate was made from this table, else all.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Only the table's first so many images.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write JSON.")
 @click.option("--force", is_flag=True, help="Replace an existing JSON file.")
@@ -37,6 +45,7 @@ def command(
     policy: str | None,
     live: bool,
     images: Path | None,
+    part: str | None,
     limit: int | None,
     json_path: Path | None,
     force: bool,
@@ -48,10 +57,12 @@ def command(
     """
     if json_path is not None:
         refuse_existing(json_path, force)
+        refuse_folder(json_path)
     if live and images is None:
         raise InputError("--live needs --images, the folder that the table's images lie in")
     read = Bundle.read(bundle)
-    outcomes = OutcomeTable.read(table)
+    outcomes, part = chosen_part(OutcomeTable.read(table), table, part, read)
+    click.echo(f"images: {part}")
     if limit is not None:
         import numpy as np
 
@@ -62,7 +73,7 @@ def command(
     charged = predict_ms(chosen.premodel) if chosen.premodel is not None else 0.0
     result = evaluate(chosen, outcomes, read.reference, charged)
     click.echo(text_table(result))
-    report = {"table": str(table), "sha256": table_hash(table), **result.to_json()}
+    report = {"table": table.name, "part": part, "sha256": table_hash(table), **result.to_json()}
     omitted = False
     if live and images is not None:
         from adaptive.live import compare_live
@@ -74,6 +85,32 @@ def command(
     if json_path is not None:
         write_json(json_path, report)
     sys.exit(1 if omitted else 0)
+
+
+def chosen_part(
+    outcomes: OutcomeTable, path: Path, part: str | None, bundle: Bundle
+) -> tuple[OutcomeTable, str]:
+    """The images to evaluate on, and which part of the table they are.
+
+    Images that the premodel or the thresholds were learned from flatter a policy, so where the
+    bundle was made from this very table only those are taken that were kept for reporting.
+    """
+    seen = table_hash(path)
+    split: Any = None
+    if bundle.certificate and dict(bundle.certificate.get("hashes", {})).get("table") == seen:
+        split = bundle.certificate.get("split")
+    trained = {} if bundle.premodel is None else bundle.premodel.training_
+    if split is None and trained.get("sha256") == seen:
+        split = trained.get("split")
+    if part == "all" or (part is None and split is None):
+        return outcomes, "all"
+    parts = Split() if split is None else Split.from_json(split)
+    rows = parts.rows(outcomes.images, part or "test")
+    if not len(rows):
+        raise InputError(
+            f"no image of {path.name} is in the {part or 'test'} part; --part all takes every one"
+        )
+    return outcomes.select(rows), part or "test"
 
 
 def policy_named(name: str | None, bundle: Bundle) -> Policy:

@@ -10,6 +10,7 @@ import click
 from adaptive.bundle import Bundle
 from adaptive.files import refuse_existing
 from adaptive.labelled import list_images
+from adaptive.table import check_table_name
 
 
 @click.command(name="profile")
@@ -54,6 +55,7 @@ def command(
     """
     from adaptive.profiling import Profiler
 
+    check_table_name(output)
     refuse_existing(output, force)
     bundle = Bundle.read(candidates)
     found = list_images(images, bundle.labels, labels, limit)

@@ -49,7 +49,7 @@ def save_onnx(
             # The TorchScript exporter is the one that still writes opset 13 without conversion.
             warnings.simplefilter("ignore", DeprecationWarning)
             # Shape checks of torchvision's networks, which depend on the image's size alone.
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             torch.onnx.export(
                 network.cpu().eval(),
                 (example,),

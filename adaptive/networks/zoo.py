@@ -31,9 +31,12 @@ try:
 except ImportError as exc:
     raise MissingExtra("the zoo of pretrained networks", exc.name or "torch", "train") from exc
 
-#: Largest difference between ONNX Runtime's and torch's logits, as a share of the largest logit
-#: (or of 1, where all are smaller).
+#: Largest difference between ONNX Runtime's and torch's logits, as a share of the largest logit.
 TOLERANCE = 1e-4
+
+#: The same for random weights, which amplify rounding from layer to layer: a random ResNet-152 in
+#: single precision differs from itself in double precision by 4e-4 of its largest logit.
+TOLERANCE_UNTRAINED = 1e-2
 
 #: An ONNX file is one protocol-buffer message, of at most 2 GB.
 MOST_PARAMETERS = 2**31 // 4 - 2**20
@@ -76,7 +79,8 @@ class Pretrained:
     def top1(self) -> float | None:
         """Published top-1 on the ImageNet validation set, percent."""
         metrics = self.weights.meta.get("_metrics", {}).get("ImageNet-1K", {})
-        return metrics.get("acc@1")
+        value: float | None = metrics.get("acc@1")
+        return value
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -189,7 +193,7 @@ def fetch_weights(entry: Pretrained, folder: Path) -> Path:
     path = folder / entry.file_name
     if path.exists():
         return path
-    digits = path.stem.rsplit("-", 1)[-1]
+    digits = path.stem.rpartition("-")[2]
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)
     try:
@@ -238,7 +242,12 @@ def load_network(entry: Pretrained, weights: Path) -> nn.Module:
 
 
 def random_network(entry: Pretrained, seed: int = 0) -> nn.Module:
-    """The network with random weights, the same for the same seed, in evaluation mode."""
+    """The network with random weights, the same for the same seed, in evaluation mode.
+
+    Its batch normalisations are set by one batch of noise. Left at their beginnings they let the
+    signal die away from layer to layer: the answer would no longer depend on the image, and
+    numbers too small for a processor's fast path would spoil any measurement of time.
+    """
     options: dict[str, Any] = {}
     if entry.name in ("inception_v3", "googlenet"):
         options = {"transform_input": True, "init_weights": False}  # as with their weights
@@ -247,6 +256,18 @@ def random_network(entry: Pretrained, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: nn.Module = torchvision.models.get_model(entry.name, weights=None, **options)
+        for layer in network.modules():
+            if isinstance(layer, nn.Linear) and not layer.weight.any():
+                nn.init.normal_(layer.weight, std=0.02)  # some begin at zero: no answer at all
+        layers = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+        if layers:
+            momentum = [layer.momentum for layer in layers]
+            for layer in layers:
+                layer.momentum = None  # the mean over all batches, here one
+            with torch.no_grad():
+                network.train()(torch.randn(4, 3, entry.sides[1], entry.sides[1]))
+            for layer, value in zip(layers, momentum):
+                layer.momentum = value
     return network.eval()
 
 
@@ -269,6 +290,8 @@ def export(
     spec = entry.input
     if entry.cut_inside is not None:
         network = CentreCrop(network, spec.size, entry.cut_inside)
+    if opset < 14 and any(isinstance(m, nn.MultiheadAttention) for m in network.modules()):
+        raise InputError(f"{entry.asked_as} has attention layers; give --opset 14, 15 or 16")
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn((3, 3, spec.size, spec.size), generator=generator)
     try:
@@ -285,10 +308,11 @@ def export(
         expected = network(inputs).numpy()
     difference = float(np.abs(engine.run(inputs.numpy())[0] - expected).max())
     engine.close()
-    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+    share = TOLERANCE_UNTRAINED if untrained else TOLERANCE
+    if not difference <= share * float(np.abs(expected).max()):
         raise EngineError(
             f"{entry.asked_as} as ONNX differs from torch by up to {difference:.2g} on random "
-            f"inputs; no more than a share of {TOLERANCE} of the largest logit is allowed"
+            f"inputs; no more than a share of {share} of the largest logit is allowed"
         )
     return candidate, difference
 
@@ -386,6 +410,9 @@ def _line(entry: Pretrained, candidate: Candidate, size: int, difference: float)
 def _hub_of(folder: Path) -> Iterator[None]:
     """Let torch.hub, whose cache torchvision reads, see `folder` as its checkpoints."""
     before = torch.hub.get_dir()
+    if folder == weights_folder():
+        yield
+        return
     with tempfile.TemporaryDirectory() as hub:
         (Path(hub) / "checkpoints").symlink_to(folder.resolve(), target_is_directory=True)
         torch.hub.set_dir(hub)

@@ -14,7 +14,7 @@ import numpy as np
 
 from adaptive.candidate import check_name, positions
 from adaptive.errors import InputError
-from adaptive.limits import Limits
+from adaptive.limits import UNLIMITED, Limits
 from adaptive.premodel.base import Premodel
 
 #: "No further candidate": what ran last answers; as a start, the policy abstains.
@@ -69,11 +69,15 @@ class Policy(ABC):
     premodel : what judges an image from its features, or None
     upper_ms : for each candidate, milliseconds that a run hardly ever exceeds; only with them
         can a deadline be kept. None where nothing is known.
+    costs_ms, costs_mj : for each candidate, what it costs in the mean when it is asked first;
+        only with them can a mean time or an energy be kept. None where nothing is known.
     """
 
     candidates: tuple[str, ...]
     premodel: Premodel | None = field(default=None, repr=False, compare=False)
     upper_ms: tuple[float, ...] | None = None
+    costs_ms: tuple[float, ...] | None = None
+    costs_mj: tuple[float, ...] | None = None
 
     kind: ClassVar[str]
 
@@ -90,13 +94,16 @@ class Policy(ABC):
         if self.premodel is not None:
             columns = positions(self.candidates, self.premodel.candidates, "the premodel")
             object.__setattr__(self, "_columns", columns)
-        if self.upper_ms is not None:
-            if len(self.upper_ms) != len(self.candidates):
+        for name, what in (("upper_ms", "times"), ("costs_ms", "times"), ("costs_mj", "energies")):
+            values = getattr(self, name)
+            if values is None:
+                continue
+            if len(values) != len(self.candidates):
                 raise InputError(
-                    f"upper_ms has {len(self.upper_ms)} times for {len(self.candidates)} candidates"
+                    f"{name} has {len(values)} {what} for {len(self.candidates)} candidates"
                 )
-            if not all(ms > 0 for ms in self.upper_ms):
-                raise InputError(f"upper_ms {list(self.upper_ms)} must be numbers above 0")
+            if not all(value > 0 for value in values):
+                raise InputError(f"{name} {list(values)} must be numbers above 0")
 
     @property
     def needs_features(self) -> bool:
@@ -130,23 +137,39 @@ class Policy(ABC):
         """Next candidate for each image, shape (n,), or STOP."""
 
     def affordable(self, choice: np.ndarray, path: tuple[int, ...], limits: Limits) -> np.ndarray:
-        """`choice` with what could not finish in time taken out.
+        """`choice` with what the limits cannot pay for taken out.
 
-        As a start, the latest candidate of the order that can finish takes its place, or STOP
-        when none can; after that, nothing more is started.
+        As a start, the latest candidate of the order that fits takes its place, or STOP when
+        none does; after that, nothing more is started.
         """
-        if self.upper_ms is None or np.all(np.isinf(limits.remaining_ms)):
+        if limits is UNLIMITED:
             return choice
-        upper = np.asarray(self.upper_ms)
-        remaining = np.broadcast_to(limits.remaining_ms, choice.shape)
-        late = (choice != STOP) & (upper[choice] > remaining)
-        if not late.any():
+        fits = self._fits(len(choice), not path, limits)
+        if fits is None:
+            return choice
+        over = (choice != STOP) & ~fits[np.arange(len(choice)), choice]
+        if not over.any():
             return choice
         if path:
-            return np.where(late, STOP, choice)
-        fits = upper[np.newaxis, :] <= remaining[:, np.newaxis]
-        latest = len(upper) - 1 - np.argmax(fits[:, ::-1], axis=1)
-        return np.where(late, np.where(fits.any(axis=1), latest, STOP), choice)
+            return np.where(over, STOP, choice)
+        latest = len(self.candidates) - 1 - np.argmax(fits[:, ::-1], axis=1)
+        return np.where(over, np.where(fits.any(axis=1), latest, STOP), choice)
+
+    def _fits(self, count: int, first: bool, limits: Limits) -> np.ndarray | None:
+        """Which candidates each image can pay for, (count, m); None where nothing is limited."""
+        fits = None
+        for costs, left in (
+            (self.upper_ms, limits.remaining_ms),
+            (self.costs_ms, limits.allowance_ms),
+            (self.costs_mj, limits.remaining_mj),
+        ):
+            if costs is None or np.all(left == np.inf):
+                continue
+            if first and costs is self.costs_ms:
+                left = np.maximum(left, min(costs))
+            within = np.asarray(costs) <= np.broadcast_to(left, (count,))[:, np.newaxis]
+            fits = within if fits is None else fits & within
+        return fits
 
     def answer(self, history: History) -> np.ndarray | None:
         """Combined probabilities (n, classes), or None where the last candidate answers alone."""

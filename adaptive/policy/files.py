@@ -27,8 +27,14 @@ def policy_to_json(policy: Policy) -> dict[str, Any]:
         "kind": policy.kind,
         "candidates": list(policy.candidates),
         "upper_ms": None if policy.upper_ms is None else list(policy.upper_ms),
+        **{name: list(costs) for name, costs in _known_costs(policy).items()},
         **policy.settings(),
     }
+
+
+def _known_costs(policy: Policy) -> dict[str, tuple[float, ...]]:
+    costs = {"costs_ms": policy.costs_ms, "costs_mj": policy.costs_mj}
+    return {name: values for name, values in costs.items() if values is not None}
 
 
 def policy_from_json(
@@ -51,6 +57,8 @@ def policy_from_json(
     common: dict[str, Any] = {
         "candidates": fields.texts("candidates"),
         "upper_ms": fields.numbers("upper_ms", default=None),
+        "costs_ms": fields.numbers("costs_ms", default=None),
+        "costs_mj": fields.numbers("costs_mj", default=None),
     }
     if issubclass(shape, (ByPremodel, Hybrid)):
         common["premodel"] = premodel

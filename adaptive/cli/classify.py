@@ -1,0 +1,232 @@
+"""`adaptive classify`: answer image files, or what a camera sees."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections import Counter, deque
+from pathlib import Path
+from time import perf_counter
+from typing import Iterable, Sequence
+
+import click
+
+from adaptive.cli.features import find_images
+from adaptive.errors import ImageError, InputError
+from adaptive.prediction import Prediction
+from adaptive.router import Router
+from adaptive.serving.camera import Camera
+
+#: Frames over which the frames per second are counted.
+WINDOW = 30
+
+
+@click.command(name="classify")
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE_OR_DIR]...")
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="Folder to answer from, instead of the embedded default.",
+)
+@click.option("--camera", type=click.IntRange(0), metavar="INDEX", help="Answer a camera's frames.")
+@click.option("--video", type=click.Path(path_type=Path), help="Answer a video file's frames.")
+@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--every", type=click.IntRange(1), help="Look at each so-many-th frame only.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--explain", is_flag=True, help="Also features, the premodel's votes, and why.")
+@click.option(
+    "--top",
+    type=click.IntRange(1, 5),
+    default=1,
+    show_default=True,
+    help="Labels in a line of text; JSON has always five.",
+)
+def command(
+    images: tuple[Path, ...],
+    bundle: Path | None,
+    camera: int | None,
+    video: Path | None,
+    frames: int | None,
+    every: int | None,
+    as_json: bool,
+    explain: bool,
+    top: int,
+) -> None:
+    """Answer images (folders with all below them), a camera's frames or a video's.
+
+    Images that cannot be read are listed and the others go on; the exit code is then 1. Ctrl-C
+    ends a camera with a summary.
+    """
+    if (len(images) > 0) + (camera is not None) + (video is not None) != 1:
+        raise InputError("name images, or --camera INDEX, or --video FILE, and only one of them")
+    if images and (frames or every):
+        raise InputError("--frames and --every count the frames of --camera or --video")
+    lines = Lines(as_json, explain, top)
+    if images:
+        found = _listed(images)
+        with Router.load(bundle) as router:
+            router.warm_up()
+            left_out = classify_files(router, found, lines)
+        sys.exit(1 if left_out else 0)
+    source = video if camera is None else camera
+    assert source is not None
+    with Router.load(bundle) as router:
+        router.warm_up()
+        with Camera(source, every=every or 1) as opened:
+            classify_frames(router, opened, lines, frames)
+
+
+class Lines:
+    """How an answer is printed: as text or JSON, with an explanation or without."""
+
+    def __init__(self, as_json: bool = False, explain: bool = False, top: int = 1) -> None:
+        self.as_json = as_json
+        self.explain = explain
+        self.top = top
+
+    def json(self, answer: Prediction, **about: object) -> str:
+        """One JSON object: what it is about, then the prediction."""
+        return json.dumps({**about, **answer.to_json(self.explain)})
+
+    def labels(self, answer: Prediction) -> str:
+        """The best labels with their scores, or that there is none."""
+        if answer.label is None:
+            return "abstained"
+        return ", ".join(f"{label} {score:.3f}" for label, score in answer.top5[: self.top])
+
+    def explanation(self, answer: Prediction) -> str:
+        """Why this path was taken, in indented lines."""
+        parts = [
+            ("why", answer.reason),
+            ("path", " > ".join(answer.path) or "nothing ran"),
+            ("ms", _pairs(answer.ms)),
+            ("votes", _pairs(answer.votes or {})),
+            ("features", _pairs(answer.features or {})),
+        ]
+        return "\n".join(f"    {name}: {text}" for name, text in parts if text)
+
+
+def classify_files(router: Router, images: Sequence[Path], lines: Lines) -> int:
+    """Print one line for each image, and list those that cannot be read on stderr.
+
+    Returns
+    -------
+    The number of images that could not be read.
+
+    Raises
+    ------
+    InputError
+        when not one can be.
+    """
+    left_out: list[ImageError] = []
+    for image in images:
+        try:
+            answer = router.classify(image, explain=lines.explain)
+        except ImageError as error:
+            left_out.append(error)
+            if len(images) > 1:
+                click.echo(f"left out: {error}", err=True)
+            continue
+        if lines.as_json:
+            click.echo(lines.json(answer, image=str(image)))
+            continue
+        who = "" if answer.candidate is None else f" {answer.candidate}"
+        name = click.format_filename(image)
+        click.echo(f"{name}: {lines.labels(answer)}{who} {answer.ms['total']:.1f} ms")
+        if lines.explain:
+            click.echo(lines.explanation(answer))
+    if len(left_out) == len(images):
+        if len(images) == 1:
+            raise left_out[0]
+        raise InputError(f"none of the {len(images)} images can be read")
+    return len(left_out)
+
+
+def classify_frames(
+    router: Router, camera: Camera, lines: Lines, frames: int | None = None
+) -> None:
+    """Print one line for each frame until the frames end or Ctrl-C, then a summary.
+
+    On a terminal the line is written over the last one.
+    """
+    total = Total()
+    live = sys.stdout.isatty() and not (lines.as_json or lines.explain)
+    try:
+        for answer in _answers(router, camera, lines.explain, frames):
+            total.add(answer)
+            if lines.as_json:
+                click.echo(lines.json(answer, frame=camera.number, fps=round(total.fps, 2)))
+                continue
+            line = (
+                f"frame {camera.number}  {lines.labels(answer)}  {answer.candidate or '-'}  "
+                f"{' > '.join(answer.path) or '-'}  {answer.ms['total']:.1f} ms  "
+                f"{total.fps:.1f} fps"
+            )
+            if live:
+                columns = shutil.get_terminal_size().columns
+                click.echo(f"\r{line[: columns - 1]}\x1b[K", nl=False)
+            else:
+                click.echo(line)
+                if lines.explain:
+                    click.echo(lines.explanation(answer))
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if live and total.count:
+            click.echo()
+        # what reads JSON lines gets nothing else
+        click.echo(total.summary(), err=lines.as_json)
+
+
+class Total:
+    """What the frames of a run add up to."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.candidates: Counter[str] = Counter()
+        self.ms = 0.0
+        self._ends: deque[float] = deque([perf_counter()], WINDOW + 1)
+
+    def add(self, answer: Prediction) -> None:
+        """Count one frame."""
+        self.count += 1
+        self.candidates[answer.candidate or "abstained"] += 1
+        self.ms += answer.ms["total"]
+        self._ends.append(perf_counter())
+
+    @property
+    def fps(self) -> float:
+        """Frames answered a second, over the last ones."""
+        return (len(self._ends) - 1) / max(self._ends[-1] - self._ends[0], 1e-9)
+
+    def summary(self) -> str:
+        """One line: frames, who answered which share, mean time."""
+        if self.count == 0:
+            return "0 frames"
+        shares = ", ".join(
+            f"{name} {100 * count / self.count:.1f} %"
+            for name, count in self.candidates.most_common()
+        )
+        return f"{self.count} frames: {shares}; mean {self.ms / self.count:.1f} ms"
+
+
+def _answers(
+    router: Router, camera: Camera, explain: bool, frames: int | None
+) -> Iterable[Prediction]:
+    for count, frame in enumerate(camera, start=1):
+        yield router.classify(frame, explain=explain)
+        if count == frames:
+            return
+
+
+def _listed(paths: Sequence[Path]) -> list[Path]:
+    """Files as named, missing ones too, and all images below each folder; each once."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        found.update(dict.fromkeys(find_images([path]) if path.is_dir() else [path]))
+    return list(found)
+
+
+def _pairs(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())

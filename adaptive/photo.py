@@ -1,0 +1,133 @@
+"""One image on its way to an answer: pixels, features, and what networks made of it so far."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from time import perf_counter
+from typing import Mapping, Protocol, Sequence
+
+import numpy as np
+
+from adaptive.candidate import InputSpec
+from adaptive.errors import InputError
+from adaptive.policy.base import Output
+from adaptive.premodel.base import Premodel
+from adaptive.serving.decode import ImageLike
+
+
+class Extractor(Protocol):
+    """Computes features that this library does not know, for a premodel that needs them."""
+
+    def __call__(self, image: np.ndarray) -> Mapping[str, float]:
+        """Features by name of an image of shape (height, width, 3), uint8, RGB."""
+
+
+class Photo:
+    """One decoded image, its features, and the tensors that were made from it so far.
+
+    Attributes
+    ----------
+    image : at the scale that the networks see
+    working : at the scale that features are taken at
+    carried, done : by candidate, the state that an exit hands on, and what was said
+    ms : milliseconds by step
+    """
+
+    def __init__(self, image: np.ndarray, working: np.ndarray) -> None:
+        self.image = image
+        self.working = working
+        self.tensors: dict[InputSpec, np.ndarray] = {}
+        self.carried: dict[str, list[np.ndarray]] = {}
+        self.done: dict[str, Output] = {}
+        self.ms: dict[str, float] = defaultdict(float)
+        self.features: np.ndarray | None = None
+
+    def tensor(self, spec: InputSpec) -> np.ndarray:
+        """The network's input; candidates that read the same tensor share it."""
+        from adaptive.serving.preprocess import needed_short, preprocess
+
+        if spec not in self.tensors:
+            large = needed_short(spec) > min(self.working.shape[:2])
+            self.tensors[spec] = preprocess(self.image if large else self.working, spec)
+        return self.tensors[spec]
+
+    def spent_ms(self) -> float:
+        """What the answer has cost so far; decoding, which no policy can save, is left out."""
+        return sum(ms for step, ms in self.ms.items() if step != "decode")
+
+
+def open_photo(image: ImageLike, networks_short: int, max_pixels: int) -> Photo:
+    """Decode an image.
+
+    Parameters
+    ----------
+    networks_short : the longest short side that a network wants to see
+    max_pixels : a larger image is refused
+
+    Raises
+    ------
+    ImageError
+        when the image cannot be read or is over a limit.
+    """
+    from adaptive.features.schema import SCHEMA
+    from adaptive.serving.decode import decode
+
+    began = perf_counter()
+    short = SCHEMA.short_side
+    pixels = decode(image, short, max_pixels)
+    working = SCHEMA.working(pixels)
+    if networks_short > short and not isinstance(image, np.ndarray):
+        # Features never depend on which networks a bundle holds, so a network that sees
+        # more than the schema's scale gets a decoding of its own.
+        pixels = decode(image, networks_short, max_pixels)
+    photo = Photo(pixels, working)
+    photo.ms["decode"] = (perf_counter() - began) * 1e3
+    return photo
+
+
+def features_of(photo: Photo, names: Sequence[str], extractor: Extractor | None) -> np.ndarray:
+    """The named features, shape (len(names),), by the library or by a user's own extractor."""
+    if extractor is None:
+        from adaptive.features.extract import extract
+        from adaptive.features.schema import SCHEMA
+
+        return extract(SCHEMA.crop(photo.working), tuple(names))
+    values = extractor(photo.working)
+    missing = [n for n in names if n not in values]
+    if missing:
+        raise InputError(f"the extractor gave no features {missing}; it gave {list(values)}")
+    features = np.array([float(values[n]) for n in names])
+    if not np.isfinite(features).all():
+        raise InputError(f"the extractor gave a value that is not finite: {dict(values)}")
+    return features
+
+
+def computable(
+    premodel: Premodel | None, needed: bool, extractor: Extractor | None
+) -> tuple[str, ...]:
+    """Names of the features that a premodel reads; none where they cannot be computed.
+
+    Raises
+    ------
+    InputError
+        when they are `needed` and cannot be computed.
+    """
+    if premodel is None:
+        return ()
+    if extractor is not None:
+        return tuple(premodel.features)
+    from adaptive.features.schema import ALL29, EXTRA, SCHEMA
+
+    unknown = [n for n in premodel.features if n not in (*ALL29, *EXTRA)]
+    if unknown and needed:
+        raise InputError(
+            f"the premodel needs features {unknown}, which this library does not compute; "
+            "give Router.load an extractor that does"
+        )
+    version = premodel.schema_version
+    if version is not None and version != SCHEMA.version and needed:
+        raise InputError(
+            f"the premodel was trained on feature schema {version}, this version computes "
+            f"schema {SCHEMA.version}; train it again"
+        )
+    return () if unknown else tuple(premodel.features)

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from adaptive import Router
+from adaptive.cli.classify import command
+from adaptive.errors import ImageError, InputError
+
+MAIN = [sys.executable, "-c", "from adaptive.cli import main; main()", "classify"]
+
+
+def run(*arguments: object) -> click.testing.Result:
+    try:
+        runner = CliRunner(mix_stderr=False)  # click below 8.2 mixes otherwise
+    except TypeError:
+        runner = CliRunner()
+    return runner.invoke(command, [str(argument) for argument in arguments])
+
+
+def assert_refused(message: str, *arguments: object, kind: type = InputError) -> None:
+    result = run(*arguments)
+    assert isinstance(result.exception, kind), result.output
+    assert message in str(result.exception)
+
+
+def write_video(path: Path, count: int) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (48, 32))
+    generator = np.random.default_rng(0)
+    colours = generator.integers(60, 200, (count, 3))
+    for colour in colours:
+        writer.write(np.broadcast_to(colour.astype(np.uint8), (32, 48, 3)).copy())
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("video") / "ten.avi", 10)
+
+
+def test_each_image_is_one_line(tiny_bundle: Path, tiny_images: Path) -> None:
+    paths = [tiny_images / "001.png", tiny_images / "000.png"]
+    result = run(*paths, "--bundle", tiny_bundle)
+    assert result.exit_code == 0, result.output
+    with Router.load(tiny_bundle) as router:
+        answers = [router.classify(path) for path in paths]
+    for line, path, answer in zip(result.stdout.splitlines(), paths, answers):
+        assert line.startswith(f"{path}: {answer.label} {answer.score:.3f} {answer.candidate} ")
+        assert line.endswith(" ms")
+    assert len(result.stdout.splitlines()) == 2
+
+
+def test_a_folder_stands_for_all_images_below_it_sorted(
+    tiny_bundle: Path, tiny_images: Path
+) -> None:
+    result = run(tiny_images, tiny_images / "003.png", "--bundle", tiny_bundle)
+    names = [Path(line.split(": ")[0]).name for line in result.stdout.splitlines()]
+    assert names == [f"{row:03}.png" for row in range(90)]
+
+
+def test_json_is_the_prediction_and_the_image(tiny_bundle: Path, tiny_images: Path) -> None:
+    path = tiny_images / "002.png"
+    result = run(path, tiny_images / "001.png", "--bundle", tiny_bundle, "--json")
+    first, _ = [json.loads(line) for line in result.stdout.splitlines()]
+    assert first.pop("image") == str(path)
+    with Router.load(tiny_bundle) as router:
+        expected = router.classify(path).to_json()
+    assert first.pop("ms").keys() == expected.pop("ms").keys()
+    assert first == expected
+
+
+def test_explain_says_why(tiny_bundle: Path, tiny_images: Path) -> None:
+    path = tiny_images / "002.png"
+    answer = json.loads(run(path, "--bundle", tiny_bundle, "--json", "--explain").stdout)
+    assert answer["reason"]
+    assert "features" in answer
+    lines = run(path, "--bundle", tiny_bundle, "--explain").stdout.splitlines()
+    assert lines[1] == f"    why: {answer['reason']}"
+    assert lines[2].startswith("    path: cheap")
+    assert "total" in lines[3]
+
+
+def test_top_shows_more_labels(tiny_bundle: Path, tiny_images: Path) -> None:
+    path = tiny_images / "002.png"
+    with Router.load(tiny_bundle) as router:
+        best = router.classify(path).top5
+    shown = run(path, "--bundle", tiny_bundle, "--top", 2).stdout
+    assert f": {best[0][0]} {best[0][1]:.3f}, {best[1][0]} {best[1][1]:.3f} " in shown
+
+
+def test_an_unreadable_image_is_listed_and_the_others_go_on(
+    tiny_bundle: Path, tiny_images: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "notes.png"
+    text.write_text("no image")
+    absent = tmp_path / "absent.png"
+    result = run(text, tiny_images / "001.png", absent, "--bundle", tiny_bundle)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    listed = result.stderr.splitlines()
+    assert [line.startswith("left out: ") for line in listed] == [True, True]
+    assert str(text) in listed[0]
+    assert str(absent) in listed[1]
+
+
+def test_nothing_readable_is_bad_input(tiny_bundle: Path, tmp_path: Path) -> None:
+    absent = tmp_path / "absent.png"
+    assert_refused("absent.png", absent, "--bundle", tiny_bundle, kind=ImageError)
+    assert_refused("none of the 2 images", absent, tmp_path / "b", "--bundle", tiny_bundle)
+    assert_refused("holds no image", tmp_path, "--bundle", tiny_bundle)
+
+
+def test_exactly_one_source_is_asked_for(tiny_images: Path, video: Path) -> None:
+    only = "only one of them"
+    assert_refused(only)
+    assert_refused(only, tiny_images, "--video", video)
+    assert_refused(only, "--video", video, "--camera", 0)
+    assert_refused("--frames and --every", tiny_images, "--frames", 3)
+    assert_refused("--frames and --every", tiny_images, "--every", 1)
+
+
+def test_a_video_is_a_line_a_frame_and_a_summary(tiny_bundle: Path, video: Path) -> None:
+    result = run("--video", video, "--bundle", tiny_bundle)
+    assert result.exit_code == 0, result.output
+    *lines, summary = result.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == [f"frame {n}" for n in range(1, 11)]
+    _, label, candidate, path, ms, fps = lines[0].split("  ")
+    assert label.split()[0] in ("blue", "green", "red")
+    assert path.split(" > ")[-1] == candidate
+    assert ms.endswith(" ms")
+    assert fps.endswith(" fps")
+    assert summary.startswith("10 frames: ")
+    assert summary.endswith(" ms")
+    shares = summary.split(": ")[1].split(";")[0].split(", ")
+    assert sum(float(share.split()[1]) for share in shares) == pytest.approx(100, abs=0.2)
+
+
+def test_frames_and_every_choose_frames(tiny_bundle: Path, video: Path) -> None:
+    result = run("--video", video, "--bundle", tiny_bundle, "--every", 4, "--json")
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["frame"] for answer in answers] == [1, 5, 9]
+    assert all(answer["fps"] > 0 and answer["label"] for answer in answers)
+    assert result.stderr.startswith("3 frames: ")
+    result = run("--video", video, "--bundle", tiny_bundle, "--frames", 2)
+    assert len(result.stdout.splitlines()) == 3
+    assert result.stdout.splitlines()[-1].startswith("2 frames: ")
+
+
+def test_frames_are_explained(tiny_bundle: Path, video: Path) -> None:
+    result = run("--video", video, "--bundle", tiny_bundle, "--frames", 1, "--explain")
+    assert result.stdout.splitlines()[1].startswith("    why: ")
+
+
+def test_a_camera_that_is_not_there_exits_with_2(tiny_bundle: Path) -> None:
+    done = subprocess.run(
+        [*MAIN, "--camera", "97", "--bundle", str(tiny_bundle)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("adaptive: camera 97 cannot be opened")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_control_c_ends_with_a_summary(tiny_bundle: Path, tmp_path: Path) -> None:
+    long = write_video(tmp_path / "long.avi", 20_000)
+    process = subprocess.Popen(
+        [*MAIN, "--video", str(long), "--bundle", str(tiny_bundle)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("frame 1  ")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    *lines, summary = process.stdout.read().splitlines()
+    assert process.stderr.read() == ""
+    assert process.wait(60) == 0
+    process.stdout.close()
+    process.stderr.close()
+    assert summary.endswith(" ms")
+    count = int(summary.split(" frames: ")[0])
+    assert count < 20_000
+    assert count - (len(lines) + 1) in (0, 1)  # it may have come before a line was printed
+
+
+def test_on_a_terminal_the_line_is_written_over(tiny_bundle: Path, video: Path) -> None:
+    master, slave = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "40", "TERM": "xterm"}
+    with subprocess.Popen(
+        [*MAIN, "--video", str(video), "--bundle", str(tiny_bundle)],
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        env=environment,
+    ) as process:
+        os.close(slave)
+        shown = b""
+        while True:
+            try:
+                block = os.read(master, 4096)
+            except OSError:  # the other side has closed
+                break
+            if not block:
+                break
+            shown += block
+    os.close(master)
+    assert process.returncode == 0
+    live, summary = shown.decode().splitlines()[-2:]
+    lines = live.replace("\x1b[K", "").split("\r")
+    assert max(len(line) for line in lines) <= 39
+    assert lines[-1].startswith("frame 10  ")
+    assert summary.startswith("10 frames: ")
+
+
+def test_names_that_are_no_text_are_shown(tiny_bundle: Path, tiny_images: Path) -> None:
+    odd = Path(os.fsdecode(bytes(tiny_images.parent / "odd-") + b"\xff.png"))
+    shutil.copyfile(tiny_images / "001.png", odd)
+    done = [
+        subprocess.run(
+            [*MAIN, str(odd), "--bundle", str(tiny_bundle), *more],
+            capture_output=True,
+            timeout=60,
+        )
+        for more in ([], ["--json"])
+    ]
+    assert [d.returncode for d in done] == [0, 0]
+    assert json.loads(done[1].stdout)["image"] == str(odd)
