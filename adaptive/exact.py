@@ -1,23 +1,29 @@
 """The exact test of a paired difference in {-1, 0, 1}: its p-value over all of the null.
 
 Of n independent images L are lost and G gained, with probabilities l and g; the null is
-l - g >= epsilon. Outcomes are ordered by the signed likelihood ratio T of "l - g = epsilon",
-and the p-value is the largest probability, under any (l, g) of the null, of a T at least as high
-as the one seen.
+l - g >= epsilon. Outcomes are ordered by Tango's score z (1998, Statistics in Medicine 17,
+891-908), and the p-value is the largest probability, under any (l, g) of the null, of a z at
+least as high as the one seen: an exact unconditional test, as in Sidik 2003 (Statistics in
+Medicine 22, 265-278).
 
-The largest lies on the boundary. T is the logarithm of the capital of the best constant bet,
-max over b of sum log(1 + b (epsilon - D)), and every term falls when a gain becomes a tie or a
-tie a loss (for b < 0, where T is minus the maximum, the same holds). So the outcomes with T >= t
-are closed under fewer losses and more gains, and turning losses of a point of the null into ties,
-ties into gains, or losses into gains, until l - g = epsilon, can only make them more probable.
+*The largest lies on the boundary.* z falls with L and rises with G. Write a = L / n, b = G / n,
+q for the likeliest P(gain) on the boundary and V = 2 q + epsilon (1 - epsilon), so that
+z = sqrt(n) (epsilon - a + b) / sqrt(V). The likelihood's equations give epsilon - a + b = mu V,
+where a = (1 + mu epsilon - mu) (q + epsilon) and b = (1 + mu epsilon + mu) q, so that
+mu <= 1 / (1 - epsilon). For mu >= 0, q grows with a, hence z falls; and z rises with b just when
+V >= mu (1 - epsilon) (q - epsilon^2), which holds because V >= q - epsilon^2. For mu < 0
+exchange losses and gains. So the outcomes with z >= t stay such when a loss becomes a tie or a
+tie a gain, and moving a point of the null in this way to where l - g = epsilon can only make
+them more probable.
 
-The boundary has one parameter left, the discordance l + g. Following Berger and Boos 1994
+*The boundary has one parameter left*, the discordance l + g. Following Berger and Boos 1994
 (JASA 89, 1012-1016), it is maximised over a 1 - GAMMA confidence interval for the discordance
-and GAMMA is added. Lloyd and Moldovan 2007 (Biometrical Journal 49) test equivalence likewise.
+and GAMMA is added. Moving with l + g fixed, that is turning losses into gains, keeps the
+interval's promise where (l, g) is not on the boundary.
 
-Between grid points the maximum is bounded, not hoped for: by Cauchy and Schwarz the second
-derivative of a probability f along the boundary is at most sqrt(f) sqrt(2) n i, with i the Fisher
-information of one image, and where that is useless a cell is bounded by its corner with the
+*Between grid points the maximum is bounded*, not hoped for. By Cauchy and Schwarz the second
+derivative of a probability f along the boundary is at most sqrt(2 f) n i, with i the Fisher
+information of one image; where that says nothing, a cell is bounded by its corner with the
 fewest losses and the most gains.
 """
 
@@ -44,12 +50,12 @@ def exact_tail(images: int, losses: int, gains: int, epsilon: float, gamma: floa
     """p-value of "P(loss) - P(gain) >= epsilon" for independent images."""
     if images == 0:
         return 1.0
-    seen = losses + gains
-    low, high = _interval(seen / images, math.log(2 / gamma) / images)
+    observed = (losses + gains) / images
+    low, high = _interval(observed, math.log(2 / gamma) / images)
     most = _interval(high, math.log(1 / _REST) / images, reverse=True)[1]
     last = min(images, math.floor(most * images) + 1)
-    statistic = float(likelihood_ratio(images, np.array([losses]), np.array([gains]), epsilon)[0])
-    fewest = _staircase(images, last, statistic - 1e-9 * max(1.0, abs(statistic)), epsilon)
+    seen = float(score(images, np.array([losses]), np.array([gains]), epsilon)[0])
+    fewest = _staircase(images, last, seen - 1e-9 * max(1.0, abs(seen)), epsilon)
     # The rarer of loss and gain runs along the boundary from 0 to (1 - |epsilon|) / 2.
     span = (1 - abs(epsilon)) / 2
     ends = [min(max((d - abs(epsilon)) / 2 / span, 0.0), 1.0) for d in (low, high)]
@@ -58,45 +64,30 @@ def exact_tail(images: int, losses: int, gains: int, epsilon: float, gamma: floa
     rarer = span * np.sin(np.linspace(start, stop, points)) ** 2
     loss, gain = rarer + max(epsilon, 0.0), rarer + max(-epsilon, 0.0)
     value = _probability(images, fewest, loss, gain)
-    with np.errstate(divide="ignore"):
-        information = 1 / loss + 1 / gain + 4 / np.maximum(1 - loss - gain, 0.0)
-    steps = np.diff(rarer)
-    worst = np.maximum(information[1:], information[:-1])
-    steep = ~(steps**2 * worst * images < 1)
-    ends_max = np.maximum(value[1:], value[:-1])
-    excess = np.where(steep, 0.0, steps**2 / 8 * math.sqrt(2) * images * np.where(steep, 0, worst))
-    bound = ((excess + np.sqrt(excess**2 + 4 * ends_max)) / 2) ** 2
-    if steep.any():
-        bound[steep] = _probability(images, fewest, loss[:-1][steep], gain[1:][steep])
-    largest = float(bound.max()) if len(bound) else float(value.max())
-    return min(1.0, largest + gamma + _REST)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        each = 1 / loss + 1 / gain + 4 / np.maximum(1 - loss - gain, 0.0)
+        information = np.diff(rarer) ** 2 * images * np.maximum(each[1:], each[:-1])
+    steep = ~(information < 1)
+    # f <= higher end + excess sqrt(f) between two points, a quadratic in sqrt(f).
+    excess = np.where(steep, 0.0, information) * (math.sqrt(2) / 8)
+    higher = np.maximum(value[1:], value[:-1])
+    bound = ((excess + np.sqrt(excess**2 + 4 * higher)) / 2) ** 2
+    bound[steep] = _probability(images, fewest, loss[:-1][steep], gain[1:][steep])
+    return min(1.0, float(bound.max()) + gamma + _REST)
 
 
-def likelihood_ratio(
-    images: int, losses: np.ndarray, gains: np.ndarray, epsilon: float
-) -> np.ndarray:
-    """Log-likelihood ratio of "P(loss) - P(gain) = epsilon", positive where the drop is less.
+def score(images: int, losses: np.ndarray, gains: np.ndarray, epsilon: float) -> np.ndarray:
+    """Tango's z of "P(loss) - P(gain) = epsilon", positive where the drop is less.
 
     losses, gains : ndarray (k,)
     """
-    n = float(images)
-    ties = n - losses - gains
-    # The likeliest P(gain) on the boundary is a root of a quadratic (Tango 1998).
-    linear = (2 * n - losses + gains) * epsilon - losses - gains
-    constant = -gains * epsilon * (1 - epsilon)
-    root = np.sqrt(np.maximum(linear**2 - 8 * n * constant, 0.0))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        gain = np.where(linear <= 0, (root - linear) / (4 * n), -2 * constant / (linear + root))
-        gain = np.clip(np.nan_to_num(gain), max(0.0, -epsilon), (1 - epsilon) / 2)
-        ratio = sum(
-            np.where(count > 0, count * np.log(count / (n * chance)), 0.0)
-            for count, chance in (
-                (losses, gain + epsilon),
-                (gains, gain),
-                (ties, 1 - 2 * gain - epsilon),
-            )
-        )
-    return np.asarray(np.sign(n * epsilon - losses + gains) * np.maximum(ratio, 0.0))
+    # The likeliest P(gain) on the boundary is the larger root of a quadratic.
+    linear = (2 * images - losses + gains) * epsilon - losses - gains
+    root = np.sqrt(np.maximum(linear**2 + 8.0 * images * gains * epsilon * (1 - epsilon), 0.0))
+    variance = (root - linear) / 2 + images * epsilon * (1 - epsilon)
+    surplus = images * epsilon - losses + gains
+    # Only with no discordant image at epsilon 0 is there no variance, and no surplus either.
+    return np.asarray(surplus / np.sqrt(np.where(variance > 0, variance, 1.0)))
 
 
 def _staircase(images: int, last: int, statistic: float, epsilon: float) -> np.ndarray:
@@ -109,7 +100,7 @@ def _staircase(images: int, last: int, statistic: float, epsilon: float) -> np.n
     fails, holds = np.full(last + 1, -1), discordant + 1
     while (open_ := np.flatnonzero(holds - fails > 1)).size:
         middle = (fails[open_] + holds[open_]) // 2
-        found = likelihood_ratio(images, discordant[open_] - middle, middle, epsilon)
+        found = score(images, discordant[open_] - middle, middle, epsilon)
         good = found >= statistic
         holds[open_[good]] = middle[good]
         fails[open_[~good]] = middle[~good]
@@ -150,7 +141,7 @@ def _probability(images: int, fewest: np.ndarray, loss: np.ndarray, gain: np.nda
 
 
 def _choose(factorial: np.ndarray, n: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Logarithm of n over k; minus infinity outside 0..n."""
+    """Logarithm of "n over k"; minus infinity where k is not within 0..n."""
     inside = (k >= 0) & (k <= n)
     k = np.where(inside, k, 0)
     return np.where(inside, factorial[n] - factorial[k] - factorial[n - k], -np.inf)

@@ -39,7 +39,9 @@ def share(right: np.ndarray) -> Estimate:
     centre = p + Z95**2 / (2 * n)
     half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
     scale = 1 + Z95**2 / n
-    return Estimate(p, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale))
+    low, high = (centre - half) / scale, (centre + half) / scale
+    # Rounding may carry an end past 0, 1 or the share itself.
+    return Estimate(p, min(p, max(0.0, low)), max(p, min(1.0, high)))
 
 
 def mean(values: np.ndarray) -> Estimate:

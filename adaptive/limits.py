@@ -1,7 +1,7 @@
 """What one image may cost, and what its sender prefers, as values.
 
-    router.classify(image, Limits(remaining_ms=40))                       # due in 40 ms
-    router.classify(image, Limits(preference=PREFERENCES["accurate"]))    # rather right than fast
+router.classify(image, Limits(remaining_ms=40))                       # due in 40 ms
+router.classify(image, Limits(preference=PREFERENCES["accurate"]))    # rather right than fast
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ A run that is stopped goes on where it was: each image's outcomes are appended t
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -186,6 +187,7 @@ class Profiler:
             },
             "board": board_profile(self.threads),
             "threads": self.threads,
+            "date": datetime.date.today().isoformat(),
             "warm_up": WARM_UP,
         }
 

@@ -68,7 +68,7 @@ def replay(
 
     Parameters
     ----------
-    limits : for every image; time is taken off as candidates run
+    limits : for every image; decoding's time, and that of candidates as they run, is taken off
     premodel_ms : what one prediction of the premodel is charged with
     chances : the premodel's numbers (n, m) where they are known already
 
@@ -103,7 +103,9 @@ def _drive(
     ran = np.zeros((count, len(policy.candidates)), bool)
 
     def left(rows: np.ndarray) -> Limits:
-        budget = np.broadcast_to(limits.remaining_ms, (count,))[rows] - ms[rows]
+        # A deadline counts from the image's arrival, as it does live, so decoding is in it.
+        spent = table.decode_ms[rows] + ms[rows]
+        budget = np.broadcast_to(limits.remaining_ms, (count,))[rows] - spent
         energy = np.broadcast_to(limits.remaining_mj, (count,))[rows]
         return Limits(budget, energy if mj is None else energy - mj[rows], limits.preference)
 

@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Iterable, Mapping, Protocol, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from adaptive.account import Account, with_costs
+from adaptive.audit import Audit
+from adaptive.bucket import Bucket
 from adaptive.bundle import Bundle, default_bundle
-from adaptive.candidate import Candidate, InputSpec, positions, run_order
-from adaptive.errors import AdaptiveError, InputError
+from adaptive.candidate import positions
+from adaptive.decisions import DecisionLog, Observer
+from adaptive.drift import Monitor, monitor_of
+from adaptive.errors import AdaptiveError
 from adaptive.limits import UNLIMITED, Limits
-from adaptive.policy.base import STOP, History, Output, Policy
+from adaptive.photo import Extractor, Photo, computable, features_of, open_photo
+from adaptive.policy.base import STOP, History, Policy
 from adaptive.prediction import Prediction
+from adaptive.running import Networks
 from adaptive.serving.decode import MAX_PIXELS, ImageLike
-from adaptive.walk import Step, Walk
-
-
-class Extractor(Protocol):
-    """Computes features that this library does not know, for a premodel that needs them."""
-
-    def __call__(self, image: np.ndarray) -> Mapping[str, float]:
-        """Features by name of an image of shape (height, width, 3), uint8, RGB."""
-
-
-class _Photo:
-    """One decoded image, its features, and the tensors that were made from it so far."""
-
-    def __init__(self, image: np.ndarray, working: np.ndarray) -> None:
-        self.image = image
-        self.working = working
-        self.tensors: dict[InputSpec, np.ndarray] = {}
-        self.carried: dict[str, list[np.ndarray]] = {}
-        self.done: dict[str, Output] = {}
-        self.ms: dict[str, float] = defaultdict(float)
-        self.features: np.ndarray | None = None
-        self.began = perf_counter()
-
-    def tensor(self, spec: InputSpec) -> np.ndarray:
-        """The network's input; candidates that read the same tensor share it."""
-        from adaptive.serving.preprocess import needed_short, preprocess
-
-        if spec not in self.tensors:
-            large = needed_short(spec) > min(self.working.shape[:2])
-            self.tensors[spec] = preprocess(self.image if large else self.working, spec)
-        return self.tensors[spec]
+from adaptive.walk import Walk
+from adaptive.watch import Watch
 
 
 class Router:
@@ -61,6 +38,9 @@ class Router:
     policy : instead of the bundle's own
     extractor : computes the premodel's features where they are a user's own
     max_pixels : larger images are refused before they are decoded
+    bucket : caps the mean time or energy of an image; decoding and audits are not counted
+    audit : on which requests the reference is run as well
+    observers : are shown every decision, after its answer is made
     """
 
     def __init__(
@@ -70,20 +50,38 @@ class Router:
         policy: Policy | None = None,
         extractor: Extractor | None = None,
         max_pixels: int = MAX_PIXELS,
+        *,
+        bucket: Bucket | None = None,
+        audit: Audit | None = None,
+        observers: Iterable[Observer] = (),
     ) -> None:
         from adaptive.serving.preprocess import needed_short
 
+        given = policy or bundle.policy
+        positions(given.candidates, bundle.names, "the bundle")
+        self._networks = Networks(bundle, engines)
         self.bundle = bundle
-        self.policy = policy or bundle.policy
+        self.policy = given if bucket is None else with_costs(given, self._networks, bucket)
         self.max_pixels = max_pixels
-        self._engines = dict(engines)
+        self.bucket = bucket
         self._extractor = extractor
-        self._candidates: list[Candidate] = [bundle.candidate(n) for n in self.policy.candidates]
-        self._chains = run_order({c.name: c.after for c in bundle.candidates})
-        self._short = max(
-            needed_short(bundle.candidate(self._chains[c.name][0]).input) for c in self._candidates
+        self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
+        premodel = given.premodel or bundle.premodel
+        self._feature_names = computable(premodel, given.needs_features, extractor)
+        self._watch = Watch(
+            bundle,
+            given,
+            self._networks,
+            self._feature_names,
+            self._extract,
+            audit,
+            tuple(observers),
         )
-        self._feature_names = self._check_features()
+        self._names = tuple(dict.fromkeys((*given.candidates, *self._watch.audited)))
+        self._short = max(
+            needed_short(bundle.candidate(self._networks.chains[name][0]).input)
+            for name in self._names
+        )
 
     @classmethod
     def load(
@@ -94,8 +92,18 @@ class Router:
         extractor: Extractor | None = None,
         threads: int = 1,
         max_pixels: int = MAX_PIXELS,
+        bucket: Bucket | None = None,
+        audit: Audit | None = None,
+        log: str | Path | None = None,
+        observers: Iterable[Observer] = (),
     ) -> Router:
         """Read a bundle (the embedded default when left out) and open its networks.
+
+        Parameters
+        ----------
+        log : file that every decision is appended to, see `DecisionLog`
+        audit : also watches for drift, where the bundle's certificate is about its own policy
+            and says how often that one disagreed with the reference
 
         Raises
         ------
@@ -104,28 +112,42 @@ class Router:
         EngineError
             when the runtime refuses a network.
         InputError
-            when the premodel needs features that cannot be computed; they are named.
+            when the premodel needs features that cannot be computed; they are named. When the
+            bucket's mean cannot be kept, or the log cannot be written.
         """
-        from adaptive.serving.engine import open_engine
-
         read = Bundle.read(default_bundle() if bundle is None else bundle)
         chosen = policy or read.policy
         positions(chosen.candidates, read.names, "the bundle")
-        chains = run_order({c.name: c.after for c in read.candidates})
-        needed = dict.fromkeys(n for name in chosen.candidates for n in chains[name])
-        engines: dict[str, Any] = {}
+        names = (*chosen.candidates, *(() if audit is None else audit.names(read)))
+        watchers = [*observers]
+        if audit is not None and not any(isinstance(o, Monitor) for o in watchers):
+            monitor = monitor_of(read.certificate if policy is None else None)
+            watchers += [] if monitor is None else [monitor]
+        networks = Networks.open(read, names, threads)
         try:
-            for name in needed:
-                candidate = read.candidate(name)
-                engines[name] = open_engine(read.folder / candidate.file, candidate, threads)
-            return cls(read, engines, policy, extractor, max_pixels)
+            router = cls(
+                read,
+                networks.engines,
+                policy,
+                extractor,
+                max_pixels,
+                bucket=bucket,
+                audit=audit,
+                observers=watchers,
+            )
+            if log is not None:
+                router._watch.add(DecisionLog(log))
         except AdaptiveError:
-            for engine in engines.values():
-                engine.close()
+            networks.close()
             raise
+        return router
 
     def classify(
-        self, image: ImageLike, limits: Limits = UNLIMITED, explain: bool = False
+        self,
+        image: ImageLike,
+        limits: Limits = UNLIMITED,
+        explain: bool = False,
+        request_id: str | None = None,
     ) -> Prediction:
         """Answer one image.
 
@@ -134,6 +156,7 @@ class Router:
         image : encoded bytes, a path, or an ndarray (height, width, 3), uint8, RGB
         limits : deadline, energy and preference for this image
         explain : compute features and the premodel's votes even where the policy does not
+        request_id : for the observers
 
         Raises
         ------
@@ -143,11 +166,11 @@ class Router:
         began = perf_counter()
         photo = self._open(image)
         chances = self._judge([photo], explain)
-        walk = Walk(self.policy, 1, chances, _left(limits, began))
-        while (step := walk.wanted()) is not None:
-            walk.feed(step, self._run(step, [photo]), _left(limits, began))
+        walk = self._drive([photo], chances, limits, began)
         photo.ms["total"] = (perf_counter() - began) * 1e3
-        return self._predictions(walk, [photo], chances)[0]
+        answers = self._predictions(walk, [photo], chances)
+        self._watch.show([photo], answers, limits, request_id)
+        return answers[0]
 
     def classify_batch(
         self, images: Iterable[ImageLike], limits: Limits = UNLIMITED, batch: int = 32
@@ -161,13 +184,14 @@ class Router:
         for first in range(0, len(pending), batch):
             began = perf_counter()
             photos = [self._open(image) for image in pending[first : first + batch]]
+            own = limits.rows(slice(first, first + batch))
             chances = self._judge(photos, False)
-            walk = Walk(self.policy, len(photos), chances, _left(limits, began))
-            while (step := walk.wanted()) is not None:
-                walk.feed(step, self._run(step, photos), _left(limits, began))
+            walk = self._drive(photos, chances, own, began)
             for photo in photos:
                 photo.ms["total"] = sum(photo.ms.values())
-            answers += self._predictions(walk, photos, chances)
+            part = self._predictions(walk, photos, chances)
+            self._watch.show(photos, part, own)
+            answers += part
         return answers
 
     def choose(self, image: ImageLike, limits: Limits = UNLIMITED) -> str | None:
@@ -182,8 +206,8 @@ class Router:
         side = max(self._short, 64)
         photo = self._open(np.full((side, side, 3), 127, np.uint8))
         self._judge([photo], True)
-        for position in range(len(self._candidates)):
-            self._run(Step(position, np.zeros(1, np.intp)), [photo])
+        for name in self._names:
+            self._networks.run(name, [photo])
 
     def describe(self) -> dict[str, Any]:
         """The bundle as JSON values: candidates, policy, certificate."""
@@ -202,10 +226,20 @@ class Router:
             "board": dict(self.bundle.board),
         }
 
+    def status(self) -> dict[str, Any]:
+        """Where bucket, audits, drift and log stand, as JSON values; None for what there is not."""
+        bucket = None if self.bucket is None else self.bucket.status()
+        return {"bucket": bucket, **self._watch.status()}
+
+    @property
+    def drift(self) -> Monitor | None:
+        """What watches for drift, or None."""
+        return self._watch.drift
+
     def close(self) -> None:
-        """Close the engines."""
-        for engine in self._engines.values():
-            engine.close()
+        """Close the engines, and the log."""
+        self._networks.close()
+        self._watch.close()
 
     def __enter__(self) -> Router:
         return self
@@ -216,52 +250,14 @@ class Router:
     def __repr__(self) -> str:
         return f"Router({self.bundle.folder.name!r}, {self.policy!r})"
 
-    def _check_features(self) -> tuple[str, ...]:
-        premodel = self.policy.premodel or self.bundle.premodel
-        if premodel is None:
-            return ()
-        if self._extractor is not None:
-            return tuple(premodel.features)
-        from adaptive.features.schema import ALL29, EXTRA, SCHEMA
+    def _open(self, image: ImageLike) -> Photo:
+        return open_photo(image, self._short, self.max_pixels)
 
-        unknown = [n for n in premodel.features if n not in (*ALL29, *EXTRA)]
-        if unknown and self.policy.needs_features:
-            raise InputError(
-                f"the premodel needs features {unknown}, which this library does not compute; "
-                "give Router.load an extractor that does"
-            )
-        version = premodel.schema_version
-        if version is not None and version != SCHEMA.version and self.policy.needs_features:
-            raise InputError(
-                f"the premodel was trained on feature schema {version}, this version computes "
-                f"schema {SCHEMA.version}; train it again"
-            )
-        return () if unknown else tuple(premodel.features)
-
-    def _open(self, image: ImageLike) -> _Photo:
-        from adaptive.features.schema import SCHEMA
-        from adaptive.serving.decode import decode
-
-        began = perf_counter()
-        short = SCHEMA.short_side
-        pixels = decode(image, short, self.max_pixels)
-        working = SCHEMA.working(pixels)
-        if self._short > short and not isinstance(image, np.ndarray):
-            # Features never depend on which networks a bundle holds, so a network that sees
-            # more than the schema's scale gets a decoding of its own.
-            pixels = decode(image, self._short, self.max_pixels)
-        photo = _Photo(pixels, working)
-        photo.ms["decode"] = (perf_counter() - began) * 1e3
-        return photo
-
-    def _judge(self, photos: Sequence[_Photo], explain: bool) -> np.ndarray | None:
+    def _judge(self, photos: Sequence[Photo], explain: bool) -> np.ndarray | None:
         """Features and the premodel's chances, where the policy or an explanation needs them."""
         if not self._feature_names or not (self.policy.needs_features or explain):
             return None
-        for photo in photos:
-            began = perf_counter()
-            photo.features = self._extract(photo)
-            photo.ms["features"] = (perf_counter() - began) * 1e3
+        self._extract(photos)
         if self.policy.premodel is None:
             return None
         began = perf_counter()
@@ -271,58 +267,29 @@ class Router:
             photo.ms["premodel"] = spent
         return chances
 
-    def _extract(self, photo: _Photo) -> np.ndarray:
-        if self._extractor is None:
-            from adaptive.features.extract import extract
-            from adaptive.features.schema import SCHEMA
+    def _extract(self, photos: Sequence[Photo]) -> None:
+        for photo in photos:
+            began = perf_counter()
+            photo.features = features_of(photo, self._feature_names, self._extractor)
+            photo.ms["features"] = (perf_counter() - began) * 1e3
 
-            return extract(SCHEMA.crop(photo.working), self._feature_names)
-        values = self._extractor(photo.working)
-        missing = [n for n in self._feature_names if n not in values]
-        if missing:
-            raise InputError(f"the extractor gave no features {missing}; it gave {list(values)}")
-        features = np.array([float(values[n]) for n in self._feature_names])
-        if not np.isfinite(features).all():
-            raise InputError(f"the extractor gave a value that is not finite: {dict(values)}")
-        return features
-
-    def _run(self, step: Step, photos: Sequence[_Photo]) -> Output:
-        """Run one candidate, and what it continues from, on the images of a step."""
-        chosen = [photos[row] for row in step.rows]
-        name = self.policy.candidates[step.candidate]
-        for member in self._chains[name]:
-            fresh = [p for p in chosen if member not in p.done]
-            if fresh:
-                self._run_network(self.bundle.candidate(member), fresh)
-        outputs: list[Output] = [p.done[name] for p in chosen]
-        if len(outputs) == 1:
-            return outputs[0]
-        return Output(
-            np.concatenate([o.confidence for o in outputs]),
-            np.concatenate([o.probabilities for o in outputs]),  # type: ignore[misc]
-        )
-
-    def _run_network(self, candidate: Candidate, photos: Sequence[_Photo]) -> None:
-        from adaptive.serving.engine import probabilities
-
-        began = perf_counter()
-        if candidate.after is None:
-            inputs = [_joined([p.tensor(candidate.input) for p in photos])]
-        else:
-            carried = [p.carried[candidate.after] for p in photos]
-            inputs = [_joined([c[i] for c in carried]) for i in range(len(carried[0]))]
-        answer, *states = self._engines[candidate.name].run(*inputs)
-        values = probabilities(answer, candidate.output)
-        confidence = values.max(axis=1)
-        spent = (perf_counter() - began) * 1e3 / len(photos)
-        for row, photo in enumerate(photos):
-            own = slice(row, row + 1)
-            photo.done[candidate.name] = Output(confidence[own], values[own])
-            photo.carried[candidate.name] = [state[own] for state in states]
-            photo.ms[candidate.name] += spent
+    def _drive(
+        self, photos: Sequence[Photo], chances: np.ndarray | None, limits: Limits, began: float
+    ) -> Walk:
+        """Carry the photos through the policy."""
+        account = Account(photos, self.policy, self._energies, limits, began, self.bucket)
+        try:
+            walk = Walk(self.policy, len(photos), chances, account.left())
+            while (step := walk.wanted()) is not None:
+                chosen = [photos[row] for row in step.rows]
+                output = self._networks.run(self.policy.candidates[step.candidate], chosen)
+                walk.feed(step, output, account.left(step.rows))
+        finally:
+            account.close()
+        return walk
 
     def _predictions(
-        self, walk: Walk, photos: Sequence[_Photo], chances: np.ndarray | None
+        self, walk: Walk, photos: Sequence[Photo], chances: np.ndarray | None
     ) -> list[Prediction]:
         answers: dict[int, Prediction] = {}
         for route in walk.routes():
@@ -342,7 +309,7 @@ class Router:
                 answers[row] = self._prediction(photo, history, values)
         return [answers[row] for row in range(len(photos))]
 
-    def _prediction(self, photo: _Photo, history: History, values: np.ndarray | None) -> Prediction:
+    def _prediction(self, photo: Photo, history: History, values: np.ndarray | None) -> Prediction:
         features = votes = None
         if photo.features is not None:
             features = dict(zip(self._feature_names, map(float, photo.features)))
@@ -377,15 +344,3 @@ def _best(values: np.ndarray, count: int) -> list[int]:
     found = np.flatnonzero(values >= least)
     order: list[int] = found[np.argsort(-values[found], kind="stable")][:count].tolist()
     return order
-
-
-def _joined(arrays: list[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-
-
-def _left(limits: Limits, began: float) -> Limits:
-    """The limits after the time that has passed since `began`."""
-    if limits is UNLIMITED:
-        return limits
-    spent = (perf_counter() - began) * 1e3
-    return Limits(limits.remaining_ms - spent, limits.remaining_mj, limits.preference)

@@ -26,7 +26,7 @@ class Networks:
     def __init__(self, bundle: Bundle, engines: Mapping[str, Any]) -> None:
         self.bundle = bundle
         self.chains = run_order({c.name: c.after for c in bundle.candidates})
-        self._engines = dict(engines)
+        self.engines = dict(engines)
 
     @classmethod
     def open(cls, bundle: Bundle, names: Iterable[str], threads: int) -> Networks:
@@ -41,18 +41,14 @@ class Networks:
 
         networks = cls(bundle, {})
         try:
-            for name in dict.fromkeys(n for name in names for n in networks.chains[name]):
+            for name in dict.fromkeys(m for n in names for m in networks.chains[n]):
                 candidate = bundle.candidate(name)
                 path = bundle.folder / candidate.file
-                networks._engines[name] = open_engine(path, candidate, threads)
+                networks.engines[name] = open_engine(path, candidate, threads)
         except AdaptiveError:
             networks.close()
             raise
         return networks
-
-    def has(self, name: str) -> bool:
-        """Whether a candidate can be run."""
-        return all(member in self._engines for member in self.chains[name])
 
     def cost(self, name: str, unit: str) -> float | None:
         """Mean ms or mj of a candidate that is asked first; None where the bundle has none."""
@@ -75,7 +71,7 @@ class Networks:
 
     def close(self) -> None:
         """Close the engines."""
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             engine.close()
 
     def _run(self, candidate: Candidate, photos: Sequence[Photo]) -> None:
@@ -87,7 +83,7 @@ class Networks:
         else:
             carried = [p.carried[candidate.after] for p in photos]
             inputs = [_joined([c[i] for c in carried]) for i in range(len(carried[0]))]
-        answer, *states = self._engines[candidate.name].run(*inputs)
+        answer, *states = self.engines[candidate.name].run(*inputs)
         values = probabilities(answer, candidate.output)
         confidence = values.max(axis=1)
         spent = (perf_counter() - began) * 1e3 / len(photos)

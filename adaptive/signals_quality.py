@@ -101,9 +101,7 @@ def signal_table(
             scores.update(_at_temperature(table, name, fitted))
             temperatures[name] = float(np.exp(np.log(fitted).mean()))
             softened[name] = scores["top at T"]
-            scores["neighbours"] = neighbour_signal(
-                table.probabilities_of(name), right, seed=seed
-            )
+            scores["neighbours"] = neighbour_signal(table.probabilities_of(name), right, seed=seed)
         if chances is not None and name in chances:
             scores["premodel"] = chances[name]
         ranked = rank(list(scores.values()), right)

@@ -9,6 +9,9 @@ import numpy as np
 #: parts that images are split into wherever a premodel judges ones that it has not learned from
 FOLDS = 5
 
+#: scores whose standard deviation is no more than this differ by what a solver leaves open
+LEAST_SPREAD = 1e-3
+
 #: after (X, outcomes), what scores other images: (n, features) -> (n, candidates)
 Learner = Callable[[np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]
 
@@ -36,9 +39,14 @@ def constant(outcomes: np.ndarray) -> np.ndarray:
     return np.asarray(outcomes.min(axis=0) == outcomes.max(axis=0))
 
 
+def parts_of(rows: int, folds: int, seed: int) -> np.ndarray:
+    """The part that each image falls into, at random: shape (rows,), 0 to folds - 1."""
+    return np.asarray(np.random.default_rng(seed).permutation(rows) % min(folds, rows))
+
+
 def cross_fitted(learn: Learner, X: np.ndarray, outcomes: np.ndarray, seed: int) -> np.ndarray:
     """Scores of every image by a twin that has not seen it, shape (n, candidates)."""
-    part = np.random.default_rng(seed).permutation(len(X)) % min(FOLDS, len(X))
+    part = parts_of(len(X), FOLDS, seed)
     scores = np.empty(outcomes.shape)
     for held in range(int(part.max()) + 1):
         seen = part != held
@@ -52,8 +60,8 @@ def fit_sigmoid(scores: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     Platt 1999, "Probabilistic outputs for support vector machines", with his targets
     (yes + 1) / (yes + 2) and 1 / (no + 2), by Newton's method with backtracking as in Lin, Lin
     and Weng 2007 (doi 10.1007/s10994-007-5018-6). Scores that rank worse than chance on images
-    that were not learned from would get a slope below 0; they tell nothing then, and the slope
-    is 0 and the chance the same for all images.
+    that were not learned from would get a slope below 0; they tell nothing then, nor do scores
+    that hardly differ, and the slope is 0 and the chance the same for all images.
 
     Parameters
     ----------
@@ -64,7 +72,7 @@ def fit_sigmoid(scores: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     no = len(right) - yes
     flat = float(np.log((yes + 1) / (no + 1)))
     spread = float(scores.std())
-    if spread == 0:
+    if spread <= LEAST_SPREAD:
         return 0.0, flat
     centre = float(scores.mean())
     z = (scores - centre) / spread

@@ -33,6 +33,9 @@ Own = TypeVar("Own", bound="Estimator")
 #: type on disk, and sizes by name: "features", "candidates", another name, or a fixed number
 Shape = Tuple[str, Tuple[Any, ...]]
 
+Arrays = Mapping[str, Shape]
+Settings = Mapping[str, Tuple[type, ...]]
+
 #: fewer images than this teach nothing that cross-validation could check
 LEAST_ROWS = 10
 
@@ -53,8 +56,8 @@ class Estimator(Premodel):
     arrays_ : what was learned, by these names
     """
 
-    SETTINGS: ClassVar[Mapping[str, Tuple[type, ...]]] = {}
-    ARRAYS: ClassVar[Mapping[str, Shape]]
+    SETTINGS: ClassVar[Settings] = {}
+    ARRAYS: ClassVar[Arrays]
 
     arrays_: dict[str, np.ndarray]
 
@@ -199,7 +202,9 @@ class Estimator(Premodel):
             )
         sizes = Fields(fields.get("sizes", dict), f"{fields.where}: 'sizes'")
         own = Fields(fields.get("settings", dict), f"{fields.where}: 'settings'")
-        settings = {name: own.get(name, *kinds, default=None) for name, kinds in cls.SETTINGS.items()}
+        settings = {
+            name: own.get(name, *kinds, default=None) for name, kinds in cls.SETTINGS.items()
+        }
         arrays = {}
         for name, (dtype, shape) in cls.ARRAYS.items():
             for size in shape:
@@ -209,7 +214,7 @@ class Estimator(Premodel):
                         raise BundleError(
                             f"{sizes.where}: {size!r} is {known[size]}; it must be from 1 to {MOST}"
                         )
-            wanted = tuple(known.get(size, size) for size in shape)
+            wanted = tuple(known[size] if isinstance(size, str) else size for size in shape)
             arrays[name] = read_array(folder, f"{name}.npy", dtype, wanted)
         try:
             premodel = cls.from_arrays(

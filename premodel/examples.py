@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Sequence
 
@@ -16,6 +16,9 @@ from adaptive.parts import Split
 from adaptive.table import OutcomeTable
 
 NO_CANDIDATE = "none"
+
+#: what `--features` takes beside names: every column, of which a selection then chooses
+SELECTIONS = ("auto", "auto-cost")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class Examples:
     measured : whether they come from an outcome table
     schema_version : version of the feature schema, or None for a user's own columns
     left_out : candidates of the table that take no part -> why
+    feature_ms : measured milliseconds of the features, where the file tells
+    spread_ms : mean milliseconds of the most accurate candidate less those of the fastest, where
+        the file tells
     """
 
     source: Path
@@ -43,6 +49,13 @@ class Examples:
     measured: bool
     schema_version: int | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+    feature_ms: dict[str, float] = field(default_factory=dict, repr=False)
+    spread_ms: float | None = None
+
+    def only(self, features: Sequence[str]) -> Examples:
+        """The same with some of the features, in this order."""
+        columns = [self.features.index(name) for name in features]
+        return replace(self, features=tuple(features), X=self.X[:, columns])
 
 
 def read_examples(
@@ -59,7 +72,8 @@ def read_examples(
     ----------
     features : a named set of the schema or names separated by commas. None takes `paper7` from
         an outcome table that has it, else all feature columns; from one's own CSV all columns
-        but `image` and `best`, and so does "all".
+        but `image` and `best`, and so does "all". "auto" and "auto-cost" take every feature
+        column: it is for `selection` to choose among them.
     split : of an outcome table only the tuning part is read; None reads all
     order : the candidates, cheapest first. An outcome table knows without: by mean
         milliseconds, leaving out dominated ones.
@@ -83,7 +97,7 @@ def read_examples(
 def _from_best(columns: Columns, features: str | None, order: Sequence[str] | None) -> Examples:
     columns.need(("image", "best"))
     own = tuple(name for name in columns.header if name not in ("image", "best"))
-    if features is None or features == "all":
+    if features is None or features in ("all", *SELECTIONS):
         names = own
     else:
         names = _named(features, own, columns.path)
@@ -128,7 +142,9 @@ def _from_best(columns: Columns, features: str | None, order: Sequence[str] | No
 def _from_outcomes(
     table: OutcomeTable, path: Path, features: str | None, order: Sequence[str] | None
 ) -> Examples:
-    if features is not None:
+    if features in SELECTIONS:
+        names = table.features
+    elif features is not None:
         names = _named(features, table.features, path)
     elif set(PAPER7) <= set(table.features):
         names = PAPER7
@@ -142,6 +158,8 @@ def _from_outcomes(
         left_out = {name: "not in --order" for name in table.candidates if name not in order}
     else:
         order, left_out = front(table)
+    cost = {name: float(table.ms(name).mean()) for name in order}
+    strongest = max(order, key=lambda name: (int(table.top1(name).sum()), -cost[name]))
     return Examples(
         path,
         names,
@@ -151,6 +169,8 @@ def _from_outcomes(
         measured=True,
         schema_version=table.schema_version,
         left_out=left_out,
+        feature_ms={name: ms for name, ms in table.feature_ms.items() if name in names},
+        spread_ms=cost[strongest] - min(cost.values()),
     )
 
 

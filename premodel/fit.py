@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Sequence
+from functools import partial
+from typing import Any, Callable, Sequence, Type
 
 import numpy as np
 
@@ -16,14 +17,24 @@ from adaptive.premodel.base import (
     check_X,
     first_yes,
 )
+from adaptive.premodel.boosting import GradientBoosting
+from adaptive.premodel.estimator import Estimator
 from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.logistic import Logistic
+from adaptive.premodel.naive_bayes import NaiveBayes
+from adaptive.premodel.outcome_knn import OutcomeKNN
 from adaptive.premodel.scaling import Scaling
+from adaptive.premodel.svm import SVM
+from adaptive.premodel.tree import Tree
 
 #: values beyond this would overflow when they are squared
 LARGEST = 1e100
 
 #: so many training images are compared with scikit-learn
 COMPARED = 500
+
+#: chances of the kinds that are no neighbours may differ from scikit-learn's by this
+TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class Trained:
     ----------
     premodel : fitted, without the dropped features
     dropped : features that have the same value on every image, to the grid's precision
-    levels : scikit-learn's own classifiers, one a candidate, fitted on the premodel's table
+    levels : of the neighbours' kinds, scikit-learn's own classifiers, one a candidate, fitted on
+        the premodel's table
     compared : number of training images on which both were asked and agreed
     tied : number of those asked on which they need not agree, since several images lie at the
         k-th distance and scikit-learn does not say which of them vote
@@ -75,6 +87,71 @@ def fit_chain(
     MissingExtra
         without scikit-learn.
     """
+    X, outcomes, varies = _checked(X, outcomes, features, candidates, scaling)
+    chain = KNNChain(_kept(features, varies), candidates, k, scaling, schema_version)
+    return _fit_neighbours(chain, X, outcomes, features, varies)
+
+
+def fit_outcome_knn(
+    X: np.ndarray,
+    outcomes: np.ndarray,
+    features: Sequence[str],
+    candidates: Sequence[str],
+    k: int = 50,
+    scaling: str = "standard",
+    schema_version: int | None = None,
+    weights: str = "uniform",
+) -> Trained:
+    """Train one nearest-neighbour search over outcomes; as `fit_chain`, see `OutcomeKNN`."""
+    X, outcomes, varies = _checked(X, outcomes, features, candidates, scaling)
+    names = _kept(features, varies)
+    premodel = OutcomeKNN(names, candidates, k, scaling, schema_version, weights)
+    return _fit_neighbours(premodel, X, outcomes, features, varies)
+
+
+def fit_estimator(
+    kind: Type[Estimator],
+    X: np.ndarray,
+    outcomes: np.ndarray,
+    features: Sequence[str],
+    candidates: Sequence[str],
+    schema_version: int | None = None,
+    **settings: Any,
+) -> Trained:
+    """Train a premodel of another kind, and compare it with scikit-learn's chances.
+
+    Parameters
+    ----------
+    kind : the class, whose `__init__` says which `settings` there are
+    X, outcomes, features, candidates, schema_version : as in `fit_chain`
+
+    Raises
+    ------
+    InputError, MissingExtra
+        as `fit_chain` does.
+    AdaptiveError
+        when scikit-learn gives other chances.
+    """
+    X, outcomes, varies = _checked(X, outcomes, features, candidates, "standard")
+    premodel = kind(_kept(features, varies), candidates, schema_version=schema_version, **settings)
+    theirs = premodel.learn(X[:, varies], outcomes)
+    _check_choice(outcomes, candidates)
+    rows = _some(len(X))
+    asked = X[rows][:, varies]
+    difference = np.abs(premodel.predict(asked) - theirs(asked)).max(axis=1)
+    if not (difference <= TOLERANCE).all():
+        raise _different(int(rows[difference.argmax()]))
+    return Trained(premodel, _dropped(features, varies), (), len(rows), 0)
+
+
+def _checked(
+    X: np.ndarray,
+    outcomes: np.ndarray,
+    features: Sequence[str],
+    candidates: Sequence[str],
+    scaling: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """X and outcomes, checked, and which features vary: shape (features,), bool."""
     check_names(features, candidates)
     X = check_X(X, features)
     outcomes = check_outcomes(outcomes, len(X), candidates)
@@ -92,24 +169,54 @@ def fit_chain(
         raise InputError(
             f"every feature has the same value on all {len(X)} images; at least one must vary"
         )
-    kept = [name for name, keep in zip(features, varies) if keep]
-    chain = KNNChain(kept, candidates, k, scaling, schema_version)
-    chain.fit(X[:, varies], outcomes)
+    return X, outcomes, varies
+
+
+def _kept(features: Sequence[str], varies: np.ndarray) -> list[str]:
+    return [name for name, keep in zip(features, varies) if keep]
+
+
+def _dropped(features: Sequence[str], varies: np.ndarray) -> tuple[str, ...]:
+    return tuple(name for name, keep in zip(features, varies) if not keep)
+
+
+def _check_choice(outcomes: np.ndarray, candidates: Sequence[str]) -> None:
     best = np.unique(first_yes(outcomes))
     if len(best) == 1:
         only = "none" if best[0] == NONE else candidates[int(best[0])]
         raise InputError(
-            f"the best candidate is {only!r} on all {len(X)} images; there is nothing to choose, "
-            "at least two different answers are needed"
+            f"the best candidate is {only!r} on all {len(outcomes)} images; there is nothing to "
+            "choose, at least two different answers are needed"
         )
-    levels = fit_levels(chain)
-    compared, tied = _compare(chain, levels)
-    dropped = tuple(name for name, keep in zip(features, varies) if not keep)
-    return Trained(chain, dropped, levels, compared, tied)
+
+
+def _fit_neighbours(
+    premodel: KNNChain,
+    X: np.ndarray,
+    outcomes: np.ndarray,
+    features: Sequence[str],
+    varies: np.ndarray,
+) -> Trained:
+    premodel.fit(X[:, varies], outcomes)
+    _check_choice(outcomes, premodel.candidates)
+    levels = fit_levels(premodel)
+    compared, tied = _compare(premodel, levels)
+    return Trained(premodel, _dropped(features, varies), levels, compared, tied)
 
 
 #: what `--classifier` names -> what trains it
-TRAINERS: dict[str, Callable[..., Trained]] = {"knn": fit_chain}
+TRAINERS: dict[str, Callable[..., Trained]] = {
+    "knn": fit_chain,
+    "outcome-knn": fit_outcome_knn,
+    "tree": partial(fit_estimator, Tree),
+    "svm": partial(fit_estimator, SVM),
+    "naive-bayes": partial(fit_estimator, NaiveBayes),
+    "logistic": partial(fit_estimator, Logistic),
+    "gradient-boosting": partial(fit_estimator, GradientBoosting),
+}
+
+#: those of them that look for neighbours: they take `k` and `scaling`, the others `seed`
+NEIGHBOURS = ("knn", "outcome-knn")
 
 
 def fit_levels(chain: KNNChain) -> tuple[Any, ...]:
@@ -127,16 +234,24 @@ def fit_levels(chain: KNNChain) -> tuple[Any, ...]:
 
 def _compare(chain: KNNChain, levels: Sequence[Any]) -> tuple[int, int]:
     """Ask both on some of the training images; a difference would be a bug, and is an error."""
-    rows = np.unique(np.linspace(0, len(chain.table_) - 1, COMPARED).astype(np.int64))
+    rows = _some(len(chain.table_))
     clear = rows[~chain.ties(chain.table_[rows])]
     if len(clear):
         queries = chain.table_[clear].astype(np.float64)
         ours = chain.votes(queries) > chain.k / 2
         theirs = np.stack([level.predict(queries) for level in levels], axis=1)
         if (ours != theirs).any():
-            row = int(clear[(ours != theirs).any(axis=1)][0])
-            raise AdaptiveError(
-                f"scikit-learn answers training image {row} differently; this is a bug, please "
-                "report it with the table"
-            )
+            raise _different(int(clear[(ours != theirs).any(axis=1)][0]))
     return len(clear), len(rows) - len(clear)
+
+
+def _some(rows: int) -> np.ndarray:
+    """The rows of the training images that are compared, evenly spread."""
+    return np.unique(np.linspace(0, rows - 1, COMPARED).astype(np.int64))
+
+
+def _different(row: int) -> AdaptiveError:
+    return AdaptiveError(
+        f"scikit-learn answers training image {row} differently; this is a bug, please report "
+        "it with the table"
+    )

@@ -69,8 +69,8 @@ class KNNChain(Premodel):
 
     def __repr__(self) -> str:
         return (
-            f"KNNChain({len(self.features)} features, candidates={self.candidates}, k={self.k}, "
-            f"scaling={self.scaling!r}, schema_version={self.schema_version})"
+            f"{type(self).__name__}({len(self.features)} features, candidates={self.candidates}, "
+            f"k={self.k}, scaling={self.scaling!r}, schema_version={self.schema_version})"
         )
 
     def unfitted(self) -> KNNChain:
@@ -103,6 +103,7 @@ class KNNChain(Premodel):
         outcomes: np.ndarray,
         k: int = 5,
         schema_version: int | None = None,
+        **settings: Any,
     ) -> KNNChain:
         """A fitted chain from what `fit` would have learned; needs no scikit-learn.
 
@@ -111,7 +112,7 @@ class KNNChain(Premodel):
         InputError
             as `fit` does, and for a table that is not on the grid.
         """
-        chain = cls(features, candidates, k, scaling.kind, schema_version)
+        chain = cls(features, candidates, k, scaling.kind, schema_version, **settings)
         return chain._learn(scaling, table, outcomes)
 
     def _learn(self, scaling: Scaling | None, table: np.ndarray, outcomes: np.ndarray) -> KNNChain:
@@ -197,7 +198,7 @@ class KNNChain(Premodel):
         rows = self.nearest(X)[0]
         squares = ((self.table_[rows] - self.scaling_.grid(X)) ** 2).sum(axis=1)
         votes = self.outcomes_[rows]
-        chances = votes.sum(axis=0) / self.k
+        chances = self.predict(X)[0]
         choice = int(first_yes(chances))
         return {
             "choice": None if choice == NONE else self.candidates[choice],
@@ -222,6 +223,7 @@ class KNNChain(Premodel):
             "schema_version": self.schema_version,
             "candidates": list(self.candidates),
             "k": self.k,
+            **self._settings(),
             "rows": len(self.table_),
             "balance": dict(zip(self.candidates, self.outcomes_.mean(axis=0).tolist())),
             "scaling": {
@@ -232,6 +234,15 @@ class KNNChain(Premodel):
             "training": self.training_,
         }
         write_json(folder / HEADER, header)
+
+    def _settings(self) -> dict[str, Any]:
+        """Settings of a kind of its own, for the header."""
+        return {}
+
+    @classmethod
+    def _read_settings(cls, fields: Fields) -> dict[str, Any]:
+        """What `_settings` wrote."""
+        return {}
 
     @classmethod
     def read(cls, folder: Path, fields: Fields) -> KNNChain:
@@ -265,6 +276,7 @@ class KNNChain(Premodel):
                 read_array(folder, "outcomes.npy", "|u1", (rows, len(candidates))),
                 fields.get("k", int),
                 fields.get("schema_version", int, default=None),
+                **cls._read_settings(fields),
             )
         except BundleError:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, ClassVar, Mapping, Sequence
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from adaptive.premodel.calibration import (
     prior_log_odds,
     sigmoid,
 )
-from adaptive.premodel.estimator import check_above_0, check_whole
+from adaptive.premodel.estimator import Arrays, Settings, check_above_0, check_whole
 from adaptive.premodel.scaled import SCALING, ScaledEstimator
 from adaptive.premodel.scoring import brier
 
@@ -36,8 +36,8 @@ class Logistic(ScaledEstimator):
     """
 
     kind = "logistic"
-    SETTINGS = {"C": (float,), "seed": (int,)}
-    ARRAYS = {
+    SETTINGS: ClassVar[Settings] = {"C": (float,), "seed": (int,)}
+    ARRAYS: ClassVar[Arrays] = {
         **SCALING,
         "coefficient": ("<f8", ("candidates", "features")),
         "intercept": ("<f8", ("candidates",)),
@@ -98,7 +98,7 @@ class Logistic(ScaledEstimator):
         return sigmoid(np.add.reduce(self._terms(X), axis=-1) + self._intercept)
 
     def _reasons(self, X: np.ndarray) -> dict[str, Any]:
-        """"log_odds": what the intercept and each feature add, by candidate."""
+        """ "log_odds": what the intercept and each feature add, by candidate."""
         return {
             "log_odds": {
                 name: {"intercept": intercept, **dict(zip(self.features, terms))}
@@ -121,9 +121,7 @@ def _fit(Z: np.ndarray, outcomes: np.ndarray, C: float) -> list[Any]:
     ]
 
 
-def _chances_of(
-    models: Sequence[Any], outcomes: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
+def _chances_of(models: Sequence[Any], outcomes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     prior = sigmoid(prior_log_odds(outcomes))
 
     def chances(Z: np.ndarray) -> np.ndarray:

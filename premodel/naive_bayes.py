@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, ClassVar, Mapping, Sequence
 
 import numpy as np
 
@@ -14,19 +14,23 @@ from adaptive.premodel.calibration import (
     prior_log_odds,
     sigmoid,
 )
-from adaptive.premodel.estimator import check_whole
+from adaptive.premodel.estimator import Arrays, Settings, check_whole
 from adaptive.premodel.scaled import SCALING, ScaledEstimator
+
+#: share of the largest variance that is added to each, so that a feature which hardly varies
+#: among the right (or wrong) ones cannot outweigh all others; scikit-learn's 1e-9 lets it
+SMOOTHING = 0.01
 
 
 class NaiveBayes(ScaledEstimator):
     """Gaussian naive Bayes, one a candidate, on standardised features.
 
     The log odds of being right are those of the prior plus, for each feature, the difference of
-    two normal log densities. Features that depend on each other are counted twice in that, so
-    the odds are far too sure of themselves (Zadrozny and Elkan 2001): the chance is a logistic
-    function of the log odds with slope and shift fitted to 5-fold cross-validated ones, see
-    `calibration.fit_sigmoid`. A candidate that is always or never right has its prior chance on
-    every image.
+    two normal log densities, whose variances are smoothed by SMOOTHING. Features that depend on
+    each other are counted twice in that, so the odds are far too sure of themselves (Zadrozny
+    and Elkan 2001): the chance is a logistic function of the log odds with slope and shift
+    fitted to 5-fold cross-validated ones, see `calibration.fit_sigmoid`. A candidate that is
+    always or never right has its prior chance on every image.
 
     Parameters
     ----------
@@ -35,8 +39,8 @@ class NaiveBayes(ScaledEstimator):
     """
 
     kind = "naive_bayes"
-    SETTINGS = {"seed": (int,)}
-    ARRAYS = {
+    SETTINGS: ClassVar[Settings] = {"seed": (int,)}
+    ARRAYS: ClassVar[Arrays] = {
         **SCALING,
         "mean": ("<f8", ("candidates", 2, "features")),
         "variance": ("<f8", ("candidates", 2, "features")),
@@ -90,7 +94,8 @@ class NaiveBayes(ScaledEstimator):
             raise InputError("array 'variance' holds a number that is not above 0")
         self._mean = arrays["mean"]
         # first "wrong", then "right": the sum of both is right's log density less wrong's
-        self._weight = np.array([[0.5], [-0.5]]) / variance
+        with np.errstate(over="ignore"):
+            self._weight = np.array([[0.5], [-0.5]]) / variance
         self._flat = arrays["prior"] + 0.5 * (
             np.log(variance[:, 0]).sum(axis=-1) - np.log(variance[:, 1]).sum(axis=-1)
         )
@@ -112,7 +117,7 @@ class NaiveBayes(ScaledEstimator):
         return sigmoid(self._slope * log_odds + self._shift)
 
     def _reasons(self, X: np.ndarray) -> dict[str, Any]:
-        """"log_odds" before calibration: the prior's, and what each feature adds, by candidate."""
+        """ "log_odds" before calibration: the prior's, and what each feature adds, by candidate."""
         return {
             "log_odds": {
                 name: {"prior": flat, **dict(zip(self.features, terms))}
@@ -124,20 +129,19 @@ class NaiveBayes(ScaledEstimator):
 
 
 def _fit(Z: np.ndarray, outcomes: np.ndarray) -> list[Any]:
-    """scikit-learn's classifier for each candidate, None for one that is always the same."""
+    """scikit-learn's classifier for each candidate, None where there is nothing to learn."""
     try:
         from sklearn.naive_bayes import GaussianNB
     except ImportError as exc:
         raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+    varies = (Z.min(axis=0) < Z.max(axis=0)).any()
     return [
-        None if same else GaussianNB().fit(Z, outcome)
+        None if same or not varies else GaussianNB(var_smoothing=SMOOTHING).fit(Z, outcome)
         for same, outcome in zip(constant(outcomes), outcomes.T)
     ]
 
 
-def _log_odds_of(
-    models: Sequence[Any], outcomes: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
+def _log_odds_of(models: Sequence[Any], outcomes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     prior = prior_log_odds(outcomes)
 
     def log_odds(Z: np.ndarray) -> np.ndarray:

@@ -8,10 +8,24 @@ from typing import Callable
 from adaptive.errors import BundleError
 from adaptive.files import Fields, check_format, inside, read_json
 from adaptive.premodel.base import FORMAT, HEADER, Premodel
+from adaptive.premodel.boosting import GradientBoosting
 from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.logistic import Logistic
+from adaptive.premodel.naive_bayes import NaiveBayes
+from adaptive.premodel.outcome_knn import OutcomeKNN
+from adaptive.premodel.svm import SVM
+from adaptive.premodel.tree import Tree
 
 #: the kind that the header names -> what reads the rest of the folder
-KINDS: dict[str, Callable[[Path, Fields], Premodel]] = {KNNChain.kind: KNNChain.read}
+KINDS: dict[str, Callable[[Path, Fields], Premodel]] = {
+    KNNChain.kind: KNNChain.read,
+    OutcomeKNN.kind: OutcomeKNN.read,
+    Tree.kind: Tree.read,
+    SVM.kind: SVM.read,
+    NaiveBayes.kind: NaiveBayes.read,
+    Logistic.kind: Logistic.read,
+    GradientBoosting.kind: GradientBoosting.read,
+}
 
 
 def load_premodel(folder: Path | str) -> Premodel:

@@ -9,6 +9,7 @@ import numpy as np
 
 from adaptive.errors import InputError, MissingExtra
 from adaptive.premodel.base import NONE, Premodel, first_yes
+from adaptive.premodel.scoring import areas, brier
 
 FORMAT = 1
 
@@ -30,6 +31,9 @@ class Report:
     per_class : class -> precision, recall, f1 and number of images
     classes : candidates in the chain's order, then "none"; those that are best or were chosen
     confusion : confusion[i][j] images of which classes[i] is the best and classes[j] was chosen
+    chances : candidate -> "auc", the area under the ROC curve of its chance, averaged over the
+        parts (None where no part has both outcomes), "brier", the mean squared error of its
+        chance, and "base", that of its share in all images, which a useful chance stays below
     top1 : where it is known which candidates are right: share of images answered right by the
         chain (where all say no, the last one answers), by each candidate, and by the oracle
     """
@@ -47,6 +51,7 @@ class Report:
     per_class: dict[str, dict[str, float]] = field(repr=False)
     classes: tuple[str, ...] = field(repr=False)
     confusion: tuple[tuple[int, ...], ...] = field(repr=False)
+    chances: dict[str, dict[str, float | None]] = field(repr=False)
     top1: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -74,6 +79,14 @@ class Report:
             _columns(
                 [["best \\ chosen", *self.classes]]
                 + [[name, *map(str, counts)] for name, counts in zip(self.classes, self.confusion)]
+            ),
+            "",
+            _columns(
+                [["chance", "AUC", "Brier", "base"]]
+                + [
+                    [name, *("-" if value is None else f"{value:.3f}" for value in found.values())]
+                    for name, found in self.chances.items()
+                ]
             ),
         ]
         if self.top1 is not None:
@@ -117,7 +130,8 @@ def cross_validate(
     """
     names = (*premodel.candidates, "none")
     best = first_yes(outcomes)
-    chosen = np.empty_like(best)
+    chances = np.empty(outcomes.shape)
+    ranked = []
     parts, notes, stratified = _split(best, names, folds, seed)
     fold_accuracy = []
     for learned, held in parts:
@@ -125,12 +139,15 @@ def cross_validate(
             fitted = premodel.unfitted().fit(X[learned], outcomes[learned])
         except InputError as exc:
             raise InputError(f"with one of {folds} parts held out, {exc}") from exc
-        chosen[held] = first_yes(fitted.predict(X[held]))
-        fold_accuracy.append(float((chosen[held] == best[held]).mean()))
+        chances[held] = fitted.predict(X[held])
+        ranked.append(areas(chances[held], outcomes[held]))
+        fold_accuracy.append(float((first_yes(chances[held]) == best[held]).mean()))
+    chosen = first_yes(chances)
     return _score(
         names,
         np.where(best == NONE, len(names) - 1, best),
         np.where(chosen == NONE, len(names) - 1, chosen),
+        chances=_chances(premodel.candidates, chances, outcomes, np.array(ranked)),
         top1=_top1(premodel.candidates, outcomes, chosen) if measured else None,
         folds=len(parts),
         seed=seed,
@@ -189,6 +206,22 @@ def _score(names: Sequence[str], best: np.ndarray, chosen: np.ndarray, **known: 
         ),
         **known,
     )
+
+
+def _chances(
+    candidates: Sequence[str], chances: np.ndarray, outcomes: np.ndarray, ranked: np.ndarray
+) -> dict[str, dict[str, float | None]]:
+    """Areas are averaged over parts: chances of two parts come from two premodels."""
+    found: dict[str, dict[str, float | None]] = {}
+    for level, name in enumerate(candidates):
+        known = ranked[~np.isnan(ranked[:, level]), level]
+        right = outcomes[:, level]
+        found[name] = {
+            "auc": float(known.mean()) if len(known) else None,
+            "brier": brier(chances[:, level], right),
+            "base": brier(right.mean(), right),
+        }
+    return found
 
 
 def _top1(candidates: Sequence[str], outcomes: np.ndarray, chosen: np.ndarray) -> dict[str, float]:

@@ -35,9 +35,7 @@ def areas(chances: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
         yes = int(right.sum())
         no = len(right) - yes
         if yes and no:
-            _, place, count = np.unique(
-                chances[:, column], return_inverse=True, return_counts=True
-            )
+            _, place, count = np.unique(chances[:, column], return_inverse=True, return_counts=True)
             ranks = (np.cumsum(count) - (count - 1) / 2)[place.ravel()]
             found[column] = (ranks[right].sum() - yes * (yes + 1) / 2) / (yes * no)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, ClassVar, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from adaptive.premodel.calibration import (
     prior_log_odds,
     sigmoid,
 )
-from adaptive.premodel.estimator import check_above_0, check_whole
+from adaptive.premodel.estimator import Arrays, Settings, check_above_0, check_whole
 from adaptive.premodel.scaled import SCALING, ScaledEstimator
 from adaptive.premodel.scaling import LIMIT, STEPS
 
@@ -41,8 +41,8 @@ class SVM(ScaledEstimator):
     """
 
     kind = "svm"
-    SETTINGS = {"C": (float,), "seed": (int,)}
-    ARRAYS = {
+    SETTINGS: ClassVar[Settings] = {"C": (float,), "seed": (int,)}
+    ARRAYS: ClassVar[Arrays] = {
         **SCALING,
         "vector": ("<i4", ("vectors", "features")),
         "coefficient": ("<f8", ("candidates", "vectors")),
@@ -135,7 +135,7 @@ class SVM(ScaledEstimator):
         return sigmoid(self._slope * self._scores(X) + self._shift)
 
     def _reasons(self, X: np.ndarray) -> dict[str, Any]:
-        """"scores" by candidate, and the five support vectors that are most alike."""
+        """ "scores" by candidate, and the five support vectors that are most alike."""
         similar = self._similar(X)[0]
         nearest = np.argsort(-similar, kind="stable")[:5]
         return {

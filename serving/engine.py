@@ -179,7 +179,7 @@ def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
         when the answer has another width than `output` says, is not finite, or is said to be
         probabilities and is not within 0..1.
     """
-    values = raw.reshape(len(raw), -1).astype(np.float32, copy=False)
+    values = raw.reshape(len(raw), int(np.prod(raw.shape[1:]))).astype(np.float32, copy=False)
     if values.shape[1] != output.width:
         raise EngineError(
             f"a network answered with {values.shape[1]} numbers an image; its manifest entry "
@@ -193,6 +193,8 @@ def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
             f"a network answered with numbers from {low:g} to {high:g}; its manifest entry says "
             "probabilities, which lie between 0 and 1"
         )
+    if output.kind == "probabilities" and (low < 0 or high > 1):
+        values = values.clip(0, 1)
     if output.kind == "logits":
         values = values - values.max(axis=1, keepdims=True)
         np.exp(values, out=values)

@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "features": "features",
     "profile": "profile",
+    "replay": "replay",
     "serve": "serve",
     "train": "train",
     "tune": "tune",
@@ -54,4 +55,7 @@ def main() -> None:
         group(prog_name="adaptive")
     except AdaptiveError as error:
         click.echo(f"adaptive: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        click.echo(f"adaptive: {error.filename or 'the system'}: {error.strerror}", err=True)
         sys.exit(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,13 @@ import click
 from adaptive.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.evaluation import evaluate, text_table
-from adaptive.files import refuse_existing, refuse_folder, write_json
+from adaptive.files import refuse_existing, refuse_folder, write_json, written_aside
 from adaptive.parts import PARTS, Split
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.premodel import ByPremodel
+from adaptive.premodel.base import Premodel
 from adaptive.table import OutcomeTable, table_hash
 
 
@@ -38,7 +40,13 @@ from adaptive.table import OutcomeTable, table_hash
 )
 @click.option("--limit", type=click.IntRange(1), help="Only the table's first so many images.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write JSON.")
-@click.option("--force", is_flag=True, help="Replace an existing JSON file.")
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path),
+    help="Also write one self-contained HTML page; with --images it shows thumbnails.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing JSON file or page.")
 def command(
     bundle: Path,
     table: Path,
@@ -48,6 +56,7 @@ def command(
     part: str | None,
     limit: int | None,
     json_path: Path | None,
+    report_path: Path | None,
     force: bool,
 ) -> None:
     """Replay BUNDLE's policy over the outcome table X.csv, beside every baseline.
@@ -55,25 +64,48 @@ def command(
     The baselines: each candidate for all images, the random mix at the same mean cost, and the
     oracle that knows the fastest candidate that is right. Intervals are 95%, over images.
     """
-    if json_path is not None:
-        refuse_existing(json_path, force)
-        refuse_folder(json_path)
+    for path in (json_path, report_path):
+        if path is not None:
+            refuse_existing(path, force)
+            refuse_folder(path)
+    if json_path is not None and json_path.resolve() == table.resolve().with_suffix(".json"):
+        raise InputError(f"--json {json_path} would replace what belongs to {table.name}")
     if live and images is None:
         raise InputError("--live needs --images, the folder that the table's images lie in")
+    if images is not None and not images.is_dir():
+        raise InputError(f"{images} is no folder; --images names the one that the images lie in")
     read = Bundle.read(bundle)
-    outcomes, part = chosen_part(OutcomeTable.read(table), table, part, read)
-    click.echo(f"images: {part}")
+    whole = OutcomeTable.read(table)
+    check_same_networks(read, whole)
+    chosen = policy_named(policy, read)
+    outcomes, name = chosen_part(whole, table, part, read)
+    click.echo(f"images: {name}")
     if limit is not None:
         import numpy as np
 
         outcomes = outcomes.select(np.arange(min(limit, len(outcomes))))
-    chosen = policy_named(policy, read)
     from adaptive.premodel.cost import predict_ms
+    from adaptive.verdict import verdict
 
-    charged = predict_ms(chosen.premodel) if chosen.premodel is not None else 0.0
-    result = evaluate(chosen, outcomes, read.reference, charged)
+    premodel = chosen.premodel or read.premodel
+    cautions: list[str] = []
+    if premodel is not None and not set(premodel.features) <= set(outcomes.features):
+        premodel = chosen.premodel
+        cautions.append("The table lacks features that the premodel reads, so it is not judged.")
+    charged = predict_ms(premodel) if premodel is not None else 0.0
+    result = evaluate(replace(chosen), outcomes, read.reference, charged)
     click.echo(text_table(result))
-    report = {"table": table.name, "part": part, "sha256": table_hash(table), **result.to_json()}
+    others = other_part(whole, table, name, read)
+    cascades: tuple[Policy, ...] = ()
+    if premodel is not None or report_path is not None:
+        from adaptive.report.cascades import best_cascades
+
+        cascades = best_cascades(outcomes if others is None else others)
+        cautions += _cautions(bool(cascades), others is None, name, table, premodel)
+    found = verdict(chosen, outcomes, charged, cascades, cautions, premodel)
+    click.echo("\n".join(["", *found.words()]))
+    report = {"table": table.name, "part": name, "sha256": table_hash(table), **result.to_json()}
+    report["verdict"] = found.to_json()
     omitted = False
     if live and images is not None:
         from adaptive.live import compare_live
@@ -82,9 +114,56 @@ def command(
         click.echo(comparison.text())
         report["live"] = comparison.to_json()
         omitted = bool(comparison.unreadable)
+    if report_path is not None:
+        from adaptive.report.content import Origin, gather
+        from adaptive.report.page import page
+
+        claim, note = promise(read, chosen)
+        origin = Origin(
+            bundle.resolve().name,
+            table.name,
+            "all images" if name == "all" else f"the {name} part",
+            _command_line(click.get_current_context()),
+            str(report["sha256"]),
+            claim,
+            note,
+        )
+        content = gather(
+            chosen,
+            outcomes,
+            read.labels,
+            result,
+            found,
+            origin,
+            charged,
+            cascades,
+            others,
+            images,
+            premodel,
+        )
+        with written_aside(report_path) as aside:
+            aside.write_text(page(content), encoding="utf-8")
+        click.echo(f"wrote {report_path}")
+        for unread in content.unreadable:
+            click.echo(f"  cannot be read: {unread}")
+        report["signals"] = content.signals.to_json()
+        omitted = omitted or bool(content.unreadable)
     if json_path is not None:
         write_json(json_path, report)
     sys.exit(1 if omitted else 0)
+
+
+def check_same_networks(bundle: Bundle, table: OutcomeTable) -> None:
+    """Refuse a table that was measured with other networks of the same names."""
+    for entry in table.meta.get("candidates") or []:
+        if entry["name"] not in bundle.names or "sha256" not in entry:
+            continue
+        own = bundle.candidate(entry["name"]).sha256
+        if entry["sha256"] != own:
+            raise InputError(
+                f"the table was measured with another {entry['name']!r}: its SHA-256 is "
+                f"{entry['sha256'][:12]}…, that of the bundle's is {own[:12]}…; profile again"
+            )
 
 
 def chosen_part(
@@ -95,13 +174,7 @@ def chosen_part(
     Images that the premodel or the thresholds were learned from flatter a policy, so where the
     bundle was made from this very table only those are taken that were kept for reporting.
     """
-    seen = table_hash(path)
-    split: Any = None
-    if bundle.certificate and dict(bundle.certificate.get("hashes", {})).get("table") == seen:
-        split = bundle.certificate.get("split")
-    trained = {} if bundle.premodel is None else bundle.premodel.training_
-    if split is None and trained.get("sha256") == seen:
-        split = trained.get("split")
+    split = _split(path, bundle)
     if part == "all" or (part is None and split is None):
         return outcomes, "all"
     parts = Split() if split is None else Split.from_json(split)
@@ -111,6 +184,79 @@ def chosen_part(
             f"no image of {path.name} is in the {part or 'test'} part; --part all takes every one"
         )
     return outcomes.select(rows), part or "test"
+
+
+def other_part(
+    outcomes: OutcomeTable, path: Path, part: str, bundle: Bundle
+) -> OutcomeTable | None:
+    """The table's images that tune, where those evaluated are others; else None."""
+    if part not in ("calibrate", "test"):
+        return None
+    split = _split(path, bundle)
+    parts = Split() if split is None else Split.from_json(split)
+    return outcomes.select(parts.rows(outcomes.images, "tune"))
+
+
+def promise(bundle: Bundle, policy: Policy) -> tuple[str | None, str]:
+    """The certificate in words, or None, and what must be said with it."""
+    claim = None if bundle.certificate is None else bundle.certificate.get("claim")
+    if claim is None:
+        return None, ""
+    if policy != bundle.policy:
+        return None, (
+            "The bundle's certificate speaks of the bundle's own policy, not of the one that is "
+            "evaluated here."
+        )
+    return str(claim), "It was tested on calibration images, which are not among the test part's."
+
+
+def _split(path: Path, bundle: Bundle) -> Any:
+    """How this table was divided when the bundle was made from it; None when it was not."""
+    seen = table_hash(path)
+    split: Any = None
+    if bundle.certificate and dict(bundle.certificate.get("hashes", {})).get("table") == seen:
+        split = bundle.certificate.get("split")
+    trained = {} if bundle.premodel is None else bundle.premodel.training_
+    if split is None and trained.get("sha256") == seen:
+        split = trained.get("split")
+    return split
+
+
+def _cautions(
+    built: bool, same: bool, part: str, path: Path, premodel: Premodel | None
+) -> list[str]:
+    found = []
+    if not built:
+        found.append(
+            "No cascade could be built to compare with: that takes two candidates and at least "
+            "50 images to choose on."
+        )
+    elif same:
+        found.append(
+            "The cascades were chosen on the same images that they are judged on, which flatters "
+            "them a little."
+        )
+    trained = {} if premodel is None else premodel.training_
+    if part in ("all", "tune") and trained.get("sha256") == table_hash(path):
+        found.append(
+            "The premodel learned from some of these images, which flatters it; --part test "
+            "leaves them out."
+        )
+    return found
+
+
+def _command_line(context: click.Context) -> str:
+    """The command as it could be typed again."""
+    words = ["adaptive", "evaluate"]
+    for parameter in context.command.params:
+        value = context.params.get(str(parameter.name))
+        if value is None or value is False:
+            continue
+        if isinstance(parameter, click.Option):
+            words.append(max(parameter.opts, key=len))
+        if value is not True:
+            words.append(shlex.quote(str(value)))
+    return " ".join(words)
 
 
 def policy_named(name: str | None, bundle: Bundle) -> Policy:

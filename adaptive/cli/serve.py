@@ -6,6 +6,10 @@ from pathlib import Path
 
 import click
 
+from adaptive.audit import SCOPES, Audit
+from adaptive.bucket import Bucket
+from adaptive.errors import InputError
+
 
 @click.command("serve")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
@@ -38,6 +42,38 @@ import click
     type=click.FloatRange(0.001, 2000),
     help="Largest image, million pixels; a larger one is refused before it is decoded.",
 )
+@click.option(
+    "--budget-ms",
+    type=click.FloatRange(0, min_open=True),
+    help="Cap the mean milliseconds an image, decoding left out, whatever images come.",
+)
+@click.option(
+    "--budget-mj",
+    type=click.FloatRange(0, min_open=True),
+    help="Cap the mean millijoules an image instead.",
+)
+@click.option(
+    "--log",
+    "log_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Append every decision to FILE as a JSON line; older lines move to FILE.1 and so on.",
+)
+@click.option(
+    "--audit-share",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="Share of the images on which other networks run too, to watch for drift.",
+)
+@click.option(
+    "--audit",
+    "audit_scope",
+    default="reference",
+    show_default=True,
+    type=click.Choice(SCOPES),
+    help="What an audit runs: the reference, or all candidates, for `adaptive replay`.",
+)
 def command(
     bundle: Path | None,
     host: str,
@@ -45,19 +81,38 @@ def command(
     threads: int,
     max_body_mb: float,
     max_megapixels: float,
+    budget_ms: float | None,
+    budget_mj: float | None,
+    log_path: Path | None,
+    audit_share: float,
+    audit_scope: str,
 ) -> None:
     """Serve BUNDLE, or the embedded default, until SIGTERM or Ctrl-C.
 
     POST /v1/classify takes an image; GET /v1/bundle, /healthz and /readyz tell about the server.
     """
     from adaptive.bundle import default_bundle
+    from adaptive.drift import resumed
     from adaptive.router import Router
     from adaptive.serving.http import Readiness, create_app
     from adaptive.serving.server import serve
 
     folder = default_bundle() if bundle is None else bundle
     max_body_bytes = round(max_body_mb * 1e6)
-    with Router.load(folder, max_pixels=round(max_megapixels * 1e6)) as router:
+    opened = Router.load(
+        folder,
+        max_pixels=round(max_megapixels * 1e6),
+        bucket=_bucket(budget_ms, budget_mj),
+        audit=Audit(audit_share, audit_scope) if audit_share > 0 else None,
+        log=log_path,
+    )
+    with opened as router, resumed(router.drift, log_path):
+        if audit_share > 0 and router.drift is None:
+            click.echo(
+                "drift is not watched: the bundle's certificate does not say how often its "
+                "policy disagreed with the reference; audits are made and counted all the same",
+                err=True,
+            )
         readiness = Readiness("the networks are warming up")
         serve(
             create_app(router, max_body_bytes=max_body_bytes, readiness=readiness),
@@ -69,3 +124,11 @@ def command(
             readiness=readiness,
             warm_up=router.warm_up,
         )
+
+
+def _bucket(mean_ms: float | None, mean_mj: float | None) -> Bucket | None:
+    if mean_ms is not None and mean_mj is not None:
+        raise InputError("give one of --budget-ms and --budget-mj")
+    if mean_mj is not None:
+        return Bucket(mean_mj, unit="mj")
+    return None if mean_ms is None else Bucket(mean_ms)

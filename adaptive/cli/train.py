@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+import numpy as np
+from tqdm import tqdm
 
 from adaptive.errors import InputError, TableError
 from adaptive.files import folder_aside, sha256, write_json
 from adaptive.parts import Split
 from adaptive.premodel.base import check_output
-from adaptive.premodel.examples import Examples, read_examples
-from adaptive.premodel.fit import TRAINERS, Trained
+from adaptive.premodel.examples import SELECTIONS, Examples, read_examples
+from adaptive.premodel.fit import NEIGHBOURS, TRAINERS, Trained
 from adaptive.premodel.report import Report, cross_validate
 from adaptive.premodel.scaling import SCALINGS
+from adaptive.premodel.selection import Selection, Step, select, select_by_cost
+
+#: where nothing else is said, a point is worth this share of the time between the fastest
+#: candidate and the most accurate one: routing saves none of that time at 50 points and, as an
+#: oracle, nearly all at 100, and less than its part of the way in between
+SHARE_OF_SPREAD = 0.01
 
 
 @click.command()
@@ -26,20 +35,41 @@ from adaptive.premodel.scaling import SCALINGS
     metavar="PREMODEL",
     help="Folder to write.",
 )
-@click.option("--classifier", type=click.Choice(sorted(TRAINERS)), default="knn", show_default=True)
+@click.option(
+    "--classifier",
+    type=click.Choice(tuple(TRAINERS)),
+    default="knn",
+    show_default=True,
+    help="knn is the papers' chain; the others judge all candidates at once.",
+)
 @click.option(
     "--features",
-    metavar="SET|a,b,c",
-    help="paper7, all, extra, all+extra, or names of columns. Default: paper7 where an outcome "
-    "table has it, else all columns.",
+    metavar="SET|auto|auto-cost|a,b,c",
+    help="paper7, all, extra, all+extra, or names of columns; auto selects as the papers did, "
+    "auto-cost by what each feature costs. Default: paper7 where an outcome table has it, else "
+    "all columns.",
+)
+@click.option(
+    "--ms-per-point",
+    type=click.FloatRange(min=0, min_open=True),
+    help="For auto-cost: milliseconds that one point of mean area under the ROC curve is worth. "
+    "Default: a hundredth of the time between the fastest and the most accurate candidate.",
 )
 @click.option(
     "--order",
     metavar="a,b,c",
     help="Candidates, cheapest first. An outcome table knows by itself.",
 )
-@click.option("-k", type=click.IntRange(min=1), default=5, show_default=True, help="Neighbours.")
-@click.option("--scaling", type=click.Choice(SCALINGS), default="standard", show_default=True)
+@click.option(
+    "-k",
+    type=click.IntRange(min=1),
+    help="Neighbours, for knn (5 unless given) and outcome-knn (50).",
+)
+@click.option(
+    "--scaling",
+    type=click.Choice(SCALINGS),
+    help="For knn and outcome-knn: standard (unless given) or minmax.",
+)
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
 @click.option(
     "--split",
@@ -55,9 +85,10 @@ def command(
     output: Path,
     classifier: str,
     features: str | None,
+    ms_per_point: float | None,
     order: str | None,
-    k: int,
-    scaling: str,
+    k: int | None,
+    scaling: str | None,
     folds: int,
     split: str,
     seed: int,
@@ -70,18 +101,24 @@ def command(
     none. Your own CSV needs --order.
     """
     check_output(output, force)
+    options = _options(classifier, k, scaling, seed)
+    if ms_per_point is not None and features != "auto-cost":
+        raise InputError("--ms-per-point is for --features auto-cost")
     names = None if order is None else [name.strip() for name in order.split(",")]
     parts = Split.parse(split, seed)
     examples = read_examples(table, features, names, parts)
+    selection = None
     try:
+        if features in SELECTIONS:
+            selection = _select(examples, features == "auto-cost", ms_per_point, seed)
+            examples = examples.only(selection.features)
         trained = TRAINERS[classifier](
             examples.X,
             examples.outcomes,
             examples.features,
             examples.candidates,
-            k=k,
-            scaling=scaling,
             schema_version=examples.schema_version,
+            **options,
         )
         kept = [name not in trained.dropped for name in examples.features]
         report = cross_validate(
@@ -93,18 +130,71 @@ def command(
     if examples.measured:
         summary.update(split=parts.to_json(), sha256=sha256(table))
     trained.premodel.training_ = summary
+    content = {**report.to_json(), "training": summary}
+    if selection is not None:
+        summary["selected_by"] = features
+        content["selection"] = selection.to_json()
     with folder_aside(output) as aside:
         trained.premodel.write(aside)
-        write_json(
-            aside / "report.json",
-            {**report.to_json(), "training": summary},
-        )
+        write_json(aside / "report.json", content)
     _tell(examples, trained, report)
+    if selection is not None:
+        click.echo(
+            f"the features were selected on these same {report.rows} images, so the numbers above "
+            "are somewhat too good; `adaptive evaluate` has images of its own"
+        )
     click.echo(f"saved {output}")
+
+
+def _options(classifier: str, k: int | None, scaling: str | None, seed: int) -> dict[str, Any]:
+    """What the classifier's trainer takes beside the data."""
+    given = {name: value for name, value in (("k", k), ("scaling", scaling)) if value is not None}
+    if classifier in NEIGHBOURS:
+        return given
+    for name in given:
+        option = "-k" if name == "k" else f"--{name}"
+        raise InputError(f"{option} is for --classifier {' and '.join(NEIGHBOURS)} only")
+    return {"seed": seed}
+
+
+def _select(examples: Examples, by_cost: bool, ms_per_point: float | None, seed: int) -> Selection:
+    """Choose features, with a bar where someone watches, and the steps as they are taken."""
+    varies = examples.X.min(axis=0) < examples.X.max(axis=0)
+    names = [name for name, keep in zip(examples.features, varies) if keep]
+    if not names:
+        raise InputError("every feature has the same value on all images; one must vary")
+    X = np.ascontiguousarray(examples.X[:, varies])
+    with tqdm(unit=" sets", desc="features", disable=None, leave=False) as bar:
+
+        def progress(step: Step | None) -> None:
+            if step is None:
+                bar.update()
+            else:
+                bar.write(str(step))
+
+        if not by_cost:
+            return select(X, examples.outcomes, names, seed, progress, examples.feature_ms)
+        if not examples.feature_ms:
+            raise InputError(
+                "auto-cost needs the time of each feature, which only an outcome table of "
+                "`adaptive profile` has; use --features auto"
+            )
+        if ms_per_point is None:
+            ms_per_point = SHARE_OF_SPREAD * (examples.spread_ms or 0.0)
+            if ms_per_point <= 0:
+                raise InputError(
+                    "the fastest candidate is the most accurate one, so no time can be saved; "
+                    "give --ms-per-point to select features all the same"
+                )
+        bar.write(f"one point is worth {ms_per_point:.4g} ms")
+        return select_by_cost(
+            X, examples.outcomes, names, examples.feature_ms, ms_per_point, seed, progress
+        )
 
 
 def _summary(examples: Examples, trained: Trained, report: Report) -> dict[str, object]:
     return {
+        **trained.premodel.training_,
         "source": examples.source.name,
         "learned": "NAME:top1" if examples.measured else "best",
         "dropped": list(trained.dropped),
@@ -119,6 +209,7 @@ def _summary(examples: Examples, trained: Trained, report: Report) -> dict[str, 
 
 def _tell(examples: Examples, trained: Trained, report: Report) -> None:
     premodel = trained.premodel
+    chosen = premodel.training_.get("chosen", {})
     for name in trained.dropped:
         click.echo(f"warning: column {name!r} never varies; it is dropped", err=True)
     for name, reason in examples.left_out.items():
@@ -127,8 +218,12 @@ def _tell(examples: Examples, trained: Trained, report: Report) -> None:
         f"{premodel.kind} on {report.rows} images, {len(premodel.features)} features, asked in "
         f"this order: {', '.join(premodel.candidates)}"
     )
+    for name, value in chosen.items():
+        if name != "brier":
+            click.echo(f"{name} = {value:g}, chosen by cross-validation on these images")
     click.echo(
-        f"checked against scikit-learn on {trained.compared} of these images: identical"
+        f"checked against scikit-learn on {trained.compared} of these images: "
+        + ("identical" if trained.levels else "equal within 1e-9")
         + (f" ({trained.tied} more have a tie at the k-th distance)" if trained.tied else "")
     )
     click.echo(report.to_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,12 @@ from adaptive.table import OutcomeTable, table_hash
 )
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the promise.")
 @click.option("--budget-ms", type=float, help="The most accurate policy within this mean time.")
+@click.option(
+    "--deadline-ms",
+    type=float,
+    help="The most accurate policy whose every path ends within this time; with --budget-ms "
+    "also within that mean.",
+)
 @click.option("--budget-mj", type=float, help="The most accurate policy within this mean energy.")
 @click.option(
     "--kind",
@@ -36,10 +43,11 @@ from adaptive.table import OutcomeTable, table_hash
 @click.option("--reference", help="What a drop is measured against; default the most accurate.")
 @click.option(
     "--bound",
-    type=click.Choice(["betting", "score"]),
+    type=click.Choice(["betting", "exact", "score"]),
     default="betting",
     show_default=True,
-    help="betting holds for every number of images; score (Tango 1998) is asymptotic.",
+    help="betting and exact hold for every number of images, exact only where they are drawn "
+    "independently, with far fewer of them; score (Tango 1998) is asymptotic.",
 )
 @click.option(
     "--calibrate",
@@ -58,6 +66,7 @@ def command(
     max_accuracy_drop: float | None,
     confidence: float,
     budget_ms: float | None,
+    deadline_ms: float | None,
     budget_mj: float | None,
     kind: str | None,
     reference: str | None,
@@ -80,8 +89,14 @@ def command(
     from adaptive.tuning.objectives import Tuner
 
     wanted = [v for v in (max_accuracy_drop, budget_ms, budget_mj) if v is not None]
-    if len(wanted) != 1:
-        raise InputError("give one of --max-accuracy-drop, --budget-ms and --budget-mj")
+    if len(wanted) + (deadline_ms is not None and budget_ms is None) != 1:
+        raise InputError(
+            "give one of --max-accuracy-drop, --budget-ms, --deadline-ms (which may go with "
+            "--budget-ms) and --budget-mj"
+        )
+    for value in (budget_ms, budget_mj, deadline_ms):
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"a budget or deadline of {value:g} is not a finite number above 0")
     if certificate_path is None:
         certificate_path = output.with_name("certificate.json")
     refuse_existing(output, force)
@@ -122,6 +137,8 @@ def command(
     )
     if max_accuracy_drop is not None:
         tuned = tuner.certified(max_accuracy_drop, 1 - confidence, bound)
+    elif deadline_ms is not None:
+        tuned = tuner.by_deadline(deadline_ms, budget_ms or math.inf)
     else:
         tuned = tuner.within(wanted[0])
     if tuned.choice is not None:

@@ -45,16 +45,16 @@ def main(data: Path, networks: Path, output: Path, work: Path) -> None:
                 "profile",
                 f"--candidates={candidates}",
                 f"--images={folder}",
-                f"-o={name}",
+                f"--output={name}",
                 *([f"--labels={labels}"] if labels else []),
             )
     _adaptive(
         "train",
         str(table),
-        f"-o={work / 'premodel'}",
-        "--features=all+extra",
+        f"--output={work / 'premodel'}",
+        "--classifier=outcome-knn",
+        "--features=extra",
         f"--order={','.join(DESIGNS)}",
-        "-k=25",
         "--split=0.5,0.5,0",
         "--force",
     )
@@ -65,7 +65,7 @@ def main(data: Path, networks: Path, output: Path, work: Path) -> None:
         "--kind=hybrid",
         "--reference=resnet",
         "--max-accuracy-drop=0.01",
-        f"-o={work / 'policy.json'}",
+        f"--output={work / 'policy.json'}",
         "--force",
     )
     _adaptive(
@@ -75,11 +75,11 @@ def main(data: Path, networks: Path, output: Path, work: Path) -> None:
         f"--policy={work / 'policy.json'}",
         f"--certificate={work / 'certificate.json'}",
         f"--table={table}",
-        f"-o={output}",
+        f"--output={output}",
         "--all-candidates",
         "--force",
     )
-    _adaptive("evaluate", str(output), str(test), f"--json={work / 'test.json'}", "--force")
+    _adaptive("evaluate", str(output), str(test), f"--json={work / 'evaluation.json'}", "--force")
 
 
 def _candidates(networks: Path, folder: Path) -> None:

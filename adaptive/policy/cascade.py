@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from adaptive.errors import InputError
-from adaptive.limits import Limits
+from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import STOP, History, Policy
 from adaptive.policy.signals import COMBINATIONS, SIGNALS, check_signal, soften
 
@@ -108,6 +108,8 @@ class Cascade(Policy):
     def reason(self, history: History) -> str:
         """Why the image took this path."""
         names = [self.candidates[c] for c in history.path]
+        if self.next(history, UNLIMITED)[0] != STOP:
+            return f"{names[-1]} was not sure enough, but there was no time or energy for more"
         if len(names) == 1 and len(self.candidates) > 1 and history.path[0] == 0:
             return f"{names[0]} was sure enough"
         if len(names) == 1:
@@ -158,9 +160,12 @@ class Hybrid(Cascade):
             raise InputError(f"shift {self.shift} is not a finite number")
         if self.start_gain is not None and not np.isfinite(self.start_gain):
             raise InputError(f"start_gain {self.start_gain} is not a finite number")
-        if self.typical_gain is not None and len(self.typical_gain) != len(self.thresholds):
+        if self.typical_gain is not None and (
+            len(self.typical_gain) != len(self.thresholds)
+            or not np.all(np.isfinite(self.typical_gain))
+        ):
             raise InputError(
-                f"typical_gain {self.typical_gain} must be {len(self.thresholds)} numbers"
+                f"typical_gain {self.typical_gain} must be {len(self.thresholds)} finite numbers"
             )
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:

@@ -77,7 +77,11 @@ def _settings(shape: type[Policy], fields: Fields) -> dict[str, Any]:
             "seed": fields.get("seed", int, default=0),
         }
     if shape is ByPremodel:
-        return {"on_abstain": fields.get("on_abstain", str, default="strongest")}
+        return {
+            "on_abstain": fields.get("on_abstain", str, default="strongest"),
+            "rule": fields.get("rule", str, default="first-yes"),
+            "price": fields.get("price", float, default=0.0),
+        }
     settings: dict[str, Any] = {}
     if issubclass(shape, Cascade):
         settings = {

@@ -13,24 +13,34 @@ from adaptive.policy.base import STOP, History, Policy
 from adaptive.premodel.base import first_yes
 
 ON_ABSTAIN = ("strongest", "abstain")
+RULES = ("first-yes", "utility")
 
 
 @dataclass(frozen=True)
 class ByPremodel(Policy):
-    """The first candidate of the order that the premodel expects to be right.
+    """The candidate that the premodel's chances speak for.
 
-    Taylor et al. 2018 (doi 10.1145/3211332.3211336), section 3: a chain of classifiers, the
-    first yes wins.
+    Rule "first-yes", Taylor et al. 2018 (doi 10.1145/3211332.3211336), section 3: a chain of
+    classifiers, the first of the order whose chance is above one half. Rule "utility": the one
+    with the highest chance - price * cost_ms, of equals the first; the chance of a right answer
+    less what its time is worth.
 
     Parameters
     ----------
-    on_abstain : when the premodel says no to all: "strongest" asks the last of the order,
-        "abstain" answers nothing (label null)
+    on_abstain : when the premodel says no to all, or no utility is above 0: "strongest" asks the
+        last of the order by "first-yes" and the best all the same by "utility"; "abstain"
+        answers nothing (label null)
+    rule : "first-yes" or "utility"
+    price : chance that a millisecond is worth, for "utility". A preference p weighs chances by
+        1 + p and times by 1 - p: at -1 the cheapest starts, at 1 the likeliest
+    costs_ms : as in `Policy`; "utility" needs them
     """
 
     kind: ClassVar[str] = "premodel"
 
     on_abstain: str = "strongest"
+    rule: str = "first-yes"
+    price: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,15 +48,41 @@ class ByPremodel(Policy):
             raise InputError("a premodel policy needs a premodel")
         if self.on_abstain not in ON_ABSTAIN:
             raise InputError(f"on_abstain {self.on_abstain!r} is not one of {list(ON_ABSTAIN)}")
+        if self.rule not in RULES:
+            raise InputError(f"rule {self.rule!r} is not one of {list(RULES)}")
+        if self.rule == "utility":
+            self._check_utility()
+        elif self.price != 0:
+            raise InputError(f'price {self.price} belongs to rule "utility"')
+
+    def _check_utility(self) -> None:
+        if self.costs_ms is None:
+            raise InputError('rule "utility" needs costs_ms, a time for each candidate')
+        if not np.isfinite(self.costs_ms).all():
+            raise InputError(f"costs_ms {list(self.costs_ms)} must be finite")
+        if not (np.isfinite(self.price) and self.price >= 0):
+            raise InputError(f"price {self.price} is not a finite number of at least 0")
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
-        """The first yes of each image's chances."""
+        """The first yes of each image's chances, or the best utility."""
         if chances is None:
             raise InputError("a premodel policy needs the premodel's chances")
+        if self.rule == "utility":
+            utility = self.utilities(chances, limits)
+            best = np.argmax(utility, axis=1)
+            if self.on_abstain == "abstain":
+                return np.where(utility.max(axis=1) > 0, best, STOP)
+            return np.asarray(best)
         choice = first_yes(chances)
         if self.on_abstain == "strongest":
             choice = np.where(choice < 0, len(self.candidates) - 1, choice)
         return choice
+
+    def utilities(self, chances: np.ndarray, limits: Limits) -> np.ndarray:
+        """What each candidate is worth: chances less the price of its time, shape (n, m)."""
+        cost = np.asarray(self.costs_ms, np.float64) * self.price
+        liking = limits.preference
+        return np.asarray((1 + liking) * chances - (1 - liking) * cost)
 
     def next(self, history: History, limits: Limits) -> np.ndarray:
         """Always STOP."""
@@ -55,10 +91,12 @@ class ByPremodel(Policy):
     def reason(self, history: History) -> str:
         """Why the image took this path."""
         chosen = self.candidates[history.path[0]]
+        if self.rule == "utility":
+            return f"the premodel's chance for {chosen}, less the price of its time, is the highest"
         if history.chances is not None and history.chances[0].max() <= 0.5:
             return f"the premodel expects no candidate to be right, so {chosen} was asked"
         return f"the premodel expects {chosen} to be the first that is right"
 
     def settings(self) -> dict[str, Any]:
-        """What happens when the premodel abstains."""
-        return {"on_abstain": self.on_abstain}
+        """The rule, and what happens when the premodel abstains."""
+        return {"on_abstain": self.on_abstain, "rule": self.rule, "price": self.price}

@@ -41,14 +41,15 @@ def build_policy(
         thresholds = _thresholds(scorer, trial, table, np.arange(len(table)), None)
         return Cascade(trial.path, thresholds=thresholds, **common)
     assert chances is not None
-    gain = expected_gain(chances)[:, 0]
+    gains = expected_gain(chances)[:, :-1]
+    gain = gains[:, 0]
     start_gain = None
     rest = np.arange(len(table))
     if trial.start_share > 0:
         direct = round(trial.start_share * len(table))
         start_gain = _cut(-gain, direct) * -1.0
         rest = np.flatnonzero(gain <= start_gain)
-    typical = (float(gain.mean()),)
+    typical = tuple(gains.mean(axis=0).tolist())
     scorer = Hybrid(
         trial.path,
         premodel,
@@ -58,7 +59,7 @@ def build_policy(
         start_gain=start_gain,
         **common,
     )
-    move = -trial.shift * (gain - typical[0])
+    move = -trial.shift * (gains - np.asarray(typical))
     thresholds = _thresholds(scorer, trial, table, rest, move)
     return Hybrid(
         trial.path,
@@ -83,7 +84,7 @@ def _thresholds(
         outputs = (*outputs, Output(table.of(name).confidence[rows], probabilities))
         score = scorer.score(History(tuple(range(step + 1)), outputs))
         if move is not None:
-            score = score + move[rows]
+            score = score + move[rows, step]
         threshold = _cut(score, round(share * len(table)))
         if move is None:
             threshold = min(max(threshold, 0.0), 1.0)

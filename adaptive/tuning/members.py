@@ -28,7 +28,8 @@ class Members:
     label : ndarray (n,), position of the label among the kept classes, or -1 when it is not
     probabilities : candidate -> ndarray (n, kept), float32; None where the table holds none
     confidence, top1, top5 : candidate -> ndarray (n,)
-    ms : candidate -> mean cost of asking it first; exits include what they come after
+    cost : candidate -> mean cost of asking it first; exits include what they come after
+    orders : what the search has sorted already
     """
 
     names: tuple[str, ...]
@@ -37,6 +38,7 @@ class Members:
     confidence: dict[str, np.ndarray]
     top1: dict[str, np.ndarray]
     cost: dict[str, float]
+    orders: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
     _signals: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -53,6 +55,7 @@ class Members:
         kept = min(CLASSES, table.probabilities[names[0]].shape[1])
         label = np.full(len(table), -1)
         small = {n: np.empty((len(table), kept), np.float32) for n in names}
+        signals = {(n, s): np.empty(len(table)) for n in names for s in SIGNALS}
         for start in range(0, len(table), 2048):
             rows = np.arange(start, min(start + 2048, len(table)))
             whole = {n: table.probabilities_of(n, rows).astype(np.float32) for n in names}
@@ -61,9 +64,15 @@ class Members:
             classes.sort(axis=1)
             for n in names:
                 small[n][rows] = np.take_along_axis(whole[n], classes, axis=1)
+                # The entropy of an undecided answer is in the classes that are not kept.
+                for signal, measure in SIGNALS.items():
+                    signals[n, signal][rows] = measure(whole[n])
             hit = classes == table.label[rows][:, np.newaxis]
             label[rows] = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
-        return cls(names, label, small, confidence, top1, cost)
+        found: dict[tuple[object, ...], np.ndarray] = {
+            ("score", (n,), None, (), signal): values for (n, signal), values in signals.items()
+        }
+        return cls(names, label, small, confidence, top1, cost, _signals=found)
 
     def answer(
         self, path: Sequence[str], combine: str | None, weights: Sequence[float] | None
@@ -102,8 +111,12 @@ class Members:
         signal: str,
     ) -> np.ndarray:
         """The deferral signal after `path` ran, (n,)."""
+        if combine is None or len(path) == 1:
+            path, combine, weights = path[-1:], None, None
+            if signal == "top":
+                return self.confidence[path[0]]
         answer = self.answer(path, combine, weights)
-        if answer is None or (signal == "top" and (combine is None or len(path) == 1)):
+        if answer is None:
             return self.confidence[path[-1]]
         key = ("score", tuple(path), combine, tuple(weights or ()), signal)
         if key not in self._signals:

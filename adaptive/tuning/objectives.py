@@ -24,7 +24,7 @@ from adaptive.replay import replay
 from adaptive.table import OutcomeTable
 from adaptive.tuning.build import build_policy
 from adaptive.tuning.members import Members
-from adaptive.tuning.search import Choice, choose
+from adaptive.tuning.search import Choice, Trial, choose
 
 #: Mean costs between the cheapest candidate's and the reference's that are tried for a promise.
 BUDGETS = 24
@@ -126,6 +126,35 @@ class Tuner:
         policy = self._build(choice)
         return Tuned(policy, choice.reason, choice)
 
+    def by_deadline(self, deadline_ms: float, budget: float = math.inf) -> Tuned:
+        """The most accurate policy whose every path finishes within `deadline_ms`.
+
+        A path's time is the sum of its candidates' upper times (`upper_ms`), features and
+        premodel; the policy carries those times, so that at run time it starts nothing that
+        could not finish either.
+        """
+        upper = self.upper_ms()
+        names = self.tune.candidates
+        if min(upper.values()) > deadline_ms:
+            fastest = min(names, key=lambda n: upper[n])
+            raise InputError(
+                f"a deadline of {deadline_ms:g} ms cannot be kept: the fastest candidate, "
+                f"{fastest}, takes up to {upper[fastest]:.4g} ms"
+            )
+
+        def fits(trial: Trial) -> bool:
+            extra = self.charge if trial.family == "hybrid" else 0.0
+            return sum(upper[n] for n in trial.path) + extra <= deadline_ms
+
+        most = min(budget, sum(self.cost.values()))
+        choice = choose(self.members, most, self.chances, self.charge, self.seed, self.kind, fits)
+        return Tuned(
+            self._build(choice, upper),
+            f"every path of it ends within {deadline_ms:g} ms, by times that a run exceeds "
+            f"with probability at most 1%; {choice.reason}",
+            choice,
+        )
+
     def certified(self, epsilon: float, delta: float, bound: str = "betting") -> Tuned:
         """The cheapest policy promised to be at most `epsilon` below the reference.
 
@@ -143,8 +172,10 @@ class Tuner:
             raise InputError("no images calibrate; give a split with a calibration part")
         test = P_VALUES[bound]
         tried = self._ladder()
-        before = [test(self._counts(t.policy, self.tune), epsilon) for t in tried]  # type: ignore[arg-type]
-        order = np.argsort(before, kind="stable")
+        seen = [self._counts(t.policy, self.tune) for t in tried]  # type: ignore[arg-type]
+        before = [test(c, epsilon) for c in seen]
+        # Many p-values are exactly 1, or the least there is: of those the smaller drop first.
+        order = np.lexsort(([c.drop for c in seen], before))
         counts = [self._counts(tried[i].policy, self.calibration) for i in order]  # type: ignore[arg-type]
         p_values = [test(c, epsilon) for c in counts]
         passed = first_failure(p_values, delta)
@@ -163,7 +194,7 @@ class Tuner:
             ]
         }
         if passed == 0:
-            return self._infeasible(tried, counts, order, epsilon, delta, details)
+            return self._infeasible(tried, counts, order, epsilon, delta, bound, details)
         place = min(range(passed), key=lambda p: tried[order[p]].choice.trial.cost)  # type: ignore[union-attr]
         chosen = tried[order[place]]
         certificate = Certificate(
@@ -227,12 +258,12 @@ class Tuner:
         done = replay(policy, table, chances=chances)
         return Counts.of(table.top1(self.reference), done.top1)
 
-    def _build(self, choice: Choice) -> Policy:
+    def _build(self, choice: Choice, upper_ms: dict[str, float] | None = None) -> Policy:
         chances = None
         if choice.trial.family == "hybrid" and self.chances is not None:
             where = [self.tune.candidates.index(n) for n in choice.trial.path]
             chances = self.chances[:, where]
-        return build_policy(choice.trial, self.tune, self.premodel, chances)
+        return build_policy(choice.trial, self.tune, self.premodel, chances, upper_ms)
 
     def _infeasible(
         self,
@@ -241,6 +272,7 @@ class Tuner:
         order: np.ndarray,
         epsilon: float,
         delta: float,
+        bound: str,
         details: Mapping[str, Any],
     ) -> Tuned:
         first = counts[0]
@@ -251,6 +283,7 @@ class Tuner:
             (first.gains + both.gains) / images,
             epsilon,
             delta,
+            bound,
         )
         reason = (
             f"infeasible: on {first.images} calibration images the most promising policy lost "

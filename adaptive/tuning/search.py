@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -115,23 +115,25 @@ def trials(
     yield from _threes(members, budget)
     if chances is not None:
         yield from _hybrids(members, budget, chances, charge)
+        yield from _threes(members, budget, chances, charge)
 
 
 def _settings(
     members: Members, length: int
 ) -> Iterator[tuple[str, str | None, tuple[float, ...] | None]]:
-    """(signal, combine, weights) to try for paths of `length` candidates."""
+    """(signal, combine, weights) to try for paths of `length` candidates, preferred ones first."""
     if members.probabilities is None:
         yield "top", None, None
         return
-    combinations: list[tuple[str | None, tuple[float, ...] | None]] = [(None, None)]
+    combinations: list[tuple[str | None, tuple[float, ...] | None]]
     if length == 2:
-        combinations += [("geometric", (1.0, w)) for w in WEIGHTS]
+        combinations = [("geometric", (1.0, w)) for w in WEIGHTS]
         combinations += [("arithmetic", (1.0, w)) for w in WEIGHTS]
         signals: tuple[str, ...] = SIGNALS
     else:
-        combinations.append(("geometric", (1.0,) * length))
+        combinations = [("geometric", (1.0,) * length)]
         signals = SIGNALS[:2]
+    combinations.append((None, None))
     for combine, weights in combinations:
         for signal in signals:
             yield signal, combine, weights
@@ -171,37 +173,55 @@ def _pairs(members: Members, budget: float) -> Iterator[Trial]:
             )
 
 
-def _threes(members: Members, budget: float) -> Iterator[Trial]:
+def _threes(
+    members: Members, budget: float, chances: np.ndarray | None = None, charge: float = 0.0
+) -> Iterator[Trial]:
+    """Paths of three; with a premodel's chances hybrids, whose thresholds its gain moves."""
     n = len(members)
     for path in _ordered(members, 3):
         first, second, third = (members.cost[name] for name in path)
-        most = min(1.0, (budget - first) / second)
-        if most <= 0:
+        rest = budget - charge - first
+        most = min(1.0, rest / second)
+        gain = None if chances is None else _gains(members, path, chances)
+        if most <= 0 or (gain is not None and np.isnan(gain).any()):
             continue
         for signal, combine, weights in _settings(members, 3):
-            order = np.argsort(members.score(path[:1], None, None, signal), kind="stable")
+            early = members.score(path[:1], None, None, signal)
             pair = None if weights is None else weights[:2]
-            later = members.score(path[:2], combine, pair, signal)
-            for relative in MIDDLES:
-                reach = relative * most
-                last = min((budget - first - reach * second) / third, reach)
-                if last <= 0:
-                    continue
-                on = order[: _count(reach, n)]
-                further = on[np.argsort(later[on], kind="stable")[: _count(last, n)]]
-                right = members.top1[path[0]].copy()
-                right[on] = members.right(path[:2], combine, pair)[on]
-                right[further] = members.right(path, combine, weights)[further]
-                yield Trial(
-                    "cascade of three",
-                    path,
-                    (len(on) / n, len(further) / n),
-                    right,
-                    first + len(on) / n * second + len(further) / n * third,
-                    signal,
-                    combine,
-                    weights,
-                )
+            late = members.score(path[:2], combine, pair, signal)
+            for shift in (0.0,) if gain is None else SHIFTS[:2]:
+                moved, moved_late = early, late
+                if gain is not None:
+                    moved = early - shift * (gain[:, 0] - gain[:, 0].mean())
+                    moved_late = late - shift * (gain[:, 1] - gain[:, 1].mean())
+                order = np.argsort(moved, kind="stable")
+                for relative in MIDDLES:
+                    reach = relative * most
+                    last = min((rest - reach * second) / third, reach)
+                    if last <= 0:
+                        continue
+                    on = order[: _count(reach, n)]
+                    further = on[np.argsort(moved_late[on], kind="stable")[: _count(last, n)]]
+                    right = members.top1[path[0]].copy()
+                    right[on] = members.right(path[:2], combine, pair)[on]
+                    right[further] = members.right(path, combine, weights)[further]
+                    yield Trial(
+                        "cascade of three" if gain is None else "hybrid",
+                        path,
+                        (len(on) / n, len(further) / n),
+                        right,
+                        charge + first + len(on) / n * second + len(further) / n * third,
+                        signal,
+                        combine,
+                        weights,
+                        shift,
+                    )
+
+
+def _gains(members: Members, path: Sequence[str], chances: np.ndarray) -> np.ndarray:
+    """The expected gain of going on from each candidate of a path but the last."""
+    own = chances[:, [members.names.index(name) for name in path]]
+    return expected_gain(own)[:, :-1]
 
 
 def _hybrids(
@@ -210,17 +230,19 @@ def _hybrids(
     n = len(members)
     for path in _ordered(members, 2):
         first, second = (members.cost[name] for name in path)
-        own = chances[:, [members.names.index(name) for name in path]]
-        if np.isnan(own).any():
+        gain = _gains(members, path, chances)[:, 0]
+        if np.isnan(gain).any():
             continue
-        gain = expected_gain(own)[:, 0]
+        judged = hash(gain.tobytes())
         eager = np.argsort(-gain, kind="stable")
         for start_share in STARTS:
             direct = eager[: _count(start_share, n)] if start_share else eager[:0]
             # Ties in the gain are sent together by a threshold, so they are cut together here.
             if len(direct) and len(direct) < n and gain[eager[len(direct)]] == gain[direct[-1]]:
                 direct = eager[gain[eager] > gain[direct[-1]]]
-            rest = np.setdiff1d(np.arange(n), direct, assume_unique=True)
+            start_here = np.ones(n, bool)
+            start_here[direct] = False
+            rest = np.flatnonzero(start_here)
             left = budget - charge - (len(rest) * first + len(direct) * second) / n
             count = min(_count(left / second, n), len(rest))
             if left <= 0 or count < 1:
@@ -228,8 +250,13 @@ def _hybrids(
             for signal, combine, weights in _settings(members, 2):
                 score = members.score(path[:1], None, None, signal)
                 for shift in SHIFTS if start_share == 0 else (0.0, *SHIFTS):
-                    moved = score[rest] - shift * (gain[rest] - gain.mean())
-                    on = rest[np.argsort(moved, kind="stable")[:count]]
+                    # The order is the same at every budget and for every combination.
+                    key = (path[0], signal, judged, len(direct), shift)
+                    if key not in members.orders:
+                        moved = score[rest] - shift * (gain[rest] - gain.mean())
+                        order = rest[np.argsort(moved, kind="stable")]
+                        members.orders[key] = order.astype(np.int32)
+                    on = members.orders[key][:count]
                     right = members.top1[path[0]].copy()
                     right[direct] = members.top1[path[1]][direct]
                     right[on] = members.right(path, combine, weights)[on]
@@ -255,17 +282,23 @@ def choose(
     charge: float = 0.0,
     seed: int = 0,
     kind: str | None = None,
+    fits: Callable[[Trial], bool] | None = None,
 ) -> Choice:
     """The trial to take at a mean cost of `budget`.
 
-    `kind` restricts it to policies of one kind: "fixed", "cascade" or "hybrid".
+    `kind` restricts it to policies of one kind: "fixed", "cascade" or "hybrid"; `fits` to
+    whatever else a caller demands.
 
     Raises
     ------
     InputError
         when not even the cheapest candidate fits the budget.
     """
-    found = [t for t in trials(members, budget, chances, charge) if kind in (None, kind_of(t))]
+    found = [
+        t
+        for t in trials(members, budget, chances, charge)
+        if kind in (None, kind_of(t)) and (fits is None or fits(t))
+    ]
     if not found:
         if kind is not None:
             raise InputError(f"no {kind} policy has a mean cost of at most {budget:g}")
@@ -282,7 +315,12 @@ def choose(
             judged[family] = _judge(own, fold)
     values = {family: float(vector.mean()) for family, (_, vector) in judged.items()}
     best = next(iter(judged))
-    why = f"{best} is all that fits the budget"
+    if len(judged) > 1:
+        why = f"nothing more complicated than {best} was better in cross-validation"
+    elif kind is not None:
+        why = f"only {kind} policies were asked for"
+    else:
+        why = f"{best} is all that fits the budget"
     for family in list(judged)[1:]:
         lead = judged[family][1] - judged[best][1]
         error = float(np.std(lead)) / math.sqrt(len(lead))
@@ -309,29 +347,46 @@ def _judge(own: Sequence[Trial], fold: np.ndarray) -> tuple[Trial, np.ndarray]:
     """The family's trial to take, and the family's cross-validated right-or-wrong by image."""
     right = np.stack([t.right for t in own])
     paths = np.unique([",".join(t.path) for t in own], return_inverse=True)[1]
+    inside = _by_fold(right, fold)
+    outside = inside.sum(axis=1, keepdims=True) - inside
     vector = np.empty(len(fold), bool)
     for part in range(FOLDS):
-        inside = fold == part
-        vector[inside] = right[_pick(right[:, ~inside], paths)][inside]
-    return own[_pick(right, paths)], vector.astype(np.float64)
+        here = fold == part
+        vector[here] = right[_pick(right, paths, outside[:, part], ~here), here]
+    whole = _pick(right, paths, inside.sum(axis=1), np.ones(len(fold), bool))
+    return own[whole], vector.astype(np.float64)
 
 
-def _pick(right: np.ndarray, paths: np.ndarray) -> int:
+def _by_fold(right: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """How often each row of `right` is right in each fold, shape (rows, FOLDS)."""
+    order = np.argsort(fold, kind="stable")
+    edges = np.searchsorted(fold[order], np.arange(FOLDS))
+    # In blocks: the counts need wider numbers than the table, which may have thousands of rows.
+    blocks = [right[first : first + 256, order] for first in range(0, len(right), 256)]
+    return np.concatenate([np.add.reduceat(b, edges, axis=1, dtype=np.int32) for b in blocks])
+
+
+def _pick(right: np.ndarray, paths: np.ndarray, count: np.ndarray, images: np.ndarray) -> int:
     """Which row of `right`, shape (trials, n), to take; not simply the one with most ones.
 
     First the path, by the mean of its four best trials, then on that path the first trial in
     the order of preference that is within one standard error of the best: many trials are
     alike, and the highest of them is above the others mostly by luck (the one-standard-error
     rule of Breiman et al. 1984).
+
+    Only the `images`, bool (n,), are looked at, of which each row has `count` right.
     """
-    score = right.mean(axis=1)
+    total = int(images.sum())
+    score = count / total
     best_four = [float(np.sort(score[paths == p])[-4:].mean()) for p in range(paths.max() + 1)]
     on_path = np.flatnonzero(paths == int(np.argmax(best_four)))
     best = on_path[int(np.argmax(score[on_path]))]
-    differs = (right[on_path] != right[best]).mean(axis=1)
-    behind = score[best] - score[on_path]
-    error = np.sqrt(np.maximum(differs - behind**2, 0) / right.shape[1])
-    return int(on_path[int(np.argmax(behind <= error))])
+    # A row further behind than this is so even if it differs from the best on every image.
+    near = on_path[(score[best] - score[on_path]) <= 1 / math.sqrt(total)]
+    differs = np.count_nonzero((right[near] != right[best]) & images, axis=1) / total
+    behind = score[best] - score[near]
+    error = np.sqrt(np.maximum(differs - behind**2, 0) / total)
+    return int(near[int(np.argmax(behind <= error))])
 
 
 def _count(share: float, n: int) -> int:

@@ -590,7 +590,7 @@ def test_nothing_stays_open_when_a_later_network_is_refused(
 
 @given(data=st.data())
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_manifest_is_read_or_refused(data: st.DataObject, full_bundle: Path) -> None:
     """Values of a good manifest replaced, removed or swapped: a bundle or an AdaptiveError."""

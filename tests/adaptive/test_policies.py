@@ -288,7 +288,7 @@ def test_constructors_refuse(shape: Any, settings: dict[str, Any], says: str) ->
         (lambda: Hybrid(("a",)), "a hybrid policy needs a premodel"),
         (lambda: Hybrid(("a",), PREMODEL, shift=math.nan), "shift nan is not a finite number"),
         (lambda: Hybrid(("a",), PREMODEL, start_gain=math.inf), "start_gain inf is not a finite"),
-        (lambda: Hybrid(("a",), PREMODEL, typical_gain=(1.0,)), "must be 0 numbers"),
+        (lambda: Hybrid(("a",), PREMODEL, typical_gain=(1.0,)), "must be 0 finite numbers"),
         (lambda: Limits(math.nan), "remaining_ms is not a number"),
         (lambda: Limits(np.array([1, math.nan])), "remaining_ms is not a number"),
         (lambda: Limits(preference=1.5), "preference 1.5 is not between -1 and 1"),

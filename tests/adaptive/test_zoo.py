@@ -45,9 +45,15 @@ def test_the_zoo_without_torch_says_what_to_install(
 
 
 @pytest.fixture(scope="module")
-def torch_stack() -> None:
+def torch_stack() -> Iterator[None]:
     for module in ("torch", "torchvision", "onnx"):
         pytest.importorskip(module, reason=f"the zoo needs {module}")
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine threads wait for each other
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

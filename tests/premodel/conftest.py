@@ -5,8 +5,14 @@ import sys
 import numpy as np
 import pytest
 
+from adaptive.premodel.boosting import GradientBoosting
 from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.logistic import Logistic
+from adaptive.premodel.naive_bayes import NaiveBayes
+from adaptive.premodel.outcome_knn import OutcomeKNN
 from adaptive.premodel.scaling import Scaling
+from adaptive.premodel.svm import SVM
+from adaptive.premodel.tree import Tree
 
 
 def chain_of(X, outcomes, k=5, kind="standard", schema_version=None):
@@ -32,6 +38,86 @@ def random_chain(rows=200, features=4, candidates=3, seed=0, **options):
     X = generator.normal(size=(rows, features))
     outcomes = generator.integers(0, 2, (rows, candidates))
     return chain_of(X, outcomes, **options), X
+
+
+def random_trees(generator, trees, depth, features):
+    """Nodes of full trees, the roots first, every child after its parent."""
+    inner = trees * (2**depth - 1)
+    count = inner + trees * 2**depth
+    own = np.arange(count)
+    child = np.stack([trees + 2 * own, trees + 2 * own + 1], axis=1)
+    child[inner:] = own[inner:, None]
+    return {
+        "feature": generator.integers(0, features, count),
+        "threshold": generator.normal(size=count).astype(np.float32).astype(np.float64),
+        "child": child,
+    }
+
+
+def random_arrays(kind, X, candidates, generator):
+    """Arrays such as training gives, for every kind that is made of arrays."""
+    width = X.shape[1]
+    scaling = {"scale": X.std(axis=0), "offset": X.mean(axis=0)}
+    platt = {
+        "intercept": generator.normal(size=candidates),
+        "slope": generator.uniform(0, 2, candidates),
+        "shift": generator.normal(size=candidates),
+    }
+    if kind is Logistic:
+        coefficient = generator.normal(size=(candidates, width))
+        return {**scaling, "coefficient": coefficient, "intercept": platt["intercept"]}
+    if kind is NaiveBayes:
+        return {
+            **scaling,
+            "mean": generator.normal(size=(candidates, 2, width)),
+            "variance": generator.uniform(0.5, 2, (candidates, 2, width)),
+            "prior": platt.pop("intercept"),
+            **platt,
+        }
+    if kind is SVM:
+        vector = Scaling("standard", scaling["scale"], scaling["offset"]).grid(X[:50])
+        coefficient = generator.normal(size=(candidates, 50))
+        return {**scaling, "vector": vector, "coefficient": coefficient, **platt}
+    if kind is Tree:
+        nodes = random_trees(generator, 1, 3, width)
+        chance = generator.uniform(size=(15, candidates))
+        return {**nodes, "chance": chance, "images": np.full(15, 20)}
+    trees = 7
+    nodes = random_trees(generator, candidates * trees, 2, width)
+    return {
+        **nodes,
+        "value": generator.normal(size=len(nodes["feature"])),
+        "root": np.arange(candidates * trees).reshape(candidates, trees),
+        "intercept": platt["intercept"],
+    }
+
+
+def random_premodel(kind, rows=200, features=4, candidates=3, seed=0):
+    """A premodel of any kind that is fitted without scikit-learn, and some images."""
+    generator = np.random.default_rng(seed)
+    X = generator.normal(size=(rows, features))
+    names = [f"f{i}" for i in range(features)], [f"net{j}" for j in range(candidates)]
+    if issubclass(kind, KNNChain):
+        scaling = Scaling("standard", X.std(axis=0), X.mean(axis=0))
+        outcomes = generator.integers(0, 2, (rows, candidates))
+        settings = {"k": 5} if kind is KNNChain else {"k": 20, "weights": "distance"}
+        return kind.from_arrays(*names, scaling, scaling.grid(X), outcomes, **settings), X
+    return kind.from_arrays(*names, random_arrays(kind, X, candidates, generator)), X
+
+
+#: every kind of premodel
+CLASSES = (KNNChain, OutcomeKNN, Tree, SVM, NaiveBayes, Logistic, GradientBoosting)
+
+
+@pytest.fixture(name="random_premodel")
+def _random_premodel():
+    return random_premodel
+
+
+@pytest.fixture(params=CLASSES, ids=[kind.kind for kind in CLASSES])
+def kind(request):
+    """Each kind of premodel, as its class."""
+    return request.param
 
 
 @pytest.fixture(name="chain_of")

@@ -7,20 +7,33 @@ import json
 import numpy as np
 import pytest
 
-from adaptive.errors import InputError
+from adaptive.errors import BundleError, InputError
 from adaptive.premodel.base import NONE, Premodel, first_yes
 from adaptive.premodel.registry import KINDS, load_premodel
 
-FITTED = {"knn_chain": "random_chain"}
+
+@pytest.fixture
+def fitted(kind, random_premodel):
+    return random_premodel(kind, rows=300, features=5)
 
 
-def test_every_kind_is_under_contract():
-    assert set(FITTED) == set(KINDS)
+@pytest.fixture
+def images():
+    """Images of which the first feature tells the first two candidates' outcomes."""
+    pytest.importorskip("sklearn", reason="training needs scikit-learn")
+    X = np.random.default_rng(1).normal(size=(240, 3))
+    return X, np.stack([X[:, 0] > 0, X[:, 0] < 0.5, X[:, 1] + X[:, 2] > 0], axis=1).astype(int)
 
 
-@pytest.fixture(params=sorted(KINDS))
-def fitted(request):
-    return request.getfixturevalue(FITTED[request.param])(rows=300, features=5)
+def trained(kind, X, outcomes):
+    return kind(
+        [f"f{i}" for i in range(X.shape[1])], [f"net{j}" for j in range(outcomes.shape[1])]
+    ).fit(X, outcomes)
+
+
+def test_every_kind_is_under_contract(kind):
+    assert KINDS[kind.kind] == kind.read
+    assert len(KINDS) == 7
 
 
 def test_attributes(fitted):
@@ -149,6 +162,118 @@ def test_fit_returns_self_and_learns(fitted):
     outcomes = np.stack([X[:, 0] > 0, X[:, 0] <= 0, X[:, 0] > 9], axis=1).astype(int)
     assert other.fit(X, outcomes) is other
     assert (first_yes(other.predict(X)) == first_yes(outcomes)).mean() > 0.8
+
+
+def test_fit_separates_what_a_feature_tells(kind, images):
+    premodel = trained(kind, *images)
+    chances = premodel.predict(np.array([[-1.5, 0, 0], [1.5, 0, 0]]))
+    assert chances[0, 0] < 0.3 < 0.7 < chances[1, 0]
+    assert chances[1, 1] < 0.3 < 0.7 < chances[0, 1]
+
+
+def test_fit_is_deterministic(kind, images, tmp_path):
+    for name in "ab":
+        trained(kind, *images).save(tmp_path / name)
+    for file in (tmp_path / "a").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+def test_fit_again_forgets_what_was_before(kind, images):
+    X, outcomes = images
+    premodel = trained(kind, X, 1 - outcomes)
+    premodel.fit(X, outcomes)
+    np.testing.assert_array_equal(premodel.predict(X), trained(kind, X, outcomes).predict(X))
+
+
+def test_a_candidate_that_is_always_or_never_right_has_one_chance(kind, images):
+    X, outcomes = images
+    outcomes = np.c_[outcomes[:, 0], np.ones(240, int), np.zeros(240, int)]
+    chances = trained(kind, X, outcomes).predict(np.vstack([X, X * 100]))
+    assert np.unique(chances[:, 1:], axis=0).shape == (1, 2)
+    assert chances[0, 1] > 0.99
+    assert chances[0, 2] < 0.01
+    assert np.ptp(chances[:, 0]) > 0.3
+
+
+def test_a_candidate_that_varies_only_in_some_folds_is_learned(kind, images):
+    X, outcomes = images
+    outcomes[:, 2] = 0
+    outcomes[7, 2] = 1
+    chances = trained(kind, X, outcomes).predict(X)
+    assert np.isfinite(chances).all()
+    assert chances[:, 2].mean() < 0.1
+
+
+def test_fit_refuses_bad_data(kind, images):
+    X, outcomes = images
+    bad = X.copy()
+    bad[3, 1] = np.nan
+    for arguments, sentence in (
+        ((bad, outcomes), "feature 'f1' of image 3 is nan; it must be finite"),
+        ((X, outcomes[:, :2]), "outcomes have shape"),
+        ((X, outcomes * 2), "only 0 and 1 are allowed"),
+        ((X[:0], outcomes[:0]), "0 rows are"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            kind(["f0", "f1", "f2"], ["net0", "net1", "net2"]).fit(*arguments)
+
+
+def test_load_refuses_every_altered_array(fitted, tmp_path):
+    premodel, X = fitted
+    premodel.save(tmp_path / "p")
+    for file in sorted((tmp_path / "p").glob("*.npy")):
+        good = file.read_bytes()
+        values = np.load(file)
+        np.save(file, np.array([{}], object), allow_pickle=True)
+        _refused(tmp_path / "p")
+        np.save(file, values[..., :-1] if values.ndim else values)
+        _refused(tmp_path / "p")
+        np.save(file, values.astype(np.float32))
+        _refused(tmp_path / "p")
+        if values.dtype.kind == "f":
+            np.save(file, np.where(np.arange(values.size).reshape(values.shape), values, np.nan))
+            _refused(tmp_path / "p")
+        file.write_bytes(good[:-1])
+        _refused(tmp_path / "p")
+        file.unlink()
+        _refused(tmp_path / "p")
+        file.symlink_to(tmp_path / "elsewhere")
+        _refused(tmp_path / "p")
+        file.unlink()
+        file.write_bytes(good)
+    np.testing.assert_array_equal(load_premodel(tmp_path / "p").predict(X), premodel.predict(X))
+
+
+def test_load_refuses_every_altered_header(fitted, tmp_path):
+    premodel, _ = fitted
+    premodel.save(tmp_path / "p")
+    path = tmp_path / "p" / "premodel.json"
+    good = json.loads(path.read_text())
+    changes = [
+        {"format": 2},
+        {"kind": "oracle"},
+        {"features": good["features"][:-1]},
+        {"features": [*good["features"][:-1], "f0"]},
+        {"candidates": good["candidates"][:-1]},
+        {"candidates": []},
+        {"schema_version": "1"},
+        {"training": []},
+    ]
+    if "sizes" in good:
+        changes += [{"settings": {**good["settings"], "seed": -1}}, {"settings": []}]
+        changes += [{"sizes": {**good["sizes"], name: 3}} for name in good["sizes"]]
+        changes += [{"sizes": {}}] if good["sizes"] else []
+    for change in changes:
+        path.write_text(json.dumps({**good, **change}))
+        _refused(tmp_path / "p")
+    path.write_text(json.dumps(good))
+    load_premodel(tmp_path / "p")
+
+
+def _refused(folder):
+    with pytest.raises(BundleError) as caught:
+        load_premodel(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_first_yes_is_the_first_majority():

@@ -70,6 +70,19 @@ def test_top1_asks_the_last_one_where_all_say_no():
     }
 
 
+def test_areas_are_averaged_over_parts_and_may_be_unknown():
+    X, outcomes = groups()
+    outcomes = np.c_[outcomes[:, 0], np.ones(60, int)]
+    outcomes[0, 1] = 0
+    report = cross_validate(CHAIN, X, outcomes)
+    assert report.chances["small"] == {"auc": 1.0, "brier": 0.0, "base": pytest.approx(2 / 9)}
+    assert report.chances["big"]["auc"] is not None  # of the one part that has both outcomes
+    outcomes[0, 1] = 1
+    report = cross_validate(CHAIN, X, outcomes)
+    assert report.chances["big"] == {"auc": None, "brier": 0.0, "base": 0.0}
+    assert "big         -  0.000  0.000" in report.to_text()
+
+
 def test_the_seed_decides():
     generator = np.random.default_rng(1)
     data = generator.normal(size=(80, 1)), generator.integers(0, 2, (80, 2))
@@ -110,6 +123,10 @@ best \\ chosen  small  big  none
 small             20    0     0
 big                0   10     0
 none               0    0    10
+
+chance    AUC  Brier   base
+small   1.000  0.000  0.250
+big     1.000  0.000  0.188
 
 top-1 on these images
 chain                  75.0%

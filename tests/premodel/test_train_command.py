@@ -32,7 +32,17 @@ def test_without_scikit_learn_nothing_is_written(adaptive, own_csv, tmp_path, mo
         (["--order", "small,big", "-k", "0"], "0 is not in the range x>=1"),
         (["--order", "small,big", "--folds", "1"], "1 is not in the range x>=2"),
         (["--order", "small,big", "--scaling", "robust"], "'robust' is not one of"),
-        (["--order", "small,big", "--classifier", "oracle"], "'oracle' is not 'knn'"),
+        (["--order", "small,big", "--classifier", "oracle"], "'oracle' is not one of"),
+        (
+            ["--order", "small,big", "--classifier", "tree", "-k", "3"],
+            "-k is for --classifier knn and outcome-knn only",
+        ),
+        (
+            ["--order", "small,big", "--classifier", "svm", "--scaling", "minmax"],
+            "--scaling is for --classifier knn and outcome-knn only",
+        ),
+        (["--order", "small,big", "--ms-per-point", "1"], "is for --features auto-cost"),
+        (["--order", "small,big", "--ms-per-point", "0"], "0.0 is not in the range x>0"),
     ],
 )
 def test_bad_options_exit_2_and_write_nothing(adaptive, own_csv, tmp_path, arguments, sentence):
@@ -168,6 +178,97 @@ class TestWithScikitLearn:
         report = json.loads((tmp_path / "p" / "report.json").read_text())
         assert set(report["top1"]) == {"chain", "always small", "always big", "oracle"}
         assert report["training"]["learned"] == "NAME:top1"
+
+    @pytest.fixture
+    def measured(self, tmp_path):
+        """An outcome table of real features: contrast tells the outcomes, the hues nothing."""
+        rows = 500
+        generator = np.random.default_rng(0)
+        names = ("contrast", "noise", "hue1", "hue2")
+        X = generator.normal(size=(rows, 4))
+        X[:, 1] = X[:, 0] + 0.1 * X[:, 1]
+        outcomes = {}
+        for name, least, ms in (("small", 0.0, 1.0), ("big", -1.0, 5.0)):
+            right = X[:, 0] + generator.normal(0, 0.3, rows) > least
+            outcomes[name] = Outcomes(right, right, np.full(rows, 0.5), np.full(rows, ms))
+        once = np.ones(rows)
+
+        def write(**meta):
+            path = tmp_path / "t.csv"
+            images = tuple(f"{row}.jpg" for row in range(rows))
+            OutcomeTable(
+                images, np.zeros(rows, int), names, X, outcomes, once, once, meta=meta
+            ).write(path)
+            return path
+
+        return write
+
+    @pytest.mark.parametrize(
+        ("classifier", "kind"),
+        [
+            ("outcome-knn", "outcome_knn"),
+            ("tree", "tree"),
+            ("svm", "svm"),
+            ("naive-bayes", "naive_bayes"),
+            ("logistic", "logistic"),
+            ("gradient-boosting", "gradient_boosting"),
+        ],
+    )
+    def test_every_classifier(self, adaptive, measured, tmp_path, classifier, kind):
+        arguments = ["train", measured(), "--features", "contrast,hue1", "-o", tmp_path / "p"]
+        code, out, err = adaptive(*arguments, "--classifier", classifier, "--folds", "2")
+        assert (code, err) == (0, "")
+        assert f"{kind} on " in out
+        assert "checked against scikit-learn on" in out
+        premodel = load_premodel(tmp_path / "p")
+        assert premodel.kind == kind
+        assert np.ptp(premodel.predict(np.array([[-1.0, 0], [2.0, 0]]))[:, 0]) > 0.5
+        report = json.loads((tmp_path / "p" / "report.json").read_text())
+        assert report["chances"]["small"]["auc"] > 0.85
+        assert report["chances"]["small"]["brier"] < report["chances"]["small"]["base"]
+        assert set(premodel.training_) >= {"source", "split", "sha256"}
+
+    def test_features_auto_sees_only_the_tuning_part(self, adaptive, measured, tmp_path):
+        path = measured()
+        code, out, _ = adaptive("train", path, "-o", tmp_path / "p", "--features", "auto")
+        assert code == 0
+        assert "selected on these same" in out
+        assert "with contrast" in out or "with noise" in out
+        premodel = load_premodel(tmp_path / "p")
+        assert len({"contrast", "noise"} & set(premodel.features)) == 1
+        report = json.loads((tmp_path / "p" / "report.json").read_text())
+        assert report["selection"]["features"] == list(premodel.features)
+        assert report["selection"]["rows"] == report["rows"] < 300
+        assert report["selection"]["steps"][0]["action"] == "drop"
+        assert premodel.training_["selected_by"] == "auto"
+
+    def test_features_auto_cost_prefers_the_cheap(self, adaptive, measured, tmp_path):
+        each = {"contrast": 0.02, "noise": 2.0, "hue1": 0.1, "hue2": 0.1}
+        path = measured(feature_ms=each)
+        arguments = ["train", path, "--features", "auto-cost"]
+        code, out, _ = adaptive(*arguments, "-o", tmp_path / "p")
+        assert code == 0
+        assert "one point is worth 0.04 ms" in out
+        assert load_premodel(tmp_path / "p").features == ("contrast",)
+        code, out, _ = adaptive(*arguments, "-o", tmp_path / "q", "--ms-per-point", "0.0001")
+        assert code == 0
+        assert "no feature pays for its time" in out
+        report = json.loads((tmp_path / "q" / "report.json").read_text())
+        assert report["selection"]["ms_per_point"] == 0.0001
+
+    def test_features_auto_cost_needs_times(self, adaptive, measured, own_csv, tmp_path):
+        for arguments in ([measured()], [own_csv(), "--order", "small,big"]):
+            output = tmp_path / "p"
+            code, _, err = adaptive("train", *arguments, "-o", output, "--features", "auto-cost")
+            assert code == 2
+            assert "auto-cost needs the time of each feature" in err
+            assert not output.exists()
+
+    def test_features_auto_works_on_ones_own_csv(self, adaptive, own_csv, tmp_path):
+        arguments = ["train", own_csv(), "-o", tmp_path / "p", "--order", "small,big"]
+        code, _, err = adaptive(*arguments, "--features", "auto")
+        assert (code, err) == (0, "")
+        assert load_premodel(tmp_path / "p").features == ("sharpness",)
 
     def test_in_a_process_of_its_own(self, own_csv, tmp_path):
         command = [sys.executable, "-c", "from adaptive.cli import main; main()", "train"]

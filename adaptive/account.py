@@ -1,0 +1,109 @@
+"""What images that are being answered may still cost: deadline, energy, and a bucket's tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import perf_counter
+from typing import Mapping, Sequence
+
+import numpy as np
+
+from adaptive.bucket import Bucket
+from adaptive.errors import InputError
+from adaptive.limits import UNLIMITED, Limits
+from adaptive.photo import Photo
+from adaptive.policy.base import Policy
+from adaptive.running import Networks
+
+
+class Account:
+    """The budgets of some photos, from the limits of their request and a bucket.
+
+    Parameters
+    ----------
+    policy : knows what its candidates cost, where there is a bucket
+    energies : mean millijoules of each network
+    began : when the request came in, by `perf_counter`
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        policy: Policy,
+        energies: Mapping[str, float],
+        limits: Limits,
+        began: float,
+        bucket: Bucket | None,
+    ) -> None:
+        self._photos = photos
+        self._energies = energies
+        self._limits = limits
+        self._began = began
+        self._bucket = bucket
+        if bucket is None:
+            return
+        # Features are known by now and are paid for whatever the policy does.
+        costs = (policy.costs_ms if bucket.unit == "ms" else policy.costs_mj) or ()
+        self._cheapest = min(costs)
+        # Twice the expected, so that a run that takes longer does not rule out the next one.
+        self._held = np.array([bucket.open(self._spent(p) + 2 * sum(costs)) for p in photos])
+
+    def left(self, rows: np.ndarray | None = None) -> Limits:
+        """What is left for the photos at `rows`, which have taken the same path; for all at first.
+
+        A photo of which nothing has run may always pay for the cheapest candidate.
+        """
+        if self._limits is UNLIMITED and self._bucket is None:
+            return UNLIMITED
+        chosen = self._photos if rows is None else [self._photos[row] for row in rows]
+        limits = self._limits if rows is None else self._limits.rows(rows)
+        allowance = limits.allowance_ms - np.array([p.spent_ms() for p in chosen])
+        energy = limits.remaining_mj - np.array([self._spent_mj(p) for p in chosen])
+        if self._bucket is not None:
+            held = self._held if rows is None else self._held[rows]
+            own = held - np.array([self._spent(p) for p in chosen])
+            if rows is None:
+                own = np.maximum(own, self._cheapest)
+            if self._bucket.unit == "ms":
+                allowance = np.minimum(allowance, own)
+            else:
+                energy = np.minimum(energy, own)
+        elapsed = (perf_counter() - self._began) * 1e3
+        return Limits(limits.remaining_ms - elapsed, energy, limits.preference, allowance)
+
+    def close(self) -> None:
+        """Pay the bucket, whether all went well or not."""
+        if self._bucket is not None:
+            for photo, held in zip(self._photos, self._held.tolist()):
+                self._bucket.close(held, self._spent(photo))
+
+    def _spent(self, photo: Photo) -> float:
+        assert self._bucket is not None
+        return photo.spent_ms() if self._bucket.unit == "ms" else self._spent_mj(photo)
+
+    def _spent_mj(self, photo: Photo) -> float:
+        return sum(self._energies[name] for name in photo.done)
+
+
+def with_costs(policy: Policy, networks: Networks, bucket: Bucket) -> Policy:
+    """The policy with its candidates' mean costs, the bundle's where it has none of its own.
+
+    Raises
+    ------
+    InputError
+        when the costs are not known, or the bucket's mean cannot be kept with them.
+    """
+    in_ms = bucket.unit == "ms"
+    costs = policy.costs_ms if in_ms else policy.costs_mj
+    if costs is None:
+        found = [networks.cost(name, bucket.unit) for name in policy.candidates]
+        unknown = [n for n, cost in zip(policy.candidates, found) if cost is None]
+        if unknown:
+            raise InputError(
+                f"a bucket in {bucket.unit} needs the candidates' mean {bucket.unit}, and the "
+                f"bundle has none for {unknown}; `adaptive profile` measures them"
+            )
+        costs = tuple(cost for cost in found if cost is not None)
+        policy = replace(policy, costs_ms=costs) if in_ms else replace(policy, costs_mj=costs)
+    bucket.check(policy.candidates, costs)
+    return policy

@@ -1,0 +1,1 @@
+"""An evaluation as one self-contained page for people: charts, tables, images and words."""

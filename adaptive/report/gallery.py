@@ -1,0 +1,166 @@
+"""Which images go where: the easiest, the hardest and the wrongly routed, and thumbnails."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from adaptive.errors import ImageError
+from adaptive.replay import ABSTAINED, Replay
+from adaptive.table import OutcomeTable
+
+#: Images shown of each kind.
+SHOWN = 12
+
+#: Side of a thumbnail in pixels, and its JPEG quality.
+SIDE, QUALITY = 132, 72
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of the table.
+
+    Attributes
+    ----------
+    name, label : its own and its class's
+    caption : what happened with it
+    data : a JPEG as a data: URI, or None
+    """
+
+    name: str
+    label: str
+    caption: str
+    data: str | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of one kind: what the kind is, how many there are, and the first of them."""
+
+    title: str
+    definition: str
+    count: int
+    pictures: tuple[Picture, ...]
+
+
+@dataclass
+class Thumbnails:
+    """Small copies of images in a folder; what cannot be read is listed.
+
+    Parameters
+    ----------
+    folder : that the table's names are relative to, or None for no thumbnails at all
+    """
+
+    folder: Path | None
+    unreadable: list[str] = field(default_factory=list)
+
+    def of(self, name: str) -> str | None:
+        """A data: URI, or None for an image that cannot be read or lies elsewhere."""
+        if self.folder is None:
+            return None
+        # The decoder comes with OpenCV, which only thumbnails need here.
+        from adaptive.serving.decode import decode
+
+        parts = PurePosixPath(name)
+        try:
+            if parts.is_absolute() or ".." in parts.parts:
+                raise ImageError(f"{name!r} lies outside the folder of images")
+            pixels = decode(self.folder / name, SIDE)
+        except ImageError:
+            self.unreadable.append(name)
+            return None
+        small = ImageOps.fit(Image.fromarray(pixels), (SIDE, SIDE))
+        stream = io.BytesIO()
+        small.save(stream, "JPEG", quality=QUALITY, optimize=True)
+        return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def groups(
+    done: Replay,
+    table: OutcomeTable,
+    labels: Sequence[str],
+    thumbnails: Thumbnails,
+    shown: int = SHOWN,
+) -> tuple[Group, ...]:
+    """The easiest, the hardest and the wrongly routed images, each kind defined in a sentence."""
+    right = np.stack([table.top1(n) for n in table.candidates])
+    sure = np.mean([table.of(n).confidence for n in table.candidates], axis=0)
+    own = np.stack([table.top1(n) for n in done.policy.candidates]).any(axis=0)
+    answered = np.where(np.isnan(done.confidence), -1.0, done.confidence)
+    kinds = (
+        (
+            "The easiest",
+            "Every candidate of the table is right; those come first of which the candidates "
+            "are surest on average.",
+            right.all(axis=0),
+            -sure,
+        ),
+        (
+            "The hardest",
+            "No candidate of the table is right; those come first of which the candidates are "
+            "least sure on average.",
+            ~right.any(axis=0),
+            sure,
+        ),
+        (
+            "Wrongly routed",
+            "The policy's answer is wrong although at least one of its candidates is right by "
+            "itself; its surest mistakes come first.",
+            own & ~done.top1,
+            -answered,
+        ),
+    )
+    found = []
+    for title, definition, member, order in kinds:
+        rows = np.flatnonzero(member)
+        first = rows[np.argsort(order[rows], kind="stable")[:shown]]
+        pictures = [_picture(int(r), done, table, labels, thumbnails) for r in first]
+        found.append(Group(title, definition, len(rows), tuple(pictures)))
+    return tuple(found)
+
+
+def _picture(
+    row: int, done: Replay, table: OutcomeTable, labels: Sequence[str], thumbnails: Thumbnails
+) -> Picture:
+    name, label = table.images[row], int(table.label[row])
+    position = int(done.candidate[row])
+    if position == ABSTAINED:
+        caption = "no answer"
+    else:
+        asked = [c for c, ran in zip(done.policy.candidates, done.ran[row]) if ran]
+        caption = (
+            f"{'right' if done.top1[row] else 'wrong'}, {100 * done.confidence[row]:.0f}% sure, "
+            f"by {' then '.join(asked)}"
+        )
+    known = labels[label] if label < len(labels) else f"class {label}"
+    # ImageNet's labels begin with a WordNet number and list synonyms.
+    short = re.sub(r"^n\d{8} ", "", known.split(",")[0])
+    return Picture(name, short, caption, thumbnails.of(name))
+
+
+def needed_by_answered(done: Replay, table: OutcomeTable) -> tuple[list[str], np.ndarray]:
+    """Images by the fastest of the policy's candidates that is right, and by who answered.
+
+    Returns
+    -------
+    names of the rows, the last "none", and counts, ndarray (m + 1, m + 1): the last column
+    holds abstentions
+    """
+    names = sorted(done.policy.candidates, key=lambda n: float(table.ms(n).mean()))
+    where = [done.policy.candidates.index(n) for n in names]
+    right = np.stack([table.top1(n) for n in names])
+    needed = np.where(right.any(axis=0), right.argmax(axis=0), len(names))
+    counts = np.zeros((len(names) + 1, len(names) + 1), int)
+    for column, position in enumerate([*where, ABSTAINED]):
+        counts[:, column] = np.bincount(
+            needed[done.candidate == position], minlength=len(names) + 1
+        )
+    return [*names, "none"], counts

@@ -1,0 +1,88 @@
+"""What each feature does for a policy, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adaptive.evaluation import paired
+from adaptive.features.catalogue import FEATURES
+from adaptive.intervals import Estimate
+from adaptive.policy.base import Policy
+from adaptive.replay import replay
+from adaptive.table import OutcomeTable
+
+#: Shuffles of each feature.
+REPEATS = 3
+
+#: At most so many images are asked again.
+MOST = 1000
+
+DEFINITION = (
+    "Permutation importance (Breiman 2001): the feature's values are shuffled among the images, "
+    "all else stays, and the policy decides again. Changed is the share of images for which "
+    "other networks then run; worth is the top-1 that is lost by it. Features that say the same "
+    "stand in for each other, so each can look useless alone."
+)
+
+
+@dataclass(frozen=True)
+class FeatureUse:
+    """One feature's part in the decisions.
+
+    Attributes
+    ----------
+    group : the computation that gives it; its cost is shared within the group. None where
+        the feature is not one of this library's
+    changed : share of the images that take another way when it is shuffled
+    worth : top-1 as it is, minus that with the feature shuffled
+    saved_ms : mean time with the feature shuffled, minus that as it is
+    cost_ms : measured milliseconds, None where they are not known
+    """
+
+    name: str
+    group: str | None
+    changed: float
+    worth: Estimate
+    saved_ms: float
+    cost_ms: float | None
+
+
+def feature_use(policy: Policy, table: OutcomeTable, seed: int = 0) -> tuple[FeatureUse, ...]:
+    """Every feature that the policy reads, the most used first; empty where it reads none."""
+    if policy.premodel is None or not policy.needs_features:
+        return ()
+    if len(table) > MOST:
+        rows = np.linspace(0, len(table) - 1, MOST).astype(np.intp)
+        table = table.select(rows)
+    names = tuple(policy.premodel.features)
+    X = table.feature_columns(names)
+    before = policy.chances(X)
+    plain = replay(policy, table, chances=before)
+    groups = {feature.name: feature.group for feature in FEATURES}
+    costs = table.feature_ms
+    generator = np.random.default_rng(seed)
+    found = []
+    for column, name in enumerate(names):
+        changed, right, ms = 0.0, np.zeros(len(table)), 0.0
+        for _ in range(REPEATS):
+            shuffled = X.copy()
+            shuffled[:, column] = generator.permutation(X[:, column])
+            chances = policy.chances(shuffled)
+            same = chances is None or np.array_equal(np.asarray(before), chances)
+            again = plain if same else replay(policy, table, chances=chances)
+            changed += float((again.ran != plain.ran).any(axis=1).mean()) / REPEATS
+            right += again.top1 / REPEATS
+            ms += float(again.ms.mean()) / REPEATS
+        found.append(
+            FeatureUse(
+                name,
+                groups.get(name),
+                changed,
+                paired(plain.top1 - right),
+                ms - float(plain.ms.mean()),
+                costs.get(name),
+            )
+        )
+    return tuple(sorted(found, key=lambda use: -use.changed))

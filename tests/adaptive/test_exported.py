@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import adaptive
+
+
+def test_exported_names() -> None:
+    assert adaptive.__all__ == [
+        "AdaptiveError",
+        "Bundle",
+        "BundleError",
+        "EngineError",
+        "ImageError",
+        "InputError",
+        "Limits",
+        "MissingExtra",
+        "Prediction",
+        "Router",
+        "TableError",
+    ]
+    assert all(hasattr(adaptive, name) for name in adaptive.__all__)
+
+
+def test_every_error_has_one_root() -> None:
+    errors = importlib.import_module("adaptive.errors")
+    own = [
+        e for e in vars(errors).values() if isinstance(e, type) and e.__module__ == errors.__name__
+    ]
+    assert len(own) == 7
+    assert all(issubclass(error, adaptive.AdaptiveError) for error in own)
+    assert {error.__name__ for error in own} <= set(adaptive.__all__)
+
+
+@pytest.mark.parametrize("module", ["adaptive", "adaptive.cli"])
+def test_import_loads_no_heavy_stack_and_is_silent(module: str) -> None:
+    heavy = "torch torchvision onnxruntime onnx tensorrt cv2 PIL flask waitress sklearn scipy tqdm"
+    program = (
+        f"import sys; sys.argv = ['x', '--no-such-option']; import {module}; "
+        f"print(sorted(set({heavy.split()!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    assert done.stdout == "[]\n"

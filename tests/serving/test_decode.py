@@ -1,0 +1,443 @@
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from adaptive import ImageError
+from adaptive.features.schema import SCHEMA
+from adaptive.serving.decode import FORMATS, MAX_PIXELS, decode, decode_working, draft_size
+
+DRAW = np.random.default_rng(0)
+
+
+def smooth(width: int, height: int) -> np.ndarray:
+    """A colour ramp that survives JPEG, different at every edge."""
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    return np.stack([255 * x, 255 * y, 255 * (1 - x)], axis=2).round().astype(np.uint8)
+
+
+def encoded(image: Image.Image | np.ndarray, form: str = "PNG", **options: Any) -> bytes:
+    stream = io.BytesIO()
+    image = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, depth: int, colour: int, rows: bytes, *more: bytes) -> bytes:
+    """A PNG of any depth and kind, made by hand."""
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + b"".join(more)
+    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def refused(image: Any, *says: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode(image)
+    for text in says:
+        assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "WEBP", "GIF", "JPEG"])
+def test_each_format_by_bytes_path_and_buffer(form: str, tmp_path: Path) -> None:
+    pixels = smooth(40, 30)
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 98, "subsampling": 0}}
+    data = encoded(pixels, form, **options.get(form, {}))
+    (tmp_path / "image.bin").write_bytes(data)  # its name says nothing
+    found = decode(data)
+    assert found.shape == (30, 40, 3)
+    assert found.dtype == np.uint8
+    off = np.abs(found.astype(int) - pixels).max()
+    assert off <= {"GIF": 40, "JPEG": 4}.get(form, 0)
+    for other in (bytearray(data), memoryview(data), tmp_path / "image.bin"):
+        np.testing.assert_array_equal(decode(other), found)
+    np.testing.assert_array_equal(decode(str(tmp_path / "image.bin")), found)
+
+
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    values = np.array([[0, 257, 128 * 257, 65535], [100, 300, 40000, 65000]], np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    found = decode(png(4, 2, 16, 0, rows))
+    np.testing.assert_array_equal(found[:, :, 0], np.round(values / 257))
+    assert (found == found[:, :, :1]).all()
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(values))), found)
+
+
+def test_16_bit_colour() -> None:
+    values = DRAW.integers(0, 65536, (3, 5, 3)).astype(np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    found = decode(png(5, 3, 16, 2, rows))
+    assert np.abs(found - values / 257.0).max() <= 1
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+def test_grey_of_every_depth(depth: int) -> None:
+    top = 2**depth - 1
+    values = np.arange(8) % (top + 1)
+    bits = "".join(format(v, f"0{depth}b") for v in values)
+    row = b"\0" + int(bits, 2).to_bytes(depth, "big")
+    found = decode(png(8, 1, depth, 0, row))
+    np.testing.assert_array_equal(found, np.repeat(values * 255 // top, 3).reshape(1, 8, 3))
+
+
+def test_grey_image_and_array_become_three_equal_channels() -> None:
+    grey = DRAW.integers(0, 256, (6, 7)).astype(np.uint8)
+    expected = np.repeat(grey[:, :, None], 3, axis=2)
+    np.testing.assert_array_equal(decode(encoded(grey)), expected)
+    np.testing.assert_array_equal(decode(grey), expected)
+    np.testing.assert_array_equal(
+        decode(encoded(Image.fromarray(grey > 127))), (expected > 127) * 255
+    )
+
+
+def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha[:, :, None] / 255.0
+    return colour * share + 255 * (1 - share)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_transparency_is_laid_on_white(form: str) -> None:
+    rgba = DRAW.integers(0, 256, (9, 8, 4)).astype(np.uint8)
+    rgba[0, :, 3], rgba[1, :, 3] = 0, 255
+    options = {"lossless": True, "exact": True} if form == "WEBP" else {}
+    found = decode(encoded(rgba, form, **options))
+    assert np.abs(found - over_white(rgba[:, :, :3], rgba[:, :, 3])).max() <= 1
+    np.testing.assert_array_equal(found[0], 255)
+    np.testing.assert_array_equal(found[1], rgba[1, :, :3])
+
+
+def test_grey_with_alpha_is_laid_on_white() -> None:
+    la = DRAW.integers(0, 256, (9, 8, 2)).astype(np.uint8)
+    bands = [Image.fromarray(np.ascontiguousarray(la[:, :, band])) for band in (0, 1)]
+    found = decode(encoded(Image.merge("LA", bands)))
+    expected = over_white(np.repeat(la[:, :, :1], 3, axis=2), la[:, :, 1])
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_palette_with_transparency() -> None:
+    palette = chunk(b"PLTE", bytes([255, 0, 0, 0, 255, 0, 0, 0, 255]))
+    alphas = chunk(b"tRNS", bytes([255, 0, 128]))
+    found = decode(png(3, 1, 8, 3, b"\0\0\1\2", palette, alphas))
+    assert found[0, 0].tolist() == [255, 0, 0]
+    assert found[0, 1].tolist() == [255, 255, 255]
+    assert np.abs(found[0, 2].astype(int) - [127, 127, 255]).max() <= 1
+    plain = decode(png(3, 1, 8, 3, b"\0\0\1\2", palette))
+    assert plain.tolist() == [[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]
+
+
+def test_one_colour_that_is_transparent() -> None:
+    key = chunk(b"tRNS", struct.pack(">HHH", 10, 20, 30))
+    found = decode(png(2, 1, 8, 2, bytes([0, 10, 20, 30, 40, 50, 60]), key))
+    assert found.tolist() == [[[255, 255, 255], [40, 50, 60]]]
+    key = chunk(b"tRNS", struct.pack(">H", 7))
+    assert decode(png(2, 1, 8, 0, bytes([0, 7, 9]), key)).tolist() == [[[255] * 3, [9] * 3]]
+
+
+def test_cmyk_jpeg() -> None:
+    pixels = smooth(64, 48)
+    found = decode(encoded(Image.fromarray(pixels).convert("CMYK"), "JPEG", quality=98))
+    assert found.shape == (48, 64, 3)
+    assert np.abs(found.astype(int) - pixels).mean() < 4
+
+
+def frames() -> list[Image.Image]:
+    return [Image.new("RGB", (12, 10), colour) for colour in ("red", "lime", "blue")]
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
+def test_the_first_frame_of_an_animation(form: str) -> None:
+    first, *rest = frames()
+    options: dict[str, Any] = {"lossless": True} if form == "WEBP" else {}
+    data = encoded(first, form, save_all=True, append_images=rest, duration=50, **options)
+    assert (decode(data) == [255, 0, 0]).all()
+
+
+def test_a_transparent_gif_is_laid_on_white() -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 0, 0, 255])
+    image.putpixel((1, 0), 1)
+    assert decode(encoded(image, "GIF", transparency=1)).tolist() == [[[255, 0, 0], [255] * 3]]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(9))
+def test_exif_orientation_is_applied(orientation: int, form: str) -> None:
+    pixels = smooth(48, 32)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options: dict[str, Any] = {"JPEG": {"quality": 98}, "WEBP": {"lossless": True}}.get(form, {})
+    found = decode(encoded(pixels, form, exif=exif.tobytes(), **options))
+    upright = {
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: pixels.transpose(1, 0, 2)[:, ::-1],
+        7: pixels[::-1, ::-1].transpose(1, 0, 2),
+        8: pixels.transpose(1, 0, 2)[::-1],
+    }.get(orientation, pixels)
+    assert found.shape == upright.shape
+    assert np.abs(found.astype(int) - upright).max() <= (6 if form == "JPEG" else 0)
+
+
+# Limits and refusals
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 99))
+
+
+def gif_header(width: int, height: int) -> bytes:
+    frame = b"," + struct.pack("<HHHH", 0, 0, width, height) + b"\0"
+    return b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0" + bytes(6) + frame + b"\x02"
+
+
+def bmp_header(width: int, height: int) -> bytes:
+    return b"BM" + struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, *[0] * 6)
+
+
+def jpeg_header(width: int, height: int) -> bytes:
+    data = bytearray(encoded(smooth(16, 16), "JPEG"))
+    at = data.index(b"\xff\xc0")
+    data[at + 5 : at + 9] = struct.pack(">HH", height, width)
+    return bytes(data)
+
+
+HUGE = {
+    "png": png_header(30_000, 30_000),
+    "png, long": png_header(2**31 - 1, 1),
+    "png, some": png_header(10_000, 6_000),
+    "gif": gif_header(65_535, 65_535),
+    "bmp": bmp_header(30_000, 30_000),
+    "bmp, some": bmp_header(10_000, 6_000),
+    "jpeg": jpeg_header(65_000, 65_000),
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_too_many_pixels_are_refused(name: str) -> None:
+    refused(HUGE[name], "pixels", "allowed", f"{MAX_PIXELS:,}")
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_too_many_pixels_are_refused_with_plain_warnings(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        refused(HUGE[name], "allowed")
+
+
+def test_a_huge_image_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    """In a process that may use hardly more memory than it has already."""
+    for name, content in HUGE.items():
+        (tmp_path / name).write_bytes(content)
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from adaptive.serving.decode import decode\n"
+        "from adaptive.errors import ImageError\n"
+        "import PIL.Image, PIL.BmpImagePlugin, PIL.GifImagePlugin, PIL.JpegImagePlugin\n"
+        "import PIL.PngImagePlugin, PIL.WebPImagePlugin\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 30_000_000,) * 2)\n"
+        "for path in Path(sys.argv[1]).iterdir():\n"
+        "    try:\n        decode(path)\n"
+        "    except ImageError as error:\n        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout.count("allowed\n") == len(HUGE)
+
+
+def test_the_limit_is_the_callers() -> None:
+    data = encoded(smooth(40, 30))
+    assert decode(data, max_pixels=1200).shape == (30, 40, 3)
+    with pytest.raises(ImageError, match="40 x 30 = 1,200 pixels; at most 1,199 are allowed"):
+        decode(data, max_pixels=1199)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.95])
+def test_cut_off_images_are_refused(form: str, share: float) -> None:
+    noise = DRAW.integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    data = encoded(noise, form)
+    refused(data[: int(len(data) * share)], "the image ")
+
+
+def svg() -> bytes:
+    return b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (encoded(smooth(9, 9), "TIFF"), "is not a JPEG, PNG, WebP, BMP or GIF image"),
+        (encoded(smooth(9, 9), "PPM"), "is not a JPEG, PNG, WebP, BMP or GIF image"),
+        (encoded(smooth(16, 16), "ICO"), "is not a JPEG, PNG, WebP, BMP or GIF image"),
+        (svg(), "is not a JPEG, PNG, WebP, BMP or GIF image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is not a JPEG, PNG, WebP, BMP or GIF image"),
+        (b"%PDF-1.4", "is not a JPEG, PNG, WebP, BMP or GIF image"),
+        (b"hello", "is not a JPEG, PNG, WebP, BMP or GIF image"),
+        (b"\0" * 1000, "is not a JPEG, PNG, WebP, BMP or GIF image"),
+        (b"", "the image is empty (0 bytes)"),
+        (bytearray(), "the image is empty (0 bytes)"),
+        (None, "an image is bytes, a path or a uint8 array, not NoneType"),
+        (7, "not int"),
+        ([[1]], "not list"),
+        ("gone.png", "gone.png cannot be read: No such file"),
+        ("a\0b", "cannot be read"),
+        (".", "cannot be read: Is a directory"),
+        ("x" * 999, "cannot be read: File name too long"),
+        (np.zeros((3, 3, 3)), "an image array is uint8 in 0..255, not float64"),
+        (np.zeros((3, 3, 4), np.uint8), "not (3, 3, 4)"),
+        (np.zeros((3, 3, 1), np.uint8), "not (3, 3, 1)"),
+        (np.zeros(3, np.uint8), "not (3,)"),
+        (np.zeros((1, 3, 3, 3), np.uint8), "not (1, 3, 3, 3)"),
+        (np.zeros((0, 3, 3), np.uint8), "not (0, 3, 3)"),
+        (np.zeros((5, 0), np.uint8), "an image array has shape"),
+        (np.array(None), "not object"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 60 else None,
+)
+def test_what_is_no_image_is_refused_with_a_sentence(data: Any, says: str) -> None:
+    refused(data, says)
+
+
+def test_an_empty_file_and_a_text_file(tmp_path: Path) -> None:
+    for content in (b"", b"hello"):
+        (tmp_path / "x.png").write_bytes(content)
+        refused(tmp_path / "x.png", "x.png is not a JPEG, PNG, WebP, BMP or GIF image")
+
+
+def samples() -> list[bytes]:
+    pixels = smooth(33, 21)
+    noise = DRAW.integers(0, 256, (20, 24, 4)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    first, *rest = frames()
+    return [
+        encoded(pixels, "JPEG", exif=exif.tobytes()),
+        encoded(pixels, "JPEG", progressive=True),
+        encoded(Image.fromarray(pixels).convert("CMYK"), "JPEG"),
+        encoded(noise, "PNG", exif=exif.tobytes()),
+        encoded(Image.fromarray(pixels).quantize(16), "PNG"),
+        encoded(noise, "WEBP", exif=exif.tobytes()),
+        encoded(pixels, "BMP"),
+        encoded(first, "GIF", save_all=True, append_images=rest),
+        encoded(np.arange(400, dtype=np.uint16).reshape(20, 20) * 100, "PNG"),
+    ]
+
+
+SAMPLES = samples()
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_damaged_images_are_decoded_or_refused(data: st.DataObject) -> None:
+    """Any bytes changed or cut away: an image or an ImageError, nothing else."""
+    content = bytearray(data.draw(st.sampled_from(SAMPLES)))
+    for _ in range(data.draw(st.integers(1, 8))):
+        # Headers are what is interpreted, so most changes go there.
+        end = len(content) - 1 if data.draw(st.integers(0, 3)) == 0 else min(120, len(content) - 1)
+        content[data.draw(st.integers(0, end))] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(1, len(content)))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and truncated tags
+        try:
+            found = decode(bytes(content), max_pixels=1_000_000)
+        except ImageError:
+            return
+    assert found.ndim == 3
+    assert found.shape[2] == 3
+    assert found.dtype == np.uint8
+
+
+# The scale of a JPEG
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 600))
+@settings(max_examples=300)
+def test_draft_size_keeps_the_short_side(width: int, height: int, short: int) -> None:
+    wide, high = draft_size(width, height, short)
+    assert min(wide, high) >= min(short, width, height)
+    assert any((wide, high) == (width // s, height // s) for s in (1, 2, 4, 8))
+    if (wide, high) != (width // 8, height // 8):  # and the next smaller one would not have
+        scale = width // wide if width >= height else height // high
+        assert min(width, height) // (2 * scale) < short
+
+
+@pytest.mark.parametrize("short", [1, 16, 99, 100, 101, 200, 256, 300])
+@pytest.mark.parametrize(("width", "height"), [(800, 801), (813, 1607), (1600, 800), (255, 90)])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_a_jpeg_is_decoded_as_small_as_still_serves(
+    short: int, width: int, height: int, subsampling: int
+) -> None:
+    pixels = smooth(width, height)
+    found = decode(encoded(pixels, "JPEG", quality=95, subsampling=subsampling), short)
+    assert min(found.shape[:2]) >= min(short, width, height)
+    scale = round(width / found.shape[1])
+    assert scale in (1, 2, 4, 8)
+    assert found.shape == (-(-height // scale), -(-width // scale), 3)
+    if scale < 8:
+        assert min(width, height) // (scale * 2) < short
+    # and what is seen is the same image
+    small = Image.fromarray(pixels).resize((found.shape[1], found.shape[0]), Image.Resampling.BOX)
+    assert np.abs(found.astype(int) - np.asarray(small)).mean() < 4
+
+
+def test_a_rotated_jpeg_is_scaled_too() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(smooth(1600, 800), "JPEG", exif=exif.tobytes())
+    assert decode(data, 100).shape == (200, 100, 3)
+
+
+def test_other_formats_come_at_full_size() -> None:
+    assert decode(encoded(smooth(900, 700)), 10).shape == (700, 900, 3)
+
+
+def test_working_has_the_schemas_short_side() -> None:
+    assert decode_working(encoded(smooth(900, 700))).shape == (256, 329, 3)
+    assert decode_working(encoded(smooth(90, 70))).shape == (70, 90, 3)
+    assert min(decode_working(encoded(smooth(1100, 1030), "JPEG")).shape[:2]) == SCHEMA.short_side
+
+
+def test_images_of_one_row_or_column() -> None:
+    for size in ((1, 1), (1, 300), (300, 1)):
+        for form in FORMATS:
+            assert decode(encoded(smooth(*size), form)).shape == (size[1], size[0], 3)
+
+
+def test_an_array_is_returned_as_it_is() -> None:
+    pixels = smooth(9, 8)
+    assert decode(pixels) is pixels
+    np.testing.assert_array_equal(decode(pixels[::-1, :, ::-1]), pixels[::-1, :, ::-1])
+
+
+@pytest.mark.data
+def test_real_photographs_decode_as_pillow_does(data: Path) -> None:
+    for path in sorted((data / "imagenet" / "images").iterdir())[:40]:
+        with Image.open(path) as image:
+            expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        np.testing.assert_array_equal(decode(path), expected)

@@ -1,0 +1,157 @@
+"""What is installed is what the folders hold, under the one name `adaptive`."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = (ROOT / "pyproject.toml").read_text()
+
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
+
+#: folder at the root -> package
+FOLDERS = {
+    "adaptive": "adaptive",
+    "features": "adaptive/features",
+    "premodel": "adaptive/premodel",
+    "serving": "adaptive/serving",
+    "jetson": "adaptive/jetson",
+}
+
+
+def setting(name: str) -> list[str]:
+    """A list of strings from pyproject.toml; Python 3.8 has no reader of its own."""
+    found = re.search(rf"^{name} = (\[.*?\])", PROJECT, re.M | re.S)
+    assert found is not None
+    values: list[str] = ast.literal_eval(found.group(1))
+    return values
+
+
+def sources() -> set[str]:
+    """Where every module of the folders must lie in a wheel."""
+    return {
+        f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, package in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*.py")
+    }
+
+
+def data() -> set[str]:
+    """Where every other file that is shipped must lie in a wheel."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for pattern in setting("adaptive")
+        for path in (ROOT / "adaptive").glob(pattern)
+        if path.is_file()
+    }
+
+
+def test_every_package_is_listed() -> None:
+    folders = {str(Path(name).parent).replace("/", ".") for name in sources()}
+    assert set(setting("packages")) == folders
+    for name in folders:
+        assert f"{name.replace('.', '/')}/__init__.py" in sources()
+
+
+def test_imports_name_the_package_not_the_folders() -> None:
+    wrong = re.compile(r"^\s*(from|import) (features|premodel|serving|jetson)\b", re.M)
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            assert not wrong.search(path.read_text(encoding="utf-8")), path
+
+
+def test_type_marker_and_embedded_bundle_are_shipped() -> None:
+    shipped = data()
+    assert "adaptive/py.typed" in shipped
+    there = {
+        p.relative_to(ROOT).as_posix() for p in (ROOT / "adaptive" / "default").rglob("*")
+        if p.is_file()
+    }  # fmt: skip
+    assert there <= shipped
+
+
+def wheel_maker() -> None:
+    """Skip, with the reason, where a wheel cannot be built without the network."""
+    version = metadata.version("setuptools")
+    if int(version.split(".")[0]) < 64:
+        pytest.skip(f"building a wheel needs setuptools 64 or newer, here is {version}")
+    try:
+        import setuptools.command.bdist_wheel  # noqa: F401
+    except ImportError:
+        pytest.importorskip("wheel", reason="building a wheel needs the package wheel")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    wheel_maker()
+    folder = tmp_path_factory.mktemp("wheel")
+    # From a copy, so that no build folder is left in the checkout.
+    copy = folder / "source"
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copyfile(ROOT / name, copy / name)
+    subprocess.run(
+        [*PIP, "wheel", str(copy), "-w", str(folder), "--no-deps", "--no-build-isolation"],
+        check=True,
+        capture_output=True,
+    )
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.mark.slow
+def test_wheel_holds_exactly_the_folders_files(wheel: Path) -> None:
+    assert wheel.name.startswith("adaptive_serving-")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    own = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
+    assert own == sources() | data()
+    assert {name.split("/")[0] for name in own} == {"adaptive"}
+
+
+@pytest.mark.slow
+def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    target = tmp_path / "site"
+    subprocess.run(
+        [*PIP, "install", str(wheel), "--target", str(target), "--no-deps", "--no-index"],
+        check=True,
+        capture_output=True,
+    )
+    program = (
+        "import importlib, pkgutil, sys\n"
+        "from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        # An editable install of the checkout must not answer in the wheel's place.
+        "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        "import adaptive\n"
+        "import adaptive.features.extract, adaptive.premodel.registry, adaptive.serving.engine\n"
+        "import adaptive.cli, adaptive.jetson.board, adaptive.policy.files\n"
+        "own = [m for n, m in sys.modules.items() if n.split('.')[0] == 'adaptive']\n"
+        "assert all(Path(sys.argv[1]) in Path(m.__file__).parents for m in own)\n"
+        "for name in ('features', 'premodel', 'serving', 'jetson'):\n"
+        "    assert importlib.util.find_spec(name) is None, name\n"
+        "for name, module in adaptive.cli.COMMANDS.items():\n"
+        "    assert importlib.util.find_spec('adaptive.cli.' + module), name\n"
+        "print(len(own))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(target)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 20
+    script = target / "bin" / "adaptive"
+    assert "adaptive.cli" in script.read_text()
