@@ -57,11 +57,5 @@ class Limits:
         )
         return Limits(ms, mj, self.preference, allowance)
 
-    def less(self, ms: Number, mj: Number = 0.0) -> Limits:
-        """What is left when the images have taken so much."""
-        return Limits(
-            self.remaining_ms - ms, self.remaining_mj - mj, self.preference, self.allowance_ms - ms
-        )
-
 
 UNLIMITED = Limits()

@@ -163,7 +163,9 @@ class Policy(ABC):
             (self.costs_ms, limits.allowance_ms),
             (self.costs_mj, limits.remaining_mj),
         ):
-            if costs is None or np.all(left == np.inf):
+            if costs is None or (
+                left == np.inf if isinstance(left, float) else np.isposinf(left).all()
+            ):
                 continue
             if first and costs is self.costs_ms:
                 left = np.maximum(left, min(costs))

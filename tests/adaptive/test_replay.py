@@ -181,13 +181,17 @@ def test_limits_are_kept_and_time_is_taken_off() -> None:
     assert (none.ms == 0).all()
     some = replay(policy, table, Limits(8.0))
     for row in range(len(table)):
-        left, ran = 8.0, []
+        # A deadline counts from the image's arrival, so decoding is taken off it first.
+        left, ran = 8.0 - table.decode_ms[row], []
         for name, ms in zip(policy.candidates, upper):
             if ms > left:
                 break
             ran.append(name)
             left -= table.ms(name)[row]
         assert [n for n, r in zip(policy.candidates, some.ran[row]) if r] == ran
+    late = np.full(200, 2.0) + table.decode_ms / 2
+    assert (late > upper[0]).any()
+    assert replay(policy, table, Limits(late)).abstained.all()
     each = np.where(np.arange(200) % 2 == 0, 1.9, 1e9)
     mixed = replay(policy, table, Limits(each))
     np.testing.assert_array_equal(mixed.abstained, each < 2)
