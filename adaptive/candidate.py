@@ -21,7 +21,7 @@ MAX_SIZE = 8192
 
 #: Names that mean something else where a candidate's name may stand: columns of the outcome
 #: table, steps of an answer's times, and "no candidate is right".
-TAKEN = ("decode", "features", "premodel", "total", "none")
+TAKEN = ("decode", "features", "premodel", "audit", "total", "none")
 
 
 def check_name(name: str) -> str:

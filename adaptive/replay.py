@@ -104,10 +104,13 @@ def _drive(
 
     def left(rows: np.ndarray) -> Limits:
         # A deadline counts from the image's arrival, as it does live, so decoding is in it.
-        spent = table.decode_ms[rows] + ms[rows]
-        budget = np.broadcast_to(limits.remaining_ms, (count,))[rows] - spent
-        energy = np.broadcast_to(limits.remaining_mj, (count,))[rows]
-        return Limits(budget, energy if mj is None else energy - mj[rows], limits.preference)
+        own = limits.rows(rows)
+        return Limits(
+            own.remaining_ms - table.decode_ms[rows] - ms[rows],
+            own.remaining_mj - (0.0 if mj is None else mj[rows]),
+            own.preference,
+            own.allowance_ms - ms[rows],
+        )
 
     walk = Walk(policy, count, chances, left(np.arange(count)))
     while (step := walk.wanted()) is not None:

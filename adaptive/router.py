@@ -9,21 +9,21 @@ from typing import Any, Iterable, Mapping, Sequence
 import numpy as np
 
 from adaptive.account import Account, with_costs
-from adaptive.audit import Audit
 from adaptive.bucket import Bucket
 from adaptive.bundle import Bundle, default_bundle
 from adaptive.candidate import positions
-from adaptive.decisions import DecisionLog, Observer
-from adaptive.drift import Monitor, monitor_of
 from adaptive.errors import AdaptiveError
 from adaptive.limits import UNLIMITED, Limits
+from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.decisions import DecisionLog, Observer
+from adaptive.monitoring.drift import Monitor, monitor_of
+from adaptive.monitoring.watch import Watch
 from adaptive.photo import Extractor, Photo, computable, features_of, open_photo
 from adaptive.policy.base import STOP, History, Policy
 from adaptive.prediction import Prediction
 from adaptive.running import Networks
 from adaptive.serving.decode import MAX_PIXELS, ImageLike
 from adaptive.walk import Walk
-from adaptive.watch import Watch
 
 
 class Router:

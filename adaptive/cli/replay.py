@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from adaptive.bundle import Bundle
-from adaptive.counterfactual import counterfactual
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing, refuse_folder, write_json
-from adaptive.logged import Logged
+from adaptive.monitoring.counterfactual import counterfactual
+from adaptive.monitoring.logged import Logged
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from adaptive.audit import SCOPES, Audit
 from adaptive.bucket import Bucket
 from adaptive.errors import InputError
+from adaptive.monitoring.audit import SCOPES, Audit
 
 
 @click.command("serve")
@@ -92,7 +92,7 @@ def command(
     POST /v1/classify takes an image; GET /v1/bundle, /healthz and /readyz tell about the server.
     """
     from adaptive.bundle import default_bundle
-    from adaptive.drift import resumed
+    from adaptive.monitoring.drift import resumed
     from adaptive.router import Router
     from adaptive.serving.http import Readiness, create_app
     from adaptive.serving.server import serve

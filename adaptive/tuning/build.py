@@ -29,7 +29,9 @@ def build_policy(
     chances : ndarray (n, m), of the candidates of `trial.path`, for a hybrid
     upper_ms : for each candidate a time that a run hardly ever exceeds
     """
-    common: dict[str, Any] = {}
+    common: dict[str, Any] = {
+        "costs_ms": tuple(float(table.of(n).ms.mean()) for n in trial.path),
+    }
     if upper_ms is not None:
         common["upper_ms"] = tuple(upper_ms[n] for n in trial.path)
     if trial.family == "fixed":

@@ -13,15 +13,15 @@ import pytest
 from click.testing import CliRunner
 
 from adaptive import Bundle, InputError, Limits, Router
-from adaptive.audit import Audit
 from adaptive.bundle import write_bundle
 from adaptive.cli import group
-from adaptive.counterfactual import counterfactual
-from adaptive.decisions import Decision, DecisionLog, Outcome, bundle_hash, policy_hash
-from adaptive.drift import Monitor
 from adaptive.errors import EngineError
 from adaptive.features.schema import SCHEMA
-from adaptive.logged import Logged
+from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.counterfactual import counterfactual
+from adaptive.monitoring.decisions import Decision, DecisionLog, Outcome, bundle_hash, policy_hash
+from adaptive.monitoring.drift import Monitor
+from adaptive.monitoring.logged import Logged
 from adaptive.policy.cascade import Cascade, Hybrid
 from adaptive.policy.files import write_policy
 from adaptive.policy.fixed import Fixed

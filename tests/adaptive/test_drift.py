@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from adaptive import InputError
-from adaptive.drift import Monitor, monitor_of, rate_bound, resumed
+from adaptive.monitoring.drift import Monitor, monitor_of, rate_bound, resumed
 
 
 def binomial_quantile(n: int, p: float, level: float) -> int:
@@ -32,9 +32,9 @@ def binomial_quantile(n: int, p: float, level: float) -> int:
 
 @pytest.fixture(autouse=True)
 def quiet() -> None:
-    logging.getLogger("adaptive.drift").setLevel(logging.ERROR)
+    logging.getLogger("adaptive.monitoring.drift").setLevel(logging.ERROR)
     yield
-    logging.getLogger("adaptive.drift").setLevel(logging.NOTSET)
+    logging.getLogger("adaptive.monitoring.drift").setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize("bound", [0.02, 0.12, 0.5])
@@ -112,7 +112,7 @@ def test_rate_bound_is_exact() -> None:
 
 
 def test_alarm_stays_is_logged_once_and_can_be_reset(caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("adaptive.drift").setLevel(logging.WARNING)
+    logging.getLogger("adaptive.monitoring.drift").setLevel(logging.WARNING)
     monitor = Monitor(0.1)
     assert (monitor.rate, monitor.e_value, monitor.alarm) == (None, 1.0, False)
     for _ in range(100):
@@ -171,7 +171,7 @@ def test_bad_state_is_one_sentence(change: dict, says: str) -> None:
 def test_resumed_keeps_the_state_between_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    logging.getLogger("adaptive.drift").setLevel(logging.WARNING)
+    logging.getLogger("adaptive.monitoring.drift").setLevel(logging.WARNING)
     log = tmp_path / "decisions.jsonl"
     monitor = Monitor(0.1)
     with resumed(monitor, log):

@@ -238,3 +238,17 @@ def test_rank_against_a_stable_sort(count: int, classes: int, seed: int, coarse:
 def test_a_label_outside_the_classes_is_refused(label: int) -> None:
     with pytest.raises(InputError, match="outside the 3 classes"):
         rank_of(np.zeros((2, 3)), np.array([0, label]))
+
+
+def test_an_allowance_is_taken_off_and_keeps_the_cheapest() -> None:
+    table = table_of(100)
+    costs = (1.0, 3.0, 9.0)
+    policy = Cascade(("small", "net@2", "big"), thresholds=(1, 1), costs_ms=costs)
+    assert replay(policy, table).ran.all()
+    # Nothing is left for a second candidate, but the cheapest may always answer.
+    spent = replay(policy, table, Limits(allowance_ms=0.0))
+    assert spent.ran.sum(axis=0).tolist() == [100, 0, 0]
+    enough = float(table.ms("small").max()) + 3.0
+    some = replay(policy, table, Limits(allowance_ms=enough))
+    assert some.ran[:, 1].all()
+    assert not some.ran[:, 2].any()

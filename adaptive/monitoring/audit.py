@@ -9,7 +9,7 @@ from typing import Any
 from adaptive.bundle import Bundle
 from adaptive.errors import InputError
 
-log = logging.getLogger("adaptive.audit")
+log = logging.getLogger("adaptive.monitoring.audit")
 
 #: What an audit runs: only the reference, or every candidate of the bundle and the features.
 SCOPES = ("reference", "all")

@@ -20,9 +20,9 @@ import numpy as np
 
 from adaptive.bundle import Bundle
 from adaptive.candidate import run_order
-from adaptive.decisions import FORMAT, bundle_hash, numbered
 from adaptive.errors import InputError
 from adaptive.files import Fields, check_format
+from adaptive.monitoring.decisions import FORMAT, bundle_hash, numbered
 from adaptive.table import Outcomes, OutcomeTable
 
 #: Steps of an answer's times that no policy can change.

@@ -24,11 +24,11 @@ from typing import Any, Iterator, Mapping
 
 import numpy as np
 
-from adaptive.decisions import Decision
 from adaptive.errors import InputError
 from adaptive.files import Fields, check_format, read_json, write_json
+from adaptive.monitoring.decisions import Decision
 
-log = logging.getLogger("adaptive.drift")
+log = logging.getLogger("adaptive.monitoring.drift")
 
 FORMAT = 1
 

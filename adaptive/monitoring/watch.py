@@ -6,17 +6,24 @@ import logging
 from time import perf_counter
 from typing import Any, Callable, Sequence
 
-from adaptive.audit import Audit
 from adaptive.bundle import Bundle
-from adaptive.decisions import Decision, DecisionLog, Observer, Outcome, bundle_hash, policy_hash
-from adaptive.drift import Monitor
 from adaptive.limits import Limits
+from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.decisions import (
+    Decision,
+    DecisionLog,
+    Observer,
+    Outcome,
+    bundle_hash,
+    policy_hash,
+)
+from adaptive.monitoring.drift import Monitor
 from adaptive.photo import Photo
 from adaptive.policy.base import Policy
 from adaptive.prediction import Prediction
 from adaptive.running import Networks
 
-log = logging.getLogger("adaptive.watch")
+log = logging.getLogger("adaptive.monitoring.watch")
 
 
 class Watch:

@@ -10,7 +10,7 @@ import numpy as np
 from adaptive.candidate import positions
 from adaptive.errors import InputError
 from adaptive.intervals import Estimate, mean, share
-from adaptive.logged import Logged
+from adaptive.monitoring.logged import Logged
 from adaptive.policy.base import Policy
 from adaptive.replay import replay
 

@@ -24,7 +24,7 @@ from adaptive.policy.base import Policy
 from adaptive.policy.files import policy_to_json
 from adaptive.prediction import Prediction
 
-log = logging.getLogger("adaptive.decisions")
+log = logging.getLogger("adaptive.monitoring.decisions")
 
 FORMAT = 1
 

@@ -1,0 +1,1 @@
+"""What happened while serving: a log of decisions, audits, replays of the log, drift."""
