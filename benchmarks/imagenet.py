@@ -115,7 +115,11 @@ def profiled(work: Path, images: Path, labels: Path, limit: int | None) -> Outco
 
 
 def cross_tuned(
-    table: OutcomeTable, speedup: float, classifier: str | None, kind: str | None = None
+    table: OutcomeTable,
+    speedup: float,
+    classifier: str | None,
+    features: str = "all+extra",
+    kind: str | None = None,
 ) -> dict[str, object]:
     """Tune on four fifths, answer the rest, five times: every image is answered exactly once.
 
@@ -130,7 +134,7 @@ def cross_tuned(
         tuning, rest = table.select(fold != part), table.select(fold == part)
         premodel = None
         if classifier is not None:
-            names = resolve_names("all+extra")
+            names = resolve_names(features)
             order = tuple(sorted(table.candidates, key=lambda c: float(table.ms(c).mean())))
             outcomes = np.column_stack([tuning.top1(c) for c in order])
             premodel = (
@@ -162,7 +166,9 @@ def cross_tuned(
     }
 
 
-def report(table: OutcomeTable, name: str, classifiers: Sequence[str | None]) -> dict[str, object]:
+def report(
+    table: OutcomeTable, name: str, classifiers: Sequence[str | None], features: str
+) -> dict[str, object]:
     """Print and return what single networks and tuned policies do on one table."""
     print(f"\n{name}: {len(table)} images, {table.meta['board']['processor']}, one thread")
     found: dict[str, object] = {"board": table.meta["board"]}
@@ -176,14 +182,14 @@ def report(table: OutcomeTable, name: str, classifiers: Sequence[str | None]) ->
     print(f"  {'oracle':31}{100 * oracle.top1.value:7.2f} %{oracle.ms.value:9.3f} ms")
     found["oracle"] = oracle.to_json()
     for classifier in classifiers:
-        for kind in (None,) if classifier is None else (None, "hybrid"):
+        for kind in (None,) if classifier is None else (None, "premodel", "hybrid"):
             for speedup, goal in GOALS:
-                row = cross_tuned(table, speedup, classifier, kind)
+                row = cross_tuned(table, speedup, classifier, features, kind)
                 over = row["over_reference"]
                 mix = row["over_random_mix"]
                 title = "cascades" if classifier is None else f"{kind or 'any'} with {classifier}"
                 print(
-                    f"  {title:24}at {row['speedup']:4.2f}x: {100 * over['value']:+5.2f} points "
+                    f"  {title:26}at {row['speedup']:4.2f}x: {100 * over['value']:+5.2f} points "
                     f"({100 * over['low']:+.2f} to {100 * over['high']:+.2f}; goal {goal:+.1f}), "
                     f"over the random mix {100 * mix['value']:+.2f} "
                     f"({100 * mix['low']:+.2f} to {100 * mix['high']:+.2f}) {row['kinds']}",
@@ -200,6 +206,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only the first so many images")
     parser.add_argument("--camera", choices=["clean", "moody"], default="clean")
     parser.add_argument("--classifier", action="append", choices=sorted(TRAINERS))
+    parser.add_argument("--features", default="all+extra", help="what the premodel reads")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.data is None:
@@ -218,7 +225,9 @@ def main() -> None:
         labels = folder / "labels.csv"
     folder.mkdir(exist_ok=True)
     table = profiled(folder, images, labels, arguments.limit)
-    found = report(table, arguments.camera, [None, *(arguments.classifier or [])])
+    found = report(
+        table, arguments.camera, [None, *(arguments.classifier or [])], arguments.features
+    )
     if arguments.camera == "clean" and arguments.limit is None:
         for candidate, _, _, expected in NETWORKS:
             measured = 100 * float(table.top1(candidate).mean())

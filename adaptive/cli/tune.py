@@ -37,7 +37,7 @@ from adaptive.table import OutcomeTable, table_hash
 @click.option("--budget-mj", type=float, help="The most accurate policy within this mean energy.")
 @click.option(
     "--kind",
-    type=click.Choice(["fixed", "cascade", "hybrid"]),
+    type=click.Choice(["fixed", "premodel", "cascade", "hybrid"]),
     help="Only policies of this kind; default whichever is best.",
 )
 @click.option("--reference", help="What a drop is measured against; default the most accurate.")
@@ -129,8 +129,8 @@ def command(
         seed,
         kind,
     )
-    if kind == "hybrid" and premodel is None:
-        raise InputError("a hybrid policy needs --premodel")
+    if kind in ("hybrid", "premodel") and premodel is None:
+        raise InputError(f"a {kind} policy needs --premodel")
     click.echo(
         f"{len(tuner.tune)} images tune, {len(tuner.calibration)} calibrate; reference "
         f"{tuner.reference}"

@@ -9,6 +9,7 @@ import numpy as np
 from adaptive.policy.base import History, Output, Policy
 from adaptive.policy.cascade import Cascade, Hybrid, expected_gain
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 from adaptive.table import OutcomeTable
 from adaptive.tuning.search import Trial
@@ -36,6 +37,8 @@ def build_policy(
         common["upper_ms"] = tuple(upper_ms[n] for n in trial.path)
     if trial.family == "fixed":
         return Fixed(trial.path, **common)
+    if trial.family == "premodel":
+        return ByPremodel(trial.path, premodel, rule="utility", price=trial.price, **common)
     common.update(signal=trial.signal, combine=trial.combine, weights=trial.weights)
     steps = len(trial.path) - 1
     if trial.family != "hybrid":

@@ -44,6 +44,7 @@ FOLDS = 10
 #: costs nothing and hardly ever hurts, so it stands before the plain cascade.
 FAMILIES = {
     "fixed": 0.0,
+    "premodel": 1.0,
     "averaging cascade": 0.0,
     "cascade": 0.5,
     "cascade of three": 0.5,
@@ -61,6 +62,7 @@ class Trial:
     path : candidates in order
     shares : share of all images that reach each candidate after the first
     shift, start_share : of a hybrid
+    price : chance that a unit of cost is worth, of a premodel policy
     right : ndarray (n,), bool, whether the policy was right on each tuning image
     cost : mean cost
     """
@@ -75,6 +77,7 @@ class Trial:
     weights: tuple[float, ...] | None = None
     shift: float = 0.0
     start_share: float = 0.0
+    price: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ def trials(
     yield from _pairs(members, budget)
     yield from _threes(members, budget)
     if chances is not None:
+        yield from _premodels(members, budget, chances, charge)
         yield from _hybrids(members, budget, chances, charge)
         yield from _threes(members, budget, chances, charge)
 
@@ -218,6 +222,33 @@ def _threes(
                     )
 
 
+def _premodels(
+    members: Members, budget: float, chances: np.ndarray, charge: float
+) -> Iterator[Trial]:
+    """One candidate an image, by chance less price times cost, at the least price that fits."""
+    judged = [i for i in range(len(members.names)) if not np.isnan(chances[:, i]).any()]
+    names = tuple(members.names[i] for i in judged)
+    own, cost = chances[:, judged], np.array([members.cost[n] for n in names])
+    if len(names) < 2 or charge + cost.min() > budget:
+        return
+
+    def chosen(price: float) -> np.ndarray:
+        return np.asarray(np.argmax(own - price * cost, axis=1))
+
+    low, high = 0.0, 1.0 / float(np.diff(np.sort(cost)).min() or cost.min())
+    if charge + cost[chosen(low)].mean() <= budget:
+        high = low
+    for _ in range(40 if high > low else 0):
+        middle = (low + high) / 2
+        fits = charge + cost[chosen(middle)].mean() <= budget
+        low, high = (low, middle) if fits else (middle, high)
+    choice = chosen(high)
+    spent = charge + float(cost[choice].mean())
+    if spent <= budget:
+        right = np.stack([members.top1[n] for n in names])[choice, np.arange(len(members))]
+        yield Trial("premodel", names, (), right, spent, price=high)
+
+
 def _gains(members: Members, path: Sequence[str], chances: np.ndarray) -> np.ndarray:
     """The expected gain of going on from each candidate of a path but the last."""
     own = chances[:, [members.names.index(name) for name in path]]
@@ -286,8 +317,8 @@ def choose(
 ) -> Choice:
     """The trial to take at a mean cost of `budget`.
 
-    `kind` restricts it to policies of one kind: "fixed", "cascade" or "hybrid"; `fits` to
-    whatever else a caller demands.
+    `kind` restricts it to policies of one kind: "fixed", "premodel", "cascade" or "hybrid";
+    `fits` to whatever else a caller demands.
 
     Raises
     ------
@@ -340,7 +371,7 @@ def choose(
 
 def kind_of(trial: Trial) -> str:
     """The kind of policy that a trial becomes."""
-    return trial.family if trial.family in ("fixed", "hybrid") else "cascade"
+    return trial.family if trial.family in ("fixed", "premodel", "hybrid") else "cascade"
 
 
 def _judge(own: Sequence[Trial], fold: np.ndarray) -> tuple[Trial, np.ndarray]:
