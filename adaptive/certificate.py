@@ -198,6 +198,8 @@ class Certificate:
     bound : "betting" (finite-sample), "exact" (finite-sample, for independent images) or
         "score" (asymptotic)
     drop_bound : the smallest drop that these images would have certified
+    disagreements : calibration images whose answer is another class than the reference's, which
+        audits watch; None where the table holds no probabilities
     hashes : SHA-256 of what it speaks of, by name
     """
 
@@ -212,6 +214,7 @@ class Certificate:
     drop_bound: float
     seed: int
     tested: int
+    disagreements: int | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     board: Mapping[str, Any] = field(default_factory=dict)
 

@@ -79,6 +79,11 @@ class Split:
         return np.flatnonzero(found == PARTS.index(part))
 
 
+def digest(images: Sequence[str]) -> str:
+    """SHA-256 of a set of images by their names, to tell later whether it is the same set."""
+    return hashlib.sha256("\0".join(sorted(images)).encode()).hexdigest()
+
+
 def _place(name: str, seed: int) -> float:
     digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

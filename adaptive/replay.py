@@ -33,6 +33,7 @@ class Replay:
     candidate : position in the policy's order of the candidate that answered, or ABSTAINED
     ran : bool (n, m), which candidates of the policy's order ran
     confidence : float64, the highest probability of the answer, NaN where it abstained
+    answer : int, class index of the answer, ABSTAINED where there is none; only where asked for
     """
 
     policy: Policy = field(repr=False)
@@ -43,6 +44,7 @@ class Replay:
     ran: np.ndarray
     confidence: np.ndarray
     mj: np.ndarray | None = None
+    answer: np.ndarray | None = None
 
     @property
     def abstained(self) -> np.ndarray:
@@ -63,6 +65,7 @@ def replay(
     limits: Limits = UNLIMITED,
     premodel_ms: float = 0.0,
     chances: np.ndarray | None = None,
+    answers: bool = False,
 ) -> Replay:
     """What `policy` would have done with the images of `table`.
 
@@ -71,6 +74,7 @@ def replay(
     limits : for every image; decoding's time, and that of candidates as they run, is taken off
     premodel_ms : what one prediction of the premodel is charged with
     chances : the premodel's numbers (n, m) where they are known already
+    answers : also say which class was answered, which needs the table's probabilities
 
     Raises
     ------
@@ -85,7 +89,7 @@ def replay(
         ms += table.features_cost(names) + premodel_ms
         if chances is None:
             chances = policy.chances(table.feature_columns(names))
-    return _drive(policy, table, limits, ms, chances)
+    return _drive(policy, table, limits, ms, chances, answers)
 
 
 def _drive(
@@ -94,6 +98,7 @@ def _drive(
     limits: Limits,
     ms: np.ndarray,
     chances: np.ndarray | None,
+    answers: bool,
 ) -> Replay:
     count = len(table)
     chains = run_order({name: o.after for name, o in table.outcomes.items()})
@@ -129,7 +134,7 @@ def _drive(
             probabilities = table.probabilities_of(name, rows)
         output = Output(table.outcomes[name].confidence[rows], probabilities)
         walk.feed(step, output, left(rows))
-    return _collect(policy, table, walk, ms, mj, ran)
+    return _collect(policy, table, walk, ms, mj, ran, answers)
 
 
 def _collect(
@@ -139,11 +144,13 @@ def _collect(
     ms: np.ndarray,
     mj: np.ndarray | None,
     ran: np.ndarray,
+    answers: bool,
 ) -> Replay:
     count = len(table)
     top1, top5 = np.zeros(count, bool), np.zeros(count, bool)
     candidate = np.full(count, ABSTAINED, np.intp)
     confidence = np.full(count, np.nan)
+    answer = np.full(count, ABSTAINED, np.intp)
     for route in walk.routes():
         if not route.path:
             continue
@@ -153,12 +160,17 @@ def _collect(
             outcomes = table.outcomes[policy.candidates[last]]
             top1[rows], top5[rows] = outcomes.top1[rows], outcomes.top5[rows]
             confidence[rows] = outcomes.confidence[rows]
+            if answers:
+                own = table.probabilities_of(policy.candidates[last], rows)
+                answer[rows] = own.argmax(axis=1)
         else:
             values = route.probabilities
             rank = rank_of(values, table.label[rows])
             top1[rows], top5[rows] = rank == 0, rank < 5
             confidence[rows] = values.max(axis=1)
-    return Replay(policy, top1, top5, ms, candidate, ran, confidence, mj)
+            answer[rows] = values.argmax(axis=1)
+    said = answer if answers else None
+    return Replay(policy, top1, top5, ms, candidate, ran, confidence, mj, said)
 
 
 def rank_of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ class Examples:
     feature_ms : measured milliseconds of the features, where the file tells
     spread_ms : mean milliseconds of the most accurate candidate less those of the fastest, where
         the file tells
+    images : names of the images, of an outcome table
     """
 
     source: Path
@@ -51,6 +52,7 @@ class Examples:
     left_out: dict[str, str] = field(default_factory=dict)
     feature_ms: dict[str, float] = field(default_factory=dict, repr=False)
     spread_ms: float | None = None
+    images: tuple[str, ...] = field(default=(), repr=False)
 
     def only(self, features: Sequence[str]) -> Examples:
         """The same with some of the features, in this order."""
@@ -171,6 +173,7 @@ def _from_outcomes(
         left_out=left_out,
         feature_ms={name: ms for name, ms in table.feature_ms.items() if name in names},
         spread_ms=cost[strongest] - min(cost.values()),
+        images=table.images,
     )
 
 

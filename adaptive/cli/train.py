@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from adaptive.errors import InputError, TableError
 from adaptive.files import folder_aside, sha256, write_json
-from adaptive.parts import Split
+from adaptive.parts import Split, digest
 from adaptive.premodel.base import check_output
 from adaptive.premodel.examples import SELECTIONS, Examples, read_examples
 from adaptive.premodel.fit import NEIGHBOURS, TRAINERS, Trained
@@ -128,7 +128,7 @@ def command(
         raise TableError(f"{table}: {exc}") from exc
     summary = _summary(examples, trained, report)
     if examples.measured:
-        summary.update(split=parts.to_json(), sha256=sha256(table))
+        summary.update(split=parts.to_json(), sha256=sha256(table), images=digest(examples.images))
     trained.premodel.training_ = summary
     content = {**report.to_json(), "training": summary}
     if selection is not None:

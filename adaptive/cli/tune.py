@@ -11,7 +11,7 @@ import click
 
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing, write_json
-from adaptive.parts import Split
+from adaptive.parts import Split, digest
 from adaptive.policy.files import policy_to_json, write_policy
 from adaptive.table import OutcomeTable, table_hash
 
@@ -44,7 +44,7 @@ from adaptive.table import OutcomeTable, table_hash
 @click.option(
     "--bound",
     type=click.Choice(["betting", "exact", "score"]),
-    default="betting",
+    default="exact",
     show_default=True,
     help="betting and exact hold for every number of images, exact only where they are drawn "
     "independently, with far fewer of them; score (Tango 1998) is asymptotic.",
@@ -105,11 +105,10 @@ def command(
     outcomes = OutcomeTable.read(table)
     premodel = None if premodel_path is None else load_premodel(premodel_path)
     trained: dict[str, Any] = {} if premodel is None else dict(premodel.training_)
-    # A premodel from other images judges these as it judges any; one from these very images
-    # must be cross-fitted on the part that it learned from.
-    learned_here = trained.get("sha256") == table_hash(table)
     parts = Split.parse(split, seed) if split else None
-    if learned_here and trained.get("split"):
+    own: Split | None = None
+    if trained.get("split"):
+        # Only the parts that the premodel was trained with keep calibration apart from it.
         own = Split.from_json(trained["split"])
         if parts is not None and parts != own:
             raise InputError(
@@ -117,10 +116,23 @@ def command(
                 f"{own.to_json()}; leave it out, or train again with it"
             )
         parts = own
+    calibration = None if calibration_path is None else OutcomeTable.read(calibration_path)
+    if calibration is not None:
+        if trained.get("sha256") == table_hash(calibration_path):  # type: ignore[arg-type]
+            raise InputError(
+                f"the premodel was trained on {calibration_path}; a promise needs other images"
+            )
+        parts = Split(1.0, 0.0, 0.0, seed)
+    # A premodel from these very images must be cross-fitted on them; one from others judges
+    # them as it judges any.
+    learned_here = trained.get("sha256") == table_hash(table) or trained.get("images") in (
+        digest(outcomes.images),
+        digest([outcomes.images[r] for r in (own or Split()).rows(outcomes.images, "tune")]),
+    )
     tuner = Tuner(
         outcomes,
         parts,
-        None if calibration_path is None else OutcomeTable.read(calibration_path),
+        calibration,
         premodel,
         learned_here,
         reference,

@@ -155,7 +155,7 @@ class Tuner:
             choice,
         )
 
-    def certified(self, epsilon: float, delta: float, bound: str = "betting") -> Tuned:
+    def certified(self, epsilon: float, delta: float, bound: str = "exact") -> Tuned:
         """The cheapest policy promised to be at most `epsilon` below the reference.
 
         Policies of rising cost are found on the tuning images and put in the order of their
@@ -209,6 +209,7 @@ class Tuner:
             bound_on_drop(counts[place], delta, bound),
             self.seed,
             len(tried),
+            self._disagreements(chosen.policy),  # type: ignore[arg-type]
             board=dict(self.tune.meta.get("board") or {}),
         )
         cost = chosen.choice.trial.cost  # type: ignore[union-attr]
@@ -257,6 +258,15 @@ class Tuner:
             chances = self.chances[:, where]
         done = replay(policy, table, chances=chances)
         return Counts.of(table.top1(self.reference), done.top1)
+
+    def _disagreements(self, policy: Policy) -> int | None:
+        """On how many calibration images the policy answers another class than the reference."""
+        table = self.calibration
+        if not all(n in table.probabilities for n in (*policy.candidates, self.reference)):
+            return None
+        answer = replay(policy, table, answers=True).answer
+        reference = table.probabilities_of(self.reference).argmax(axis=1)
+        return int(np.sum(answer != reference))
 
     def _build(self, choice: Choice, upper_ms: dict[str, float] | None = None) -> Policy:
         chances = None
