@@ -203,8 +203,14 @@ class Router:
 
     def warm_up(self) -> None:
         """Run every network and the features once, so that the first image is not slow."""
+        import io
+
+        from PIL import Image
+
         side = max(self._short, 64)
-        photo = self._open(np.full((side, side, 3), 127, np.uint8))
+        encoded = io.BytesIO()  # so that the decoder is loaded too
+        Image.new("RGB", (side, side), (127, 127, 127)).save(encoded, "JPEG")
+        photo = self._open(encoded.getvalue())
         self._judge([photo], True)
         for name in self._names:
             self._networks.run(name, [photo])

@@ -19,6 +19,7 @@ import numpy as np
 from adaptive.candidate import check_name, positions, run_order
 from adaptive.csvfile import read_csv
 from adaptive.errors import InputError, TableError
+from adaptive.features.cost import cost_ms
 from adaptive.features.schema import Schema
 from adaptive.files import (
     Fields,
@@ -171,7 +172,8 @@ class OutcomeTable:
         """Milliseconds an image for computing only the features in `names`, shape (n,).
 
         The measured time of all features in the table, times the share that the named ones
-        have by their own measured times.
+        have by their own measured times; one of a group carries all of its group
+        (`adaptive.features.cost`).
         """
         if not names:
             return np.zeros(len(self))
@@ -179,7 +181,7 @@ class OutcomeTable:
         total = sum(each.get(n, 0.0) for n in self.features)
         if total <= 0 or any(n not in each for n in names):
             return self.features_ms
-        return self.features_ms * min(1.0, sum(each[n] for n in names) / total)
+        return self.features_ms * min(1.0, cost_ms(names, self.features, each) / total)
 
     @classmethod
     def read(cls, path: str | Path) -> OutcomeTable:

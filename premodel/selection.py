@@ -23,7 +23,7 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 
 from adaptive.errors import InputError
-from adaptive.features.schema import SCHEMA
+from adaptive.features.cost import cost_ms
 from adaptive.premodel.calibration import parts_of
 from adaptive.premodel.scaling import Scaling
 from adaptive.premodel.scoring import mean_area
@@ -287,22 +287,6 @@ def select_by_cost(
         path.left, best = move, worths[place]
         path.note("add" if added else "remove", names[changed], path.score(move), why)
     return path.done()
-
-
-def cost_ms(chosen: Sequence[str], names: Sequence[str], feature_ms: Mapping[str, float]) -> float:
-    """About what computing some of the measured features costs.
-
-    A table holds each feature's share of what all of `names` cost together. Features of one
-    group come from one computation, so the first that is asked for carries the shares of all its
-    group, and the others are free. What groups share among each other (the grey image, the
-    edges) stays divided as it was measured, so a small set costs a little more than this says.
-    """
-    groups = {_group(name) for name in chosen}
-    return float(sum(feature_ms[name] for name in names if _group(name) in groups))
-
-
-def _group(name: str) -> str:
-    return SCHEMA.feature(name).group if name in SCHEMA.names else f"own:{name}"
 
 
 class _Path:
