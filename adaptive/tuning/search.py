@@ -44,10 +44,10 @@ FOLDS = 10
 #: costs nothing and hardly ever hurts, so it stands before the plain cascade.
 FAMILIES = {
     "fixed": 0.0,
-    "premodel": 1.0,
+    "premodel": 2.0,
     "averaging cascade": 0.0,
-    "cascade": 0.5,
-    "cascade of three": 0.5,
+    "cascade": 2.0,
+    "cascade of three": 2.0,
     "hybrid": 1.0,
 }
 
