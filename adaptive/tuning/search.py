@@ -48,7 +48,7 @@ FAMILIES = {
     "averaging cascade": 0.0,
     "cascade": 2.0,
     "cascade of three": 2.0,
-    "hybrid": 1.0,
+    "hybrid": 2.0,
 }
 
 
