@@ -357,8 +357,8 @@ def choose(
         error = float(np.std(lead)) / math.sqrt(len(lead))
         if lead.mean() > FAMILIES[family] * error and lead.mean() > 0:
             why = (
-                f"{family} is {100 * lead.mean():.2f} points above {best} in cross-validation, "
-                f"more than {FAMILIES[family]:g} standard errors ({100 * error:.2f})"
+                f"{family} is {100 * lead.mean():.2f} points above {best} in cross-validation "
+                f"(standard error {100 * error:.2f}; {FAMILIES[family]:g} of them are asked for)"
             )
             best = family
         elif family == "hybrid":
