@@ -3,19 +3,22 @@
     python -m adaptive.networks.train_default DATA/cifar10 -o OUT --work CHECKPOINTS
 
 DATA/cifar10 holds `train/CLASS/*.jpg` and, optionally, `test/CLASS/*.jpg`; any folder-per-class
-data set of the same shape will do. `held_out.csv` in OUT lists the training images that no
-network has seen.
+data set of the same shape will do, and --download fetches CIFAR-10 through torchvision.
+`held_out.csv` in OUT lists the training images that no network has seen.
 """
 
 from __future__ import annotations
 
 import csv
+import sys
 import tempfile
 from pathlib import Path
 
 import click
 import torch
 
+from adaptive.errors import AdaptiveError
+from adaptive.networks.cifar import fetch_cifar10
 from adaptive.networks.export import export_network
 from adaptive.networks.images import hold_out, read_folder
 from adaptive.networks.small import DESIGNS
@@ -23,8 +26,9 @@ from adaptive.networks.training import Recipe, accuracy, train
 
 
 @click.command()
-@click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("data", type=click.Path(path_type=Path, file_okay=False))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@click.option("--download", is_flag=True, help="Fetch CIFAR-10 by torchvision into DATA first.")
 @click.option("--work", type=click.Path(path_type=Path), help="Where checkpoints are kept.")
 @click.option("--design", "designs", multiple=True, type=click.Choice(list(DESIGNS)))
 @click.option("--epochs", default=40, show_default=True)
@@ -35,6 +39,7 @@ from adaptive.networks.training import Recipe, accuracy, train
 def main(
     data: Path,
     output: Path,
+    download: bool,
     work: Path | None,
     designs: tuple[str, ...],
     epochs: int,
@@ -46,6 +51,8 @@ def main(
     """Train the small MobileNet, Inception and ResNet on DATA and write them to OUTPUT."""
     if threads:
         torch.set_num_threads(threads)
+    if download:
+        fetch_cifar10(data)
     work = work or Path(tempfile.gettempdir()) / "adaptive-checkpoints"
     everything = read_folder(data / "train", size)
     kept, held = hold_out(everything.labels, held_out, seed)
@@ -68,4 +75,7 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AdaptiveError as error:
+        sys.exit(f"train_default: {error}")

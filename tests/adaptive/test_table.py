@@ -282,7 +282,7 @@ def npy(header: str) -> bytes:
 
 
 def object_array(path: Path) -> None:
-    np.save(path, np.array([{"a": 1}] * ROWS), allow_pickle=True)
+    np.save(path, np.array([{"a": 1}] * ROWS))
 
 
 @pytest.mark.parametrize(

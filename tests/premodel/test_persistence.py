@@ -135,7 +135,7 @@ class Trap:
 
 
 def object_array(path):
-    np.save(path, np.array([Trap()], object), allow_pickle=True)
+    np.save(path, np.array([Trap()], object))
 
 
 def bare_pickle(path):
