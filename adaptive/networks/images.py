@@ -10,8 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from adaptive.errors import InputError
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
+from adaptive.labelled import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def read_folder(root: Path, size: int = 32) -> ImageArrays:
     paths: list[Path] = []
     labels: list[int] = []
     for index, name in enumerate(classes):
-        found = sorted(p for p in (root / name).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(p for p in (root / name).iterdir() if p.suffix.lower() in SUFFIXES)
         if not found:
             raise InputError(f"class folder {root / name} holds no image")
         paths += found

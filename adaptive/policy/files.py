@@ -45,8 +45,8 @@ def policy_from_json(
     Raises
     ------
     BundleError
-        for an unknown kind, a wrong type, a number that is not finite, or settings that do
-        not fit together.
+        for an unknown kind or setting, a wrong type, a number that is not finite, or settings
+        that do not fit together.
     """
     fields = Fields(values, where)
     check_format(fields, FORMAT)
@@ -63,11 +63,18 @@ def policy_from_json(
     if issubclass(shape, (ByPremodel, Hybrid)):
         common["premodel"] = premodel
     try:
-        return shape(**common, **_settings(shape, fields))
+        policy = shape(**common, **_settings(shape, fields))
     except BundleError:
         raise
     except InputError as exc:
         raise BundleError(f"{where}: {exc}") from exc
+    known = list(policy_to_json(policy))
+    for name in fields.values:
+        if name not in known:
+            raise BundleError(
+                f"{where} has {name!r}, which a {kind} policy has not; it has {known}"
+            )
+    return policy
 
 
 def _settings(shape: type[Policy], fields: Fields) -> dict[str, Any]:

@@ -12,11 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adaptive import InputError, Limits
+from adaptive import BundleError, InputError, Limits
 from adaptive.limits import UNLIMITED
 from adaptive.policy.base import STOP, History, Output, Policy
 from adaptive.policy.cascade import Cascade, Hybrid, expected_gain
-from adaptive.policy.files import POLICIES, read_policy, write_policy
+from adaptive.policy.files import (
+    POLICIES,
+    policy_from_json,
+    policy_to_json,
+    read_policy,
+    write_policy,
+)
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.premodel import ByPremodel
 from adaptive.policy.signals import SIGNALS, arithmetic, certainty, geometric, margin, soften
@@ -473,3 +479,10 @@ def test_soften_is_a_temperature() -> None:
         np.testing.assert_allclose(
             soften(plain, temperature), scaled / scaled.sum(axis=1, keepdims=True), rtol=1e-4
         )
+
+
+def test_a_misspelt_setting_is_refused_by_name() -> None:
+    values = policy_to_json(Cascade(("a", "b"), thresholds=(0.5,)))
+    assert policy_from_json(values) == Cascade(("a", "b"), thresholds=(0.5,))
+    with pytest.raises(BundleError, match="policy has 'combin', which a cascade policy has not"):
+        policy_from_json({**values, "combin": "geometric"})
