@@ -82,7 +82,7 @@ class Account:
         return photo.spent_ms() if self._bucket.unit == "ms" else self._spent_mj(photo)
 
     def _spent_mj(self, photo: Photo) -> float:
-        return sum(self._energies[name] for name in photo.done)
+        return sum(self._energies[name] for name in (*photo.done, *photo.passed))
 
 
 def _column(values: list[float]) -> Number:

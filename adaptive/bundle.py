@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from adaptive.candidate import Candidate, InputSpec, OutputSpec, positions, run_order
+from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through, positions, run_order
 from adaptive.errors import BundleError, InputError
 from adaptive.files import (
     Fields,
@@ -188,22 +188,29 @@ def _read_candidates(
     except InputError as exc:
         raise BundleError(f"{MANIFEST}: {exc}") from exc
     for candidate in candidates:
-        path = inside(folder, candidate.file, f"candidate {candidate.name!r}: file")
-        check_hash(path, candidate.file, candidate.sha256)
-        for name in read_header(path).external:
-            beside = Path(candidate.file).parent / name
-            inside(folder, beside.as_posix(), f"{candidate.file}: external data")
-            if beside.as_posix() not in hashes.values:
-                raise BundleError(
-                    f"{candidate.file} keeps weights in {name!r}, which has no SHA-256 under "
-                    "'files' in the manifest"
-                )
+        _check_network(folder, candidate.name, candidate.file, candidate.sha256, hashes)
+        if candidate.through is not None:
+            through = candidate.through
+            _check_network(folder, candidate.name, through.file, through.sha256, hashes)
         if candidate.output.classes != classes:
             raise BundleError(
                 f"candidate {candidate.name!r} has {candidate.output.classes} classes, but there "
                 f"are {classes} labels"
             )
     return tuple(candidates)
+
+
+def _check_network(folder: Path, name: str, file: str, digest: str, hashes: Fields) -> None:
+    path = inside(folder, file, f"candidate {name!r}: file")
+    check_hash(path, file, digest)
+    for weights in read_header(path).external:
+        beside = Path(file).parent / weights
+        inside(folder, beside.as_posix(), f"{file}: external data")
+        if beside.as_posix() not in hashes.values:
+            raise BundleError(
+                f"{file} keeps weights in {weights!r}, which has no SHA-256 under 'files' in the "
+                "manifest"
+            )
 
 
 def read_candidate(values: object, where: str) -> Candidate:
@@ -220,6 +227,7 @@ def read_candidate(values: object, where: str) -> Candidate:
             ms=entry.get("ms", float, default=None),
             mj=entry.get("mj", float, default=None),
             untrained=entry.get("untrained", bool, default=False),
+            through=_read_through(entry),
             input=InputSpec(
                 size=given.get("size", int),
                 dtype=given.get("dtype", str),
@@ -241,12 +249,20 @@ def read_candidate(values: object, where: str) -> Candidate:
         raise BundleError(f"{where}: {exc}") from exc
 
 
+def _read_through(entry: Fields) -> Through | None:
+    values = entry.get("through", dict, default=None)
+    if values is None:
+        return None
+    fields = Fields(values, f"{entry.where}.through")
+    return Through(
+        fields.get("file", str), fields.get("sha256", str), fields.get("ms", float, default=None)
+    )
+
+
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
-    """A manifest entry."""
+    """A manifest entry; what few have is left out where it is not so."""
     entry = asdict(candidate)
-    if not entry.pop("untrained"):
-        return entry
-    return {**entry, "untrained": True}
+    return {n: v for n, v in entry.items() if v or n not in ("untrained", "through")}
 
 
 def write_candidates(
@@ -278,6 +294,8 @@ def write_bundle(
     board: Mapping[str, Any] | None = None,
     names: Sequence[str] | None = None,
     force: bool = False,
+    through_times: Mapping[str, float] | None = None,
+    energies: Mapping[str, float] | None = None,
 ) -> None:
     """Put candidates, premodel, policy and certificate together as a bundle at `output`.
 
@@ -288,6 +306,8 @@ def write_bundle(
     times : mean milliseconds by candidate, for the manifest
     names : the candidates to carry; all of `source` when left out
     force : replace an existing bundle; anything else stays
+    through_times : mean milliseconds of running through an exit without its head
+    energies : mean millijoules by candidate
 
     Raises
     ------
@@ -298,15 +318,23 @@ def write_bundle(
     kept = [c for c in source.candidates if names is None or c.name in names]
     _known(list(policy.candidates), [c.name for c in kept], "policy")
     entries = []
+    networks: set[str] = set()
     with folder_aside(output) as aside:
         for candidate in kept:
-            path = inside(source.folder, candidate.file, "candidate file")
-            _copy(source.folder, aside, candidate.file)
-            for name in read_header(path).external:
-                _copy(source.folder, aside, (Path(candidate.file).parent / name).as_posix())
+            through = candidate.through
+            for file in (candidate.file, *([through.file] if through else [])):
+                path = inside(source.folder, file, "candidate file")
+                _copy(source.folder, aside, file)
+                networks.add(file)
+                for name in read_header(path).external:
+                    _copy(source.folder, aside, (Path(file).parent / name).as_posix())
             entry = candidate_to_json(candidate)
             if times and candidate.name in times:
                 entry["ms"] = round(times[candidate.name], 5)
+            if through_times and through and candidate.name in through_times:
+                entry["through"]["ms"] = round(through_times[candidate.name], 5)
+            if energies and candidate.name in energies:
+                entry["mj"] = energies[candidate.name]
             entries.append(entry)
         (aside / "labels.txt").write_text("\n".join(source.labels) + "\n", encoding="utf-8")
         manifest: dict[str, Any] = {
@@ -324,11 +352,10 @@ def write_bundle(
         if certificate is not None:
             write_json(aside / "certificate.json", certificate)
             manifest["certificate"] = "certificate.json"
-        carried = {entry["file"] for entry in entries}
         manifest["files"] = {
             path.relative_to(aside).as_posix(): sha256(path)
             for path in sorted(aside.rglob("*"))
-            if path.is_file() and path.relative_to(aside).as_posix() not in carried
+            if path.is_file() and path.relative_to(aside).as_posix() not in networks
         }
         write_json(aside / MANIFEST, json.loads(json.dumps(manifest)))
         # Whatever could be refused on a board is refused here.

@@ -109,11 +109,29 @@ class OutputSpec:
 
 
 @dataclass(frozen=True)
+class Through:
+    """An exit's segment without its head, for images that run through the exit without asking it.
+
+    Its one kind of output is the state that the exit itself hands on; `ms` is its mean cost, as
+    a candidate's.
+    """
+
+    file: str
+    sha256: str
+    ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ms is not None and not (_finite(self.ms) and self.ms > 0):
+            raise InputError(f"through: ms {self.ms!r} is not above 0")
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One entry of a manifest.
 
     `ms` and `mj` are the mean cost of its own preprocessing plus its run on one image; for an
-    exit `NET@2` they are the increment after the candidate named in `after`.
+    exit `NET@2` they are the increment after the candidate named in `after`. `through` is what
+    runs instead where only a later exit is asked; without it the exit's head runs for nothing.
     """
 
     name: str
@@ -125,6 +143,7 @@ class Candidate:
     ms: float | None = None
     mj: float | None = None
     untrained: bool = False
+    through: Through | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -133,6 +152,12 @@ class Candidate:
         for field, value in (("ms", self.ms), ("mj", self.mj)):
             if value is not None and not (_finite(value) and value > 0):
                 raise InputError(f"candidate {self.name!r}: {field} {value!r} is not above 0")
+
+
+def exit_of(name: str) -> tuple[str, int]:
+    """The network that a candidate belongs to and the number of its exit; 0 for a whole network."""
+    network, _, number = name.partition("@")
+    return network, int(number or 0)
 
 
 def run_order(after: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:

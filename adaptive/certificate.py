@@ -224,10 +224,10 @@ class Certificate:
 
     def words(self) -> str:
         """The promise as one sentence."""
-        drop = 100 * self.epsilon
+        drop = f"{100 * self.epsilon:g} point" + ("" if self.epsilon == 0.01 else "s")
         return (
             f"With probability at least {100 * (1 - self.delta):g}% over the {self.images} "
-            f"calibration images, top-1 is at most {drop:g} points below {self.reference}'s on "
+            f"calibration images, top-1 is at most {drop} below {self.reference}'s on "
             f"images like them ({self.losses} images lost, {self.gains} gained; "
             f"{BOUNDS[self.bound]})."
         )

@@ -30,7 +30,8 @@ class Photo:
     image : at the scale that the networks see
     working : at the scale that features are taken at
     carried, done : by candidate, the state that an exit hands on, and what was said
-    ms : milliseconds by step
+    passed : exits that were run through without their heads
+    ms : milliseconds by step; "NET@1:through" is that of running through NET@1
     """
 
     def __init__(self, image: np.ndarray, working: np.ndarray) -> None:
@@ -39,6 +40,7 @@ class Photo:
         self.tensors: dict[InputSpec, np.ndarray] = {}
         self.carried: dict[str, list[np.ndarray]] = {}
         self.done: dict[str, Output] = {}
+        self.passed: list[str] = []
         self.ms: dict[str, float] = defaultdict(float)
         self.features: np.ndarray | None = None
 
@@ -50,6 +52,17 @@ class Photo:
             large = needed_short(spec) > min(self.working.shape[:2])
             self.tensors[spec] = preprocess(self.image if large else self.working, spec)
         return self.tensors[spec]
+
+    def hold_own(self) -> None:
+        """Hold states of its own, not views that keep the batch alive in which it ran."""
+        for states in self.carried.values():
+            states[:] = [s if s.base is None else s.copy() for s in states]
+
+    def let_go(self) -> None:
+        """Forget pixels, tensors and states: the photo is answered and nothing more is run."""
+        self.image = self.working = np.empty((0, 0, 3), np.uint8)
+        self.tensors.clear()
+        self.carried.clear()
 
     def spent_ms(self) -> float:
         """What the answer has cost so far; decoding, which no policy can save, is left out."""

@@ -9,30 +9,39 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import logging
 import os
 import shutil
 from dataclasses import asdict
+from itertools import cycle
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from adaptive.bundle import Bundle
 from adaptive.candidate import Candidate, run_order
+from adaptive.energy import IMAGES as ENERGY_IMAGES
+from adaptive.energy import Energies
 from adaptive.errors import ImageError, InputError, TableError
 from adaptive.features.extract import extract
 from adaptive.features.measure import measure
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import read_json, write_json
 from adaptive.jetson.board import board_profile
+from adaptive.jetson.mode import PowerMode, power_mode
+from adaptive.jetson.state import BoardState
+from adaptive.jetson.sysfs import Sysfs
 from adaptive.labelled import LabelledImages
 from adaptive.replay import rank_of
-from adaptive.serving.decode import decode
-from adaptive.serving.engine import Engine, open_engine, probabilities
+from adaptive.serving.decode import ImageLike, decode
+from adaptive.serving.engine import Engine, open_engine, open_through, probabilities
 from adaptive.serving.preprocess import needed_short, preprocess
 from adaptive.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
+
+log = logging.getLogger("adaptive.profiling")
 
 #: Runs of each network before anything is timed.
 WARM_UP = 5
@@ -49,11 +58,19 @@ class Profiler:
     bundle : the candidates and labels
     threads : threads inside a network
     features : names or a group of features to record
+    sysfs : where the machine tells its power mode; another root is for tests
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, features: str = "all+extra") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 1,
+        features: str = "all+extra",
+        sysfs: Sysfs | None = None,
+    ) -> None:
         self.bundle = bundle
         self.threads = threads
+        self._sysfs = sysfs
         self.features = resolve_names(features)
         self._after = {c.name: c.after for c in bundle.candidates}
         chains = run_order(self._after)
@@ -63,18 +80,33 @@ class Profiler:
         self._engines: dict[str, Engine] = {
             c.name: open_engine(bundle.folder / c.file, c, threads) for c in bundle.candidates
         }
+        self._through: dict[str, Engine] = {
+            c.name: open_through(bundle.folder / c.through.file, c, threads)
+            for c in bundle.candidates
+            if c.through is not None
+        }
 
     def profile(
-        self, images: LabelledImages, output: Path, keep_probabilities: bool = True
+        self,
+        images: LabelledImages,
+        output: Path,
+        keep_probabilities: bool = True,
+        energies: Callable[[Mapping[str, Callable[[], object]]], Energies] | None = None,
     ) -> list[str]:
         """Write the outcome table of `images` to `output`; return what was left out, with why.
+
+        Parameters
+        ----------
+        energies : measures the energy of a run of each candidate, in a second pass
 
         Raises
         ------
         InputError
-            when no image could be read, or a stopped run was made with other settings.
+            when no image could be read, a stopped run was made with other settings or in another
+            power mode, or the power mode changes meanwhile.
         """
         self._warm_up()  # first, so that a network that cannot run leaves nothing behind
+        before = BoardState.read(self._sysfs)
         partial = Partial(
             output, self._fingerprint(images, keep_probabilities), self.bundle, keep_probabilities
         )
@@ -91,10 +123,16 @@ class Profiler:
                     left_out[name] = str(error)
                     partial.skip(name, str(error))
                 else:
+                    self._require_mode(before.mode)
                     partial.append({"image": name, "label": images.labels[index], **row}, answers)
                 bar.update()
         partial.require_rows()
-        partial.finish(self._meta(images))
+        spent = None
+        if energies is not None:
+            sample = [images.root / n for n in images.names if n not in left_out][:ENERGY_IMAGES]
+            spent = energies(self.tasks(sample))
+            self._require_mode(before.mode)
+        partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
         return [f"{name}: {why}" for name, why in left_out.items()]
 
     def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -116,22 +154,55 @@ class Profiler:
         carried: dict[str, list[np.ndarray]] = {}
         for candidate in self._order:
             began = perf_counter()
-            if candidate.after is None:
-                large = needed_short(candidate.input) > min(working.shape[:2])
-                inputs = [preprocess(pixels if large else working, candidate.input)]
-            else:
-                inputs = carried[candidate.after]
+            inputs = _inputs(candidate, pixels, working, carried)
             answer, *carried[candidate.name] = self._engines[candidate.name].run(*inputs)
             found = probabilities(answer, candidate.output)
             spent = (perf_counter() - began) * 1e3
             rank = int(rank_of(found, np.array([label]))[0])
             answers[candidate.name] = found
             row[candidate.name] = [int(rank == 0), int(rank < 5), float(found.max()), spent]
+        # Afterwards, so that the runs above find the processor's caches as they are in use.
+        for candidate in self._order:
+            if candidate.name in self._through:
+                began = perf_counter()
+                inputs = _inputs(candidate, pixels, working, carried)
+                self._through[candidate.name].run(*inputs)
+                row[candidate.name].append((perf_counter() - began) * 1e3)
         return row, answers
+
+    def tasks(self, images: Sequence[ImageLike]) -> dict[str, Callable[[], object]]:
+        """By candidate, what runs it once on the next of these images, as `outcome` times it.
+
+        An exit goes on from states that are kept, so its run is the increment alone.
+        """
+        decoded = []
+        for image in images:
+            pixels = decode(image, SCHEMA.short_side)
+            working = SCHEMA.working(pixels)
+            if self._short > SCHEMA.short_side:
+                pixels = decode(image, self._short)
+            decoded.append((pixels, working))
+        carried: dict[str, list[list[np.ndarray]]] = {}
+
+        def task(candidate: Candidate) -> Callable[[], object]:
+            engine = self._engines[candidate.name]
+
+            def run(source: Any) -> list[np.ndarray]:
+                inputs = source if candidate.after else _inputs(candidate, source[0], source[1], {})
+                answer, *state = engine.run(*inputs)
+                probabilities(answer, candidate.output)
+                return state
+
+            sources = decoded if candidate.after is None else carried[candidate.after]
+            carried[candidate.name] = [run(source) for source in sources]
+            again = cycle(sources)
+            return lambda: run(next(again))
+
+        return {candidate.name: task(candidate) for candidate in self._order}
 
     def close(self) -> None:
         """Close the engines."""
-        for engine in self._engines.values():
+        for engine in (*self._engines.values(), *self._through.values()):
             engine.close()
 
     def _warm_up(self) -> None:
@@ -140,21 +211,16 @@ class Profiler:
         carried: dict[str, list[np.ndarray]] = {}
         for candidate in self._order:
             for _ in range(WARM_UP):
-                inputs = (
-                    [preprocess(grey, candidate.input)]
-                    if candidate.after is None
-                    else carried[candidate.after]
-                )
+                inputs = _inputs(candidate, grey, grey, carried)
                 answer, *carried[candidate.name] = self._engines[candidate.name].run(*inputs)
                 probabilities(answer, candidate.output)
+                if candidate.name in self._through:
+                    self._through[candidate.name].run(*inputs)
 
     def _fingerprint(self, images: LabelledImages, keep: bool) -> dict[str, Any]:
         listed = json.dumps([images.names, images.labels])
         fingerprint = {
-            "candidates": [
-                {"sha256": c.sha256, "name": c.name, "after": c.after, **asdict(c.input)}
-                for c in self.bundle.candidates
-            ],
+            "candidates": [{**_entry(c), **asdict(c.input)} for c in self.bundle.candidates],
             "outputs": [asdict(c.output) for c in self.bundle.candidates],
             "features": list(self.features),
             "schema": SCHEMA.version,
@@ -163,10 +229,27 @@ class Profiler:
             "folder": str(images.root.resolve()),
             "images": hashlib.sha256(listed.encode()).hexdigest(),
         }
+        mode = self._mode()
+        if mode is not None:
+            fingerprint["power mode"] = mode.to_json()
         found: dict[str, Any] = json.loads(json.dumps(fingerprint))
         return found
 
-    def _meta(self, images: LabelledImages) -> dict[str, Any]:
+    def _mode(self) -> PowerMode | None:
+        return power_mode(self._sysfs or Sysfs())
+
+    def _require_mode(self, mode: PowerMode | None) -> None:
+        """Times of different power modes do not go into one table."""
+        now = self._mode()
+        if now != mode:
+            raise InputError(
+                f"the power mode changed from {mode} to {now} meanwhile; what was measured before "
+                "is kept: set the mode back and give the same command to go on"
+            )
+
+    def _meta(
+        self, images: LabelledImages, before: BoardState, energies: Energies | None
+    ) -> dict[str, Any]:
         crops = []
         for name in images.names:
             try:
@@ -176,6 +259,12 @@ class Profiler:
             if len(crops) == FEATURE_IMAGES:
                 break
         each = [measure(crop, self.features, 3) for crop in crops]
+        board = board_profile(self.threads, before, self._sysfs)
+        if board.get("throttled"):
+            log.warning(
+                "the board was slowed meanwhile (%s): these times are longer than a cool board's",
+                ", ".join(board["throttled_by"]),
+            )
         return {
             "candidates": [_entry(c) for c in self.bundle.candidates],
             "reference": self.bundle.reference,
@@ -185,15 +274,30 @@ class Profiler:
             "feature_ms": {
                 name: round(float(np.median([m[name] for m in each])), 6) for name in self.features
             },
-            "board": board_profile(self.threads),
+            "board": board,
             "threads": self.threads,
             "date": datetime.date.today().isoformat(),
             "warm_up": WARM_UP,
+            **({} if energies is None else {"energy": energies.to_json()}),
         }
 
 
+def _inputs(
+    candidate: Candidate,
+    large: np.ndarray,
+    small: np.ndarray,
+    carried: Mapping[str, list[np.ndarray]],
+) -> list[np.ndarray]:
+    """What a candidate reads, made from the image at one of two scales, or handed on to it."""
+    if candidate.after is not None:
+        return carried[candidate.after]
+    enough = needed_short(candidate.input) <= min(small.shape[:2])
+    return [preprocess(small if enough else large, candidate.input)]
+
+
 def _entry(candidate: Candidate) -> dict[str, Any]:
-    return {"name": candidate.name, "sha256": candidate.sha256, "after": candidate.after}
+    entry = {"name": candidate.name, "sha256": candidate.sha256, "after": candidate.after}
+    return entry if candidate.through is None else {**entry, "through": candidate.through.sha256}
 
 
 class Partial:
@@ -218,7 +322,8 @@ class Partial:
         if settings.exists():
             before = read_json(settings, "the stopped run's settings")
             if before != dict(fingerprint):
-                changed = [k for k in fingerprint if before.get(k) != fingerprint[k]]
+                both = {**before, **fingerprint}
+                changed = [k for k in both if before.get(k) != fingerprint.get(k)]
                 raise InputError(
                     f"{self.folder.name} holds a stopped run with other {', '.join(changed)}; "
                     "remove that folder to start again"
@@ -256,8 +361,11 @@ class Partial:
             shutil.rmtree(self.folder)
             raise InputError("none of the images can be read")
 
-    def finish(self, meta: Mapping[str, Any]) -> None:
-        """Put the table in place and remove the partial files."""
+    def finish(self, meta: Mapping[str, Any], mj: Mapping[str, float]) -> None:
+        """Put the table in place and remove the partial files.
+
+        mj : what an image costs by candidate, where it is known; every row gets the same
+        """
         rows = [r for r in self._read_rows() if "left_out" not in r]
         timed = np.array([[r["decode:ms"], r["features:ms"]] for r in rows])
         outcomes = {}
@@ -268,8 +376,9 @@ class Partial:
                 columns[1].astype(bool),
                 columns[2],
                 columns[3],
-                None,
+                np.full(len(rows), mj[candidate.name]) if candidate.name in mj else None,
                 candidate.after,
+                columns[4] if candidate.through is not None else None,
             )
         table = OutcomeTable(
             tuple(r["image"] for r in rows),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from adaptive.candidate import positions, run_order
+from adaptive.candidate import positions
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import Output, Policy
@@ -29,7 +29,8 @@ class Replay:
     top1, top5 : bool, whether the answer, or one of its five best, was right; an abstention
         is wrong
     ms : float64, features, premodel and every network that ran; decoding is not included
-    mj : float64 or None, the same in millijoules, for the networks alone
+    mj : float64 or None, the same in millijoules, for the networks alone; a segment that is run
+        through is charged whole
     candidate : position in the policy's order of the candidate that answered, or ABSTAINED
     ran : bool (n, m), which candidates of the policy's order ran
     confidence : float64, the highest probability of the answer, NaN where it abstained
@@ -101,10 +102,9 @@ def _drive(
     answers: bool,
 ) -> Replay:
     count = len(table)
-    chains = run_order({name: o.after for name, o in table.outcomes.items()})
+    segments = table.segments
     energies = all(o.mj is not None for o in table.outcomes.values())
     mj = np.zeros(count) if energies else None
-    done = {name: np.zeros(count, bool) for name in table.outcomes}
     ran = np.zeros((count, len(policy.candidates)), bool)
 
     def left(rows: np.ndarray) -> Limits:
@@ -120,14 +120,13 @@ def _drive(
     walk = Walk(policy, count, chances, left(np.arange(count)))
     while (step := walk.wanted()) is not None:
         name, rows = policy.candidates[step.candidate], step.rows
-        for member in chains[name]:
-            # A segment that already ran for an image is not paid for again.
-            fresh = rows[~done[member][rows]]
-            done[member][fresh] = True
-            ms[fresh] += table.outcomes[member].ms[fresh]
-            spent = table.outcomes[member].mj
-            if mj is not None and spent is not None:
-                mj[fresh] += spent[fresh]
+        # A segment that already ran for these images is not paid for again.
+        path = [policy.candidates[c] for c in (*step.path, step.candidate)]
+        for member, headless in segments.steps(path)[-1]:
+            outcomes = table.outcomes[member]
+            ms[rows] += outcomes.run_ms(headless)[rows]
+            if mj is not None and outcomes.mj is not None:
+                mj[rows] += outcomes.mj[rows]
         ran[rows, step.candidate] = True
         probabilities = None
         if policy.needs_probabilities:

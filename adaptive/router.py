@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Iterable, Mapping, Sequence
@@ -9,21 +10,30 @@ from typing import Any, Iterable, Mapping, Sequence
 import numpy as np
 
 from adaptive.account import Account, with_costs
+from adaptive.answering import Answering
 from adaptive.bucket import Bucket
 from adaptive.bundle import Bundle, default_bundle
 from adaptive.candidate import positions
-from adaptive.errors import AdaptiveError
+from adaptive.errors import AdaptiveError, InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog, Observer
 from adaptive.monitoring.drift import Monitor, monitor_of
 from adaptive.monitoring.watch import Watch
 from adaptive.photo import Extractor, Photo, computable, features_of, open_photo
-from adaptive.policy.base import STOP, History, Policy
+from adaptive.policy.base import STOP, Policy
+from adaptive.policy.times import rescaled
 from adaptive.prediction import Prediction
-from adaptive.running import Networks
+from adaptive.regroup import Group, Regroup
+from adaptive.running import Networks, ways_of
 from adaptive.serving.decode import MAX_PIXELS, ImageLike
 from adaptive.walk import Walk
+
+#: Batches of images that `classify_batch` has on their way at most, finished ones among them.
+MOST_GROUPS = 32
+
+#: The same where finished images keep their pixels, because an audit may run on them.
+MOST_AUDITED = 4
 
 
 class Router:
@@ -62,12 +72,14 @@ class Router:
         self._networks = Networks(bundle, engines)
         self.bundle = bundle
         self.policy = given if bucket is None else with_costs(given, self._networks, bucket)
+        self._measured = self.policy
         self.max_pixels = max_pixels
         self.bucket = bucket
         self._extractor = extractor
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
         premodel = given.premodel or bundle.premodel
         self._feature_names = computable(premodel, given.needs_features, extractor)
+        self._answering = Answering(self.policy, bundle.labels, self._feature_names)
         self._watch = Watch(
             bundle,
             given,
@@ -123,7 +135,8 @@ class Router:
         if audit is not None and not any(isinstance(o, Monitor) for o in watchers):
             monitor = monitor_of(read.certificate if policy is None else None)
             watchers += [] if monitor is None else [monitor]
-        networks = Networks.open(read, names, threads)
+        whole = audit is not None
+        networks = Networks.open(read, names, threads, ways_of(chosen), whole)
         try:
             router = cls(
                 read,
@@ -166,33 +179,86 @@ class Router:
         began = perf_counter()
         photo = self._open(image)
         chances = self._judge([photo], explain)
-        walk = self._drive([photo], chances, limits, began)
+        walk = self._drive(photo, chances, limits, began)
         photo.ms["total"] = (perf_counter() - began) * 1e3
-        answers = self._predictions(walk, [photo], chances)
+        answers = self._answering.predictions(walk, [photo], chances)
         self._watch.show([photo], answers, limits, request_id)
         return answers[0]
 
     def classify_batch(
-        self, images: Iterable[ImageLike], limits: Limits = UNLIMITED, batch: int = 32
+        self,
+        images: Iterable[ImageLike],
+        limits: Limits = UNLIMITED,
+        batch: int = 32,
+        regroup: bool = True,
     ) -> list[Prediction]:
-        """Answer several images, running each network on all that need it at once.
+        """Answer several images, running each network on up to `batch` of them at once.
 
         The answers are those of `classify`; `ms` holds each image's share of its batches.
+
+        Parameters
+        ----------
+        regroup : let images wait for later ones that need the same network or exit, so that
+            batches are full although images stop at different depths. Nobody waits where there
+            is a deadline, which would run on meanwhile, or a bucket, whose tokens they would
+            hold.
         """
+        if batch < 1:
+            raise InputError(f"batch {batch} is not a whole number >= 1")
+        waits = regroup and self.bucket is None and bool(np.all(limits.remaining_ms == np.inf))
+        audits = self._watch.audit is not None
+        groups = (MOST_AUDITED if audits else MOST_GROUPS) if waits else 1
+        crowd = Regroup(self.policy, self._networks, batch, groups, forget=not audits)
         answers: list[Prediction] = []
-        pending = list(images)
-        for first in range(0, len(pending), batch):
-            began = perf_counter()
-            photos = [self._open(image) for image in pending[first : first + batch]]
-            own = limits.rows(slice(first, first + batch))
-            chances = self._judge(photos, False)
-            walk = self._drive(photos, chances, own, began)
-            for photo in photos:
-                photo.ms["total"] = sum(photo.ms.values())
-            part = self._predictions(walk, photos, chances)
-            self._watch.show(photos, part, own)
-            answers += part
+        pending, begun = iter(images), 0
+        try:
+            while chunk := list(islice(pending, batch)):
+                answers += self._answered(crowd.room(), limits, len(answers))
+                began = perf_counter()
+                photos = [self._open(image) for image in chunk]
+                own = limits.rows(slice(begun, begun + len(photos)))
+                begun += len(photos)
+                chances = self._judge(photos, False)
+                account = Account(photos, self.policy, self._energies, own, began, self.bucket)
+                crowd.admit(photos, chances, account)
+            answers += self._answered(crowd.drain(), limits, len(answers))
+        finally:
+            crowd.close()
         return answers
+
+    def all_exits(
+        self, images: Iterable[ImageLike], last: str, batch: int = 32
+    ) -> dict[str, np.ndarray]:
+        """What every exit up to `last` says of the images, each segment run once.
+
+        Returns
+        -------
+        By candidate, first exit first, ndarray (n, classes), float32.
+
+        Raises
+        ------
+        InputError
+            when an exit is not in the bundle, or the router's policy never asks it, so that it
+            is not open.
+        """
+        positions([last], self.bundle.names, "the bundle")
+        chain = self._networks.chains[last]
+        missing = [name for name in chain if name not in self._networks.engines]
+        if missing:
+            raise InputError(
+                f"{missing} are not open, since this router's policy never asks them; load it "
+                f"with policy=Cascade({chain}, thresholds=...), which asks all of them"
+            )
+        found: dict[str, list[np.ndarray]] = {name: [] for name in chain}
+        pending = iter(images)
+        while chunk := list(islice(pending, batch)):
+            photos = [self._open(image) for image in chunk]
+            for name in chain:
+                values = self._networks.run(name, photos).probabilities
+                assert values is not None
+                found[name].append(values)
+        empty = np.zeros((0, len(self.bundle.labels)), np.float32)
+        return {name: np.concatenate(parts or [empty]) for name, parts in found.items()}
 
     def choose(self, image: ImageLike, limits: Limits = UNLIMITED) -> str | None:
         """The candidate that the policy would start with, without running any; None abstains."""
@@ -212,8 +278,7 @@ class Router:
         Image.new("RGB", (side, side), (127, 127, 127)).save(encoded, "JPEG")
         photo = self._open(encoded.getvalue())
         self._judge([photo], True)
-        for name in self._names:
-            self._networks.run(name, [photo])
+        self._networks.warm_up(self._names, photo)
 
     def describe(self) -> dict[str, Any]:
         """The bundle as JSON values: candidates, policy, certificate."""
@@ -233,7 +298,7 @@ class Router:
         }
 
     def status(self) -> dict[str, Any]:
-        """Where bucket, audits, drift and log stand, as JSON values; None for what there is not."""
+        """Where bucket, audits, drift, log and board stand, as JSON; None for what there is not."""
         bucket = None if self.bucket is None else self.bucket.status()
         return {"bucket": bucket, **self._watch.status()}
 
@@ -241,6 +306,18 @@ class Router:
     def drift(self) -> Monitor | None:
         """What watches for drift, or None."""
         return self._watch.drift
+
+    def add_observer(self, observer: Observer) -> None:
+        """Show decisions to one more observer."""
+        self._watch.add(observer)
+
+    def rescale(self, factors: Mapping[str, float]) -> None:
+        """Multiply the policy's times as they were measured, by candidate; all stay with {}.
+
+        For a board that is slower now, or faster. What is promised of the answers stays true:
+        see `adaptive.policy.times`.
+        """
+        self.policy = rescaled(self._measured, factors)
 
     def close(self) -> None:
         """Close the engines, and the log."""
@@ -280,73 +357,27 @@ class Router:
             photo.ms["features"] = (perf_counter() - began) * 1e3
 
     def _drive(
-        self, photos: Sequence[Photo], chances: np.ndarray | None, limits: Limits, began: float
+        self, photo: Photo, chances: np.ndarray | None, limits: Limits, began: float
     ) -> Walk:
-        """Carry the photos through the policy."""
-        account = Account(photos, self.policy, self._energies, limits, began, self.bucket)
+        """Carry one photo through the policy."""
+        account = Account([photo], self.policy, self._energies, limits, began, self.bucket)
         try:
-            walk = Walk(self.policy, len(photos), chances, account.left())
+            walk = Walk(self.policy, 1, chances, account.left())
             while (step := walk.wanted()) is not None:
-                chosen = [photos[row] for row in step.rows]
-                output = self._networks.run(self.policy.candidates[step.candidate], chosen)
+                output = self._networks.run(self.policy.candidates[step.candidate], [photo])
                 walk.feed(step, output, account.left(step.rows))
         finally:
             account.close()
         return walk
 
-    def _predictions(
-        self, walk: Walk, photos: Sequence[Photo], chances: np.ndarray | None
-    ) -> list[Prediction]:
-        answers: dict[int, Prediction] = {}
-        for route in walk.routes():
-            for position, row in enumerate(route.rows.tolist()):
-                photo = photos[row]
-                own = np.array([position])
-                history = History(
-                    route.path,
-                    tuple(o.rows(own) for o in route.outputs),
-                    None if chances is None else chances[[row]],
-                )
-                values = None
-                if route.probabilities is not None:
-                    values = route.probabilities[position]
-                elif route.path:
-                    values = history.outputs[-1].probabilities[0]  # type: ignore[index]
-                answers[row] = self._prediction(photo, history, values)
-        return [answers[row] for row in range(len(photos))]
-
-    def _prediction(self, photo: Photo, history: History, values: np.ndarray | None) -> Prediction:
-        features = votes = None
-        if photo.features is not None:
-            features = dict(zip(self._feature_names, map(float, photo.features)))
-        if history.chances is not None:
-            votes = dict(zip(self.policy.candidates, map(float, history.chances[0])))
-        ms = dict(photo.ms)
-        path = tuple(self.policy.candidates[c] for c in history.path)
-        if values is None:
-            why = "the policy abstained: nothing it may ask is expected to be right, or in time"
-            return Prediction(None, None, None, (), None, path, ms, features, votes, why)
-        labels = self.bundle.labels
-        best = _best(values, 5)
-        index = int(best[0])
-        return Prediction(
-            label=labels[index],
-            index=index,
-            score=float(values[index]),
-            top5=tuple((labels[i], float(values[i])) for i in best),
-            candidate=path[-1],
-            path=path,
-            ms=ms,
-            features=features,
-            votes=votes,
-            reason=self.policy.reason(history),
-        )
-
-
-def _best(values: np.ndarray, count: int) -> list[int]:
-    """Indices of the `count` highest values, highest first; of equals the lower index first."""
-    count = min(count, len(values))
-    least = np.partition(values, len(values) - count)[len(values) - count]
-    found = np.flatnonzero(values >= least)
-    order: list[int] = found[np.argsort(-values[found], kind="stable")][:count].tolist()
-    return order
+    def _answered(self, groups: Iterable[Group], limits: Limits, first: int) -> list[Prediction]:
+        """The answers of groups that are done, the first of which begin with image `first`."""
+        answers: list[Prediction] = []
+        for group in groups:
+            for photo in group.photos:
+                photo.ms["total"] = sum(photo.ms.values())
+            part = self._answering.predictions(group.walk, group.photos, group.chances)
+            begin = first + len(answers)
+            self._watch.show(group.photos, part, limits.rows(slice(begin, begin + len(part))))
+            answers += part
+        return answers

@@ -1,4 +1,4 @@
-"""Running a bundle's networks on photos, each at most once for each photo."""
+"""Running a bundle's networks on photos, each segment once for each photo."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any, Iterable, Mapping, Sequence
 import numpy as np
 
 from adaptive.bundle import Bundle
-from adaptive.candidate import Candidate, run_order
+from adaptive.candidate import Candidate
 from adaptive.errors import AdaptiveError
 from adaptive.photo import Photo
-from adaptive.policy.base import Output
+from adaptive.policy.base import Output, Policy
+from adaptive.segments import Run, Segments
 
 
 class Networks:
@@ -20,78 +21,155 @@ class Networks:
     Parameters
     ----------
     bundle : says how each is fed and which continues which
-    engines : something that runs each candidate's network, by name
+    engines : something that runs each candidate's network, by name; under "NET@1:through" what
+        runs that exit's segment without its head
     """
 
     def __init__(self, bundle: Bundle, engines: Mapping[str, Any]) -> None:
         self.bundle = bundle
-        self.chains = run_order({c.name: c.after for c in bundle.candidates})
         self.engines = dict(engines)
+        self.segments = Segments(
+            {c.name: c.after for c in bundle.candidates},
+            (c.name for c in bundle.candidates if through_key(c.name) in self.engines),
+        )
+        self.chains = self.segments.chains
 
     @classmethod
-    def open(cls, bundle: Bundle, names: Iterable[str], threads: int) -> Networks:
+    def open(
+        cls,
+        bundle: Bundle,
+        names: Iterable[str],
+        threads: int,
+        ways: Iterable[Sequence[str]] = (),
+        whole: bool = True,
+    ) -> Networks:
         """Open the networks of these candidates, and those that they continue from.
+
+        Parameters
+        ----------
+        ways : paths that images take; an exit that one of them runs through is opened without
+            its head
+        whole : open such an exit with its head too, even if `names` has it not
 
         Raises
         ------
         EngineError
             when the runtime refuses one.
         """
-        from adaptive.serving.engine import open_engine
+        from adaptive.serving.engine import open_engine, open_through
 
-        networks = cls(bundle, {})
+        segments = Segments(
+            {c.name: c.after for c in bundle.candidates},
+            (c.name for c in bundle.candidates if c.through is not None),
+        )
+        asked = list(names)
+        through = segments.run_through(ways)
+        engines: dict[str, Any] = {}
         try:
-            for name in dict.fromkeys(m for n in names for m in networks.chains[n]):
+            for name in dict.fromkeys(m for n in asked for m in segments.chains[n]):
                 candidate = bundle.candidate(name)
-                path = bundle.folder / candidate.file
-                networks.engines[name] = open_engine(path, candidate, threads)
+                if whole or name in asked or name not in through:
+                    path = bundle.folder / candidate.file
+                    engines[name] = open_engine(path, candidate, threads)
+                if name in through and candidate.through is not None:
+                    path = bundle.folder / candidate.through.file
+                    engines[through_key(name)] = open_through(path, candidate, threads)
         except AdaptiveError:
-            networks.close()
+            cls(bundle, engines).close()
             raise
-        return networks
+        return cls(bundle, engines)
 
     def cost(self, name: str, unit: str) -> float | None:
         """Mean ms or mj of a candidate that is asked first; None where the bundle has none."""
-        costs = [getattr(self.bundle.candidate(n), unit) for n in self.chains[name]]
-        return None if None in costs else float(sum(costs))
+        costs = [self._cost(run, unit) for run in self.segments.needed(name, (), ())]
+        return None if None in costs else float(sum(costs))  # type: ignore[arg-type]
+
+    def _cost(self, run: Run, unit: str) -> float | None:
+        candidate = self.bundle.candidate(run.segment)
+        if run.headless and unit == "ms" and candidate.through and candidate.through.ms:
+            return candidate.through.ms
+        cost: float | None = getattr(candidate, unit)
+        return cost
 
     def run(self, name: str, photos: Sequence[Photo]) -> Output:
         """What a candidate says of these photos; what already ran is not run again."""
+        runs = [self.needed(name, photo) for photo in photos]
         for member in self.chains[name]:
-            fresh = [p for p in photos if member not in p.done]
+            run = Run(member, member != name and member in self.segments.through)
+            fresh = [photo for photo, own in zip(photos, runs) if run in own]
             if fresh:
-                self._run(self.bundle.candidate(member), fresh)
-        outputs = [p.done[name] for p in photos]
-        if len(outputs) == 1:
-            return outputs[0]
-        return Output(
-            np.concatenate([o.confidence for o in outputs]),
-            np.concatenate([o.probabilities for o in outputs]),  # type: ignore[misc]
-        )
+                self.advance(run, fresh)
+        return said(name, photos)
+
+    def needed(self, name: str, photo: Photo) -> list[Run]:
+        """What must still run for a photo so that `name` answers, in order."""
+        return self.segments.needed(name, photo.done, photo.carried)
+
+    def advance(self, run: Run, photos: Sequence[Photo]) -> None:
+        """Run one segment on photos, all at once; what it continues from must have run."""
+        from adaptive.serving.engine import probabilities
+
+        began = perf_counter()
+        candidate = self.bundle.candidate(run.segment)
+        inputs = _inputs(candidate, photos)
+        if run.headless:
+            states = self.engines[through_key(run.segment)].run(*inputs)
+            step = through_key(run.segment)
+        else:
+            answer, *states = self.engines[run.segment].run(*inputs)
+            values = probabilities(answer, candidate.output)
+            confidence = values.max(axis=1)
+            step = run.segment
+        spent = (perf_counter() - began) * 1e3 / len(photos)
+        for row, photo in enumerate(photos):
+            own = slice(row, row + 1)
+            if run.headless:
+                photo.passed.append(run.segment)
+            else:
+                photo.done[run.segment] = Output(confidence[own], values[own])
+            photo.carried[run.segment] = [state[own] for state in states]
+            photo.ms[step] += spent
+
+    def warm_up(self, names: Iterable[str], photo: Photo) -> None:
+        """Run whatever is open for these candidates once."""
+        members = {member for name in names for member in self.chains[name]}
+        for member in sorted(members, key=lambda m: len(self.chains[m])):
+            for headless in (False, True):
+                if (through_key(member) if headless else member) in self.engines:
+                    self.advance(Run(member, headless), [photo])
 
     def close(self) -> None:
         """Close the engines."""
         for engine in self.engines.values():
             engine.close()
 
-    def _run(self, candidate: Candidate, photos: Sequence[Photo]) -> None:
-        from adaptive.serving.engine import probabilities
 
-        began = perf_counter()
-        if candidate.after is None:
-            inputs = [_joined([p.tensor(candidate.input) for p in photos])]
-        else:
-            carried = [p.carried[candidate.after] for p in photos]
-            inputs = [_joined([c[i] for c in carried]) for i in range(len(carried[0]))]
-        answer, *states = self.engines[candidate.name].run(*inputs)
-        values = probabilities(answer, candidate.output)
-        confidence = values.max(axis=1)
-        spent = (perf_counter() - began) * 1e3 / len(photos)
-        for row, photo in enumerate(photos):
-            own = slice(row, row + 1)
-            photo.done[candidate.name] = Output(confidence[own], values[own])
-            photo.carried[candidate.name] = [state[own] for state in states]
-            photo.ms[candidate.name] += spent
+def through_key(name: str) -> str:
+    """What the run through an exit without its head is called, among engines and times."""
+    return f"{name}:through"
+
+
+def ways_of(policy: Policy) -> list[list[str]]:
+    """The longest paths that images may take through a policy, as names."""
+    return [[policy.candidates[position] for position in way] for way in policy.ways()]
+
+
+def said(name: str, photos: Sequence[Photo]) -> Output:
+    """What a candidate that ran for all these photos said of them."""
+    outputs = [photo.done[name] for photo in photos]
+    if len(outputs) == 1:
+        return outputs[0]
+    return Output(
+        np.concatenate([o.confidence for o in outputs]),
+        np.concatenate([o.probabilities for o in outputs]),  # type: ignore[misc]
+    )
+
+
+def _inputs(candidate: Candidate, photos: Sequence[Photo]) -> list[np.ndarray]:
+    if candidate.after is None:
+        return [_joined([photo.tensor(candidate.input) for photo in photos])]
+    carried = [photo.carried[candidate.after] for photo in photos]
+    return [_joined([states[i] for states in carried]) for i in range(len(carried[0]))]
 
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:

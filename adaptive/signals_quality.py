@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from adaptive.intervals import Estimate
-from adaptive.policy.signals import SIGNALS, soften
+from adaptive.policy.signals import PAIRED, SIGNALS, soften
 from adaptive.policy.temperature import fit_temperature
 from adaptive.ranking import folded, neighbour_signal, rank
 from adaptive.table import OutcomeTable
@@ -28,7 +28,8 @@ class SignalQuality:
 
     Attributes
     ----------
-    signal : "top", "margin" or "entropy", the same "at T", "neighbours" or "premodel"
+    signal : "top", "margin" or "entropy", the same "at T", "agreement" of an exit with the one
+        before it, "neighbours" or "premodel"
     area : under the ROC curve of "this candidate is right", with its 95% interval
     over_top : area minus that of the plain top probability, paired over the images
     """
@@ -101,6 +102,9 @@ def signal_table(
             scores.update(_at_temperature(table, name, fitted))
             temperatures[name] = float(np.exp(np.log(fitted).mean()))
             softened[name] = scores["top at T"]
+            before = table.of(name).after
+            if before is not None and before in table.probabilities:
+                scores.update(_paired(table, before, name))
             scores["neighbours"] = neighbour_signal(table.probabilities_of(name), right, seed=seed)
         if chances is not None and name in chances:
             scores["premodel"] = chances[name]
@@ -129,6 +133,15 @@ def _plain(table: OutcomeTable, name: str) -> dict[str, np.ndarray]:
         values = table.probabilities_of(name, rows).astype(np.float32)
         for signal, parts in found.items():
             parts.append(SIGNALS[signal](values))
+    return {signal: np.concatenate(parts) for signal, parts in found.items()}
+
+
+def _paired(table: OutcomeTable, before: str, name: str) -> dict[str, np.ndarray]:
+    found: dict[str, list[np.ndarray]] = {signal: [] for signal in PAIRED}
+    for rows in _blocks(len(table)):
+        two = [table.probabilities_of(n, rows).astype(np.float32) for n in (before, name)]
+        for signal, parts in found.items():
+            parts.append(PAIRED[signal](*two))
     return {signal: np.concatenate(parts) for signal, parts in found.items()}
 
 

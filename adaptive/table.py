@@ -2,8 +2,9 @@
 
 `X.csv` holds one row an image, `X.json` beside it what was measured with what, and
 `X.probs/NAME.npy` the probabilities. Reserved columns are `image`, `label`, `decode:ms`,
-`features:ms`, and for each candidate `NAME:top1`, `NAME:top5`, `NAME:confidence`, `NAME:ms`
-and, where energy was measured, `NAME:mj`; every other column is a feature.
+`features:ms`, and for each candidate `NAME:top1`, `NAME:top5`, `NAME:confidence`, `NAME:ms`,
+where energy was measured `NAME:mj`, and for an exit that can be run through without its head
+`NAME:through`; every other column is a feature.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import csv
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -30,10 +31,11 @@ from adaptive.files import (
     write_json,
     written_aside,
 )
+from adaptive.segments import Segments
 
 FORMAT = 1
 
-PARTS = ("top1", "top5", "confidence", "ms", "mj")
+PARTS = ("top1", "top5", "confidence", "ms", "mj", "through")
 REQUIRED = ("top1", "top5", "confidence", "ms")
 #: More classes than this are a mistake in the table.
 MAX_CLASSES = 10_000_000
@@ -49,6 +51,8 @@ class Outcomes:
     top1, top5 : bool, whether the answer, or one of the five best, was right
     confidence : float64 in 0..1, the highest probability
     ms, mj : float64, its own preprocessing plus its run; the increment after `after` for an exit
+    through : float64, milliseconds where only a later exit is asked and the head is left out;
+        None where the whole segment runs then too
     """
 
     top1: np.ndarray
@@ -57,18 +61,23 @@ class Outcomes:
     ms: np.ndarray
     mj: np.ndarray | None = None
     after: str | None = None
+    through: np.ndarray | None = None
 
     def rows(self, chosen: np.ndarray) -> Outcomes:
         """The same for some of the images."""
-        mj = None if self.mj is None else self.mj[chosen]
         return Outcomes(
             self.top1[chosen],
             self.top5[chosen],
             self.confidence[chosen],
             self.ms[chosen],
-            mj,
+            None if self.mj is None else self.mj[chosen],
             self.after,
+            None if self.through is None else self.through[chosen],
         )
+
+    def run_ms(self, headless: bool) -> np.ndarray:
+        """Milliseconds of one run of the segment."""
+        return self.through if headless and self.through is not None else self.ms
 
 
 @dataclass(frozen=True)
@@ -127,10 +136,36 @@ class OutcomeTable:
         """Whether `name` was right, shape (n,), bool."""
         return self.of(name).top1
 
+    @property
+    def segments(self) -> Segments:
+        """Which segments run when candidates are asked."""
+        return Segments(
+            {name: o.after for name, o in self.outcomes.items()},
+            (name for name, o in self.outcomes.items() if o.through is not None),
+        )
+
     def ms(self, name: str) -> np.ndarray:
         """Milliseconds of `name` when asked first: an exit's includes what it comes after."""
-        chain = run_order({n: o.after for n, o in self.outcomes.items()})[name]
-        return np.asarray(np.sum([self.outcomes[member].ms for member in chain], axis=0))
+        return self.path_ms((name,))
+
+    def path_ms(self, path: Sequence[str]) -> np.ndarray:
+        """Milliseconds of asking exactly these candidates in this order, shape (n,).
+
+        A segment is charged once, without its head where the path only runs through it.
+        """
+        positions(path, self.outcomes, "the outcome table")
+        runs = [run for runs in self.segments.steps(path) for run in runs]
+        return sum((self.outcomes[n].run_ms(h) for n, h in runs), np.zeros(len(self)))
+
+    def path_mj(self, path: Sequence[str]) -> np.ndarray | None:
+        """The same in millijoules; None where the energy of a segment is not known.
+
+        A segment that is run through is charged whole, since only whole ones are measured.
+        """
+        positions(path, self.outcomes, "the outcome table")
+        ran = [segment for runs in self.segments.steps(path) for segment, _ in runs]
+        spent = [mj for mj in (self.outcomes[n].mj for n in ran) if mj is not None]
+        return None if len(spent) < len(ran) else sum(spent, np.zeros(len(self)))
 
     def probabilities_of(self, name: str, rows: np.ndarray | None = None) -> np.ndarray:
         """Probabilities (n, classes) of `name`; an InputError where the table holds none."""
@@ -213,8 +248,9 @@ class OutcomeTable:
                 (f"{name}:confidence", _texts(o.confidence, "%.9g")),
                 (f"{name}:ms", _texts(o.ms, "%.5f")),
             ]
-            if o.mj is not None:
-                columns.append((f"{name}:mj", _texts(o.mj, "%.5f")))
+            for part, values in (("mj", o.mj), ("through", o.through)):
+                if values is not None:
+                    columns.append((f"{name}:{part}", _texts(values, "%.5f")))
         with written_aside(path) as aside:
             with open(aside, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, lineterminator="\n")
@@ -259,14 +295,19 @@ def _read(path: Path) -> OutcomeTable:
     fraction = np.flatnonzero(label != np.floor(label))
     if len(fraction):
         raise columns.error(int(fraction[0]), "label", "a class index, a whole number >= 0")
+
+    def optional(column: str) -> np.ndarray | None:
+        return columns.numbers(column, above=0) if column in columns.header else None
+
     outcomes = {
         name: Outcomes(
             columns.flags(f"{name}:top1").astype(bool),
             columns.flags(f"{name}:top5").astype(bool),
             columns.numbers(f"{name}:confidence", at_least=0, at_most=1.0001),
             columns.numbers(f"{name}:ms", above=0),
-            columns.numbers(f"{name}:mj", above=0) if f"{name}:mj" in columns.header else None,
+            optional(f"{name}:mj"),
             after.get(name),
+            optional(f"{name}:through"),
         )
         for name in names
     }

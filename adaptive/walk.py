@@ -6,8 +6,8 @@
         walk.feed(step, output, limits)
     walk.routes()
 
-The live loop, batches, and replay over an outcome table all drive this one machine, so what is
-measured is what is served.
+The live loop, batches that are regrouped at exits, and replay over an outcome table all drive
+this one machine, so what is measured is what is served.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import STOP, History, Output, Policy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One candidate to run, on images that share the same path so far.
 
@@ -91,15 +91,29 @@ class Walk:
         """All steps that could be run now, for a driver that merges them."""
         return tuple(self._waiting)
 
-    def feed(self, step: Step, output: Output, limits: Limits = UNLIMITED) -> None:
-        """Take in what `step.candidate` said about `step.rows`, and let the policy go on."""
+    def split(self, step: Step, count: int) -> tuple[Step, Step]:
+        """Divide a waiting step after its first `count` images; both parts wait in its place."""
+        first, rest = (_part(step, own) for own in (slice(0, count), slice(count, None)))
+        position = self._waiting.index(step)
+        self._waiting[position : position + 1] = [rest, first]
+        return first, rest
+
+    def feed(self, step: Step, output: Output, limits: Limits = UNLIMITED) -> Sequence[Step]:
+        """Take in what `step.candidate` said about `step.rows`, and let the policy go on.
+
+        Returns
+        -------
+        The steps that these images wait for now; what is not in them has finished.
+        """
         self._waiting.remove(step) if self._waiting[-1] is not step else self._waiting.pop()
+        before = len(self._waiting)
         path = (*step.path, step.candidate)
         outputs = (*step.outputs, output)
         chances = self.chances if self.chances is None else self.chances[step.rows]
         history = History(path, outputs, chances)
         choice = self.policy.next(history, limits)
         self._send(step.rows, self.policy.affordable(choice, path, limits), path, outputs)
+        return tuple(self._waiting[before:])
 
     def routes(self) -> Sequence[Route]:
         """How the images that are finished got there; every image is on exactly one route."""
@@ -130,3 +144,9 @@ class Walk:
             chances = None if self.chances is None else self.chances[rows]
             combined = self.policy.answer(History(path, outputs, chances))
         self._finished.append(Route(rows, path, outputs, combined))
+
+
+def _part(step: Step, own: slice) -> Step:
+    chosen = np.arange(len(step.rows))[own]
+    outputs = tuple(output.rows(chosen) for output in step.outputs)
+    return Step(step.candidate, step.rows[own], step.path, outputs)

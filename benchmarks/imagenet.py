@@ -156,6 +156,7 @@ def cross_tuned(
         mixed[rows] = mix.apply([rest.top1(c).astype(float) for c in names_])
     reference = table.top1(REFERENCE)
     return {
+        "right": right,
         "speedup_wanted": speedup,
         "speedup": float(table.ms(REFERENCE).mean() / ms.mean()),
         "ms": float(ms.mean()),
@@ -181,18 +182,26 @@ def report(
     oracle = oracle_row(table)
     print(f"  {'oracle':31}{100 * oracle.top1.value:7.2f} %{oracle.ms.value:9.3f} ms")
     found["oracle"] = oracle.to_json()
+    cascade: dict[float, np.ndarray] = {}
     for classifier in classifiers:
         for kind in (None,) if classifier is None else (None, "premodel", "hybrid"):
             for speedup, goal in GOALS:
                 row = cross_tuned(table, speedup, classifier, features, kind)
                 over = row["over_reference"]
                 mix = row["over_random_mix"]
+                right = row.pop("right")
+                if classifier is None:
+                    cascade[speedup] = right
+                paired = mean(right - cascade[speedup].astype(float))
+                row["over_cascade"] = paired.to_json()
                 title = "cascades" if classifier is None else f"{kind or 'any'} with {classifier}"
                 print(
                     f"  {title:26}at {row['speedup']:4.2f}x: {100 * over['value']:+5.2f} points "
                     f"({100 * over['low']:+.2f} to {100 * over['high']:+.2f}; goal {goal:+.1f}), "
                     f"over the random mix {100 * mix['value']:+.2f} "
-                    f"({100 * mix['low']:+.2f} to {100 * mix['high']:+.2f}) {row['kinds']}",
+                    f"({100 * mix['low']:+.2f} to {100 * mix['high']:+.2f}), over the cascade "
+                    f"{100 * paired.value:+.2f} ({100 * paired.low:+.2f} to "
+                    f"{100 * paired.high:+.2f}) {row['kinds']}",
                     flush=True,
                 )
                 found[f"{title} at {speedup}x"] = row

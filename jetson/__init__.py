@@ -1,1 +1,1 @@
-"""The board: what it is and what state it was in when something was measured."""
+"""The board: what it is, what state it is in, and what it draws when something is measured."""

@@ -123,33 +123,8 @@ def open_engine(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngin
         manifest says.
     """
     engine = OnnxEngine(path, threads)
-    spec = candidate.input
     if candidate.after is None:
-        if len(engine.inputs) != 1:
-            raise EngineError(
-                f"{path.name} reads {len(engine.inputs)} inputs {engine.inputs}; a candidate "
-                "reads one, the image"
-            )
-        sides = [spec.size, spec.size]
-        wanted = [None, *sides, 3] if spec.layout == "NHWC" else [None, 3, *sides]
-        shape = engine.input_shapes[0]
-        if len(shape) != 4 or any(
-            isinstance(have, int) and need is not None and have != need
-            for have, need in zip(shape, wanted)
-        ):
-            raise EngineError(
-                f"{path.name} reads inputs of shape {shape}, but candidate {candidate.name!r} "
-                f"says {spec.layout} of size {spec.size}"
-            )
-        if isinstance(shape[0], int):
-            raise EngineError(
-                f"{path.name} has a fixed batch axis of {shape[0]}; export it with a free one"
-            )
-        if engine.input_types[0] != _ONNX_TYPES[spec.dtype]:
-            raise EngineError(
-                f"{path.name} reads {engine.input_types[0]}, but candidate {candidate.name!r} "
-                f"says {spec.dtype}"
-            )
+        _check_image_input(engine, path, candidate)
     if not engine.outputs or engine.output_types[0] not in _ANSWER_TYPES:
         raise EngineError(
             f"{path.name} answers with {engine.output_types[:1]}; one of {list(_ANSWER_TYPES)} "
@@ -165,6 +140,49 @@ def open_engine(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngin
             + (" and a background class" if candidate.output.background else "")
         )
     return engine
+
+
+def open_through(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngine:
+    """Open an exit's segment without its head; all its outputs are what the next one reads.
+
+    Raises
+    ------
+    EngineError
+        when the runtime cannot load the file, or it does not read what the candidate reads.
+    """
+    engine = OnnxEngine(path, threads)
+    if candidate.after is None:
+        _check_image_input(engine, path, candidate)
+    return engine
+
+
+def _check_image_input(engine: OnnxEngine, path: Path, candidate: Candidate) -> None:
+    spec = candidate.input
+    if len(engine.inputs) != 1:
+        raise EngineError(
+            f"{path.name} reads {len(engine.inputs)} inputs {engine.inputs}; a candidate "
+            "reads one, the image"
+        )
+    sides = [spec.size, spec.size]
+    wanted = [None, *sides, 3] if spec.layout == "NHWC" else [None, 3, *sides]
+    shape = engine.input_shapes[0]
+    if len(shape) != 4 or any(
+        isinstance(have, int) and need is not None and have != need
+        for have, need in zip(shape, wanted)
+    ):
+        raise EngineError(
+            f"{path.name} reads inputs of shape {shape}, but candidate {candidate.name!r} "
+            f"says {spec.layout} of size {spec.size}"
+        )
+    if isinstance(shape[0], int):
+        raise EngineError(
+            f"{path.name} has a fixed batch axis of {shape[0]}; export it with a free one"
+        )
+    if engine.input_types[0] != _ONNX_TYPES[spec.dtype]:
+        raise EngineError(
+            f"{path.name} reads {engine.input_types[0]}, but candidate {candidate.name!r} "
+            f"says {spec.dtype}"
+        )
 
 
 def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:

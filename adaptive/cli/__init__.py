@@ -11,6 +11,7 @@ from adaptive.errors import AdaptiveError
 
 #: command -> the module of `adaptive.cli` that holds it, as a click command called `command`
 COMMANDS = {
+    "board": "board",
     "bundle": "bundle",
     "classify": "classify",
     "evaluate": "evaluate",
@@ -19,6 +20,7 @@ COMMANDS = {
     "replay": "replay",
     "serve": "serve",
     "train": "train",
+    "train-exits": "train_exits",
     "tune": "tune",
     "zoo": "zoo",
 }

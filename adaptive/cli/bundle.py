@@ -16,6 +16,7 @@ from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed
 from adaptive.policy.premodel import ByPremodel
 from adaptive.table import OutcomeTable
+from adaptive.times import Times
 
 
 @click.command(name="bundle")
@@ -31,7 +32,14 @@ from adaptive.table import OutcomeTable
 @click.option(
     "--table",
     type=click.Path(path_type=Path),
-    help="Outcome table whose mean times go into the manifest.",
+    help="Outcome table whose mean times and energies go into the manifest.",
+)
+@click.option(
+    "--times",
+    "times_path",
+    type=click.Path(path_type=Path),
+    metavar="T.csv",
+    help="Times from the board that will serve, in place of the table's.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @click.option("--all-candidates", is_flag=True, help="Carry those that the policy never asks too.")
@@ -42,6 +50,7 @@ def command(
     policy_path: Path | None,
     certificate_path: Path | None,
     table: Path | None,
+    times_path: Path | None,
     output: Path,
     all_candidates: bool,
     force: bool,
@@ -64,10 +73,20 @@ def command(
     certificate = (
         None if certificate_path is None else read_json(certificate_path, "the certificate")
     )
-    times, board = None, None
-    if table is not None:
-        outcomes = OutcomeTable.read(table)
+    times, through_times, energies, board = None, None, None, None
+    outcomes = None if table is None else OutcomeTable.read(table)
+    if times_path is not None:
+        outcomes = Times.read(times_path).table
+    if outcomes is not None:
         times = {name: float(np.mean(outcomes.of(name).ms)) for name in outcomes.candidates}
+        through_times = {
+            name: float(np.mean(o.through))
+            for name, o in outcomes.outcomes.items()
+            if o.through is not None
+        }
+        energies = {
+            name: float(np.mean(o.mj)) for name, o in outcomes.outcomes.items() if o.mj is not None
+        }
         board = outcomes.meta.get("board")
     names = None
     positions(policy.candidates, source.names, f"the candidates of {candidates}")
@@ -78,7 +97,9 @@ def command(
             while (name := after[name]) is not None:  # type: ignore[assignment]
                 kept.add(name)
         names = sorted(kept)
-    write_bundle(output, source, policy, certificate, times, board, names, force)
+    write_bundle(
+        output, source, policy, certificate, times, board, names, force, through_times, energies
+    )
     size = sum(p.stat().st_size for p in output.rglob("*") if p.is_file())
     asked = ", ".join(policy.candidates)
     click.echo(f"{output}: {policy.kind} policy over {asked}, {size:,} bytes")

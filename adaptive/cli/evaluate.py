@@ -106,6 +106,7 @@ def command(
     click.echo("\n".join(["", *found.words()]))
     report = {"table": table.name, "part": name, "sha256": table_hash(table), **result.to_json()}
     report["verdict"] = found.to_json()
+    report["board"] = outcomes.meta.get("board")
     omitted = False
     if live and images is not None:
         from adaptive.live import compare_live

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import Callable, Mapping
 
 import click
 
 from adaptive.bundle import Bundle
+from adaptive.energy import SECONDS, Energies, measure
+from adaptive.errors import InputError
 from adaptive.files import refuse_existing
+from adaptive.jetson.meter import open_meter
 from adaptive.labelled import list_images
 from adaptive.table import check_table_name
 
 
 @click.command(name="profile")
+@click.argument("bundles", nargs=-1, type=click.Path(path_type=Path), metavar="[BUNDLE]...")
 @click.option(
     "--candidates",
     type=click.Path(path_type=Path),
-    required=True,
     help="Folder with manifest.json, labels and ONNX files.",
 )
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
-    required=True,
     help="Folder of images, one sub-folder a class unless --labels is given.",
 )
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV with columns image,label.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="X.csv")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="X.csv")
 @click.option("--features", default="all+extra", show_default=True, help="Features to record.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images.")
@@ -36,23 +40,78 @@ from adaptive.table import check_table_name
     default=True,
     help="Keep whole probability vectors, which averaging and most signals need.",
 )
+@click.option(
+    "--energy",
+    is_flag=True,
+    help="Measure millijoules an image too, where the machine has a power sensor.",
+)
+@click.option(
+    "--energy-seconds",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=SECONDS,
+    show_default=True,
+    help="Seconds that each candidate runs for its energy.",
+)
+@click.option(
+    "--rails",
+    metavar="A,B",
+    help="Power rails to add up for the energy, instead of the whole module's.",
+)
+@click.option(
+    "--latency-only",
+    is_flag=True,
+    help="Measure the times alone, on this machine, and put them into the BUNDLEs (or folders of "
+    "candidates); -o T.csv writes them too, for adaptive tune --times.",
+)
+@click.option(
+    "--size",
+    metavar="WxH",
+    help="With --latency-only and without --images: pixels of the made-up images.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing table.")
 def command(
-    candidates: Path,
-    images: Path,
+    bundles: tuple[Path, ...],
+    candidates: Path | None,
+    images: Path | None,
     labels: Path | None,
-    output: Path,
+    output: Path | None,
     features: str,
     threads: int,
     limit: int | None,
     probabilities: bool,
+    energy: bool,
+    energy_seconds: float,
+    rails: str | None,
+    latency_only: bool,
+    size: str | None,
     force: bool,
 ) -> None:
     """Run every candidate on labelled images, one by one, and record answers and times.
 
     Stopped, it goes on where it was when called again. Images that cannot be read are listed
-    and left out; the exit code is then 1.
+    and left out; the exit code is then 1, as it is when an energy is refused because it would be
+    finer than the sensor.
+
+    With --latency-only it is BUNDLEs that are named, and nothing is learned about answers.
     """
+    folders = [*bundles, *([] if candidates is None else [candidates])]
+    if rails is not None and not energy:
+        raise InputError("--rails says what --energy adds up; give that too")
+    if latency_only and labels is not None:
+        raise InputError("--latency-only looks at no answers, so it takes no --labels")
+    energies = None
+    if energy:
+        energies = EnergyPass(energy_seconds, rails)
+        click.get_current_context().call_on_close(energies.meter.close)
+    if latency_only:
+        pixels = _size(size, images)
+        omitted = _times(folders, images, output, features, threads, limit, pixels, energies, force)
+        sys.exit(1 if omitted else 0)
+    if bundles or candidates is None or images is None or output is None or size is not None:
+        raise InputError(
+            "an outcome table needs --candidates, --images and -o X.csv, and no more folders; "
+            "BUNDLEs and --size go with --latency-only"
+        )
     from adaptive.profiling import Profiler
 
     check_table_name(output)
@@ -60,9 +119,89 @@ def command(
     bundle = Bundle.read(candidates)
     found = list_images(images, bundle.labels, labels, limit)
     profiler = Profiler(bundle, threads, features)
-    left_out = profiler.profile(found, output, probabilities)
+    left_out = profiler.profile(found, output, probabilities, energies)
     profiler.close()
     click.echo(f"{output}: {len(found) - len(left_out)} images, {len(bundle.names)} candidates")
+    left_out += [] if energies is None else energies.refusals
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
     sys.exit(1 if left_out else 0)
+
+
+class EnergyPass:
+    """Measures the energies with the machine's meter, and remembers what was refused."""
+
+    def __init__(self, seconds: float, rails: str | None) -> None:
+        # Opened first, so that nothing is measured in vain where there is no sensor.
+        self.meter = open_meter(rails=[] if rails is None else rails.split(","))
+        self.seconds = seconds
+        self.refusals: list[str] = []
+
+    def __call__(self, tasks: Mapping[str, Callable[[], object]]) -> Energies:
+        """Measure the tasks."""
+        found = measure(tasks, self.meter, self.seconds)
+        self.refusals += found.refusals
+        return found
+
+
+def _size(text: str | None, images: Path | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if found is None:
+        raise InputError(f"--size {text!r} is not WIDTHxHEIGHT in pixels, such as 1280x720")
+    if images is not None:
+        raise InputError("--size is of made-up images; leave it or --images out")
+    return int(found[1]), int(found[2])
+
+
+def _times(
+    folders: list[Path],
+    images: Path | None,
+    output: Path | None,
+    features: str,
+    threads: int,
+    limit: int | None,
+    size: tuple[int, int] | None,
+    energies: EnergyPass | None,
+    force: bool,
+) -> bool:
+    """Replace the times of bundles; whether something was left out."""
+    from adaptive.jetson.board import board_lines
+    from adaptive.times import IMAGES, check_rewritable, measure_times, rewrite_times
+
+    if not folders:
+        raise InputError("--latency-only needs the BUNDLEs, or folders of candidates, to measure")
+    if output is not None:
+        if len(folders) > 1:
+            raise InputError(f"{output} can hold the times of one bundle, not of {len(folders)}")
+        check_table_name(output)
+        refuse_existing(output, force)
+    count = limit or IMAGES
+    read = [Bundle.read(folder) for folder in folders]
+    for bundle in read:
+        check_rewritable(bundle, count)
+    omitted: list[str] = []
+    for folder, bundle in zip(folders, read):
+        times, left_out = measure_times(bundle, images, count, threads, features, size, energies)
+        if output is not None:
+            times.write(output)
+            click.echo(f"{output}: times on {len(times.table)} images")
+        notes = rewrite_times(bundle, times)
+        click.echo(f"{folder}: times replaced by those of this machine")
+        for candidate in bundle.candidates:
+            now = times.mean_ms(candidate.name)
+            before = "" if candidate.ms is None else f", before {candidate.ms:.4g}"
+            spent = times.mj(candidate.name)
+            joules = "" if spent is None else f", {spent:g} mJ"
+            click.echo(f"  {candidate.name:20} {now:9.4g} ms{before}{joules}")
+        for name, text in board_lines(times.board):
+            if name in ("model", "power mode", "throttled", "throttled by"):
+                click.echo(f"  {name}: {text}")
+        for note in [*times.disturbed(), *notes]:
+            click.echo(f"note: {note}")
+        omitted += left_out
+    omitted += [] if energies is None else energies.refusals
+    for line in omitted:
+        click.echo(f"left out: {line}", err=True)
+    return bool(omitted)

@@ -92,6 +92,7 @@ def command(
     POST /v1/classify takes an image; GET /v1/bundle, /healthz and /readyz tell about the server.
     """
     from adaptive.bundle import default_bundle
+    from adaptive.jetson.watch import watching
     from adaptive.monitoring.drift import resumed
     from adaptive.router import Router
     from adaptive.serving.http import Readiness, create_app
@@ -106,7 +107,7 @@ def command(
         audit=Audit(audit_share, audit_scope) if audit_share > 0 else None,
         log=log_path,
     )
-    with opened as router, resumed(router.drift, log_path):
+    with opened as router, resumed(router.drift, log_path), watching(router):
         if audit_share > 0 and router.drift is None:
             click.echo(
                 "drift is not watched: the bundle's certificate does not say how often its "

@@ -11,9 +11,12 @@ import click
 
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing, write_json
+from adaptive.jetson.board import board_profile
+from adaptive.jetson.mode import check_modes
 from adaptive.parts import Split, digest
 from adaptive.policy.files import policy_to_json, write_policy
 from adaptive.table import OutcomeTable, table_hash
+from adaptive.times import Times, with_times
 
 
 @click.command(name="tune")
@@ -58,6 +61,20 @@ from adaptive.table import OutcomeTable, table_hash
 @click.option("--split", help="Shares that tune, calibrate and test; default the premodel's.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--certificate", "certificate_path", type=click.Path(path_type=Path))
+@click.option(
+    "--times",
+    "times_path",
+    type=click.Path(path_type=Path),
+    metavar="T.csv",
+    help="Times from the board that will serve (adaptive profile --latency-only -o T.csv), in "
+    "place of the tables' own.",
+)
+@click.option(
+    "--any-power-mode",
+    is_flag=True,
+    help="Take times even where they come from different power modes, or from another one than "
+    "this board is in.",
+)
 @click.option("--force", is_flag=True, help="Replace existing files.")
 def command(
     table: Path,
@@ -75,6 +92,8 @@ def command(
     split: str | None,
     seed: int,
     certificate_path: Path | None,
+    times_path: Path | None,
+    any_power_mode: bool,
     force: bool,
 ) -> None:
     """Search policies over the outcome table X.csv for one objective.
@@ -123,6 +142,16 @@ def command(
                 f"the premodel was trained on {calibration_path}; a promise needs other images"
             )
         parts = Split(1.0, 0.0, 0.0, seed)
+    if times_path is not None:
+        times = Times.read(times_path)
+        outcomes = with_times(outcomes, times, times_path.name)
+        if calibration is not None:
+            calibration = with_times(calibration, times, times_path.name)
+    if not any_power_mode:
+        measured = [(str(times_path or table), outcomes.meta.get("board"))]
+        if calibration is not None:
+            measured.append((str(times_path or calibration_path), calibration.meta.get("board")))
+        check_modes(measured, board_profile())
     # A premodel from these very images must be cross-fitted on them; one from others judges
     # them as it judges any.
     learned_here = trained.get("sha256") == table_hash(table) or trained.get("images") in (

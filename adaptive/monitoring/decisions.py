@@ -283,6 +283,7 @@ def bundle_hash(bundle: Bundle) -> str:
     candidates = [candidate_to_json(c) for c in bundle.candidates]
     for entry in candidates:
         del entry["ms"], entry["mj"]
+        entry.pop("through", None)  # which answers nothing
     return _digest([candidates, list(bundle.labels), bundle.reference])
 
 

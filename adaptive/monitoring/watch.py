@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Any, Callable, Sequence
 
 from adaptive.bundle import Bundle
+from adaptive.jetson.watch import BoardWatch
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import (
@@ -71,9 +72,10 @@ class Watch:
         return next((o for o in self.observers if isinstance(o, Monitor)), None)
 
     def status(self) -> dict[str, Any]:
-        """Where audits, drift and log stand, as JSON values; None for what there is not."""
+        """Where audits, drift, log and board stand, as JSON values; None for what there is not."""
         written = next((o for o in self.observers if isinstance(o, DecisionLog)), None)
-        parts = {"audit": self.audit, "drift": self.drift, "log": written}
+        board = next((o for o in self.observers if isinstance(o, BoardWatch)), None)
+        parts = {"audit": self.audit, "drift": self.drift, "log": written, "board": board}
         return {name: None if part is None else part.status() for name, part in parts.items()}
 
     def close(self) -> None:
@@ -134,6 +136,10 @@ class Watch:
         try:
             for name in self.audited:
                 self._networks.run(name, photos)
+            for photo in photos:
+                # An exit's time is its increment, which tells nothing without those before it.
+                for name in {m for n in photo.done for m in self._networks.chains[n]}:
+                    self._networks.run(name, [photo])
             if self.audit.scope == "all" and self._names:
                 self._extract([p for p in photos if p.features is None])
         except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 import onnx
@@ -33,11 +34,13 @@ def save_onnx(
     path: Path,
     opset: int = OPSET,
     half_weights: bool = False,
+    source: str = "images",
+    outputs: Sequence[str] = ("logits",),
 ) -> Path:
     """Write `network`, in evaluation mode, as an ONNX file, whole or not at all.
 
     The graph is the one that `network` runs on `example`, with the first axis free and called
-    `n`. Its input is called `images`, its output `logits`.
+    `n`. Its input is called `source`, and what it returns is called `outputs`.
 
     Raises
     ------
@@ -55,9 +58,9 @@ def save_onnx(
                 (example,),
                 str(aside),
                 opset_version=opset,
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},
+                input_names=[source],
+                output_names=list(outputs),
+                dynamic_axes={name: {0: "n"} for name in (source, *outputs)},
                 dynamo=False,
             )
         model = onnx.load(str(aside))

@@ -351,7 +351,12 @@ def export_zoo(
             for candidate in kept.candidates:
                 name = Path(candidate.file).name
                 shutil.copyfile(kept.folder / candidate.file, aside / name)
-                candidates.append(replace(candidate, file=name))
+                through = candidate.through
+                if through is not None:
+                    own = Path(through.file).name
+                    shutil.copyfile(kept.folder / through.file, aside / own)
+                    through = replace(through, file=own)
+                candidates.append(replace(candidate, file=name, through=through))
         for entry, file in zip(entries, files):
             network = random_network(entry) if file is None else load_network(entry, file)
             path = aside / f"{entry.name}.onnx"
@@ -386,6 +391,7 @@ def _others(output: Path, entries: Sequence[Pretrained]) -> Bundle:
     replaced = {entry.name for entry in entries}
     kept = tuple(c for c in bundle.candidates if c.name not in replaced)
     files = [Path(c.file).name for c in kept] + [f"{name}.onnx" for name in replaced]
+    files += [Path(c.through.file).name for c in kept if c.through is not None]
     twice = sorted({file for file in files if files.count(file) > 1})
     if twice or any(c.after in replaced for c in kept):
         raise InputError(f"{output} needs what would be replaced; export into a folder of its own")

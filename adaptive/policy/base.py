@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from adaptive.candidate import check_name, positions
+from adaptive.candidate import check_name, exit_of, positions
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.premodel.base import Premodel
@@ -71,6 +71,8 @@ class Policy(ABC):
         can a deadline be kept. None where nothing is known.
     costs_ms, costs_mj : for each candidate, what it costs in the mean when it is asked first;
         only with them can a mean time or an energy be kept. None where nothing is known.
+
+    An exit NET@3 that follows NET@1 or NET@2 is charged less by what that one costs in the mean.
     """
 
     candidates: tuple[str, ...]
@@ -91,6 +93,7 @@ class Policy(ABC):
             check_name(name)
         if len(set(self.candidates)) != len(self.candidates):
             raise InputError(f"a candidate stands twice in the policy's order {self.candidates}")
+        object.__setattr__(self, "_later_exits", _later_exits(self.candidates))
         if self.premodel is not None:
             columns = positions(self.candidates, self.premodel.candidates, "the premodel")
             object.__setattr__(self, "_columns", columns)
@@ -136,6 +139,13 @@ class Policy(ABC):
     def next(self, history: History, limits: Limits) -> np.ndarray:
         """Next candidate for each image, shape (n,), or STOP."""
 
+    def ways(self) -> tuple[tuple[int, ...], ...]:
+        """The longest paths that images may take, as positions; any of them may end early.
+
+        Here every candidate alone: a policy that goes on, and knows how, says more.
+        """
+        return tuple((position,) for position in range(len(self.candidates)))
+
     def affordable(self, choice: np.ndarray, path: tuple[int, ...], limits: Limits) -> np.ndarray:
         """`choice` with what the limits cannot pay for taken out.
 
@@ -144,7 +154,7 @@ class Policy(ABC):
         """
         if limits is UNLIMITED:
             return choice
-        fits = self._fits(len(choice), not path, limits)
+        fits = self._fits(len(choice), path, limits)
         if fits is None:
             return choice
         over = (choice != STOP) & ~fits[np.arange(len(choice)), choice]
@@ -155,23 +165,34 @@ class Policy(ABC):
         latest = len(self.candidates) - 1 - np.argmax(fits[:, ::-1], axis=1)
         return np.where(over, np.where(fits.any(axis=1), latest, STOP), choice)
 
-    def _fits(self, count: int, first: bool, limits: Limits) -> np.ndarray | None:
+    def _fits(self, count: int, path: tuple[int, ...], limits: Limits) -> np.ndarray | None:
         """Which candidates each image can pay for, (count, m); None where nothing is limited."""
         fits = None
-        for costs, left in (
-            (self.upper_ms, limits.remaining_ms),
-            (self.costs_ms, limits.allowance_ms),
-            (self.costs_mj, limits.remaining_mj),
+        for costs, means, left in (
+            (self.upper_ms, self.costs_ms, limits.remaining_ms),
+            (self.costs_ms, self.costs_ms, limits.allowance_ms),
+            (self.costs_mj, self.costs_mj, limits.remaining_mj),
         ):
             if costs is None or (
                 left == np.inf if isinstance(left, float) else np.isposinf(left).all()
             ):
                 continue
-            if first and costs is self.costs_ms:
+            if not path and costs is self.costs_ms:
                 left = np.maximum(left, min(costs))
-            within = np.asarray(costs) <= np.broadcast_to(left, (count,))[:, np.newaxis]
+            asked = np.asarray(costs)
+            if means is not None and any(self._later_exits[ran] for ran in path):  # type: ignore[attr-defined]
+                asked = asked - self._paid(path, means)
+            within = asked <= np.broadcast_to(left, (count,))[:, np.newaxis]
             fits = within if fits is None else fits & within
         return fits
+
+    def _paid(self, path: tuple[int, ...], means: tuple[float, ...]) -> np.ndarray:
+        """What of each candidate's cost, (m,), ran already as an earlier exit of its network."""
+        paid = np.zeros(len(self.candidates))
+        for ran in path:
+            for later in self._later_exits[ran]:  # type: ignore[attr-defined]
+                paid[later] = max(paid[later], means[ran])
+        return paid
 
     def answer(self, history: History) -> np.ndarray | None:
         """Combined probabilities (n, classes), or None where the last candidate answers alone."""
@@ -184,3 +205,12 @@ class Policy(ABC):
     def settings(self) -> dict[str, Any]:
         """What `from_settings` needs to build the policy again, as JSON values."""
         return {}
+
+
+def _later_exits(candidates: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    """For each candidate, the positions of the deeper exits of its network."""
+    exits = [exit_of(name) for name in candidates]
+    return tuple(
+        tuple(p for p, (own, depth) in enumerate(exits) if own == network and depth > number > 0)
+        for network, number in exits
+    )

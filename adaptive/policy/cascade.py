@@ -10,7 +10,8 @@ import numpy as np
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import STOP, History, Policy
-from adaptive.policy.signals import COMBINATIONS, SIGNALS, check_signal, soften
+from adaptive.policy.gain import Gain, bar, describe
+from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS, check_signal, soften
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Cascade(Policy):
     ----------
     thresholds : after candidate j the next is asked when the signal is below thresholds[j];
         one number less than there are candidates, each in 0..1
-    signal : "top" probability, "margin" between the first two, or "entropy" (as certainty);
-        each in 0..1, higher is surer
+    signal : "top" probability, "margin" between the first two, "entropy" (as certainty), or
+        "agreement" of the last two that ran; each in 0..1, higher is surer
     temperatures : one a candidate, applied to its probabilities before anything else, or None
     combine : None (the last that ran answers), "arithmetic" or "geometric" mean of all that ran
     weights : one a candidate for `combine`; equal when left out
@@ -73,6 +74,17 @@ class Cascade(Policy):
         threshold = _shifted(self.threshold(history), limits.preference)
         return np.where(self.score(history) < threshold, last + 1, STOP)
 
+    def ways(self) -> tuple[tuple[int, ...], ...]:
+        """In order from each candidate that an image may start at."""
+        count = len(self.candidates)
+        return tuple(tuple(range(start, count)) for start in self.starts())
+
+    def starts(self) -> tuple[int, ...]:
+        """Where images may start: at the first, or where limits rule that out and not a later."""
+        known = [c for c in (self.upper_ms, self.costs_ms, self.costs_mj) if c is not None]
+        cheaper = [p for p in range(len(self.candidates)) if any(c[p] < c[0] for c in known)]
+        return (0, *cheaper)
+
     def threshold(self, history: History) -> np.ndarray | float:
         """What the signal is held against: a number, or one for each image."""
         return self.thresholds[history.path[-1]]
@@ -81,6 +93,11 @@ class Cascade(Policy):
         """The signal of the answer as it stands, shape (n,)."""
         if not self.needs_probabilities:
             return history.outputs[-1].confidence
+        if self.signal in PAIRED:
+            last = len(history.path) - 1
+            # Nothing ran before the first answer, so it is held against itself.
+            before = self._member(history, max(last - 1, 0))
+            return PAIRED[self.signal](before, self._member(history, last))
         combined = self.answer(history)
         if combined is None:
             combined = self._member(history, len(history.path) - 1)
@@ -144,6 +161,9 @@ class Hybrid(Cascade):
         at the first candidate. With `shift` 0 and `start_gain` None this is the cascade.
     typical_gain : mean expected gain at each candidate but the last, so that the thresholds
         keep their meaning; zeros when left out
+    gains : for each path that they know, they take the thresholds' place: the image goes the
+        way that promises most, to whichever later candidate that is, where it promises
+        anything; see `Gain`
     """
 
     kind: ClassVar[str] = "hybrid"
@@ -151,11 +171,20 @@ class Hybrid(Cascade):
     shift: float = 0.0
     start_gain: float | None = None
     typical_gain: tuple[float, ...] | None = None
+    gains: tuple[Gain, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.premodel is None:
             raise InputError("a hybrid policy needs a premodel")
+        count = len(self.candidates)
+        for gain in self.gains:
+            furthest = max(max(way) for way in gain.ways)
+            if furthest >= count or gain.coefficients.shape[1] != 4 + 2 * count:
+                raise InputError(
+                    f"a gain for {count} candidates needs {4 + 2 * count} coefficients a way and "
+                    f"positions below {count}, got {gain.coefficients.shape[1]} and {furthest}"
+                )
         if not np.isfinite(self.shift):
             raise InputError(f"shift {self.shift} is not a finite number")
         if self.start_gain is not None and not np.isfinite(self.start_gain):
@@ -176,6 +205,26 @@ class Hybrid(Cascade):
             raise InputError("a hybrid policy needs the premodel's chances")
         return np.asarray(np.argmax(expected_gain(chances) <= self.start_gain, axis=1))
 
+    def starts(self) -> tuple[int, ...]:
+        """Anywhere, where the gain decides."""
+        return super().starts() if self.start_gain is None else tuple(range(len(self.candidates)))
+
+    def next(self, history: History, limits: Limits) -> np.ndarray:
+        """Where the gains say, or as in a cascade on a path that they do not know."""
+        gain = next((g for g in self.gains if g.path == history.path), None)
+        if gain is None or history.chances is None:
+            return super().next(history, limits)
+        values = gain.values(describe(self.score(history), history.chances))
+        best = np.argmax(values, axis=1)
+        first = np.array([way[0] for way in gain.ways])
+        on = values.max(axis=1) > bar(limits.preference)
+        return np.where(on, first[best], STOP)
+
+    def ways(self) -> tuple[tuple[int, ...], ...]:
+        """As a cascade's, and what the gains may skip to."""
+        known = [(*gain.path, *way) for gain in self.gains for way in gain.ways]
+        return tuple(dict.fromkeys((*super().ways(), *known)))
+
     def threshold(self, history: History) -> np.ndarray | float:
         """The cascade's threshold, moved by the expected gain."""
         last = history.path[-1]
@@ -194,6 +243,7 @@ class Hybrid(Cascade):
             "shift": self.shift,
             "start_gain": self.start_gain,
             "typical_gain": None if self.typical_gain is None else list(self.typical_gain),
+            **({"gains": [gain.to_json() for gain in self.gains]} if self.gains else {}),
         }
 
 

@@ -10,6 +10,7 @@ from adaptive.files import Fields, check_format, read_json, write_json
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade, Hybrid
 from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.gain import Gain
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 
@@ -103,6 +104,10 @@ def _settings(shape: type[Policy], fields: Fields) -> dict[str, Any]:
             shift=fields.get("shift", float, default=0.0),
             start_gain=fields.get("start_gain", float, default=None),
             typical_gain=fields.numbers("typical_gain", default=None),
+            gains=tuple(
+                Gain.from_json(entry, f"gain {number} of the policy")
+                for number, entry in enumerate(fields.get("gains", list, default=[]))
+            ),
         )
     return settings
 

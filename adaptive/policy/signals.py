@@ -1,4 +1,4 @@
-"""Deferral signals: how sure an answer is, as one number in 0..1 from its probabilities."""
+"""Deferral signals: how sure an answer is, as one number in 0..1, higher is surer."""
 
 from __future__ import annotations
 
@@ -27,11 +27,28 @@ def certainty(probabilities: np.ndarray) -> np.ndarray:
     return np.asarray(1 - entropy / np.log(values.shape[1]))
 
 
+#: From one answer's probabilities.
 SIGNALS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "top": top,
     "margin": margin,
     "entropy": certainty,
 }
+
+
+def agreement(before: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """How sure two answers in a row are of what the last one says.
+
+    The geometric mean of the two probabilities, each (n, classes), of the last one's answer; of
+    an answer with itself its top probability. One minus the total variation distance, the plain
+    measure of agreement, is a bad signal: two answers that know nothing agree best of all.
+    """
+    said = last.argmax(axis=1)[:, np.newaxis]
+    both = [np.take_along_axis(p, said, axis=1)[:, 0].astype(np.float32) for p in (before, last)]
+    return np.asarray(np.sqrt(both[0] * both[1]))
+
+
+#: From the last two answers' probabilities; for the first answer, from that one twice.
+PAIRED: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"agreement": agreement}
 
 
 def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -68,6 +85,6 @@ COMBINATIONS: dict[str, Callable[[list[np.ndarray], np.ndarray], np.ndarray]] = 
 
 def check_signal(name: str) -> str:
     """Return `name` if there is such a signal."""
-    if name not in SIGNALS:
-        raise InputError(f"signal {name!r} is not one of {list(SIGNALS)}")
+    if name not in SIGNALS and name not in PAIRED:
+        raise InputError(f"signal {name!r} is not one of {[*SIGNALS, *PAIRED]}")
     return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from adaptive.jetson.board import board_lines
 from adaptive.report.content import Content
 from adaptive.report.markup import badge, breakable, paragraph, section, span
 from adaptive.report.sections import features, front, gallery, routes, signals
@@ -113,7 +114,7 @@ def _origin(content: Content) -> str:
         ("measured", _date(content) or "the table does not say when"),
     ]
     if isinstance(board, dict) and board:
-        lines += [(k, v) for k, v in board.items() if v is not None]
+        lines += board_lines(board)
     else:
         lines.append(("board", "the table does not say on which machine"))
     lines += [(k.replace("_", " "), meta[k]) for k in ("threads", "warm_up") if k in meta]

@@ -19,6 +19,7 @@ SIGNAL_WORDS = {
     "top at T": "top, scaled",
     "margin at T": "margin, scaled",
     "entropy at T": "entropy, scaled",
+    "agreement": "agreement",
     "neighbours": "neighbours",
     "premodel": "premodel",
 }
@@ -198,9 +199,10 @@ def signals(content: Content) -> str:
             "answer gets a higher number than a wrong one; 0.5 is a coin, 1 is perfect. "
             "Intervals are 95%, by DeLong's method. ▲ and ▼ mark signals that are better or "
             "worse than the top probability by a paired interval that excludes 0. Scaled means "
-            "at a temperature fitted on other images; neighbours is a nearest-neighbour vote over "
-            "the network's own five highest probabilities, learned on other images; premodel is "
-            "the chance that the features alone give.",
+            "at a temperature fitted on other images; agreement, for an exit, is the mean chance "
+            "that the exit before it and it give its answer; neighbours is a nearest-neighbour "
+            "vote over the network's own five highest probabilities, learned on other images; "
+            "premodel is the chance that the features alone give.",
             "soft",
         ),
         table(

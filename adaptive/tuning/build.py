@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
 from adaptive.policy.base import History, Output, Policy
 from adaptive.policy.cascade import Cascade, Hybrid, expected_gain
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.gain import Gain
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
+from adaptive.replay import rank_of
 from adaptive.table import OutcomeTable
-from adaptive.tuning.search import Trial
+from adaptive.tuning.gains import Learned, learn
+from adaptive.tuning.trial import Trial
 
 
 def build_policy(
@@ -21,6 +24,7 @@ def build_policy(
     premodel: Premodel | None = None,
     chances: np.ndarray | None = None,
     upper_ms: dict[str, float] | None = None,
+    gains: tuple[Gain, ...] = (),
 ) -> Policy:
     """The policy that sends the trial's shares of the table's images on.
 
@@ -29,10 +33,14 @@ def build_policy(
     table : the tuning images
     chances : ndarray (n, m), of the candidates of `trial.path`, for a hybrid
     upper_ms : for each candidate a time that a run hardly ever exceeds
+    gains : of a hybrid that goes by them; see `learn_gains`
     """
     common: dict[str, Any] = {
-        "costs_ms": tuple(float(table.of(n).ms.mean()) for n in trial.path),
+        "costs_ms": tuple(float(table.ms(n).mean()) for n in trial.path),
     }
+    energies = [table.path_mj((n,)) for n in trial.path]
+    if all(mj is not None for mj in energies):
+        common["costs_mj"] = tuple(float(np.mean(mj)) for mj in energies)  # type: ignore[arg-type]
     if upper_ms is not None:
         common["upper_ms"] = tuple(upper_ms[n] for n in trial.path)
     if trial.family == "fixed":
@@ -40,31 +48,34 @@ def build_policy(
     if trial.family == "premodel":
         return ByPremodel(trial.path, premodel, rule="utility", price=trial.price, **common)
     common.update(signal=trial.signal, combine=trial.combine, weights=trial.weights)
-    steps = len(trial.path) - 1
-    if trial.family != "hybrid":
-        scorer: Cascade = Cascade(trial.path, thresholds=(0.0,) * steps, **common)
+    later = len(trial.path) - 1
+    if trial.kind != "hybrid":
+        scorer: Cascade = Cascade(trial.path, thresholds=(0.0,) * later, **common)
         thresholds = _thresholds(scorer, trial, table, np.arange(len(table)), None)
         return Cascade(trial.path, thresholds=thresholds, **common)
     assert chances is not None
-    gains = expected_gain(chances)[:, :-1]
-    gain = gains[:, 0]
+    if trial.learned:
+        unused = (0.0,) * later
+        return Hybrid(trial.path, premodel, thresholds=unused, gains=gains, **common)
+    expected = expected_gain(chances)[:, :-1]
+    gain = expected[:, 0]
     start_gain = None
     rest = np.arange(len(table))
     if trial.start_share > 0:
         direct = round(trial.start_share * len(table))
         start_gain = _cut(-gain, direct) * -1.0
         rest = np.flatnonzero(gain <= start_gain)
-    typical = tuple(gains.mean(axis=0).tolist())
+    typical = tuple(expected.mean(axis=0).tolist())
     scorer = Hybrid(
         trial.path,
         premodel,
-        thresholds=(0.0,) * steps,
+        thresholds=(0.0,) * later,
         shift=trial.shift,
         typical_gain=typical,
         start_gain=start_gain,
         **common,
     )
-    move = -trial.shift * (gains - np.asarray(typical))
+    move = -trial.shift * (expected - np.asarray(typical))
     thresholds = _thresholds(scorer, trial, table, rest, move)
     return Hybrid(
         trial.path,
@@ -74,6 +85,50 @@ def build_policy(
         typical_gain=typical,
         start_gain=start_gain,
         **common,
+    )
+
+
+def learn_gains(
+    trial: Trial,
+    table: OutcomeTable,
+    chances: np.ndarray,
+    steps: Callable[[tuple[str, ...]], float],
+) -> Learned:
+    """Gains along the trial's path on whole probabilities, for any price.
+
+    Parameters
+    ----------
+    chances : ndarray (n, m), of the candidates of `trial.path`
+    steps : cost of the last candidate of a path after those before it
+    """
+    later = (0.0,) * (len(trial.path) - 1)
+    scorer = Cascade(
+        trial.path, None, thresholds=later, signal=trial.signal,
+        combine=trial.combine, weights=trial.weights,
+    )  # fmt: skip
+
+    def history(path: tuple[int, ...]) -> History:
+        names = [trial.path[p] for p in path]
+        whole = scorer.needs_probabilities
+        outputs = [
+            Output(table.of(n).confidence, table.probabilities_of(n) if whole else None)
+            for n in names
+        ]
+        return History(path, tuple(outputs))
+
+    def right(path: tuple[int, ...]) -> np.ndarray:
+        answer = scorer.answer(history(path))
+        if answer is None:
+            return table.top1(trial.path[path[-1]])
+        return np.asarray(rank_of(answer, table.label) == 0)
+
+    return learn(
+        len(trial.path),
+        lambda path: scorer.score(history(path)),
+        right,
+        lambda path: steps(tuple(trial.path[p] for p in path)),
+        chances,
+        np.arange(len(table)) % 2,
     )
 
 

@@ -6,12 +6,14 @@ those are kept for the search. The chosen policy is replayed on the whole probab
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
-from adaptive.policy.signals import COMBINATIONS, SIGNALS
+from adaptive.intervals import front
+from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS
 from adaptive.table import OutcomeTable
 
 #: Classes kept for each image.
@@ -29,7 +31,9 @@ class Members:
     probabilities : candidate -> ndarray (n, kept), float32; None where the table holds none
     confidence, top1, top5 : candidate -> ndarray (n,)
     cost : candidate -> mean cost of asking it first; exits include what they come after
-    orders : what the search has sorted already
+    path_cost : mean cost of asking these candidates one after the other; the sum of `cost` when
+        left out, which is right where none continues another
+    orders, learned : what the search has sorted and learned already
     """
 
     names: tuple[str, ...]
@@ -38,20 +42,28 @@ class Members:
     confidence: dict[str, np.ndarray]
     top1: dict[str, np.ndarray]
     cost: dict[str, float]
+    path_cost: Callable[[tuple[str, ...]], float] | None = field(default=None, repr=False)
     orders: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
+    learned: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False)
     _signals: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
+    _costs: dict[tuple[str, ...], float] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.label)
 
     @classmethod
-    def of(cls, table: OutcomeTable, cost: dict[str, float]) -> Members:
-        """Read the members of a table; `cost` is each candidate's, in the objective's unit."""
+    def of(
+        cls,
+        table: OutcomeTable,
+        cost: dict[str, float],
+        path_cost: Callable[[tuple[str, ...]], float] | None = None,
+    ) -> Members:
+        """Read the members of a table; costs are in the objective's unit."""
         names = table.candidates
         confidence = {n: table.of(n).confidence for n in names}
         top1 = {n: table.top1(n) for n in names}
         if not all(n in table.probabilities for n in names):
-            return cls(names, table.label, None, confidence, top1, cost)
+            return cls(names, table.label, None, confidence, top1, cost, path_cost)
         kept = min(CLASSES, table.probabilities[names[0]].shape[1])
         label = np.full(len(table), -1)
         small = {n: np.empty((len(table), kept), np.float32) for n in names}
@@ -72,7 +84,17 @@ class Members:
         found: dict[tuple[object, ...], np.ndarray] = {
             ("score", (n,), None, (), signal): values for (n, signal), values in signals.items()
         }
-        return cls(names, label, small, confidence, top1, cost, _signals=found)
+        return cls(names, label, small, confidence, top1, cost, path_cost, _signals=found)
+
+    def steps(self, path: tuple[str, ...]) -> tuple[float, ...]:
+        """What each candidate of a path costs once those before it have run."""
+        if self.path_cost is None:
+            return tuple(self.cost[name] for name in path)
+        for end in range(1, len(path) + 1):
+            if path[:end] not in self._costs:
+                self._costs[path[:end]] = self.path_cost(path[:end])
+        whole = [0.0, *(self._costs[path[:end]] for end in range(1, len(path) + 1))]
+        return tuple(after - before for before, after in zip(whole, whole[1:]))
 
     def answer(
         self, path: Sequence[str], combine: str | None, weights: Sequence[float] | None
@@ -111,6 +133,8 @@ class Members:
         signal: str,
     ) -> np.ndarray:
         """The deferral signal after `path` ran, (n,)."""
+        if signal in PAIRED:
+            return self._paired(path, signal)
         if combine is None or len(path) == 1:
             path, combine, weights = path[-1:], None, None
             if signal == "top":
@@ -122,3 +146,24 @@ class Members:
         if key not in self._signals:
             self._signals[key] = SIGNALS[signal](answer).astype(np.float64)
         return self._signals[key]
+
+    def _paired(self, path: Sequence[str], signal: str) -> np.ndarray:
+        """A signal of the last two that ran; of the first alone, it is held against itself."""
+        if self.probabilities is None or len(path) == 1:
+            return self.confidence[path[-1]]
+        key = ("paired", tuple(path[-2:]), signal)
+        if key not in self._signals:
+            before, last = (self.probabilities[n] for n in path[-2:])
+            self._signals[key] = PAIRED[signal](before, last).astype(np.float64)
+        return self._signals[key]
+
+
+def ordered(members: Members, length: int) -> Iterator[tuple[str, ...]]:
+    """Paths of rising cost that begin on the front; later members may be dominated."""
+    cost = [members.cost[n] for n in members.names]
+    top1 = [float(members.top1[n].mean()) for n in members.names]
+    starts = {members.names[i] for i in front(cost, top1)}
+    by_cost = sorted(members.names, key=lambda n: members.cost[n])
+    for path in itertools.combinations(by_cost, length):
+        if path[0] in starts:
+            yield path

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
+from adaptive.candidate import exit_of
 from adaptive.certificate import (
     P_VALUES,
     Certificate,
@@ -19,12 +20,15 @@ from adaptive.certificate import (
 from adaptive.errors import InputError
 from adaptive.parts import Split
 from adaptive.policy.base import Policy
+from adaptive.policy.gain import Gain
 from adaptive.premodel.base import Premodel
 from adaptive.replay import replay
 from adaptive.table import OutcomeTable
-from adaptive.tuning.build import build_policy
+from adaptive.tuning.build import build_policy, learn_gains
+from adaptive.tuning.gains import Learned
 from adaptive.tuning.members import Members
-from adaptive.tuning.search import Choice, Trial, choose
+from adaptive.tuning.search import choose
+from adaptive.tuning.trial import Choice, Trial
 
 #: Mean costs between the cheapest candidate's and the reference's that are tried for a promise.
 BUDGETS = 24
@@ -100,10 +104,11 @@ class Tuner:
         self.seed = seed
         self.kind = kind
         self.cost = {n: _mean_cost(self.tune, n, cost) for n in self.tune.candidates}
-        self.members = Members.of(self.tune, self.cost)
+        self.members = Members.of(self.tune, self.cost, self._path_cost(cost))
         accuracy = [float(self.tune.top1(n).mean()) for n in self.tune.candidates]
         self.reference = reference or self.tune.candidates[int(np.argmax(accuracy))]
         self.tune.of(self.reference)
+        self._learned: dict[tuple[str, ...], Learned] = {}
         self.chances: np.ndarray | None = None
         self.charge = 0.0
         if premodel is not None:
@@ -143,8 +148,8 @@ class Tuner:
             )
 
         def fits(trial: Trial) -> bool:
-            extra = self.charge if trial.family == "hybrid" else 0.0
-            return sum(upper[n] for n in trial.path) + extra <= deadline_ms
+            extra = self.charge if trial.kind in ("hybrid", "premodel") else 0.0
+            return self._upper_of(trial, upper) + extra <= deadline_ms
 
         most = min(budget, sum(self.cost.values()))
         choice = choose(self.members, most, self.chances, self.charge, self.seed, self.kind, fits)
@@ -235,6 +240,29 @@ class Tuner:
             )
         return {n: float(np.sort(table.ms(n))[rank - 1]) for n in table.candidates}
 
+    def _upper_of(self, trial: Trial, upper_ms: dict[str, float]) -> float:
+        """A path's upper time; of an exit only what its network's earlier exits have not run."""
+        if trial.kind == "premodel":
+            return max(upper_ms[n] for n in trial.path)
+        spent = 0.0
+        for place, name in enumerate(trial.path):
+            network, depth = exit_of(name)
+            ran = [n for n in trial.path[:place] if exit_of(n)[0] == network and depth]
+            spent += upper_ms[name] - max((self.cost[n] for n in ran), default=0.0)
+        return spent
+
+    def _path_cost(self, cost: str) -> Callable[[tuple[str, ...]], float]:
+        """Mean cost of asking candidates one after the other, in the objective's unit."""
+
+        def of(path: tuple[str, ...]) -> float:
+            if cost == "ms":
+                return float(self.tune.path_ms(path).mean())
+            spent = self.tune.path_mj(path)
+            assert spent is not None  # `_mean_cost` has looked
+            return float(spent.mean())
+
+        return of
+
     def _ladder(self) -> list[Tuned]:
         """The best policy at each of a series of mean costs, and the reference itself."""
         low = min(self.cost.values())
@@ -269,11 +297,20 @@ class Tuner:
         return int(np.sum(answer != reference))
 
     def _build(self, choice: Choice, upper_ms: dict[str, float] | None = None) -> Policy:
-        chances = None
-        if choice.trial.family == "hybrid" and self.chances is not None:
-            where = [self.tune.candidates.index(n) for n in choice.trial.path]
+        trial = choice.trial
+        chances: np.ndarray | None = None
+        gains: tuple[Gain, ...] = ()
+        if trial.kind == "hybrid" and self.chances is not None:
+            where = [self.tune.candidates.index(n) for n in trial.path]
             chances = self.chances[:, where]
-        return build_policy(choice.trial, self.tune, self.premodel, chances, upper_ms)
+            if trial.learned:
+                if trial.path not in self._learned:
+                    self._learned[trial.path] = learn_gains(
+                        trial, self.tune, chances, lambda path: self.members.steps(path)[-1]
+                    )
+                learned = self._learned[trial.path]
+                gains = learned.gains(learned.price(trial.cost - self.charge, own=True))
+        return build_policy(trial, self.tune, self.premodel, chances, upper_ms, gains)
 
     def _infeasible(
         self,
@@ -315,7 +352,7 @@ def _mean_cost(table: OutcomeTable, name: str, cost: str) -> float:
         return float(table.ms(name).mean())
     if cost != "mj":
         raise InputError(f"cost {cost!r} is neither ms nor mj")
-    spent = table.of(name).mj
+    spent = table.path_mj((name,))
     if spent is None:
         raise InputError(
             f"the outcome table holds no energies ({name}:mj); profile with energy to tune for it"

@@ -10,17 +10,16 @@ complicated family is taken only where it is better by more than chance.
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass, field
 from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
 from adaptive.errors import InputError
-from adaptive.intervals import front
 from adaptive.policy.cascade import expected_gain
-from adaptive.tuning.members import Members
+from adaptive.tuning.learned import learned_trials, premodel_explains
+from adaptive.tuning.members import Members, ordered
+from adaptive.tuning.trial import Choice, Trial
 
 #: Signals, the one to prefer first where nothing tells them apart.
 SIGNALS = ("margin", "top", "entropy")
@@ -29,10 +28,10 @@ SIGNALS = ("margin", "top", "entropy")
 WEIGHTS = (1.0, 2.0)
 
 #: How far one unit of expected gain moves a threshold, tried for hybrids.
-SHIFTS = (0.2, 0.4, 0.1, 0.8, 1.6, 0.05)
+SHIFTS = (0.2, 0.4, 0.1, 0.8)
 
 #: Shares of the images that a hybrid may start at the second candidate.
-STARTS = (0.0, 0.05, 0.1, 0.2, 0.35)
+STARTS = (0.0, 0.1, 0.3)
 
 #: Shares that reach the second of three candidates, relative to those that the budget allows.
 MIDDLES = (0.75, 0.6, 0.9, 0.45, 0.3, 0.15)
@@ -48,53 +47,9 @@ FAMILIES = {
     "averaging cascade": 0.0,
     "cascade": 2.0,
     "cascade of three": 2.0,
+    "learned hybrid": 2.0,
     "hybrid": 2.0,
 }
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A policy without thresholds, and who goes on.
-
-    Attributes
-    ----------
-    family : key of FAMILIES
-    path : candidates in order
-    shares : share of all images that reach each candidate after the first
-    shift, start_share : of a hybrid
-    price : chance that a unit of cost is worth, of a premodel policy
-    right : ndarray (n,), bool, whether the policy was right on each tuning image
-    cost : mean cost
-    """
-
-    family: str
-    path: tuple[str, ...]
-    shares: tuple[float, ...]
-    right: np.ndarray = field(repr=False)
-    cost: float
-    signal: str = "top"
-    combine: str | None = None
-    weights: tuple[float, ...] | None = None
-    shift: float = 0.0
-    start_share: float = 0.0
-    price: float = 0.0
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The trial that won at one budget, and how the families compared.
-
-    Attributes
-    ----------
-    expected : cross-validated top-1 of the trial's family, which is not flattered by the choice
-    families : cross-validated top-1 of every family that had a trial
-    reason : one sentence
-    """
-
-    trial: Trial
-    expected: float
-    families: dict[str, float]
-    reason: str
 
 
 def trials(
@@ -102,6 +57,7 @@ def trials(
     budget: float,
     chances: np.ndarray | None = None,
     charge: float = 0.0,
+    fold: np.ndarray | None = None,
 ) -> Iterator[Trial]:
     """All trials whose mean cost is `budget` or, where that is more than they can use, less.
 
@@ -110,6 +66,8 @@ def trials(
     chances : ndarray (n, m), the premodel's numbers in the order of `members.names`; without
         them there are no hybrids
     charge : what features and premodel cost, paid by hybrids
+    fold : ndarray (n,), the part of each image where gains are cross-fitted; without it there
+        are no hybrids by learned gains
     """
     for name in members.names:
         if members.cost[name] <= budget:
@@ -119,7 +77,8 @@ def trials(
     if chances is not None:
         yield from _premodels(members, budget, chances, charge)
         yield from _hybrids(members, budget, chances, charge)
-        yield from _threes(members, budget, chances, charge)
+        if fold is not None:
+            yield from learned_trials(members, budget, chances, charge, fold)
 
 
 def _settings(
@@ -136,27 +95,17 @@ def _settings(
         signals: tuple[str, ...] = SIGNALS
     else:
         combinations = [("geometric", (1.0,) * length)]
-        signals = SIGNALS[:2]
+        signals = (*SIGNALS[:2], "agreement")
     combinations.append((None, None))
     for combine, weights in combinations:
         for signal in signals:
             yield signal, combine, weights
 
 
-def _ordered(members: Members, length: int) -> Iterator[tuple[str, ...]]:
-    """Paths of rising cost that begin on the front; later members may be dominated."""
-    cost = [members.cost[n] for n in members.names]
-    top1 = [float(members.top1[n].mean()) for n in members.names]
-    starts = {members.names[i] for i in front(cost, top1)}
-    by_cost = sorted(members.names, key=lambda n: members.cost[n])
-    for path in itertools.combinations(by_cost, length):
-        if path[0] in starts:
-            yield path
-
-
 def _pairs(members: Members, budget: float) -> Iterator[Trial]:
-    for path in _ordered(members, 2):
-        share = (budget - members.cost[path[0]]) / members.cost[path[1]]
+    for path in ordered(members, 2):
+        first, second = members.steps(path)
+        share = (budget - first) / second
         if share <= 0:
             continue
         count = _count(share, len(members))
@@ -170,56 +119,46 @@ def _pairs(members: Members, budget: float) -> Iterator[Trial]:
                 path,
                 (count / len(members),),
                 right,
-                members.cost[path[0]] + count / len(members) * members.cost[path[1]],
+                first + count / len(members) * second,
                 signal,
                 combine,
                 weights,
             )
 
 
-def _threes(
-    members: Members, budget: float, chances: np.ndarray | None = None, charge: float = 0.0
-) -> Iterator[Trial]:
-    """Paths of three; with a premodel's chances hybrids, whose thresholds its gain moves."""
+def _threes(members: Members, budget: float) -> Iterator[Trial]:
     n = len(members)
-    for path in _ordered(members, 3):
-        first, second, third = (members.cost[name] for name in path)
-        rest = budget - charge - first
+    for path in ordered(members, 3):
+        first, second, third = members.steps(path)
+        rest = budget - first
         most = min(1.0, rest / second)
-        gain = None if chances is None else _gains(members, path, chances)
-        if most <= 0 or (gain is not None and np.isnan(gain).any()):
+        if most <= 0:
             continue
         for signal, combine, weights in _settings(members, 3):
             early = members.score(path[:1], None, None, signal)
             pair = None if weights is None else weights[:2]
             late = members.score(path[:2], combine, pair, signal)
-            for shift in (0.0,) if gain is None else SHIFTS[:2]:
-                moved, moved_late = early, late
-                if gain is not None:
-                    moved = early - shift * (gain[:, 0] - gain[:, 0].mean())
-                    moved_late = late - shift * (gain[:, 1] - gain[:, 1].mean())
-                order = np.argsort(moved, kind="stable")
-                for relative in MIDDLES:
-                    reach = relative * most
-                    last = min((rest - reach * second) / third, reach)
-                    if last <= 0:
-                        continue
-                    on = order[: _count(reach, n)]
-                    further = on[np.argsort(moved_late[on], kind="stable")[: _count(last, n)]]
-                    right = members.top1[path[0]].copy()
-                    right[on] = members.right(path[:2], combine, pair)[on]
-                    right[further] = members.right(path, combine, weights)[further]
-                    yield Trial(
-                        "cascade of three" if gain is None else "hybrid",
-                        path,
-                        (len(on) / n, len(further) / n),
-                        right,
-                        charge + first + len(on) / n * second + len(further) / n * third,
-                        signal,
-                        combine,
-                        weights,
-                        shift,
-                    )
+            order = np.argsort(early, kind="stable")
+            for relative in MIDDLES:
+                reach = relative * most
+                last = min((rest - reach * second) / third, reach)
+                if last <= 0:
+                    continue
+                on = order[: _count(reach, n)]
+                further = on[np.argsort(late[on], kind="stable")[: _count(last, n)]]
+                right = members.top1[path[0]].copy()
+                right[on] = members.right(path[:2], combine, pair)[on]
+                right[further] = members.right(path, combine, weights)[further]
+                yield Trial(
+                    "cascade of three",
+                    path,
+                    (len(on) / n, len(further) / n),
+                    right,
+                    first + len(on) / n * second + len(further) / n * third,
+                    signal,
+                    combine,
+                    weights,
+                )
 
 
 def _premodels(
@@ -259,8 +198,9 @@ def _hybrids(
     members: Members, budget: float, chances: np.ndarray, charge: float
 ) -> Iterator[Trial]:
     n = len(members)
-    for path in _ordered(members, 2):
-        first, second = (members.cost[name] for name in path)
+    for path in ordered(members, 2):
+        first, second = members.steps(path)
+        straight = members.cost[path[1]]
         gain = _gains(members, path, chances)[:, 0]
         if np.isnan(gain).any():
             continue
@@ -274,11 +214,13 @@ def _hybrids(
             start_here = np.ones(n, bool)
             start_here[direct] = False
             rest = np.flatnonzero(start_here)
-            left = budget - charge - (len(rest) * first + len(direct) * second) / n
+            left = budget - charge - (len(rest) * first + len(direct) * straight) / n
             count = min(_count(left / second, n), len(rest))
             if left <= 0 or count < 1:
                 continue
             for signal, combine, weights in _settings(members, 2):
+                if combine == "arithmetic" or signal == "entropy":
+                    continue  # nobody missed them, and every one makes the search longer
                 score = members.score(path[:1], None, None, signal)
                 for shift in SHIFTS if start_share == 0 else (0.0, *SHIFTS):
                     # The order is the same at every budget and for every combination.
@@ -291,7 +233,7 @@ def _hybrids(
                     right = members.top1[path[0]].copy()
                     right[direct] = members.top1[path[1]][direct]
                     right[on] = members.right(path, combine, weights)[on]
-                    cost = (len(rest) * first + (len(direct) + len(on)) * second) / n
+                    cost = (len(rest) * first + len(direct) * straight + len(on) * second) / n
                     yield Trial(
                         "hybrid",
                         path,
@@ -325,10 +267,11 @@ def choose(
     InputError
         when not even the cheapest candidate fits the budget.
     """
+    fold = np.random.default_rng(seed).permutation(len(members)) % FOLDS
     found = [
         t
-        for t in trials(members, budget, chances, charge)
-        if kind in (None, kind_of(t)) and (fits is None or fits(t))
+        for t in trials(members, budget, chances, charge, fold)
+        if kind in (None, t.kind) and (fits is None or fits(t))
     ]
     if not found:
         if kind is not None:
@@ -338,16 +281,17 @@ def choose(
             f"a mean cost of {budget:g} cannot be met: the cheapest candidate, {cheapest}, "
             f"takes {members.cost[cheapest]:.4g}"
         )
-    fold = np.random.default_rng(seed).permutation(len(members)) % FOLDS
     judged: dict[str, tuple[Trial, np.ndarray]] = {}
     for family in FAMILIES:
         own = [t for t in found if t.family == family]
         # Beside other kinds a hybrid is only judged as a change to what they come to.
-        if own and (family != "hybrid" or not judged):
+        if own and (own[0].kind != "hybrid" or kind == "hybrid"):
             judged[family] = _judge(own, fold)
     values = {family: float(vector.mean()) for family, (_, vector) in judged.items()}
     best = next(iter(judged))
-    if len(judged) > 1:
+    if kind == "hybrid":
+        why = "only hybrid policies were asked for"
+    elif len(judged) > 1:
         why = f"nothing more complicated than {best} was better in cross-validation"
     elif kind is not None:
         why = f"only {kind} policies were asked for"
@@ -361,25 +305,76 @@ def choose(
                 f"(standard error {100 * error:.2f}; {FAMILIES[family]:g} of them are asked for)"
             )
             best = family
-    base = judged[best][0]
-    own = [t for t in found if t.family == "hybrid" and _design(t) == _design(base)]
-    if best == "hybrid" or not own:
-        return Choice(base, values[best], values, why)
-    # The same path, signal and average, with and without the premodel: the two differ on few
-    # images, so that a small lead can be told from chance.
+    base = Choice(judged[best][0], values[best], values, why)
+    hybrids = [t for t in found if t.kind == "hybrid"]
+    if kind == "hybrid" or not hybrids:
+        return base
+    assert chances is not None
+    learned = [t for t in hybrids if t.learned]
+    if learned:
+        explains = premodel_explains(members, chances, fold)
+        changed = _or_learned(base, judged[best][1], _judge(learned, fold), explains)
+        if changed.trial is not base.trial:
+            return changed
+        base = changed
+    return _or_moved(base, [t for t in hybrids if not t.learned], fold)
+
+
+def _or_learned(
+    base: Choice,
+    right: np.ndarray,
+    learned: tuple[Trial, np.ndarray],
+    explains: tuple[float, float],
+) -> Choice:
+    """The hybrid with learned gains where the premodel tells something, else `base`.
+
+    The premodel must foretell the gains better than the signal alone does (`explains`), which
+    all images together tell sharply. Then the hybrid is to be expected above what it would
+    replace, and is only left out where it is behind it by more than two standard errors in
+    cross-validation; `right` is what it would replace.
+    """
+    trial, vector = learned
+    lead, error = _lead(vector, right)
+    share, errors = explains
+    asked = FAMILIES["learned hybrid"]
+    values = {**base.families, "hybrid": base.expected + lead}
+    why = (
+        f"{base.reason}; with the premodel the gain of going on is foretold with "
+        f"{100 * abs(share):.2f}% {'less' if share >= 0 else 'more'} squared error than from the "
+        f"signal alone ({errors:+.1f} standard errors; {asked:g} are asked for), and a hybrid by "
+        f"such gains is {100 * lead:+.2f} points against the {base.trial.kind}, its time charged "
+        f"(standard error {100 * error:.2f})"
+    )
+    if errors > asked and lead > -asked * error:
+        return Choice(trial, base.expected + lead, values, why)
+    return Choice(base.trial, base.expected, values, f"{why}: it is left out")
+
+
+def _or_moved(base: Choice, hybrids: Sequence[Trial], fold: np.ndarray) -> Choice:
+    """`base` with its thresholds moved by the premodel where that is better, else `base`.
+
+    The same path, signal and average, with and without the premodel: the two differ on few
+    images, so that a small lead can be told from chance.
+    """
+    own = [t for t in hybrids if _design(t) == _design(base.trial)]
+    if not own:
+        return base
     right = np.stack([t.right for t in own])
     inside = _by_fold(right, fold)
     outside = inside.sum(axis=1, keepdims=True) - inside
-    lead, error = _lead(right[outside.argmax(axis=0)[fold], np.arange(len(fold))], base.right)
-    values["hybrid"] = values[best] + lead
-    told = (
-        f"the premodel adds {100 * lead:+.2f} points to it in cross-validation, its time charged "
-        f"(standard error {100 * error:.2f}; {FAMILIES['hybrid']:g} of them are asked for)"
+    moved = right[outside.argmax(axis=0)[fold], np.arange(len(fold))]
+    lead, error = _lead(moved, base.trial.right)
+    asked = FAMILIES["hybrid"]
+    values = dict(base.families)
+    values["hybrid"] = max(values.get("hybrid", 0.0), base.expected + lead)
+    why = (
+        f"{base.reason}; moving its thresholds by the premodel adds {100 * lead:+.2f} points "
+        f"(standard error {100 * error:.2f}; {asked:g} of them are asked for)"
     )
-    if lead > FAMILIES["hybrid"] * error and lead > 0:
+    if lead > asked * error and lead > 0:
         chosen = own[int(inside.sum(axis=1).argmax())]
-        return Choice(chosen, values["hybrid"], values, f"{why}; {told}")
-    return Choice(base, values[best], values, f"{why}; {told}: it is left out")
+        return Choice(chosen, base.expected + lead, values, why)
+    return Choice(base.trial, base.expected, values, f"{why}: they stay as they are")
 
 
 def _lead(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
@@ -391,11 +386,6 @@ def _lead(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
 def _design(trial: Trial) -> tuple[object, ...]:
     """What a trial has in common with its like, but for who goes on."""
     return trial.path, trial.signal, trial.combine, trial.weights
-
-
-def kind_of(trial: Trial) -> str:
-    """The kind of policy that a trial becomes."""
-    return trial.family if trial.family in ("fixed", "premodel", "hybrid") else "cascade"
 
 
 def _judge(own: Sequence[Trial], fold: np.ndarray) -> tuple[Trial, np.ndarray]:

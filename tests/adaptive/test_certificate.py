@@ -283,7 +283,7 @@ def test_a_certificate_says_which_bound_it_has(bound, words):
     certificate = Certificate("big", 0.01, 0.05, bound, 1000, 9, 11, 0.03, 0.008, 0, 24)
     assert certificate.words() == (
         "With probability at least 95% over the 1000 calibration images, top-1 is at most 1 "
-        f"points below big's on images like them (9 images lost, 11 gained; {words})."
+        f"point below big's on images like them (9 images lost, 11 gained; {words})."
     )
     values = json.loads(json.dumps(certificate.to_json()))
     assert values["format"] == 1

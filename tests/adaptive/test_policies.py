@@ -24,8 +24,18 @@ from adaptive.policy.files import (
     write_policy,
 )
 from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.gain import Gain, bar, describe, paths_of
 from adaptive.policy.premodel import ByPremodel
-from adaptive.policy.signals import SIGNALS, arithmetic, certainty, geometric, margin, soften
+from adaptive.policy.signals import (
+    PAIRED,
+    SIGNALS,
+    agreement,
+    arithmetic,
+    certainty,
+    geometric,
+    margin,
+    soften,
+)
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling
 from adaptive.walk import Walk
@@ -45,6 +55,11 @@ def chain(candidates: tuple[str, ...] = ("c", "x", "a", "b")) -> KNNChain:
 
 PREMODEL = chain()
 
+GAINS = tuple(
+    Gain(path, ways, np.random.default_rng(len(path)).normal(0, 0.3, (len(ways), 10)))
+    for path, ways in paths_of(3).items()
+)
+
 MAKE: dict[str, Callable[[], Policy]] = {
     "fixed": lambda: Fixed(NAMES),
     "random": lambda: Random(NAMES, shares=(0.2, 0.0, 0.8), seed=5),
@@ -59,7 +74,19 @@ MAKE: dict[str, Callable[[], Policy]] = {
     "cascade, entropy, averaged": lambda: Cascade(
         NAMES, thresholds=(0.3, 0.3), signal="entropy", combine="arithmetic", weights=(1, 2, 3)
     ),
+    "cascade, agreement": lambda: Cascade(
+        NAMES, thresholds=(0.6, 0.5), signal="agreement", temperatures=(0.5, 1.0, 2.0)
+    ),
+    "cascade, agreement, averaged": lambda: Cascade(
+        NAMES, thresholds=(0.6, 0.5), signal="agreement", combine="geometric"
+    ),
+    "hybrid, agreement": lambda: Hybrid(
+        NAMES, PREMODEL, thresholds=(0.5, 0.5), signal="agreement", shift=0.2, start_gain=0.1
+    ),
     "hybrid": lambda: Hybrid(NAMES, PREMODEL, thresholds=(0.5, 0.5), shift=0.4, start_gain=0.1),
+    "hybrid, learned gains": lambda: Hybrid(
+        NAMES, PREMODEL, thresholds=(0.5, 0.5), signal="margin", combine="geometric", gains=GAINS
+    ),
     "hybrid, averaged": lambda: Hybrid(
         NAMES,
         PREMODEL,
@@ -190,6 +217,34 @@ def test_a_walk_ends_and_tells_why(make: Callable[[], Policy]) -> None:
         assert policy.candidates[path[-1]] in reason
         assert "\n" not in reason
         assert (values is not None) == (policy.answer(history) is not None)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_steps_that_are_split_and_fed_in_any_order_change_nothing(
+    make: Callable[[], Policy], seed: int
+) -> None:
+    policy, draw = make(), np.random.default_rng(seed)
+    outputs = dict(zip(policy.candidates, outputs_of(40, len(policy.candidates))))
+    walk = Walk(policy, 40, chances_of(policy, 40))
+    told = list(walk.waiting())
+    while waiting := walk.waiting():
+        assert sorted(map(id, waiting)) == sorted(map(id, told))
+        step = waiting[draw.integers(len(waiting))]
+        told.remove(step)
+        if len(step.rows) > 1 and draw.random() < 0.5:
+            step, rest = walk.split(step, int(draw.integers(1, len(step.rows))))
+            told.append(rest)
+        output = outputs[policy.candidates[step.candidate]].rows(step.rows)
+        told += walk.feed(step, output)
+    found = {}
+    for route in walk.routes():
+        for position, row in enumerate(route.rows.tolist()):
+            values = None if route.probabilities is None else route.probabilities[position]
+            found[row] = (route.path, values)
+    for row, (path, values) in enumerate(walked(make(), 40)):
+        assert found[row][0] == path
+        if values is not None:
+            np.testing.assert_array_equal(found[row][1], values)
 
 
 def test_settings_survive_a_file(make: Callable[[], Policy], tmp_path: Path) -> None:
@@ -384,7 +439,7 @@ def test_preference_at_its_ends(kind: str) -> None:
 
 @given(
     st.lists(st.floats(0, 1), min_size=2, max_size=2),
-    st.sampled_from(sorted(SIGNALS)),
+    st.sampled_from(sorted([*SIGNALS, *PAIRED])),
     st.sampled_from([None, "arithmetic", "geometric"]),
     st.sampled_from([None, (0.5, 1.0, 3.0)]),
     st.sampled_from([None, (0.2, -0.4)]),
@@ -457,6 +512,37 @@ def test_signals_against_plain_numpy() -> None:
     np.testing.assert_allclose([margin(flat)[0], certainty(flat)[0]], 0, atol=1e-6)
 
 
+def test_agreement_is_about_the_last_answer() -> None:
+    draw = np.random.default_rng(0)
+    before, last = draw.dirichlet(np.ones(5), (2, 200)).astype(np.float32)
+    found = agreement(before, last)
+    for row in range(200):
+        said = int(last[row].argmax())
+        assert found[row] == pytest.approx(math.sqrt(before[row, said] * last[row, said]))
+    assert (found >= 0).all()
+    assert (found <= last.max(axis=1) ** 0.5).all()
+    np.testing.assert_allclose(agreement(last, last), last.max(axis=1), rtol=1e-6)
+    # Knowing nothing twice is no agreement; being sure of two things is none at all.
+    flat, one, other = np.full((1, 4), 0.25), np.eye(4)[:1], np.eye(4)[1:2]
+    assert agreement(flat, flat) == pytest.approx(0.25)
+    assert agreement(one, other) == 0
+
+
+def test_agreement_looks_at_the_last_two_that_ran() -> None:
+    policy = Cascade(NAMES, thresholds=(0.5, 0.5), signal="agreement", combine="arithmetic")
+    outputs = outputs_of(30, 2)
+    first, second = (o.probabilities for o in outputs)
+    np.testing.assert_array_equal(
+        policy.score(History((0,), outputs[:1])),
+        agreement(first, first),  # type: ignore[arg-type]
+    )
+    np.testing.assert_array_equal(
+        policy.score(History((1, 2), outputs)),
+        agreement(first, second),  # type: ignore[arg-type]
+    )
+    assert policy.needs_probabilities
+
+
 def test_means_against_plain_numpy() -> None:
     draw = np.random.default_rng(0)
     members = [draw.dirichlet(np.ones(5), 20) for _ in range(3)]
@@ -486,3 +572,58 @@ def test_a_misspelt_setting_is_refused_by_name() -> None:
     assert policy_from_json(values) == Cascade(("a", "b"), thresholds=(0.5,))
     with pytest.raises(BundleError, match="policy has 'combin', which a cascade policy has not"):
         policy_from_json({**values, "combin": "geometric"})
+
+
+def test_gains_lead_to_whichever_later_candidate_promises_most():
+    """By hand: the gain of b rises where b is expected to be right, that of c where c is."""
+    coefficients = np.zeros((3, 10))
+    coefficients[0, 5] = 1.0  # the way b: log-odds of b
+    coefficients[1, 6] = 1.0  # the way c: log-odds of c
+    coefficients[2, 0] = -9.0
+    gains = (Gain((0,), ((1,), (2,), (1, 2)), coefficients),)
+    policy = Hybrid(NAMES, PREMODEL, thresholds=(0.0, 0.0), gains=gains)
+    chances = np.array([[0.5, 0.9, 0.6], [0.5, 0.6, 0.9], [0.5, 0.1, 0.2]])
+    history = History((0,), (Output(np.full(3, 0.5)),), chances)
+    np.testing.assert_array_equal(policy.next(history, UNLIMITED), [1, 2, STOP])
+    np.testing.assert_array_equal(policy.next(history, Limits(preference=1)), [1, 2, 2])
+    np.testing.assert_array_equal(policy.next(history, Limits(preference=-1)), [STOP] * 3)
+    # After b no gain is known, and a threshold of 0 asks no further.
+    later = History((0, 1), (*history.outputs, Output(np.full(3, 0.5))), chances)
+    np.testing.assert_array_equal(policy.next(later, UNLIMITED), [STOP] * 3)
+
+
+def test_what_gains_are_a_function_of():
+    found = describe(np.array([0.25]), np.array([[0.5, 0.9], [0.0, 1.0]])[:1])
+    odds = math.log(0.9 / 0.1)
+    wanted = [1, 0.25, 0.0625, math.log(0.26), 0, odds, 0, 0.25 * odds]
+    np.testing.assert_allclose(found, [wanted])
+    edge = describe(np.array([0.0]), np.array([[0.0, 1.0]]))
+    np.testing.assert_allclose(edge[0, 4:6], [-math.log(49), math.log(49)])
+
+
+def test_a_preference_moves_what_a_gain_must_exceed():
+    assert bar(0.0) == 0
+    assert bar(1.0) == -np.inf
+    assert bar(-1.0) == np.inf
+    assert bar(-0.5) > bar(-0.1) > 0 > bar(0.1) > bar(0.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ways": [[0]]}, "does not go forward"),
+        ({"ways": [[2, 1]]}, "does not go forward"),
+        ({"ways": []}, "as many rows"),
+        ({"ways": [[1.5]]}, "list of positions"),
+        ({"coefficients": [[1.0] * 10, [1.0] * 9]}, "differ in length"),
+        ({"coefficients": [["x"] * 10]}, "list of numbers"),
+        ({"coefficients": [[1.0] * 8]}, "needs 10 coefficients"),
+        ({"coefficients": [[1e999] + [1.0] * 9]}, "not a finite number"),
+        ({"path": "a"}, "path"),
+    ],
+)
+def test_broken_gains_are_refused(change, said):
+    values = policy_to_json(MAKE["hybrid, learned gains"]())
+    values["gains"][1].update(change)
+    with pytest.raises(BundleError, match=said):
+        policy_from_json(values, PREMODEL)

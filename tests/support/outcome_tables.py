@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Container
+
 import numpy as np
 
 from adaptive.premodel.knn_chain import KNNChain
@@ -15,8 +17,13 @@ AFTER = {"net@2": "net@1", "net@3": "net@2"}
 FEATURES = ("f", "g", "h")
 
 
-def table_of(count: int, seed: int = 0, energy: bool = False) -> OutcomeTable:
-    """A table with three exits, whose columns agree with its probabilities."""
+def table_of(
+    count: int, seed: int = 0, energy: bool = False, through: Container[str] = ()
+) -> OutcomeTable:
+    """A table with three exits, whose columns agree with its probabilities.
+
+    through : exits that can be run through without their heads
+    """
     draw = np.random.default_rng(seed)
     label = draw.integers(0, CLASSES, count)
     outcomes, probabilities = {}, {}
@@ -33,6 +40,7 @@ def table_of(count: int, seed: int = 0, energy: bool = False) -> OutcomeTable:
             draw.uniform(0.5, 2, count) * (position + 1),
             draw.uniform(1, 9, count) if energy else None,
             AFTER.get(name),
+            draw.uniform(0.2, 0.5, count) * (position + 1) if name in through else None,
         )
         probabilities[name] = values
     return OutcomeTable(

@@ -1,0 +1,86 @@
+"""From the routes that photos took to predictions: labels, costs and reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+import numpy as np
+
+from adaptive.photo import Photo
+from adaptive.policy.base import History, Policy
+from adaptive.prediction import Prediction
+from adaptive.walk import Walk
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Says what finished photos came to.
+
+    Parameters
+    ----------
+    policy : what decided
+    labels : class names
+    feature_names : of the photos' features
+    """
+
+    policy: Policy
+    labels: Sequence[str]
+    feature_names: Sequence[str]
+
+    def predictions(
+        self, walk: Walk, photos: Sequence[Photo], chances: np.ndarray | None
+    ) -> list[Prediction]:
+        """One prediction a photo, in the photos' order; all of them must be finished."""
+        answers: dict[int, Prediction] = {}
+        for route in walk.routes():
+            for position, row in enumerate(route.rows.tolist()):
+                photo = photos[row]
+                own = np.array([position])
+                history = History(
+                    route.path,
+                    tuple(o.rows(own) for o in route.outputs),
+                    None if chances is None else chances[[row]],
+                )
+                values = None
+                if route.probabilities is not None:
+                    values = route.probabilities[position]
+                elif route.path:
+                    values = history.outputs[-1].probabilities[0]  # type: ignore[index]
+                answers[row] = self._prediction(photo, history, values)
+        return [answers[row] for row in range(len(photos))]
+
+    def _prediction(self, photo: Photo, history: History, values: np.ndarray | None) -> Prediction:
+        features = votes = None
+        if photo.features is not None:
+            features = dict(zip(self.feature_names, map(float, photo.features)))
+        if history.chances is not None:
+            votes = dict(zip(self.policy.candidates, map(float, history.chances[0])))
+        ms = dict(photo.ms)
+        path = tuple(self.policy.candidates[c] for c in history.path)
+        if values is None:
+            why = "the policy abstained: nothing it may ask is expected to be right, or in time"
+            return Prediction(None, None, None, (), None, path, ms, features, votes, why)
+        best = _best(values, 5)
+        index = int(best[0])
+        return Prediction(
+            label=self.labels[index],
+            index=index,
+            score=float(values[index]),
+            top5=tuple((self.labels[i], float(values[i])) for i in best),
+            candidate=path[-1],
+            path=path,
+            ms=ms,
+            features=features,
+            votes=votes,
+            reason=self.policy.reason(history),
+        )
+
+
+def _best(values: np.ndarray, count: int) -> list[int]:
+    """Indices of the `count` highest values, highest first; of equals the lower index first."""
+    count = min(count, len(values))
+    least = np.partition(values, len(values) - count)[len(values) - count]
+    found = np.flatnonzero(values >= least)
+    order: list[int] = found[np.argsort(-values[found], kind="stable")][:count].tolist()
+    return order

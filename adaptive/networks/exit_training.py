@@ -1,0 +1,124 @@
+"""From a folder of images to a folder of candidates: a network with exits, trained and split."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import torch
+
+from adaptive.bundle import check_output
+from adaptive.candidate import InputSpec, check_name
+from adaptive.errors import InputError
+from adaptive.files import folder_aside
+from adaptive.networks.costs import exit_costs
+from adaptive.networks.images import hold_out, read_folder
+from adaptive.networks.losses import ExitLoss
+from adaptive.networks.multiexit import MultiExit
+from adaptive.networks.small_exits import small_exits
+from adaptive.networks.training import Recipe, accuracy, train
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which network, and where its exits are.
+
+    Attributes
+    ----------
+    network : "small", or a network of `torchvision_exits.DESIGNS`
+    name : of the candidates, without "@"
+    size : side of the square images, pixels
+    exits : layers of the early exits, or the network's default
+    joins : aggregation between exits
+    weights : a file or the name of torchvision's weights, or nothing for random ones
+    """
+
+    network: str = "small"
+    name: str = "small"
+    size: int = 32
+    exits: tuple[str, ...] | None = None
+    joins: bool = True
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        if "@" in self.name:
+            raise InputError(f"name {self.name!r} has an exit's number; it is added to the name")
+
+    def build(self, classes: int, seed: int) -> MultiExit:
+        """The network before training; the same for the same seed."""
+        torch.manual_seed(seed)
+        if self.network == "small":
+            return small_exits(classes, self.joins)
+        from adaptive.networks.torchvision_exits import torchvision_exits
+
+        return torchvision_exits(
+            self.network, classes, self.size, self.exits, self.joins, self.weights
+        )
+
+
+def train_exits(
+    data: Path,
+    output: Path,
+    design: Design,
+    loss: ExitLoss,
+    recipe: Recipe,
+    checkpoints: Path,
+    held_out: int | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Train a network with exits and write it as candidates, whole or not at all.
+
+    Parameters
+    ----------
+    data : a folder with `train/CLASS/IMAGE` and, optionally, `test/CLASS/IMAGE`
+    output : gets one candidate for each exit, labels.txt, and held_out.csv with the training
+        images that the network has not seen
+    checkpoints : a folder, from which a run that was stopped goes on
+    held_out : how many training images it does not see, in equal shares of the classes; a fifth
+        unless given
+    say : gets lines about progress
+
+    Raises
+    ------
+    InputError
+        when images, network or recipe cannot be used, or `output` exists.
+    """
+    from adaptive.networks.split import export_exits
+
+    check_output(output, force)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"--device {device}: torch sees no GPU here; give --device cpu")
+    everything = read_folder(data / "train", design.size)
+    classes = len(everything.classes)
+    count = len(everything.labels) // 5 if held_out is None else held_out
+    kept, held = hold_out(everything.labels, count, recipe.seed)
+    test = read_folder(data / "test", design.size) if (data / "test").is_dir() else None
+    if test is not None and test.classes != everything.classes:
+        raise InputError(f"{data / 'test'} has other classes than {data / 'train'}")
+    network = design.build(classes, recipe.seed)
+    if loss.weights and len(loss.weights) != network.exits:
+        raise InputError(f"{len(loss.weights)} exit weights were given for {network.exits} exits")
+    costs = exit_costs(network, torch.from_numpy(everything.images[:1]))
+    ways = ", ".join(f"{way / 1e6:.2f}" for way in costs.ways)
+    say(f"{network.exits} exits at {ways} million multiply-adds; all {costs.whole / 1e6:.2f}")
+    checkpoint = checkpoints / f"{design.name}-{recipe.seed}.pt"
+    trained = train(network, everything.subset(kept), recipe, checkpoint, test, loss, device)
+    assert isinstance(trained, MultiExit)
+    trained = trained.cpu()
+    if test is not None:
+        shares = ", ".join(f"{100 * share:.2f}" for share in accuracy(trained, test))
+        say(f"top-1 of the exits on {len(test.labels)} test images: {shares} %")
+    # Images are normalised within the first segment, whatever the network.
+    spec = InputSpec(design.size, "uint8", "NHWC", "cover")
+    with folder_aside(output) as aside:
+        candidates = export_exits(trained, aside, design.name, everything.classes, spec)
+        with open(aside / "held_out.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["image", "label"])
+            writer.writerows((everything.names[row], int(everything.labels[row])) for row in held)
+    say(f"{output} holds {', '.join(c.name for c in candidates)}")

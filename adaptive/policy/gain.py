@@ -1,0 +1,140 @@
+"""The expected gain of going on, learned from the deferral signal and the premodel's chances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+import numpy as np
+
+from adaptive.errors import InputError
+from adaptive.files import Fields
+
+#: Chances are kept this far from 0 and 1 before their log-odds are taken.
+_EDGE = 0.02
+
+#: What half a preference is worth, as a chance of being right.
+_PREFERENCE = 0.1
+
+
+def describe(signal: np.ndarray, chances: np.ndarray) -> np.ndarray:
+    """What a gain is a linear function of, shape (n, 4 + 2 m).
+
+    1, s, s^2 and log(s + 0.01) of the signal s, and for each candidate the log-odds of its
+    chance, alone and times s: a network that is unsure is worth more help where another is
+    expected to do well.
+
+    Parameters
+    ----------
+    signal : ndarray (n,), in 0..1
+    chances : ndarray (n, m); with m = 0 the signal speaks alone
+    """
+    own = np.clip(chances, _EDGE, 1 - _EDGE)
+    odds = np.log(own / (1 - own))
+    columns = np.empty((len(signal), 4 + 2 * chances.shape[1]))
+    columns[:, 0] = 1
+    columns[:, 1] = signal
+    columns[:, 2] = signal * signal
+    columns[:, 3] = np.log(signal + 0.01)
+    columns[:, 4 : 4 + chances.shape[1]] = odds
+    columns[:, 4 + chances.shape[1] :] = odds * signal[:, np.newaxis]
+    return columns
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What going on promises after one path.
+
+    Attributes
+    ----------
+    path : positions of the candidates that have run
+    ways : what may be asked next, each a sequence of positions that ends in the answer
+    coefficients : ndarray (len(ways), 4 + 2 m), for `describe`: by how much a way raises the
+        chance of a right answer, less what its cost is worth
+    """
+
+    path: tuple[int, ...]
+    ways: tuple[tuple[int, ...], ...]
+    coefficients: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.coefficients.shape[:1] != (len(self.ways),) or not len(self.ways):
+            raise InputError(
+                f"{len(self.ways)} ways need as many rows of coefficients, got an array of shape "
+                f"{self.coefficients.shape}"
+            )
+        if not np.all(np.isfinite(self.coefficients)):
+            raise InputError("a coefficient is not a finite number")
+        last = max(self.path, default=-1)
+        for way in self.ways:
+            if not way or list(way) != sorted(set(way)) or way[0] <= last:
+                raise InputError(f"after {list(self.path)} the way {list(way)} does not go forward")
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Gain)
+            and (self.path, self.ways) == (other.path, other.ways)
+            and np.array_equal(self.coefficients, other.coefficients)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.ways, self.coefficients.tobytes()))
+
+    def values(self, described: np.ndarray) -> np.ndarray:
+        """The gain of each way, shape (n, len(ways)); see `describe`."""
+        return np.asarray(described @ self.coefficients.T)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {
+            "path": list(self.path),
+            "ways": [list(way) for way in self.ways],
+            "coefficients": self.coefficients.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, values: object, where: str) -> Gain:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        BundleError
+            when something is missing or has another type.
+        InputError
+            for values that do not fit together.
+        """
+        fields = Fields(values, where)
+        rows = [_numbers(row) for row in fields.get("coefficients", list)]
+        ways = tuple(_positions(way) for way in fields.get("ways", list))
+        path = _positions(fields.get("path", list))
+        if len({len(row) for row in rows}) > 1:
+            raise InputError(f"{where}: the rows of coefficients differ in length")
+        return cls(path, ways, np.array(rows, np.float64))
+
+
+def bar(preference: float) -> float:
+    """What a gain must exceed: above 0 to be fast, below to be accurate; infinite at -1 and 1."""
+    if abs(preference) == 1:
+        return -np.inf if preference > 0 else np.inf
+    return -_PREFERENCE * preference / (1 - abs(preference))
+
+
+def paths_of(count: int) -> dict[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """The ways that lead on from each path through two or three candidates in order."""
+    if count == 2:
+        return {(0,): ((1,),)}
+    if count == 3:
+        return {(0,): ((1,), (2,), (1, 2)), (0, 1): ((2,),), (1,): ((2,),)}
+    raise InputError(f"gains are learned for two or three candidates, not for {count}")
+
+
+def _positions(values: object) -> tuple[int, ...]:
+    if not isinstance(values, list) or not all(type(v) is int and v >= 0 for v in values):
+        raise InputError(f"{values!r} is not a list of positions")
+    return tuple(values)
+
+
+def _numbers(values: object) -> Sequence[float]:
+    if not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
+        raise InputError(f"{values!r} is not a list of numbers")
+    return values

@@ -1,0 +1,64 @@
+"""A policy that was tried on the tuning images, and the choice among many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A policy without thresholds, and who goes on.
+
+    Attributes
+    ----------
+    family : key of `search.FAMILIES`
+    path : candidates in order
+    shares : share of all images that reach each candidate after the first
+    shift, start_share : of a hybrid
+    price : chance that a unit of cost is worth, of a premodel policy and of learned gains
+    right : ndarray (n,), bool, whether the policy was right on each tuning image
+    cost : mean cost
+    """
+
+    family: str
+    path: tuple[str, ...]
+    shares: tuple[float, ...]
+    right: np.ndarray = field(repr=False)
+    cost: float
+    signal: str = "top"
+    combine: str | None = None
+    weights: tuple[float, ...] | None = None
+    shift: float = 0.0
+    start_share: float = 0.0
+    price: float = 0.0
+
+    @property
+    def learned(self) -> bool:
+        """Whether a hybrid goes by learned gains instead of thresholds."""
+        return self.family == "learned hybrid"
+
+    @property
+    def kind(self) -> str:
+        """The kind of policy that it becomes."""
+        if self.family in ("fixed", "premodel"):
+            return self.family
+        return "hybrid" if self.family in ("hybrid", "learned hybrid") else "cascade"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The trial that won at one budget, and how the families compared.
+
+    Attributes
+    ----------
+    expected : cross-validated top-1 of the trial's family, which is not flattered by the choice
+    families : cross-validated top-1 of every family that had a trial
+    reason : one sentence
+    """
+
+    trial: Trial
+    expected: float
+    families: dict[str, float]
+    reason: str
