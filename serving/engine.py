@@ -197,26 +197,29 @@ def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
         when the answer has another width than `output` says, is not finite, or is said to be
         probabilities and is not within 0..1.
     """
+    # The ufuncs' own reductions: half the time of the methods, on arrays this small.
     values = raw.reshape(len(raw), int(np.prod(raw.shape[1:]))).astype(np.float32, copy=False)
     if values.shape[1] != output.width:
         raise EngineError(
             f"a network answered with {values.shape[1]} numbers an image; its manifest entry "
             f"says {output.width}"
         )
-    low, high = values.min(initial=0), values.max(initial=0)
-    if not (np.isfinite(low) and np.isfinite(high)):
+    if not np.logical_and.reduce(np.isfinite(values), axis=None):
+        low, high = values.min(initial=0), values.max(initial=0)
         raise EngineError(f"a network answered with numbers from {low} to {high}, not finite ones")
-    if output.kind == "probabilities" and not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
-        raise EngineError(
-            f"a network answered with numbers from {low:g} to {high:g}; its manifest entry says "
-            "probabilities, which lie between 0 and 1"
-        )
-    if output.kind == "probabilities" and (low < 0 or high > 1):
-        values = values.clip(0, 1)
     if output.kind == "logits":
-        values = values - values.max(axis=1, keepdims=True)
+        values = values - np.maximum.reduce(values, axis=1, keepdims=True)
         np.exp(values, out=values)
-        values /= values.sum(axis=1, keepdims=True)
+        values /= np.add.reduce(values, axis=1, keepdims=True)
+    else:
+        low, high = values.min(initial=0), values.max(initial=0)
+        if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
+            raise EngineError(
+                f"a network answered with numbers from {low:g} to {high:g}; its manifest entry "
+                "says probabilities, which lie between 0 and 1"
+            )
+        if low < 0 or high > 1:
+            values = values.clip(0, 1)
     if output.background:
         values = values[:, 1:]
         values = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12)

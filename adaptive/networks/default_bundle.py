@@ -2,9 +2,10 @@
 
     python -m adaptive.networks.default_bundle DATA/cifar10 NETWORKS -o adaptive/default --work WORK
 
-NETWORKS is what `train_default` wrote. The images in its `held_out.csv`, which no network has
-seen, are profiled and split: half for premodel and thresholds, half to certify on. The test
-images only report. Every step is the command that a user would call.
+NETWORKS is what `train_default` wrote and, in its folder `exits`, what `adaptive train-exits`
+wrote for a multi-exit network, trained without the same held-out images. The images in
+`held_out.csv`, which no network has seen, are profiled and split: half for premodel and
+thresholds, half to certify on. The test images only report. Every step is the command that a user would call.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from adaptive.bundle import write_candidates
+from adaptive.bundle import Bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
+from adaptive.errors import InputError
 from adaptive.files import sha256
 from adaptive.networks.small import DESIGNS
 
@@ -34,7 +37,7 @@ def main(data: Path, networks: Path, output: Path, work: Path) -> None:
     """Profile, train, tune and bundle the networks in NETWORKS on the images of DATA."""
     work.mkdir(parents=True, exist_ok=True)
     candidates = work / "candidates"
-    _candidates(networks, candidates)
+    names = _candidates(networks, candidates)
     table, test = work / "held_out.csv", work / "test.csv"
     for name, folder, labels in (
         (table, data / "train", networks / "held_out.csv"),
@@ -54,7 +57,7 @@ def main(data: Path, networks: Path, output: Path, work: Path) -> None:
         f"--output={work / 'premodel'}",
         "--classifier=outcome-knn",
         "--features=extra",
-        f"--order={','.join(DESIGNS)}",
+        f"--order={','.join(names)}",
         "--split=0.5,0.5,0",
         "--force",
     )
@@ -82,8 +85,8 @@ def main(data: Path, networks: Path, output: Path, work: Path) -> None:
     _adaptive("evaluate", str(output), str(test), f"--json={work / 'evaluation.json'}", "--force")
 
 
-def _candidates(networks: Path, folder: Path) -> None:
-    """Make the trained networks a folder of candidates."""
+def _candidates(networks: Path, folder: Path) -> list[str]:
+    """Make the trained networks a folder of candidates; return their names."""
     folder.mkdir(exist_ok=True)
     labels = (networks / "labels.txt").read_text().split()
     found = []
@@ -93,7 +96,17 @@ def _candidates(networks: Path, folder: Path) -> None:
         found.append(
             Candidate(name, path.name, sha256(path), INPUT, OutputSpec(len(labels), "logits"))
         )
+    if (networks / "exits").is_dir():
+        exits = Bundle.read(networks / "exits")
+        if list(exits.labels) != labels:
+            raise InputError(f"the exits know {exits.labels}, the other networks {labels}")
+        for candidate in exits.candidates:
+            through = candidate.through
+            for file in (candidate.file, *(() if through is None else (through.file,))):
+                shutil.copyfile(exits.folder / file, folder / file)
+            found.append(replace(candidate, input=INPUT))
     write_candidates(folder, found, labels, reference="resnet")
+    return [candidate.name for candidate in found]
 
 
 def _adaptive(*arguments: str) -> None:
