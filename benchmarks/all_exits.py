@@ -10,10 +10,12 @@ without heads. Three ways to know what every exit says of a batch take turns:
 * segments: the candidates' own files one after the other, as `Router.all_exits` runs them.
 
 What can be saved is arithmetic: the sum of what the ways to the exits cost by themselves over
-the cost of the network with all heads. It stands beside the measured ratio, counted in
-multiply-adds of convolutions and matrix products. The images are noise, which takes as long as
-any other. Beside the wall clock stands the processor's own time, which other programs on the
-machine disturb less.
+the cost of the whole network. It stands beside the measured ratio, in two currencies: counted in
+multiply-adds of convolutions and matrix products, over the network with all heads; and in the
+measured times of the ways, over that of the longest, so that it knows nothing of the other heads.
+They differ where a layer takes more time for its multiply-adds than another. The images are
+noise, which takes as long as any other. Beside the wall clock stands the processor's own time,
+which other programs on the machine disturb less; ratios to the arithmetic one are of it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import json
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Callable, Sequence
@@ -146,16 +149,21 @@ def measure(
         if apart > 1e-3 * max(float(np.abs(e).max()) for e in expected):
             raise InputError(f"the ways differ by up to {apart:.2g} in their logits")
     ways: dict[str, Callable[[], object]] = {
-        "one by one": one_by_one,
-        "one pass": lambda: together.run(images),
+        **{c.name: partial(e.run, images) for c, e in zip(exits, single)},
+        "one pass": partial(together.run, images),
         "segments": chained,
     }
     rows = timed(ways, rounds)
-    base, arithmetic = rows["one by one"], sum(costs) / whole_cost
+    each = {c.name: rows.pop(c.name) for c in exits}
+    base = {unit: sum(row[unit] for row in each.values()) for unit in ("ms", "processor_ms")}
+    rows = {"one by one": base, **rows}
+    arithmetic = sum(costs) / whole_cost
+    in_time = base["processor_ms"] / each[exits[-1].name]["processor_ms"]
     for row in rows.values():
         row["ratio"] = base["ms"] / row["ms"]
         row["processor_ratio"] = base["processor_ms"] / row["processor_ms"]
         row["of_arithmetic"] = row["processor_ratio"] / arithmetic
+        row["of_arithmetic_in_time"] = row["processor_ratio"] / in_time
     for e in (*single, together, *segments):
         e.close()
     return {
@@ -163,22 +171,30 @@ def measure(
         "multiply_adds": {c.name: cost for c, cost in zip(exits, costs)},
         "multiply_adds_all_heads": whole_cost,
         "arithmetic_ratio": arithmetic,
+        "each": each,
+        "arithmetic_ratio_in_time": in_time,
         "ways": rows,
     }
 
 
 def show(found: dict[str, Any]) -> None:
     costs = ", ".join(f"{n} {c / 1e6:.2f}" for n, c in found["multiply_adds"].items())
+    times = ", ".join(f"{n} {row['processor_ms']:.3f}" for n, row in found["each"].items())
     print(f"\nbatch {found['batch']}; million multiply-adds to each exit by itself: {costs};")
+    print(f"with all heads {found['multiply_adds_all_heads'] / 1e6:.2f}")
+    print(f"processor ms to each exit by itself: {times}")
     print(
-        f"with all heads {found['multiply_adds_all_heads'] / 1e6:.2f}: arithmetic ratio "
-        f"{found['arithmetic_ratio']:.3f}"
+        f"arithmetic ratio: {found['arithmetic_ratio']:.3f} in multiply-adds, "
+        f"{found['arithmetic_ratio_in_time']:.3f} in time"
     )
-    print(f"{'':12}{'ms':>9}{'ratio':>8}{'processor ms':>15}{'ratio':>8}{'of arithmetic':>15}")
+    titles = ("ms", "ratio", "processor ms", "ratio", "of multiply-adds'", "of time's")
+    print(f"{'':12}{titles[0]:>9}{titles[1]:>8}{titles[2]:>15}{titles[3]:>8}", end="")
+    print(f"{titles[4]:>19}{titles[5]:>11}")
     for name, row in found["ways"].items():
         print(
             f"{name:12}{row['ms']:9.3f}{row['ratio']:8.2f}{row['processor_ms']:15.3f}"
-            f"{row['processor_ratio']:8.2f}{100 * row['of_arithmetic']:13.1f} %"
+            f"{row['processor_ratio']:8.2f}{100 * row['of_arithmetic']:17.1f} %"
+            f"{100 * row['of_arithmetic_in_time']:9.1f} %"
         )
 
 

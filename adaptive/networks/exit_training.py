@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Callable
 
 import torch
+from torch import Tensor
 
 from adaptive.bundle import check_output
 from adaptive.candidate import InputSpec, check_name
@@ -103,6 +104,7 @@ def train_exits(
     network = design.build(classes, recipe.seed)
     if loss.weights and len(loss.weights) != network.exits:
         raise InputError(f"{len(loss.weights)} exit weights were given for {network.exits} exits")
+    _check_joins(network, torch.from_numpy(everything.images[:1]))
     costs = exit_costs(network, torch.from_numpy(everything.images[:1]))
     ways = ", ".join(f"{way / 1e6:.2f}" for way in costs.ways)
     say(f"{network.exits} exits at {ways} million multiply-adds; all {costs.whole / 1e6:.2f}")
@@ -122,3 +124,21 @@ def train_exits(
             writer.writerow(["image", "label"])
             writer.writerows((everything.names[row], int(everything.labels[row])) for row in held)
     say(f"{output} holds {', '.join(c.name for c in candidates)}")
+
+
+def _check_joins(network: MultiExit, example: Tensor) -> None:
+    """Refuse sizes that cannot be exported, before rather than after the training."""
+    if network.joins is None:
+        return
+    network.eval()
+    with torch.no_grad():
+        state = network.segment(0, example)
+        for k in range(1, network.exits):
+            have, want = state.shape[-2:], network.segments[k](state).shape[-2:]
+            if any(h % w for h, w in zip(have, want)):
+                raise InputError(
+                    f"at --size {example.shape[1]} a join would pool {have[0]} x {have[1]} to "
+                    f"{want[0]} x {want[1]} positions, which ONNX cannot say; give a multiple of "
+                    "32, or --no-join"
+                )
+            state = network.segment(k, state)

@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         stderr=subprocess.DEVNULL,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not checkpoint.exists() and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -163,6 +163,7 @@ def test_a_checkpoint_of_another_training_is_refused(
         (["--distil=2"], "distillation"),
         (["--name=a@1"], "exit's number"),
         (["--held-out=192"], "hold out 192 of 192"),
+        (["--size=36"], "9 x 9 to 5 x 5 positions"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(
