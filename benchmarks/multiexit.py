@@ -170,6 +170,10 @@ def measures(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     return {
         "accuracy": right.mean(1).tolist(),
         "auc": [auc(c, r) for c, r in zip(confidence, right)],
+        "accuracy_of_surest_half": [
+            float(r[np.argsort(-c, kind="stable")[: len(labels) // 2]].mean())
+            for c, r in zip(confidence, right)
+        ],
         "share": {t: s.mean(1).tolist() for t, s in stops.items()},
         "accuracy_of_stopped": {
             t: [float(r[one].mean()) if one.any() else None for one, r in zip(s, right)]
@@ -193,7 +197,7 @@ def write(path: Path, found: Any) -> None:
     os.replace(aside, path)
 
 
-def time_steps(work: Path, images: ImageArrays, recipe: Recipe, repeats: int = 10) -> None:
+def time_steps(work: Path, images: ImageArrays, recipe: Recipe, repeats: int = 30) -> None:
     """Time a training step and an answer: five single networks, and one with all exits.
 
     Each is timed in turn on the same images, `repeats` times; the medians count.
@@ -325,6 +329,8 @@ def _focal_table(found: dict[str, Any], part: str) -> list[str]:
         if name in found:
             cells = [f"{a:.3f}" for a in found[name][part]["auc"]]
             lines.append(_row(f"{title}, AUC of the confidence", cells))
+            cells = [f"{100 * a:.2f}" for a in found[name][part]["accuracy_of_surest_half"]]
+            lines.append(_row(f"{title}, right of the surest half, %", cells))
     return lines
 
 

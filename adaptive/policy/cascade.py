@@ -215,10 +215,9 @@ class Hybrid(Cascade):
         if gain is None or history.chances is None:
             return super().next(history, limits)
         values = gain.values(describe(self.score(history), history.chances))
-        best = np.argmax(values, axis=1)
-        first = np.array([way[0] for way in gain.ways])
-        on = values.max(axis=1) > bar(limits.preference)
-        return np.where(on, first[best], STOP)
+        best = values.argmax(axis=1)
+        on = np.maximum.reduce(values, axis=1) > bar(limits.preference)
+        return np.where(on, gain.first[best], STOP)
 
     def ways(self) -> tuple[tuple[int, ...], ...]:
         """As a cascade's, and what the gains may skip to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 import numpy as np
@@ -29,7 +29,7 @@ def describe(signal: np.ndarray, chances: np.ndarray) -> np.ndarray:
     signal : ndarray (n,), in 0..1
     chances : ndarray (n, m); with m = 0 the signal speaks alone
     """
-    own = np.clip(chances, _EDGE, 1 - _EDGE)
+    own = np.minimum(np.maximum(chances, _EDGE), 1 - _EDGE)  # np.clip takes three times as long
     odds = np.log(own / (1 - own))
     columns = np.empty((len(signal), 4 + 2 * chances.shape[1]))
     columns[:, 0] = 1
@@ -51,11 +51,13 @@ class Gain:
     ways : what may be asked next, each a sequence of positions that ends in the answer
     coefficients : ndarray (len(ways), 4 + 2 m), for `describe`: by how much a way raises the
         chance of a right answer, less what its cost is worth
+    first : ndarray (len(ways),), the next candidate of each way
     """
 
     path: tuple[int, ...]
     ways: tuple[tuple[int, ...], ...]
     coefficients: np.ndarray
+    first: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.coefficients.shape[:1] != (len(self.ways),) or not len(self.ways):
@@ -65,6 +67,7 @@ class Gain:
             )
         if not np.all(np.isfinite(self.coefficients)):
             raise InputError("a coefficient is not a finite number")
+        object.__setattr__(self, "first", np.array([way[0] for way in self.ways if way]))
         last = max(self.path, default=-1)
         for way in self.ways:
             if not way or list(way) != sorted(set(way)) or way[0] <= last:
