@@ -5,7 +5,8 @@
 NETWORKS is what `train_default` wrote and, in its folder `exits`, what `adaptive train-exits`
 wrote for a multi-exit network, trained without the same held-out images. The images in
 `held_out.csv`, which no network has seen, are profiled and split: half for premodel and
-thresholds, half to certify on. The test images only report. Every step is the command that a user would call.
+thresholds, half to certify on. The test images only report. Every step is the command that a user
+would call.
 """
 
 from __future__ import annotations

@@ -342,8 +342,8 @@ def _or_learned(
         f"{base.reason}; with the premodel the gain of going on is foretold with "
         f"{100 * abs(share):.2f}% {'less' if share >= 0 else 'more'} squared error than from the "
         f"signal alone ({errors:+.1f} standard errors; {asked:g} are asked for), and a hybrid by "
-        f"such gains is {100 * lead:+.2f} points against the {base.trial.kind} policy, its time charged "
-        f"(standard error {100 * error:.2f})"
+        f"such gains is {100 * lead:+.2f} points against the {base.trial.kind} policy, its time "
+        f"charged (standard error {100 * error:.2f})"
     )
     if errors > asked and lead > -asked * error:
         return Choice(trial, base.expected + lead, values, why)
