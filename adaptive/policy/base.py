@@ -93,6 +93,9 @@ class Policy(ABC):
             check_name(name)
         if len(set(self.candidates)) != len(self.candidates):
             raise InputError(f"a candidate stands twice in the policy's order {self.candidates}")
+        given = {name: getattr(self, name) for name in ("upper_ms", "costs_ms", "costs_mj")}
+        arrays = {name: np.asarray(v, np.float64) for name, v in given.items() if v is not None}
+        object.__setattr__(self, "_costs", arrays)
         object.__setattr__(self, "_later_exits", _later_exits(self.candidates))
         if self.premodel is not None:
             columns = positions(self.candidates, self.premodel.candidates, "the premodel")
@@ -167,26 +170,28 @@ class Policy(ABC):
 
     def _fits(self, count: int, path: tuple[int, ...], limits: Limits) -> np.ndarray | None:
         """Which candidates each image can pay for, (count, m); None where nothing is limited."""
-        fits = None
-        for costs, means, left in (
-            (self.upper_ms, self.costs_ms, limits.remaining_ms),
-            (self.costs_ms, self.costs_ms, limits.allowance_ms),
-            (self.costs_mj, self.costs_mj, limits.remaining_mj),
+        fits: np.ndarray | None = None
+        known: dict[str, np.ndarray] = self._costs  # type: ignore[attr-defined]
+        for name, mean, left in (
+            ("upper_ms", "costs_ms", limits.remaining_ms),
+            ("costs_ms", "costs_ms", limits.allowance_ms),
+            ("costs_mj", "costs_mj", limits.remaining_mj),
         ):
-            if costs is None or (
-                left == np.inf if isinstance(left, float) else np.isposinf(left).all()
-            ):
+            one = not isinstance(left, np.ndarray) or not left.ndim
+            if name not in known or (left == np.inf if one else np.isposinf(left).all()):
                 continue
-            if not path and costs is self.costs_ms:
-                left = np.maximum(left, min(costs))
-            asked = np.asarray(costs)
-            if means is not None and any(self._later_exits[ran] for ran in path):  # type: ignore[attr-defined]
-                asked = asked - self._paid(path, means)
-            within = asked <= np.broadcast_to(left, (count,))[:, np.newaxis]
+            asked = known[name]
+            if not path and name == "costs_ms":
+                left = max(left, asked.min()) if one else np.maximum(left, asked.min())
+            if mean in known and any(self._later_exits[ran] for ran in path):  # type: ignore[attr-defined]
+                asked = asked - self._paid(path, known[mean])
+            within = asked <= (left if one else np.asarray(left)[:, np.newaxis])
             fits = within if fits is None else fits & within
-        return fits
+        if fits is None or fits.ndim == 2:
+            return fits
+        return fits[np.newaxis] if count == 1 else np.broadcast_to(fits, (count, len(fits)))
 
-    def _paid(self, path: tuple[int, ...], means: tuple[float, ...]) -> np.ndarray:
+    def _paid(self, path: tuple[int, ...], means: np.ndarray) -> np.ndarray:
         """What of each candidate's cost, (m,), ran already as an earlier exit of its network."""
         paid = np.zeros(len(self.candidates))
         for ran in path:
