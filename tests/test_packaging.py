@@ -30,7 +30,7 @@ FOLDERS = {
 
 def setting(name: str) -> list[str]:
     """A list of strings from pyproject.toml; Python 3.8 has no reader of its own."""
-    found = re.search(rf"^{name} = (\[.*?\])", PROJECT, re.M | re.S)
+    found = re.search(rf'^"?{re.escape(name)}"? = (\[.*?\])', PROJECT, re.M | re.S)
     assert found is not None
     values: list[str] = ast.literal_eval(found.group(1))
     return values
@@ -48,9 +48,10 @@ def sources() -> set[str]:
 def data() -> set[str]:
     """Where every other file that is shipped must lie in a wheel."""
     return {
-        path.relative_to(ROOT).as_posix()
-        for pattern in setting("adaptive")
-        for path in (ROOT / "adaptive").glob(pattern)
+        f"{FOLDERS[folder]}/{path.relative_to(ROOT / folder).as_posix()}"
+        for name, folder in (("adaptive", "adaptive"), ("adaptive.jetson", "jetson"))
+        for pattern in setting(name)
+        for path in (ROOT / folder).glob(pattern)
         if path.is_file()
     }
 
@@ -79,14 +80,23 @@ def test_type_marker_and_embedded_bundle_are_shipped() -> None:
     assert there <= shipped
 
 
+def test_everything_to_install_on_a_board_is_shipped() -> None:
+    there = {
+        f"adaptive/jetson/{path.relative_to(ROOT / 'jetson').as_posix()}"
+        for path in (ROOT / "jetson").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert there == {name for name in data() if name.startswith("adaptive/jetson/")}
+    assert "adaptive/jetson/install.sh" in there
+
+
 def wheel_maker() -> None:
     """Skip, with the reason, where a wheel cannot be built without the network."""
     version = metadata.version("setuptools")
-    if int(version.split(".")[0]) < 64:
+    numbers = [int(number) for number in version.split(".")[:2]]
+    if numbers < [64, 0]:
         pytest.skip(f"building a wheel needs setuptools 64 or newer, here is {version}")
-    try:
-        import setuptools.command.bdist_wheel  # noqa: F401
-    except ImportError:
+    if numbers < [70, 1]:  # since which it brings bdist_wheel itself
         pytest.importorskip("wheel", reason="building a wheel needs the package wheel")
 
 
