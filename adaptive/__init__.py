@@ -7,13 +7,17 @@ print(router.classify("photo.jpg").label)
 """
 
 from adaptive.bundle import Bundle
+from adaptive.client import Client
 from adaptive.errors import (
     AdaptiveError,
     BundleError,
+    BusyError,
+    DeadlineError,
     EngineError,
     ImageError,
     InputError,
     MissingExtra,
+    ServiceError,
     TableError,
 )
 from adaptive.limits import Limits
@@ -24,6 +28,9 @@ __all__ = [
     "AdaptiveError",
     "Bundle",
     "BundleError",
+    "BusyError",
+    "Client",
+    "DeadlineError",
     "EngineError",
     "ImageError",
     "InputError",
@@ -31,5 +38,6 @@ __all__ = [
     "MissingExtra",
     "Prediction",
     "Router",
+    "ServiceError",
     "TableError",
 ]

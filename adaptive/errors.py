@@ -6,6 +6,9 @@ AdaptiveError
  |   |- TableError    a CSV or an outcome table
  |   `- BundleError   a bundle's folder, manifest or files
  |- EngineError       a runtime refused a network or failed to run it
+ |- ServiceError      a server failed, or cannot be reached
+ |   |- BusyError     it takes no more requests just now
+ |   `- DeadlineError the answer would come too late
  `- MissingExtra      an optional stack is not installed; the message has the pip line
 """
 
@@ -34,6 +37,22 @@ class BundleError(InputError):
 
 class EngineError(AdaptiveError, RuntimeError):
     """A runtime refused a network, or failed while running it."""
+
+
+class ServiceError(AdaptiveError, RuntimeError):
+    """A server failed on a request, or cannot be reached."""
+
+
+class BusyError(ServiceError):
+    """A server takes no more requests just now; try again after `retry_after_s` seconds."""
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(ServiceError):
+    """The time that a request was given has passed, or is too short."""
 
 
 class MissingExtra(AdaptiveError, ImportError):

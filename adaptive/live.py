@@ -13,6 +13,7 @@ from adaptive.bundle import Bundle
 from adaptive.errors import ImageError
 from adaptive.replay import replay
 from adaptive.router import Router
+from adaptive.serving.choose import EngineOptions
 from adaptive.table import OutcomeTable
 
 
@@ -71,7 +72,9 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare_live(bundle: Bundle, table: OutcomeTable, images: Path) -> Comparison:
+def compare_live(
+    bundle: Bundle, table: OutcomeTable, images: Path, engine: str | EngineOptions = "auto"
+) -> Comparison:
     """Classify every image of `table` with the bundle's policy, and compare.
 
     Differences are near-ties: a confidence that the table rounds to the other side of a
@@ -82,7 +85,8 @@ def compare_live(bundle: Bundle, table: OutcomeTable, images: Path) -> Compariso
     differences: list[Difference] = []
     unreadable: list[str] = []
     right, spent, kept = [], [], []
-    with Router.load(bundle.folder, policy=replace(bundle.policy)) as router:
+    policy = replace(bundle.policy)
+    with Router.load(bundle.folder, policy=policy, engine=engine) as router:
         router.warm_up()
         for row, name in enumerate(tqdm(table.images, unit="image", desc="live")):
             try:

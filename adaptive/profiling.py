@@ -36,8 +36,10 @@ from adaptive.jetson.state import BoardState
 from adaptive.jetson.sysfs import Sysfs
 from adaptive.labelled import LabelledImages
 from adaptive.replay import rank_of
+from adaptive.running import through_key
+from adaptive.serving.choose import Engines, Wanted
 from adaptive.serving.decode import ImageLike, decode
-from adaptive.serving.engine import Engine, open_engine, open_through, probabilities
+from adaptive.serving.engine import Engine, probabilities
 from adaptive.serving.preprocess import needed_short, preprocess
 from adaptive.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
 
@@ -59,6 +61,7 @@ class Profiler:
     threads : threads inside a network
     features : names or a group of features to record
     sysfs : where the machine tells its power mode; another root is for tests
+    engines : opens the networks; by the best engine that really runs when left out
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Profiler:
         threads: int = 1,
         features: str = "all+extra",
         sysfs: Sysfs | None = None,
+        engines: Engines | None = None,
     ) -> None:
         self.bundle = bundle
         self.threads = threads
@@ -77,14 +81,16 @@ class Profiler:
         # An exit runs after what it continues from, whatever the manifest's order.
         self._order = sorted(bundle.candidates, key=lambda c: len(chains[c.name]))
         self._short = max([needed_short(c.input) for c in bundle.candidates] + [SCHEMA.short_side])
-        self._engines: dict[str, Engine] = {
-            c.name: open_engine(bundle.folder / c.file, c, threads) for c in bundle.candidates
-        }
-        self._through: dict[str, Engine] = {
-            c.name: open_through(bundle.folder / c.through.file, c, threads)
-            for c in bundle.candidates
-            if c.through is not None
-        }
+        whole = [Wanted(c.name, bundle.folder, c) for c in self._order]
+        headless = [
+            Wanted(through_key(c.name), bundle.folder, c, True) for c in self._order if c.through
+        ]
+        opener = engines or Engines()
+        opened = opener.open([*whole, *headless], threads)
+        assert opener.choice is not None
+        self.choice = opener.choice
+        self._engines: dict[str, Engine] = {w.candidate.name: opened[w.key] for w in whole}
+        self._through: dict[str, Engine] = {w.candidate.name: opened[w.key] for w in headless}
 
     def profile(
         self,
@@ -225,6 +231,7 @@ class Profiler:
             "features": list(self.features),
             "schema": SCHEMA.version,
             "threads": self.threads,
+            "engine": [self.choice.engine, self.choice.precision],
             "probabilities": keep,
             "folder": str(images.root.resolve()),
             "images": hashlib.sha256(listed.encode()).hexdigest(),
@@ -275,6 +282,7 @@ class Profiler:
                 name: round(float(np.median([m[name] for m in each])), 6) for name in self.features
             },
             "board": board,
+            "engine": self.choice.to_json(),
             "threads": self.threads,
             "date": datetime.date.today().isoformat(),
             "warm_up": WARM_UP,

@@ -26,6 +26,7 @@ from adaptive.policy.times import rescaled
 from adaptive.prediction import Prediction
 from adaptive.regroup import Group, Regroup
 from adaptive.running import Networks, ways_of
+from adaptive.serving.choose import EngineChoice, EngineOptions, Engines
 from adaptive.serving.decode import MAX_PIXELS, ImageLike
 from adaptive.walk import Walk
 
@@ -44,7 +45,7 @@ class Router:
     Parameters
     ----------
     bundle : candidates, labels, policy
-    engines : something that runs each candidate's network, by name
+    engines : something that runs each candidate's network, by name; or `Networks` over them
     policy : instead of the bundle's own
     extractor : computes the premodel's features where they are a user's own
     max_pixels : larger images are refused before they are decoded
@@ -56,7 +57,7 @@ class Router:
     def __init__(
         self,
         bundle: Bundle,
-        engines: Mapping[str, Any],
+        engines: Mapping[str, Any] | Networks,
         policy: Policy | None = None,
         extractor: Extractor | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -69,7 +70,8 @@ class Router:
 
         given = policy or bundle.policy
         positions(given.candidates, bundle.names, "the bundle")
-        self._networks = Networks(bundle, engines)
+        opened = engines if isinstance(engines, Networks) else Networks(bundle, engines)
+        self._networks = opened
         self.bundle = bundle
         self.policy = given if bucket is None else with_costs(given, self._networks, bucket)
         self._measured = self.policy
@@ -108,6 +110,7 @@ class Router:
         audit: Audit | None = None,
         log: str | Path | None = None,
         observers: Iterable[Observer] = (),
+        engine: str | EngineOptions = "auto",
     ) -> Router:
         """Read a bundle (the embedded default when left out) and open its networks.
 
@@ -116,13 +119,15 @@ class Router:
         log : file that every decision is appended to, see `DecisionLog`
         audit : also watches for drift, where the bundle's certificate is about its own policy
             and says how often that one disagreed with the reference
+        engine : what runs the networks: "auto" (the best that really runs here), "onnx", "cuda",
+            "tensorrt-provider" or "tensorrt"; `EngineOptions` says more
 
         Raises
         ------
         BundleError
             when the bundle cannot be served as it is.
         EngineError
-            when the runtime refuses a network.
+            when the engine does not run here, or refuses a network.
         InputError
             when the premodel needs features that cannot be computed; they are named. When the
             bucket's mean cannot be kept, or the log cannot be written.
@@ -136,11 +141,13 @@ class Router:
             monitor = monitor_of(read.certificate if policy is None else None)
             watchers += [] if monitor is None else [monitor]
         whole = audit is not None
-        networks = Networks.open(read, names, threads, ways_of(chosen), whole)
+        options = engine if isinstance(engine, EngineOptions) else EngineOptions(engine)
+        ways = ways_of(chosen)
+        networks = Networks.open(read, names, threads, ways, whole, Engines(options))
         try:
             router = cls(
                 read,
-                networks.engines,
+                networks,
                 policy,
                 extractor,
                 max_pixels,
@@ -281,9 +288,10 @@ class Router:
         self._networks.warm_up(self._names, photo)
 
     def describe(self) -> dict[str, Any]:
-        """The bundle as JSON values: candidates, policy, certificate."""
+        """The bundle as JSON values: candidates, policy, certificate, and what runs it."""
         from adaptive.policy.files import policy_to_json
 
+        choice = self.engine
         return {
             "candidates": [
                 {"name": c.name, "ms": c.ms, "sha256": c.sha256, "untrained": c.untrained}
@@ -295,7 +303,13 @@ class Router:
             "features": list(self._feature_names),
             "certificate": self.bundle.certificate,
             "board": dict(self.bundle.board),
+            "engine": None if choice is None else choice.to_json(),
         }
+
+    @property
+    def engine(self) -> EngineChoice | None:
+        """Which engine runs the networks, and why; None where the engines were handed over."""
+        return self._networks.choice
 
     def status(self) -> dict[str, Any]:
         """Where bucket, audits, drift, log and board stand, as JSON; None for what there is not."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from adaptive.bundle import Bundle
 from adaptive.candidate import Candidate
-from adaptive.errors import AdaptiveError
 from adaptive.photo import Photo
 from adaptive.policy.base import Output, Policy
 from adaptive.segments import Run, Segments
+
+if TYPE_CHECKING:
+    from adaptive.serving.choose import EngineChoice, Engines
 
 
 class Networks:
@@ -24,6 +26,9 @@ class Networks:
     engines : something that runs each candidate's network, by name; under "NET@1:through" what
         runs that exit's segment without its head
     """
+
+    #: which engine runs them, and why, where they were opened here
+    choice: EngineChoice | None = None
 
     def __init__(self, bundle: Bundle, engines: Mapping[str, Any]) -> None:
         self.bundle = bundle
@@ -42,6 +47,7 @@ class Networks:
         threads: int,
         ways: Iterable[Sequence[str]] = (),
         whole: bool = True,
+        engines: Engines | None = None,
     ) -> Networks:
         """Open the networks of these candidates, and those that they continue from.
 
@@ -50,13 +56,14 @@ class Networks:
         ways : paths that images take; an exit that one of them runs through is opened without
             its head
         whole : open such an exit with its head too, even if `names` has it not
+        engines : opens them; by the best engine that really runs when left out
 
         Raises
         ------
         EngineError
             when the runtime refuses one.
         """
-        from adaptive.serving.engine import open_engine, open_through
+        from adaptive.serving.choose import Engines, Wanted
 
         segments = Segments(
             {c.name: c.after for c in bundle.candidates},
@@ -64,20 +71,17 @@ class Networks:
         )
         asked = list(names)
         through = segments.run_through(ways)
-        engines: dict[str, Any] = {}
-        try:
-            for name in dict.fromkeys(m for n in asked for m in segments.chains[n]):
-                candidate = bundle.candidate(name)
-                if whole or name in asked or name not in through:
-                    path = bundle.folder / candidate.file
-                    engines[name] = open_engine(path, candidate, threads)
-                if name in through and candidate.through is not None:
-                    path = bundle.folder / candidate.through.file
-                    engines[through_key(name)] = open_through(path, candidate, threads)
-        except AdaptiveError:
-            cls(bundle, engines).close()
-            raise
-        return cls(bundle, engines)
+        wanted: list[Wanted] = []
+        for name in dict.fromkeys(m for n in asked for m in segments.chains[n]):
+            candidate = bundle.candidate(name)
+            if whole or name in asked or name not in through:
+                wanted.append(Wanted(name, bundle.folder, candidate))
+            if name in through and candidate.through is not None:
+                wanted.append(Wanted(through_key(name), bundle.folder, candidate, True))
+        opener = engines or Engines()
+        networks = cls(bundle, opener.open(wanted, threads))
+        networks.choice = opener.choice
+        return networks
 
     def cost(self, name: str, unit: str) -> float | None:
         """Mean ms or mj of a candidate that is asked first; None where the bundle has none."""

@@ -37,6 +37,7 @@ from adaptive.jetson.mode import mode_of
 from adaptive.labelled import SUFFIXES, LabelledImages
 from adaptive.policy.files import write_policy
 from adaptive.policy.times import retimed, weighs_times
+from adaptive.serving.choose import Engines
 from adaptive.table import Outcomes, OutcomeTable, check_table_name
 
 FORMAT = 1
@@ -222,6 +223,7 @@ def measure_times(
     features: str = "all+extra",
     size: tuple[int, int] | None = None,
     energies: Callable[[Mapping[str, Callable[[], object]]], Energies] | None = None,
+    engines: Engines | None = None,
 ) -> tuple[Times, list[str]]:
     """Run every candidate on some images for the times alone, and say what was left out.
 
@@ -231,6 +233,7 @@ def measure_times(
     count : number of images
     size : width and height of made-up images; as large as the networks need when left out
     energies : as for `Profiler.profile`
+    engines : as for `Profiler`
 
     Raises
     ------
@@ -250,7 +253,7 @@ def measure_times(
         else:
             names = _found(images, count)
             root, origin = images, {"made_up": False, "count": len(names)}
-        profiler = Profiler(bundle, threads, features)
+        profiler = Profiler(bundle, threads, features, engines=engines)
         try:
             listed = LabelledImages(root, tuple(names), (0,) * len(names))
             output = Path(made) / "times.csv"

@@ -39,7 +39,9 @@ from typing import Any, Callable, Iterator
 
 from PIL import Image
 
+from adaptive.limits import UNLIMITED, Limits
 from adaptive.prediction import Prediction
+from adaptive.serving.readiness import Readiness
 
 THREADS = 4
 LIMIT = 16_000_000
@@ -51,8 +53,18 @@ class StandIn:
 
     def __init__(self) -> None:
         self.block = b"x" * 400_000
+        self.ready = Readiness()
+        self.labels = ("cat", "dog", "owl", "fox", "bee")
 
-    def classify(self, image: bytes, explain: bool = False) -> Prediction:
+    def limits_from(self, headers: Any) -> Limits:
+        """No limits."""
+        return UNLIMITED
+
+    def models(self) -> list[Any]:
+        """None that answers by itself."""
+        return []
+
+    def classify(self, image: bytes, **_: Any) -> Prediction:
         """Hash a fixed block and answer always the same."""
         hashlib.blake2b(self.block).digest()
         top5 = (("cat", 0.9), ("dog", 0.05), ("owl", 0.03), ("fox", 0.01), ("bee", 0.01))
@@ -71,7 +83,7 @@ def application() -> Any:
 
 
 def run_adaptive(port: int) -> None:
-    from adaptive.serving.server import serve
+    from adaptive.serving.process import serve
 
     serve(application(), "127.0.0.1", port, threads=THREADS, max_body_bytes=LIMIT)
 

@@ -1,158 +1,345 @@
-"""One client's connection: waitress's channel, made to drain, to linger and to speak JSON."""
+"""One client's connection: what it sends becomes requests, what it is answered goes out.
+
+waitress takes the bytes of a request apart (`waitress.parser`), which is where a server is
+attacked first. The sockets are read and written here, since its own loop looks at every
+connection for each event, and hands each request from thread to thread.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import socket
-import time
-from typing import Any
+import ssl
+from http import HTTPStatus
+from time import monotonic, perf_counter
+from typing import Any, Callable, NamedTuple
 
-from waitress.channel import HTTPChannel
-from waitress.task import ErrorTask, WSGITask
-from waitress.utilities import Error
+from waitress.parser import HTTPRequestParser
 
 #: How long a refused request's remaining bytes are read and thrown away, seconds. A socket
 #: closed over unread bytes resets the connection, and the client may lose the refusal.
 LINGER_S = 5.0
 
-
-class RequestTimeout(Error):  # type: ignore[misc]
-    """A request that did not arrive whole in time."""
-
-    code = 408
-    reason = "Request Timeout"
+#: Bytes that are read at a time.
+BLOCK = 65_536
 
 
-class Answer(WSGITask):  # type: ignore[misc]
-    """An answer of the application: one write where waitress makes two, last one on draining."""
+class Refusal(NamedTuple):
+    """An answer to what never reaches the application: `{"error": sentence}`."""
 
-    wrote_header: bool
+    status: int
+    sentence: str
+    headers: tuple[tuple[str, str], ...] = ()
 
-    def build_response_header(self) -> bytes:
-        """Announce the end of the connection while the server drains, unless more is queued."""
-        if self.channel.server.draining and len(self.channel.requests) <= 1:
-            self.set_close_on_finish()
-        head: bytes = super().build_response_header()
-        return head
+    def parts(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:
+        """Status, headers and body."""
+        body = json.dumps({"error": self.sentence}).encode() + b"\n"
+        plain = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
+        return f"{self.status} {HTTPStatus(self.status).phrase}", (*plain, *self.headers), body
 
-    def write(self, data: bytes) -> None:
-        """Write part of the body; a whole one goes out together with the header."""
-        if self.wrote_header or not self.complete or len(data) != self.content_length or not data:
-            super().write(data)
-            return
-        head = self.build_response_header()
-        self.wrote_header = True
-        self.content_bytes_written = len(data)
-        self.channel.write_soon(head + data if self.has_body else head)
-
-
-class Refusal(ErrorTask):  # type: ignore[misc]
-    """An answer to what never became a request: `{"error": sentence}`, then the end."""
-
-    def execute(self) -> None:
-        """Write the answer; the channel then discards what the client still sends."""
-        error = self.request.error
-        self.status = f"{error.code} {error.reason}"
-        body = json.dumps({"error": self._sentence(error)}).encode() + b"\n"
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.content_length = len(body)
-        self.set_close_on_finish()
-        self.channel.linger = True
-        self.write(body)
-
-    def _sentence(self, error: Any) -> str:
-        limits = self.channel.adj
-        if error.code == 413:
-            return (
-                f"the body is longer than the {limits.max_request_body_size - 1} bytes "
-                "that are allowed"
-            )
-        if error.code == 431:
-            return (
-                f"the request's header is longer than the {limits.max_request_header_size} "
-                "bytes that are allowed"
-            )
-        if error.code in (400, 501):
-            return f"this is not a request that the server understands: {error.body}"
-        return str(error.body)
+    def encoded(self, close: bool) -> bytes:
+        """The whole answer as it goes over the wire."""
+        status, headers, body = self.parts()
+        if close:
+            headers = (*headers, ("Connection", "close"))
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode("latin-1") + body
 
 
-class Connection(HTTPChannel):  # type: ignore[misc]
-    """A connection as the server's loop sees it.
+class Request(HTTPRequestParser):  # type: ignore[misc]
+    """A request that arrives, or has arrived.
 
     Attributes
     ----------
-    started : when the first bytes of the unfinished request came
-    linger : close only after the client has stopped sending, or after LINGER_S
+    arrived : when it was whole, or refused, by `perf_counter`
+    refusal : why it is not for the application, or None
+    unread : whether the client may still be sending it
+    admitted : whether its header has been looked at
     """
 
-    request: Any
-    requests: list[Any]
-    will_close: bool
+    headers: dict[str, str]
+    arrived = 0.0
+    refusal: Refusal | None = None
+    unread = False
+    admitted = False
 
-    task_class = Answer
-    error_task_class = Refusal
-    started = 0.0
-    linger = False
-    lingering_since: float | None = None
+    def refused(self, refusal: Refusal, unread: bool) -> Request:
+        """The same, not for the application."""
+        self.arrived = perf_counter()
+        self.refusal, self.unread = refusal, unread
+        return self
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # waitress 3.0.0, the last one for Python 3.8, forgets a client that hung up before it
-        # was looked at, and then spins on it; as connected, it is read from, and closed.
-        self.connected = True
+
+class Connection:
+    """A client's connection, without blocking. One thread at a time may use it.
+
+    Parameters
+    ----------
+    sock : connected, not blocking; with TLS the handshake may still be to come
+    address : the client's
+    limits : waitress's Adjustments, for the parser
+    gate : looks at a request's method, path and headers before its body is read, and may refuse
+        it
+
+    Attributes
+    ----------
+    closed : whether the socket is gone
+    pending : bytes that are still to be sent
+    started : when the first bytes of the unfinished request came, by `monotonic`, or None
+    active : when something last came or went
+    at_work : whether a request is being answered or waits for that
+    lingering : whether it is only read to its end
+    shaking : whether the TLS handshake is not over
+    surplus : what came after the last whole request
+    expired : set by another thread that has shut the socket down for reading
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: Any,
+        limits: Any,
+        gate: Callable[[Connection, Request], Refusal | None],
+    ) -> None:
+        self.sock = sock
+        self.address = address
+        self.number = sock.fileno()
+        self.closed = False
+        self.pending: bytes | memoryview = b""
+        self.started: float | None = None
+        self.active = monotonic()
+        self.at_work = False
+        self.lingering = False
+        self.expired = False
+        self._limits = limits
+        self._gate = gate
+        self._request: Request | None = None
+        self.surplus = b""
+        self._closing = False
+        self._tls = isinstance(sock, ssl.SSLSocket)
+        self.shaking = self._tls
+        self._wants_write = False
 
     @property
-    def idle(self) -> bool:
-        """Nothing was asked that is not answered."""
-        return not (self.requests or self.request is not None or self.total_outbufs_len)
+    def wants_write(self) -> bool:
+        """Whether the socket is to be watched for room to write, and not for bytes to read."""
+        return bool(self.pending) or self._wants_write
 
-    def received(self, data: bytes) -> bool:
-        """Take bytes in, and note when a request began."""
-        if self.request is None:
-            self.started = time.time()
-        return bool(super().received(data))
+    @property
+    def between(self) -> bool:
+        """Whether nothing was asked that is not answered."""
+        return not (self.at_work or self.started is not None or self.pending)
 
-    def send_continue(self) -> None:
-        """Say "100 Continue", unless the request is complete or refused already."""
-        if self.request.completed:
-            self.request.expect_continue = False
-        else:
-            super().send_continue()
+    def turn(self) -> Request | None:
+        """Do what the socket is ready for; a request, where one is whole now.
 
-    def time_out(self) -> None:
-        """Answer the unfinished request with 408."""
-        with self.requests_lock:
-            request, self.request = self.request, None
-            if request is None or self.requests or self.will_close or self.close_when_flushed:
-                return
-            if not request.headers_finished:
-                request.parse_header(b"GET / HTTP/1.0\r\n")
-            request.error = RequestTimeout("the request did not arrive whole in time")
-            self.requests.append(request)
-            self.server.add_task(self)
+        Afterwards the connection is `closed`, or to be watched again, unless there is a request.
+        """
+        try:
+            return self._turn()
+        except OSError:  # the client is gone, or speaks no TLS
+            self.close()
+            return None
 
-    def readable(self) -> bool:
-        """Whether the loop should read."""
-        return self.lingering_since is not None or bool(super().readable())
+    def reply(self, data: bytes, close: bool) -> Request | None:
+        """Send an answer, and go on; the next request, where one has come in whole already."""
+        self.at_work = False
+        self.active = monotonic()
+        self._closing = close
+        self.pending = data
+        try:
+            return self._next() if self._flush() else None
+        except OSError:
+            self.close()
+            return None
 
-    def handle_read(self) -> None:
-        """Read what came; while lingering, throw it away."""
-        if self.lingering_since is None:
-            super().handle_read()
-            return
+    def refuse(self, refusal: Refusal, unread: bool, close: bool = False) -> Request | None:
+        """Send a refusal; with `unread` as the last answer, while the client may still send."""
+        self.lingering = unread
+        return self.reply(refusal.encoded(unread or close), unread or close)
+
+    def expire(self, gone: bool = False) -> None:
+        """Wake whoever watches the socket, from another thread; `gone` gives up on its output.
+
+        What the client has sent already can still be read.
+        """
+        self.expired = True
+        how = socket.SHUT_RDWR if gone else socket.SHUT_RD
         with contextlib.suppress(OSError):
-            if self.recv(self.adj.recv_bytes):
-                return
-        self.handle_close()
+            # Not the method of a TLS socket, which would forget its keys.
+            socket.socket.shutdown(self.sock, how)
 
-    def handle_close(self) -> None:
-        """Close, after lingering where there is something to wait for."""
-        if self.linger and self.lingering_since is None and self.will_close and self.connected:
-            self.linger, self.will_close = False, False
-            self.lingering_since = time.time()
-            with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_WR)
+    def close(self) -> None:
+        """Close the socket."""
+        self._drop()
+        self.pending = b""
+        self.closed = True
+        self.sock.close()
+
+    def _turn(self) -> Request | None:
+        self._wants_write = False
+        if self.shaking and not self._shake():
+            return None
+        if self.pending:
+            return self._next() if self._flush() else None
+        if self.lingering:
+            self._read_away()
+            return None
+        return self._receive()
+
+    def _receive(self) -> Request | None:
+        """Read until a request is whole or nothing more is there."""
+        while True:
+            data = self._read()
+            if data:
+                self.active = monotonic()
+                whole = self._feed(data)
+                if whole is not None or self.pending or self.closed or self.lingering:
+                    return whole
+                if self._tls and self.sock.pending():  # type: ignore[attr-defined]
+                    continue
+            if self.expired and self.started is not None:
+                return self._refused(Refusal(408, "the request did not arrive whole in time"))
+            if data == b"" or self.expired:
+                self.close()
+            return None
+
+    def _next(self) -> Request | None:
+        """Go on after an answer."""
+        if self._closing:
+            self._end()
+            return None
+        if self.surplus:
+            surplus, self.surplus = self.surplus, b""
+            whole = self._feed(surplus)
+            if whole is not None or self.pending or self.closed or self.lingering:
+                return whole
+        if self._tls and self.sock.pending():  # type: ignore[attr-defined]
+            return self._receive()
+        return None
+
+    def _feed(self, data: bytes) -> Request | None:
+        while True:
+            request = self._request
+            if request is None:
+                request = self._request = Request(self._limits)
+                self.started = monotonic()
+            taken = request.received(data)
+            if request.completed:
+                break
+            if request.headers_finished and not request.admitted:
+                request.admitted = True
+                refusal = self._gate(self, request)
+                if request.chunked and "CONTENT_LENGTH" in request.headers:
+                    # Who reads it otherwise than we do could be made to see two requests.
+                    refusal = Refusal(400, "a request has a Content-Length or is chunked, not both")
+                if refusal is not None:
+                    return self._refused(refusal)
+                if request.expect_continue and len(data) == taken:
+                    self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            if taken >= len(data):
+                return None
+            data = data[taken:]
+        self._request, self.started = None, None
+        self.surplus = data[taken:]
+        if request.empty:  # blank lines between requests
+            return self._feed(self.surplus) if self.surplus else None
+        self.at_work = True
+        if request.error is not None:
+            self.surplus = b""
+            return request.refused(self._refusal(request.error), True)
+        refusal = None if request.admitted else self._gate(self, request)
+        if refusal is not None:
+            return request.refused(refusal, False)
+        request.arrived = perf_counter()
+        return request
+
+    def _refused(self, refusal: Refusal) -> Request:
+        """Give up on the unfinished request."""
+        request = self._request
+        assert request is not None
+        self._drop()
+        self.at_work = True
+        return request.refused(refusal, True)
+
+    def _refusal(self, error: Any) -> Refusal:
+        limits = self._limits
+        if error.code == 413:
+            allowed = limits.max_request_body_size - 1
+            return Refusal(413, f"the body is longer than the {allowed} bytes that are allowed")
+        if error.code == 431:
+            allowed = limits.max_request_header_size
+            return Refusal(
+                431, f"the request's header is longer than the {allowed} bytes that are allowed"
+            )
+        return Refusal(
+            error.code, f"this is not a request that the server understands: {error.body}"
+        )
+
+    def _shake(self) -> bool:
+        """Go on with the TLS handshake; whether it is done."""
+        try:
+            self.sock.do_handshake()  # type: ignore[attr-defined]
+        except ssl.SSLWantReadError:
+            if self.expired:
+                self.close()
+            return False
+        except ssl.SSLWantWriteError:
+            self._wants_write = True
+            return False
+        self.shaking = False
+        return True
+
+    def _read(self) -> bytes | None:
+        """What has come: nothing at the end, None where there is only nothing yet."""
+        try:
+            return self.sock.recv(BLOCK)
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError):
+            return None
+        except ssl.SSLWantWriteError:
+            self._wants_write = True
+            return None
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return b""
+
+    def _flush(self) -> bool:
+        """Send what the socket takes; whether that was all."""
+        while self.pending:
+            try:
+                sent = self.sock.send(self.pending)
+            except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                if self.expired:
+                    self.close()
+                return False
+            if sent == len(self.pending):
+                break
+            self.pending = memoryview(self.pending)[sent:]
+            self.active = monotonic()
+        self.pending = b""
+        return True
+
+    def _end(self) -> None:
+        if not self.lingering:
+            self.close()
+            return
+        self.active = monotonic()
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.sock, socket.SHUT_WR)
+        self._read_away()
+
+    def _read_away(self) -> None:
+        for _ in range(16):  # then others have their turn
+            data = self._read()
+            if data is None and not self.expired:
                 return
-        super().handle_close()
+            if not data:
+                self.close()
+                return
+
+    def _drop(self) -> None:
+        """Forget the unfinished request, and its temporary file."""
+        request, self._request, self.started = self._request, None, None
+        self.surplus = b""
+        if request is not None:
+            request.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol, Sequence
+from typing import Any, Callable, Mapping, Protocol, Sequence
 
 import numpy as np
 
@@ -32,6 +32,20 @@ class Engine(Protocol):
         """Free what the engine holds; it cannot be run afterwards."""
 
 
+class OpenEngine(Engine, Protocol):
+    """An engine that says what its network reads and hands on.
+
+    Types are called as ONNX Runtime calls them; an axis of a shape that is free is no number.
+    """
+
+    inputs: list[str]
+    outputs: list[str]
+    input_shapes: list[list[Any]]
+    output_shapes: list[list[Any]]
+    input_types: list[str]
+    output_types: list[str]
+
+
 class OnnxEngine:
     """A network under ONNX Runtime.
 
@@ -39,11 +53,14 @@ class OnnxEngine:
     ----------
     path : the ONNX file
     threads : threads inside one operator; 1 is best where several requests run at once
-    providers : execution providers in order of preference
+    providers : execution providers in order of preference, each by its name or with options
     """
 
     def __init__(
-        self, path: Path, threads: int = 1, providers: Sequence[str] = ("CPUExecutionProvider",)
+        self,
+        path: Path,
+        threads: int = 1,
+        providers: Sequence[str | tuple[str, Mapping[str, str]]] = ("CPUExecutionProvider",),
     ) -> None:
         try:
             import onnxruntime
@@ -56,7 +73,7 @@ class OnnxEngine:
         options.log_severity_level = 3
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                str(path), options, providers=list(providers)
+                str(path), options, providers=list(providers), enable_fallback=0
             )
         except Exception as exc:  # ONNX Runtime's errors share no public base class
             reason = _first_line(exc)
@@ -113,8 +130,13 @@ _ANSWER_TYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _ROUNDING = 1e-2
 
 
-def open_engine(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngine:
-    """Open a candidate's network and hold it against its manifest entry.
+def open_engine(
+    path: Path,
+    candidate: Candidate,
+    threads: int = 1,
+    make: Callable[[Path, int], OpenEngine] = OnnxEngine,
+) -> OpenEngine:
+    """Open a candidate's network, with `make`, and hold it against its manifest entry.
 
     Raises
     ------
@@ -122,7 +144,7 @@ def open_engine(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngin
         when the runtime cannot load the file, or its input or output is not what the
         manifest says.
     """
-    engine = OnnxEngine(path, threads)
+    engine = make(path, threads)
     if candidate.after is None:
         _check_image_input(engine, path, candidate)
     if not engine.outputs or engine.output_types[0] not in _ANSWER_TYPES:
@@ -142,7 +164,12 @@ def open_engine(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngin
     return engine
 
 
-def open_through(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngine:
+def open_through(
+    path: Path,
+    candidate: Candidate,
+    threads: int = 1,
+    make: Callable[[Path, int], OpenEngine] = OnnxEngine,
+) -> OpenEngine:
     """Open an exit's segment without its head; all its outputs are what the next one reads.
 
     Raises
@@ -150,13 +177,13 @@ def open_through(path: Path, candidate: Candidate, threads: int = 1) -> OnnxEngi
     EngineError
         when the runtime cannot load the file, or it does not read what the candidate reads.
     """
-    engine = OnnxEngine(path, threads)
+    engine = make(path, threads)
     if candidate.after is None:
         _check_image_input(engine, path, candidate)
     return engine
 
 
-def _check_image_input(engine: OnnxEngine, path: Path, candidate: Candidate) -> None:
+def _check_image_input(engine: OpenEngine, path: Path, candidate: Candidate) -> None:
     spec = candidate.input
     if len(engine.inputs) != 1:
         raise EngineError(

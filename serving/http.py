@@ -1,197 +1,144 @@
-"""The HTTP endpoint: a Flask application around one router."""
+"""The HTTP application around one service: `/v1`, `/v2`, health, and `/openapi.json`."""
 
 from __future__ import annotations
 
-import io
-import json
-import logging
-from typing import Any, Protocol
+from typing import Any, Callable, Iterable
 
-from flask import Flask, Request, Response, request
-from werkzeug.exceptions import (
-    BadRequest,
-    HTTPException,
-    MethodNotAllowed,
-    NotFound,
-    RequestEntityTooLarge,
-    UnsupportedMediaType,
-)
+from flask import Flask, request
+from werkzeug.wrappers import Response
 
-from adaptive.errors import ImageError, InputError
-from adaptive.prediction import Prediction
+from adaptive.errors import InputError
+from adaptive.serving import v1, v2
+from adaptive.serving.answers import Answer, as_json, refusal
+from adaptive.serving.infer import PATH as INFER
+from adaptive.serving.infer import infer
+from adaptive.serving.openapi import document
+from adaptive.serving.protocols import Service
+from adaptive.serving.readiness import Readiness
+
+__all__ = ["MAX_BATCH", "MAX_BODY_BYTES", "Readiness", "create_app"]
 
 #: Largest request body, bytes.
 MAX_BODY_BYTES = 16_000_000
 
-log = logging.getLogger("adaptive.serving")
+#: Most images in one request of the Open Inference Protocol.
+MAX_BATCH = 32
 
-
-class ImageRouter(Protocol):
-    """What the application asks of a router; `adaptive.router.Router` has it."""
-
-    def classify(self, image: bytes, *, explain: bool = ...) -> Prediction:
-        """Answer one image."""
-        ...
-
-    def describe(self) -> dict[str, Any]:
-        """Say what the router serves, as JSON values."""
-        ...
-
-
-class FormInMemory(Request):
-    """A request whose form stays in memory: it is not longer than a body may be anyway."""
-
-    def _get_file_stream(self, *_: object, **__: object) -> io.BytesIO:
-        return io.BytesIO()
-
-
-class Readiness:
-    """Whether `/readyz` says yes, shared by the application and whoever runs it.
-
-    `problem` is None when images can be answered at full speed, else one sentence that says why
-    not. Images are answered either way: what is not ready is slow, or about to leave.
-    """
-
-    def __init__(self, problem: str | None = None) -> None:
-        self.problem = problem
-
-    def __repr__(self) -> str:
-        return f"Readiness({self.problem!r})"
+Application = Callable[[Any, Any], Iterable[bytes]]
 
 
 def create_app(
-    router: ImageRouter,
+    service: Service,
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
-    readiness: Readiness | None = None,
+    max_batch: int = MAX_BATCH,
+    secured: bool = False,
 ) -> Flask:
-    """Return the WSGI application that answers images with `router`.
+    """Return the WSGI application that answers images with `service`.
 
     Parameters
     ----------
-    router : answers images, and refuses those over its limit of pixels; it must be safe to call
-        from several threads
-    max_body_bytes : a longer request body is answered with 413
-    readiness : what `/readyz` reports; without one it always says yes, so hand a warm router over
+    service : answers images, and refuses those over its limit of pixels
+    max_body_bytes : a longer request body is answered with 413, and so is one that would be
+        longer once it is unpacked
+    max_batch : images that one request of the Open Inference Protocol may hold
+    secured : `/openapi.json` says that a bearer key is asked for; asking is up to whatever
+        stands in front of the application
 
-    Every answer is JSON, and every error is `{"error": sentence}`: 400 for a request or an image
-    that cannot be used, 404, 405, 413, 415, and 500 with a log entry for a bug.
+    Every error is `{"error": sentence}`: 400 for a request or an image that cannot be used, 404,
+    405, 413, 415, 503 when there is too much to do, 504 when a deadline has passed, and 500 with a
+    log entry for a bug.
 
     Raises
     ------
     InputError
-        when `max_body_bytes` is not above 0.
+        when a limit is not above 0.
     """
-    if max_body_bytes < 1:
-        raise InputError(f"max_body_bytes {max_body_bytes} is not above 0")
-    ready = readiness or Readiness()
+    for name, value in (("max_body_bytes", max_body_bytes), ("max_batch", max_batch)):
+        if value < 1:
+            raise InputError(f"{name} {value} is not above 0")
     app = Flask("adaptive.serving", static_folder=None)
-    app.request_class = FormInMemory
     app.url_map.merge_slashes = False  # a doubled slash is a 404, not a page that redirects
-    # One byte of room: Werkzeug cuts a chunked body off at its limit without a word.
-    app.config["MAX_CONTENT_LENGTH"] = max_body_bytes + 1
-    app.config["MAX_FORM_MEMORY_SIZE"] = max_body_bytes + 1
+    doors = Doors(app.wsgi_app, service, max_body_bytes, max_batch)
+    app.wsgi_app = doors  # type: ignore[method-assign]
 
     @app.post("/v1/classify")
     def classify() -> Response:
-        explain = _explain(request)
-        image = _image_bytes(request)
-        if len(image) > max_body_bytes:
-            raise RequestEntityTooLarge
-        prediction = router.classify(image, explain=explain)
-        return _json(prediction.to_json(explain))
+        return doors.classify(request.environ).response()
 
     @app.get("/v1/bundle")
     def bundle() -> Response:
-        return _json(router.describe())
+        return as_json(service.describe()).response()
 
     @app.get("/healthz")
     def healthz() -> Response:
-        return _json({"status": "alive"})
+        return as_json({"status": "alive"}).response()
 
     @app.get("/readyz")
     def readyz() -> Response:
-        if ready.problem is not None:
-            return _json({"error": ready.problem}, 503)
-        return _json({"status": "ready"})
+        problem = service.ready.problem
+        if problem is not None:
+            return as_json({"error": problem}, 503).response()
+        return as_json({"status": "ready"}).response()
 
-    @app.errorhandler(ImageError)
-    def unusable_image(error: ImageError) -> Response:
-        return _json({"error": str(error)}, 400)
+    @app.post("/v2/models/<model>/infer")
+    @app.post("/v2/models/<model>/versions/<version>/infer")
+    def infer_images(model: str, version: str | None = None) -> Response:
+        return doors.infer(request.environ, model, version).response()
 
-    @app.errorhandler(HTTPException)
-    def refused(error: HTTPException) -> Response:
-        answer = _json({"error": _sentence(error, max_body_bytes)}, error.code or 500)
-        if isinstance(error, MethodNotAllowed) and error.valid_methods:
-            answer.headers["Allow"] = ", ".join(sorted(error.valid_methods))
-        if isinstance(error, UnsupportedMediaType):
-            answer.headers["Accept-Encoding"] = "identity"
-        return answer
+    app.register_blueprint(v2.create_blueprint(service, max_body_bytes, max_batch))
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        paths = {str(rule) for rule in app.url_map.iter_rules()}
+        models = [state.name for state in service.models()]
+        return as_json(document(paths, models, max_batch, secured)).response()
 
     @app.errorhandler(Exception)
-    def bug(error: Exception) -> Response:
-        log.error("%s %s failed", request.method, request.path, exc_info=error)
-        return _json({"error": "the server failed on this request; its log says why"}, 500)
+    def refused(error: Exception) -> Response:
+        return refusal(error, request.environ).response()
 
     return app
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(json.dumps(value) + "\n", status, mimetype="application/json")
+class Doors:
+    """Hands the two requests that come by the thousand to their functions, and others to Flask.
 
+    Flask's own work on a request would take longer than all else that is done for it here.
 
-def _explain(request: Request) -> bool:
-    """The query's one parameter; BadRequest on anything else in the query."""
-    for name in request.args:
-        if name != "explain":
-            raise BadRequest(f"unknown query parameter {name!r}; there is only 'explain'")
-    values = request.args.getlist("explain")
-    if not values:
-        return False
-    if values not in (["0"], ["1"]):
-        raise BadRequest(f"explain={','.join(values)!r} is not one of 0 and 1")
-    return values == ["1"]
-
-
-def _image_bytes(request: Request) -> bytes:
-    """The image of a request: its multipart field `file`, or else its whole body.
-
-    The body counts whatever its Content-Type says, since `curl --data-binary` calls a photograph
-    a form; only multipart/form-data is parsed.
+    Parameters
+    ----------
+    flask : the application that answers all others
+    service, max_body_bytes, max_batch : see `create_app`
     """
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise UnsupportedMediaType(
-            f"Content-Encoding {encoding!r} is not supported; send the image as it is"
-        )
-    if request.mimetype == "multipart/form-data":
-        return _file_field(request)
-    data: bytes = request.get_data(cache=False, parse_form_data=False)
-    if not data:
-        raise BadRequest("the request has no body; send the bytes of one image")
-    return data
 
+    def __init__(
+        self, flask: Application, service: Service, max_body_bytes: int, max_batch: int
+    ) -> None:
+        self.flask = flask
+        self.service = service
+        self.max_body_bytes = max_body_bytes
+        self.max_batch = max_batch
 
-def _file_field(request: Request) -> bytes:
-    files = list(request.files.items(multi=True))
-    fields = sorted({name for name, _ in files} | set(request.form))
-    if len(files) != 1 or fields != ["file"]:
-        raise BadRequest(
-            f"a multipart body must hold one file, in the field 'file'; this one holds "
-            f"{len(files)} files, and its fields are {fields}"
-        )
-    data: bytes = files[0][1].read()
-    if not data:
-        raise BadRequest("the file in the field 'file' is empty; send the bytes of one image")
-    return data
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request, as a WSGI application."""
+        path = environ.get("PATH_INFO", "")
+        if environ["REQUEST_METHOD"] != "POST":
+            return self.flask(environ, start_response)
+        try:
+            if path == "/v1/classify":
+                return self.classify(environ).send(start_response)
+            found = INFER.fullmatch(path)
+            if found is not None:
+                return self.infer(environ, found[1], found[2]).send(start_response)
+        except Exception as error:
+            return refusal(error, environ).send(start_response)
+        return self.flask(environ, start_response)
 
+    def classify(self, environ: dict[str, Any]) -> Answer:
+        """Answer `POST /v1/classify`."""
+        return v1.classify(self.service, environ, self.max_body_bytes)
 
-def _sentence(error: HTTPException, max_body_bytes: int) -> str:
-    if isinstance(error, NotFound):
-        return "no such path; there are POST /v1/classify, GET /v1/bundle, /healthz and /readyz"
-    if isinstance(error, MethodNotAllowed):
-        allowed = ", ".join(sorted(error.valid_methods or ()))
-        return f"this path does not take {request.method}; it takes {allowed}"
-    if isinstance(error, RequestEntityTooLarge):
-        return f"the body is longer than the {max_body_bytes} bytes that are allowed"
-    return error.description or error.name
+    def infer(self, environ: dict[str, Any], model: str, version: str | None) -> Answer:
+        """Answer `POST /v2/models/MODEL/infer`."""
+        return infer(self.service, environ, model, version, self.max_body_bytes, self.max_batch)

@@ -67,6 +67,78 @@ def read_header(path: Path) -> OnnxHeader:
     return OnnxHeader(opset, tuple(external))
 
 
+#: Names of the element types that networks of images read and hand on (TensorProto.DataType).
+_ELEMENTS = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
+
+
+@dataclass(frozen=True)
+class OnnxTensor:
+    """An input or output of a network; an axis of `shape` that is free is None."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a network reads and what it hands on, in their order."""
+
+    inputs: tuple[OnnxTensor, ...]
+    outputs: tuple[OnnxTensor, ...]
+
+
+def read_signature(path: Path) -> Signature:
+    """Read the network's inputs and outputs, without its weights.
+
+    Raises
+    ------
+    BundleError
+        when the file is no ONNX file.
+    """
+    found: dict[int, list[OnnxTensor]] = {11: [], 12: []}
+    weights: set[str] = set()
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            graphs = [v for n, v in _fields(data, 0, len(data)) if n == 7 and isinstance(v, tuple)]
+            for number, value in (field for graph in graphs for field in _fields(data, *graph)):
+                if not isinstance(value, tuple):
+                    continue
+                if number == 5:  # weights, which old files list among the inputs too
+                    weights.update(_text(data, v) for n, v in _fields(data, *value) if n == 8)
+                elif number in found:
+                    found[number].append(_tensor(data, *value))
+    except OSError as exc:
+        raise BundleError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (ValueError, IndexError) as exc:
+        raise BundleError(f"{path.name} is not an ONNX file") from exc
+    inputs = tuple(entry for entry in found[11] if entry.name not in weights)
+    return Signature(inputs, tuple(found[12]))
+
+
+def _tensor(data: Buffer, start: int, end: int) -> OnnxTensor:
+    """A ValueInfoProto: its name, and in its type the element type and the dimensions."""
+    fields = dict(_fields(data, start, end))
+    inside = dict(_fields(data, *_message(data, fields.get(2), 1)))
+    kind, dimensions = inside.get(1), inside.get(2)
+    shape: list[int | None] = []
+    if isinstance(dimensions, tuple):
+        for number, dimension in _fields(data, *dimensions):
+            if number == 1 and isinstance(dimension, tuple):
+                size = dict(_fields(data, *dimension)).get(1)
+                shape.append(size if isinstance(size, int) else None)
+    name = _ELEMENTS.get(kind, f"type {kind}") if isinstance(kind, int) else "no type"
+    return OnnxTensor(_text(data, fields.get(1)), name, tuple(shape))
+
+
+def _message(data: Buffer, where: int | tuple[int, int] | None, number: int) -> tuple[int, int]:
+    """Where the message under one field of another message lies."""
+    value = dict(_fields(data, *where)).get(number) if isinstance(where, tuple) else None
+    if not isinstance(value, tuple):
+        raise ValueError("an input or output that is no tensor")
+    return value
+
+
 def _messages(data: Buffer, kind: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
     """Every message below one of `kind` that `_INSIDE` knows, as (kind, start, end)."""
     inside = _INSIDE.get(kind, {})

@@ -1,33 +1,43 @@
-"""Run a WSGI application in one process: waitress's loop and threads, stopped without a loss."""
+"""Run a WSGI application in one process, stopped without a loss.
+
+A few threads wait at one epoll object for any connection to have something to say, and the one
+that is woken reads it. When a request is whole that thread answers it at once, if a lane has
+room, so that a request is not handed from thread to thread; else it waits in the lane, and the
+thread goes back to the sockets. There is one more thread than lanes can occupy, so that somebody
+always reads, and says 503 when a lane is full. Clients that send slowly hold no thread.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import select
-import signal
+import socket
+import ssl
 import threading
-import time
-from types import FrameType
-from typing import Any, Callable, Iterator
+from time import monotonic, perf_counter, sleep
+from typing import Any, Callable, NamedTuple, Tuple
 
-from flask import Flask
-from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.server import TcpWSGIServer
-from waitress.task import ThreadedTaskDispatcher
 
-from adaptive.serving.connection import LINGER_S, Connection
-from adaptive.serving.http import MAX_BODY_BYTES, Readiness
+from adaptive.serving.connection import LINGER_S, Connection, Refusal, Request
+from adaptive.serving.http import MAX_BODY_BYTES
+from adaptive.serving.lanes import Entry, Lane
 from adaptive.serving.listener import bind, refuse_newcomers
+from adaptive.serving.wsgi import Application, Gateway
 
 log = logging.getLogger("adaptive.serving")
 
 #: Connections at a time; each may hold a temporary file, and 1024 open files is a usual limit.
 CONNECTIONS = 400
+#: Requests that may wait for a thread.
+QUEUE = 64
 #: How long a connection may stay open with nothing asked, seconds.
-KEEP_ALIVE_S = 120
-#: How long a client may take to send one request, seconds.
+KEEP_ALIVE_S = 120.0
+#: The same where there are as many as can be, and others wait.
+CROWDED_S = 5.0
+#: How long a client may take to send one request, or to take some of its answer, seconds.
 RECEIVE_S = 30.0
 #: How long a stopping server goes on for requests that are under way, seconds.
 DRAIN_S = 10.0
@@ -39,8 +49,22 @@ OPENING_S = 0.2
 #: How long before the end of draining the requests that have not arrived are given up, seconds.
 GIVE_UP_S = 1.0
 
+#: Requests to paths below this load and close networks; they have a lane of their own.
+ADMIN = "/v2/repository/"
 
-class Server(TcpWSGIServer):  # type: ignore[misc]
+
+Headers = Tuple[Tuple[str, str], ...]
+
+
+class Job(NamedTuple):
+    """A request in a lane."""
+
+    lane: Lane[Any]
+    connection: Connection
+    request: Request
+
+
+class Server:
     """An application, listening. `run` serves until `stop` is called, then drains.
 
     Parameters
@@ -48,9 +72,14 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
     app : the WSGI application
     host, port : where to listen; port 0 takes a free one, see `url`
     threads : how many requests are worked on at a time
+    queue : how many more may wait; the next ones are answered with 503
     max_body_bytes : a longer body is refused while it arrives
     receive_s : a request that is not whole after this is answered with 408
     drain_s : bound on the time between `stop` and the return of `run`
+    tls : speaks TLS with this
+    gate : looks at a request before its body is read, and may refuse it
+    refused : is told of every request that the server itself refuses; what it returns goes along
+        with the answer
 
     Raises
     ------
@@ -58,189 +87,277 @@ class Server(TcpWSGIServer):  # type: ignore[misc]
         when the address does not exist or is taken.
     """
 
-    channel_class = Connection
-
     def __init__(
         self,
-        app: Callable[..., Any],
+        app: Application,
         host: str,
         port: int,
         *,
         threads: int = 4,
+        queue: int = QUEUE,
         max_body_bytes: int = MAX_BODY_BYTES,
         receive_s: float = RECEIVE_S,
         drain_s: float = DRAIN_S,
+        tls: ssl.SSLContext | None = None,
+        gate: Callable[[Connection, Request], Refusal | None] | None = None,
+        refused: Callable[[Connection, Request], Headers] | None = None,
     ) -> None:
         self.receive_s = receive_s
         self.drain_s = drain_s
         self.draining = False
         self.stopping = threading.Event()
-        self._waking = threading.RLock()  # a signal's handler may come in between
-        self._closed = False
-        sock = bind(host, port)
-        settings = Adjustments(
-            sockets=[sock],
-            threads=threads,
+        #: Images; questions that are answered at once; what loads and closes networks.
+        self.work: Lane[Job] = Lane(threads, queue)
+        self.light: Lane[Job] = Lane(1, CONNECTIONS)
+        self.admin: Lane[Job] = Lane(1, CONNECTIONS)
+        self.connections: dict[int, Connection] = {}
+        self._tls = tls
+        self._gate = gate or (lambda *_: None)
+        self._told = refused or (lambda *_: ())
+        self._limits = Adjustments(
             max_request_body_size=max_body_bytes + 1,  # waitress refuses at this length
             max_request_header_size=65_536,
-            connection_limit=CONNECTIONS,
-            channel_timeout=KEEP_ALIVE_S,
-            cleanup_interval=1,
-            recv_bytes=65_536,
-            ident="adaptive",
-            clear_untrusted_proxy_headers=False,  # the application reads none
-            log_socket_errors=False,
         )
-        workers = ThreadedTaskDispatcher()
-        workers.queue_logger = logging.getLogger("adaptive.serving.queue")
-        workers.queue_logger.setLevel(logging.ERROR)  # waitress warns of every wait
-        workers.set_thread_count(threads)
-        super().__init__(
-            app,
-            map={},
-            _sock=sock,
-            dispatcher=workers,
-            adj=settings,
-            sockinfo=(sock.family, sock.type, sock.proto, sock.getsockname()),
-            bind_socket=False,
-        )
+        self._socket = bind(host, port)
+        self._socket.setblocking(False)
+        self._socket.listen(1024)
+        self._accepting = True
+        self._taking = threading.Lock()
+        name, number = self._socket.getsockname()[:2]
+        shown = f"[{name}]" if ":" in name else name
+        self.url = f"http{'s' if tls else ''}://{shown}:{number}"
+        self.port: int = number
+        self._gateway = Gateway(app, name, number, tls is not None)
+        self._epoll = select.epoll()
+        self._listening = self._socket.fileno()
+        self._epoll.register(self._listening, select.EPOLLIN | select.EPOLLONESHOT)
+        self._over = False
+        self._end, self._ender = os.pipe()
+        count = threads + self.light.capacity + self.admin.capacity + 1
+        self._listeners = [False] * count  # which threads wait for an event
+        self._threads = [
+            threading.Thread(target=self._serve, args=(own,), name=f"serving-{own}", daemon=True)
+            for own in range(count)
+        ]
 
-    @property
-    def url(self) -> str:
-        """Where the server answers."""
-        host = f"[{self.effective_host}]" if ":" in self.effective_host else self.effective_host
-        return f"http://{host}:{self.effective_port}"
+    def run(self, each_second: Callable[[], object] = lambda: None) -> None:
+        """Serve until `stop`; then answer all that was asked, and close everything.
 
-    def run(self) -> None:
-        """Serve until `stop`; then answer all that was asked, and close everything."""
+        Parameters
+        ----------
+        each_second : is called about once a second while somebody listens to the connections
+        """
+        for thread in self._threads:
+            thread.start()
         try:
-            while not self.stopping.is_set():
-                self._turn(1.0)
+            while not self.stopping.wait(1.0):
+                self._sweep()
+                if any(self._listeners):
+                    each_second()
             self._drain()
         finally:
-            self.task_dispatcher.shutdown(timeout=GIVE_UP_S)
-            with self._waking:
-                self._closed = True
-                self.trigger.close()
-            wasyncore.close_all(self._map, ignore_all=True)
-            self.socket.close()
+            self._finish()
 
     def stop(self) -> None:
         """Have `run` drain and return; may be called from any thread or signal handler."""
         self.stopping.set()
-        self.pull_trigger()
 
-    def pull_trigger(self) -> None:
-        """Wake the loop; after the end do nothing, the handle may be another file by then."""
-        with self._waking:
-            if not self._closed:
-                super().pull_trigger()
+    def _serve(self, own: int) -> None:
+        """What every thread does: wait for a connection, and do what it is ready for."""
+        while not self._over:
+            self._listeners[own] = True
+            events = self._epoll.poll(-1, 1)
+            self._listeners[own] = False
+            for number, _ in events:
+                try:
+                    if number == self._listening:
+                        self._accept()
+                    elif number in self.connections:
+                        connection = self.connections[number]
+                        self._go_on(connection, connection.turn())
+                except Exception:
+                    log.exception("the server failed on a connection, and goes on")
 
-    def maintenance(self, now: float) -> None:
+    def _go_on(self, connection: Connection, request: Request | None) -> None:
+        """Work on a request if there is room, and on those that waited for this thread."""
+        jobs = [self._enter(connection, request)]
+        while jobs:
+            job = jobs.pop()
+            if job is None:
+                continue
+            began = perf_counter()
+            following = self._answer(job)
+            waited = job.lane.leave(perf_counter() - began)
+            # What the same client asks next is behind those that waited.
+            jobs.append(self._enter(job.connection, following))
+            jobs.append(waited)
+
+    def _enter(self, connection: Connection, request: Request | None) -> Job | None:
+        """A job to run now, or None: it waits, or was refused, or the connection is watched."""
+        while request is not None:
+            if request.refusal is None:
+                job = Job(self._lane(request), connection, request)
+                entry = job.lane.enter(job)
+                if entry is Entry.RUNS:
+                    return job
+                if entry is Entry.WAITS:
+                    return None  # and its connection may be another thread's already
+                retry = (("Retry-After", str(job.lane.retry_after_s())),)
+                busy = f"the server is busy: {job.lane.longest} requests wait already"
+                request.refused(Refusal(503, busy, retry), False)
+            request = self._refuse(connection, request)
+        self._watch(connection)
+        return None
+
+    def _lane(self, request: Request) -> Lane[Job]:
+        if request.command in ("GET", "HEAD", "OPTIONS"):
+            return self.light
+        return self.admin if request.path.startswith(ADMIN) else self.work
+
+    def _refuse(self, connection: Connection, request: Request) -> Request | None:
+        request.close()
+        assert request.refusal is not None
+        more = self._told(connection, request)
+        refusal = request.refusal._replace(headers=(*request.refusal.headers, *more))
+        close = request.connection_close or self.draining
+        return connection.refuse(refusal, request.unread, close)
+
+    def _answer(self, job: Job) -> Request | None:
+        """Ask the application; the client's next request, if that has come in already."""
+        connection, request = job.connection, job.request
+        data, close = self._gateway.answer(connection, request, self._last)
+        request.close()
+        return connection.reply(data, close)
+
+    def _last(self, connection: Connection) -> bool:
+        """Whether a connection ends after this answer."""
+        # Whatever the client sent together with this request is answered too.
+        return self.draining and not connection.surplus
+
+    def _watch(self, connection: Connection) -> None:
+        """Wait for the connection's next event, in any thread."""
+        if connection.closed:
+            self._forget(connection)
+            return
+        event = select.EPOLLOUT if connection.wants_write else select.EPOLLIN
+        try:
+            self._epoll.modify(connection.number, event | select.EPOLLONESHOT)
+        except (OSError, ValueError):  # at the end, when everything is closed
+            connection.close()
+
+    def _forget(self, connection: Connection) -> None:
+        # The number may be another connection's by now.
+        if self.connections.get(connection.number) is connection:
+            del self.connections[connection.number]
+        self._accept_again()
+
+    def _accept(self) -> None:
+        """Take the connections that wait, up to the limit, and listen again."""
+        with self._taking:  # a connection that ends may wake another thread for the next
+            while len(self.connections) < CONNECTIONS:
+                try:
+                    sock, address = self._socket.accept()
+                except (BlockingIOError, InterruptedError):
+                    break
+                except ConnectionError:
+                    continue
+                except OSError as error:  # no more open files, say; the sweep tries again
+                    if self._accepting:
+                        log.error("a connection cannot be taken: %s", error.strerror)
+                    return
+                self._begin(sock, address)
+        self._accept_again()
+
+    def _begin(self, sock: socket.socket, address: Any) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            try:
+                sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+            except OSError:
+                sock.close()
+                return
+        connection = Connection(sock, address, self._limits, self._gate)
+        self.connections[connection.number] = connection
+        self._epoll.register(connection.number, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def _accept_again(self) -> None:
+        if self._accepting and len(self.connections) < CONNECTIONS:
+            with contextlib.suppress(OSError, ValueError):
+                self._epoll.modify(self._listening, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def _sweep(self) -> None:
         """Hang up on connections that have been quiet or slow for too long."""
-        super().maintenance(now)
-        for connection in list(self.active_channels.values()):
-            if connection.lingering_since is not None:
-                if now - connection.lingering_since > LINGER_S:
-                    connection.handle_close()
-            elif connection.request is not None and now - connection.started > self.receive_s:
-                connection.time_out()
-
-    def _turn(self, timeout: float) -> None:
-        wasyncore.loop(timeout=timeout, use_poll=True, map=self._map, count=1)
+        now = monotonic()
+        keep_s = KEEP_ALIVE_S if len(self.connections) < CONNECTIONS else CROWDED_S
+        for connection in list(self.connections.values()):
+            if connection.at_work or connection.expired:
+                continue
+            started, quiet = connection.started, now - connection.active
+            if connection.pending:
+                if quiet > self.receive_s:
+                    connection.expire(gone=True)
+            elif connection.lingering:
+                if quiet > LINGER_S:
+                    connection.expire()
+            elif started is not None:
+                if now - started > self.receive_s:
+                    connection.expire()
+            elif quiet > (self.receive_s if connection.shaking else keep_s):
+                connection.expire()
+        self._accept_again()
 
     def _drain(self) -> None:
         self.draining = True
-        end = time.monotonic() + self.drain_s
-        began = time.time()
-        refuse_newcomers(self.socket)
-        while time.monotonic() < end and (self.active_channels or self.accepting):
-            self._turn(0.05)
-            now = time.time()
-            if self.accepting and now > began + OPENING_S:
+        began = monotonic()
+        end = began + self.drain_s
+        refuse_newcomers(self._socket)
+        while monotonic() < end and (self.connections or self._accepting):
+            sleep(0.05)
+            now = monotonic()
+            if self._accepting and now > began + OPENING_S:
                 self._accept_waiting()
-            for connection in list(self.active_channels.values()):
-                if connection.lingering_since is not None:
+            for connection in list(self.connections.values()):
+                if connection.at_work or connection.expired or connection.lingering:
                     continue
-                if connection.idle and now > max(began, connection.last_activity) + GRACE_S:
-                    connection.handle_close()
-                elif time.monotonic() > end - GIVE_UP_S:
-                    connection.time_out()
-        lost = sum(not connection.idle for connection in self.active_channels.values())
+                quiet = now > max(began, connection.active) + GRACE_S
+                if (connection.between and quiet) or (connection.started and now > end - GIVE_UP_S):
+                    connection.expire()
+        lost = sum(not connection.between for connection in self.connections.values())
         if lost:
             log.warning("stopped with %d requests unanswered after %s s", lost, self.drain_s)
 
     def _accept_waiting(self) -> None:
         """Take over who has connected already, then listen no more."""
-        waiting = select.poll()
-        waiting.register(self.socket, select.POLLIN)
-        while waiting.poll(0):
-            self.handle_accept()
-        self.del_channel()
-        self.accepting = False
-        self.socket.close()
+        self._accepting = False
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(self._listening)
+        while True:
+            try:
+                self._begin(*self._socket.accept())
+            except ConnectionError:
+                continue
+            except OSError:  # nobody waits any more
+                break
+        self._listening = -1  # the number may be a connection's next
+        self._socket.close()
 
-
-def serve(
-    app: Flask,
-    host: str,
-    port: int,
-    *,
-    name: str = "adaptive",
-    threads: int = 4,
-    max_body_bytes: int = MAX_BODY_BYTES,
-    readiness: Readiness | None = None,
-    warm_up: Callable[[], object] | None = None,
-    drain_s: float = DRAIN_S,
-) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once.
-
-    The address is taken first, so that `/healthz` and `/readyz` answer while `warm_up` runs in a
-    thread beside. When it is done, `readiness` turns to yes and one line is printed:
-    `serving NAME at http://HOST:PORT`.
-
-    Raises
-    ------
-    InputError
-        when the address does not exist or is taken; and whatever `warm_up` raises.
-    """
-    ready = readiness or Readiness()
-    server = Server(
-        app, host, port, threads=threads, max_body_bytes=max_body_bytes, drain_s=drain_s
-    )
-    failures: list[BaseException] = []
-
-    def start() -> None:
-        try:
-            if warm_up is not None:
-                warm_up()
-        except BaseException as failure:
-            failures.append(failure)
-            server.stop()
-            return
-        if not server.stopping.is_set():
-            ready.problem = None
-            print(f"serving {name} at {server.url}", flush=True)
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        if server.stopping.is_set():
-            raise KeyboardInterrupt
-        ready.problem = "the server is stopping"
-        server.stop()
-
-    starter = threading.Thread(target=start, name="warm-up", daemon=True)
-    with _handling(stop, signal.SIGTERM, signal.SIGINT):
-        starter.start()
-        server.run()
-    if failures:
-        raise failures[0]
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None], *signals: int) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in signals}
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
+    def _finish(self) -> None:
+        """End the threads and close what is open; a thread that is busy is left behind."""
+        self._over = True
+        self._accepting = False
+        self._epoll.register(self._end, select.EPOLLIN)
+        os.write(self._ender, b"x")  # never read, so that it wakes every thread
+        until = monotonic() + GIVE_UP_S
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, until - monotonic()))
+        busy = any(thread.is_alive() for thread in self._threads)
+        self._socket.close()
+        for connection in list(self.connections.values()):
+            connection.close()
+        self.connections.clear()
+        if not busy:  # else a thread may still look at them
+            self._epoll.close()
+            os.close(self._end)
+            os.close(self._ender)

@@ -12,11 +12,14 @@ from adaptive.errors import AdaptiveError
 #: command -> the module of `adaptive.cli` that holds it, as a click command called `command`
 COMMANDS = {
     "board": "board",
+    "build": "build",
     "bundle": "bundle",
     "classify": "classify",
     "evaluate": "evaluate",
     "features": "features",
     "profile": "profile",
+    "quantize": "quantize",
+    "reload": "reload",
     "replay": "replay",
     "serve": "serve",
     "train": "train",

@@ -1,4 +1,4 @@
-"""`adaptive classify`: answer image files, or what a camera sees."""
+"""`adaptive classify`: answer image files, or what a camera sees, here or by a server."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import json
 import shutil
 import sys
 from collections import Counter, deque
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Protocol, Sequence
 
 import click
 
+from adaptive.cli.engines import engine_options
 from adaptive.cli.features import find_images
+from adaptive.client import Client, read_key
 from adaptive.errors import ImageError, InputError
 from adaptive.prediction import Prediction
 from adaptive.router import Router
 from adaptive.serving.camera import Camera
+from adaptive.serving.choose import EngineOptions
+from adaptive.serving.decode import ImageLike
 
 #: Frames over which the frames per second are counted.
 WINDOW = 30
@@ -28,6 +33,13 @@ WINDOW = 30
     "--bundle",
     type=click.Path(path_type=Path),
     help="Folder to answer from, instead of the embedded default.",
+)
+@click.option("--url", help="Ask the server there instead of running networks here.")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Send the first key of FILE, where the server asks for one.",
 )
 @click.option("--camera", type=click.IntRange(0), metavar="INDEX", help="Answer a camera's frames.")
 @click.option("--video", type=click.Path(path_type=Path), help="Answer a video file's frames.")
@@ -42,9 +54,12 @@ WINDOW = 30
     show_default=True,
     help="Labels in a line of text; JSON has always five.",
 )
+@engine_options
 def command(
     images: tuple[Path, ...],
     bundle: Path | None,
+    url: str | None,
+    key_file: Path | None,
     camera: int | None,
     video: Path | None,
     frames: int | None,
@@ -52,6 +67,7 @@ def command(
     as_json: bool,
     explain: bool,
     top: int,
+    engines: EngineOptions,
 ) -> None:
     """Answer images (folders with all below them), a camera's frames or a video's.
 
@@ -62,19 +78,51 @@ def command(
         raise InputError("name images, or --camera INDEX, or --video FILE, and only one of them")
     if images and (frames or every):
         raise InputError("--frames and --every count the frames of --camera or --video")
+    if url is not None and bundle is not None:
+        raise InputError("--url asks a server, which has a bundle of its own; leave --bundle out")
+    if url is not None and engines != EngineOptions():
+        raise InputError("--url asks a server, which has an engine of its own; leave --engine out")
+    if key_file is not None and url is None:
+        raise InputError("--key-file holds the key of a server; name the server with --url")
     lines = Lines(as_json, explain, top)
     if images:
         found = _listed(images)
-        with Router.load(bundle) as router:
-            router.warm_up()
+        with _answerer(bundle, url, key_file, engines, explain) as router:
             left_out = classify_files(router, found, lines)
         sys.exit(1 if left_out else 0)
     source = video if camera is None else camera
     assert source is not None
-    with Router.load(bundle) as router:
+    answerer = _answerer(bundle, url, key_file, engines, explain)
+    with answerer as router, Camera(source, every=every or 1) as opened:
+        classify_frames(router, opened, lines, frames)
+
+
+class Answerer(Protocol):
+    """A router, or a client of a server that has one."""
+
+    def classify(self, image: ImageLike, *, explain: bool = ...) -> Prediction:
+        """Answer one image."""
+        ...
+
+
+@contextmanager
+def _answerer(
+    bundle: Path | None,
+    url: str | None,
+    key_file: Path | None,
+    engines: EngineOptions,
+    explain: bool,
+) -> Iterator[Answerer]:
+    if url is not None:
+        key = None if key_file is None else read_key(key_file)
+        with Client(url, api_key=key) as client:
+            yield client
+        return
+    with Router.load(bundle, engine=engines) as router:
+        if explain:
+            click.echo(f"engine {router.engine}", err=True)
         router.warm_up()
-        with Camera(source, every=every or 1) as opened:
-            classify_frames(router, opened, lines, frames)
+        yield router
 
 
 class Lines:
@@ -107,7 +155,7 @@ class Lines:
         return "\n".join(f"    {name}: {text}" for name, text in parts if text)
 
 
-def classify_files(router: Router, images: Sequence[Path], lines: Lines) -> int:
+def classify_files(router: Answerer, images: Sequence[Path], lines: Lines) -> int:
     """Print one line for each image, and list those that cannot be read on stderr.
 
     Returns
@@ -144,7 +192,7 @@ def classify_files(router: Router, images: Sequence[Path], lines: Lines) -> int:
 
 
 def classify_frames(
-    router: Router, camera: Camera, lines: Lines, frames: int | None = None
+    router: Answerer, camera: Camera, lines: Lines, frames: int | None = None
 ) -> None:
     """Print one line for each frame until the frames end or Ctrl-C, then a summary.
 
@@ -212,7 +260,7 @@ class Total:
 
 
 def _answers(
-    router: Router, camera: Camera, explain: bool, frames: int | None
+    router: Answerer, camera: Camera, explain: bool, frames: int | None
 ) -> Iterable[Prediction]:
     for count, frame in enumerate(camera, start=1):
         yield router.classify(frame, explain=explain)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from adaptive.bundle import Bundle
+from adaptive.cli.engines import engine_options
 from adaptive.errors import InputError
 from adaptive.evaluation import evaluate, text_table
 from adaptive.files import refuse_existing, refuse_folder, write_json, written_aside
@@ -20,6 +21,7 @@ from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
+from adaptive.serving.choose import EngineOptions
 from adaptive.table import OutcomeTable, table_hash
 
 
@@ -47,6 +49,7 @@ from adaptive.table import OutcomeTable, table_hash
     help="Also write one self-contained HTML page; with --images it shows thumbnails.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing JSON file or page.")
+@engine_options
 def command(
     bundle: Path,
     table: Path,
@@ -58,6 +61,7 @@ def command(
     json_path: Path | None,
     report_path: Path | None,
     force: bool,
+    engines: EngineOptions,
 ) -> None:
     """Replay BUNDLE's policy over the outcome table X.csv, beside every baseline.
 
@@ -111,7 +115,7 @@ def command(
     if live and images is not None:
         from adaptive.live import compare_live
 
-        comparison = compare_live(replace(read, policy=chosen), outcomes, images)
+        comparison = compare_live(replace(read, policy=chosen), outcomes, images, engines)
         click.echo(comparison.text())
         report["live"] = comparison.to_json()
         omitted = bool(comparison.unreadable)

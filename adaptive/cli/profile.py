@@ -10,11 +10,13 @@ from typing import Callable, Mapping
 import click
 
 from adaptive.bundle import Bundle
+from adaptive.cli.engines import engine_options
 from adaptive.energy import SECONDS, Energies, measure
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing
 from adaptive.jetson.meter import open_meter
 from adaptive.labelled import list_images
+from adaptive.serving.choose import EngineOptions, Engines
 from adaptive.table import check_table_name
 
 
@@ -69,6 +71,7 @@ from adaptive.table import check_table_name
     help="With --latency-only and without --images: pixels of the made-up images.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing table.")
+@engine_options
 def command(
     bundles: tuple[Path, ...],
     candidates: Path | None,
@@ -85,6 +88,7 @@ def command(
     latency_only: bool,
     size: str | None,
     force: bool,
+    engines: EngineOptions,
 ) -> None:
     """Run every candidate on labelled images, one by one, and record answers and times.
 
@@ -105,7 +109,10 @@ def command(
         click.get_current_context().call_on_close(energies.meter.close)
     if latency_only:
         pixels = _size(size, images)
-        omitted = _times(folders, images, output, features, threads, limit, pixels, energies, force)
+        opener = Engines(engines)
+        omitted = _times(
+            folders, images, output, features, threads, limit, pixels, energies, force, opener
+        )
         sys.exit(1 if omitted else 0)
     if bundles or candidates is None or images is None or output is None or size is not None:
         raise InputError(
@@ -118,7 +125,8 @@ def command(
     refuse_existing(output, force)
     bundle = Bundle.read(candidates)
     found = list_images(images, bundle.labels, labels, limit)
-    profiler = Profiler(bundle, threads, features)
+    profiler = Profiler(bundle, threads, features, engines=Engines(engines))
+    click.echo(f"engine {profiler.choice}")
     left_out = profiler.profile(found, output, probabilities, energies)
     profiler.close()
     click.echo(f"{output}: {len(found) - len(left_out)} images, {len(bundle.names)} candidates")
@@ -165,6 +173,7 @@ def _times(
     size: tuple[int, int] | None,
     energies: EnergyPass | None,
     force: bool,
+    engines: Engines,
 ) -> bool:
     """Replace the times of bundles; whether something was left out."""
     from adaptive.jetson.board import board_lines
@@ -183,7 +192,10 @@ def _times(
         check_rewritable(bundle, count)
     omitted: list[str] = []
     for folder, bundle in zip(folders, read):
-        times, left_out = measure_times(bundle, images, count, threads, features, size, energies)
+        times, left_out = measure_times(
+            bundle, images, count, threads, features, size, energies, engines
+        )
+        click.echo(f"engine {engines.choice}")
         if output is not None:
             times.write(output)
             click.echo(f"{output}: times on {len(times.table)} images")

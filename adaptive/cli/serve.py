@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from adaptive.bucket import Bucket
+from adaptive.cli.engines import engine_options
 from adaptive.errors import InputError
 from adaptive.monitoring.audit import SCOPES, Audit
+from adaptive.serving.choose import EngineOptions
 
 
 @click.command("serve")
@@ -23,10 +26,37 @@ from adaptive.monitoring.audit import SCOPES, Audit
 )
 @click.option(
     "--threads",
-    default=4,
-    show_default=True,
     type=click.IntRange(1, 256),
-    help="Images that are worked on at a time.",
+    help="Images that are worked on at a time; one for each core when left out, and twice "
+    "--max-batch where requests are gathered.",
+)
+@click.option(
+    "--queue",
+    default=64,
+    show_default=True,
+    type=click.IntRange(0, 10_000),
+    help="Requests that may wait for that; the next one is answered with 503 and Retry-After.",
+)
+@click.option(
+    "--batch-window-ms",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 10_000),
+    help="Gather requests for the same network so long, to run it on them together; 0 is off.",
+)
+@click.option(
+    "--max-batch",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 1024),
+    help="Images that are gathered at most.",
+)
+@click.option(
+    "--models",
+    default="all",
+    show_default=True,
+    type=click.Choice(("all", "policy")),
+    help="Open every candidate, or only those that the policy asks.",
 )
 @click.option(
     "--max-body-mb",
@@ -41,6 +71,33 @@ from adaptive.monitoring.audit import SCOPES, Audit
     show_default=True,
     type=click.FloatRange(0.001, 2000),
     help="Largest image, million pixels; a larger one is refused before it is decoded.",
+)
+@click.option(
+    "--keys",
+    "keys_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Ask for one of the bearer keys in FILE, one a line; it is read again when it changes.",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Speak TLS with this certificate chain (PEM).",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Its private key (PEM), where that is not in the same file.",
+)
+@click.option(
+    "--request-log",
+    default="-",
+    show_default=True,
+    metavar="FILE",
+    help="One JSON line a request, and what else there is to say; - is standard error, none "
+    "writes no requests.",
 )
 @click.option(
     "--budget-ms",
@@ -74,57 +131,84 @@ from adaptive.monitoring.audit import SCOPES, Audit
     type=click.Choice(SCOPES),
     help="What an audit runs: the reference, or all candidates, for `adaptive replay`.",
 )
+@engine_options
 def command(
     bundle: Path | None,
     host: str,
     port: int,
-    threads: int,
+    threads: int | None,
+    queue: int,
+    batch_window_ms: float,
+    max_batch: int,
+    models: str,
     max_body_mb: float,
     max_megapixels: float,
+    keys_path: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    request_log: str,
     budget_ms: float | None,
     budget_mj: float | None,
     log_path: Path | None,
     audit_share: float,
     audit_scope: str,
+    engines: EngineOptions,
 ) -> None:
-    """Serve BUNDLE, or the embedded default, until SIGTERM or Ctrl-C.
+    """Serve BUNDLE, or the embedded default, until SIGTERM or Ctrl-C; SIGHUP loads it again.
 
-    POST /v1/classify takes an image; GET /v1/bundle, /healthz and /readyz tell about the server.
+    POST /v1/classify takes an image, and clients of the Open Inference Protocol find it below
+    /v2. /healthz, /readyz, /metrics, /v1/bundle and /openapi.json tell about the server.
     """
     from adaptive.bundle import default_bundle
-    from adaptive.jetson.watch import watching
-    from adaptive.monitoring.drift import resumed
-    from adaptive.router import Router
-    from adaptive.serving.http import Readiness, create_app
-    from adaptive.serving.server import serve
+    from adaptive.monitoring.decisions import DecisionLog
+    from adaptive.serving.assembly import Endpoint, serve_service
+    from adaptive.serving.generation import Settings
+    from adaptive.serving.keys import Keys
+    from adaptive.serving.logs import Lines
+    from adaptive.serving.service import Service
+    from adaptive.serving.tls import Certificate
 
-    folder = default_bundle() if bundle is None else bundle
-    max_body_bytes = round(max_body_mb * 1e6)
-    opened = Router.load(
-        folder,
-        max_pixels=round(max_megapixels * 1e6),
-        bucket=_bucket(budget_ms, budget_mj),
-        audit=Audit(audit_share, audit_scope) if audit_share > 0 else None,
-        log=log_path,
-    )
-    with opened as router, resumed(router.drift, log_path), watching(router):
-        if audit_share > 0 and router.drift is None:
+    if tls_cert is None and tls_key is not None:
+        raise InputError("--tls-key is of no use without --tls-cert")
+    audit = Audit(audit_share, audit_scope) if audit_share > 0 else None
+    with ExitStack() as opened:
+        decisions = None if log_path is None else opened.enter_context(DecisionLog(log_path))
+        settings = Settings(
+            max_pixels=round(max_megapixels * 1e6),
+            models=models,
+            window_ms=batch_window_ms,
+            max_batch=max_batch,
+            bucket=_bucket(budget_ms, budget_mj),
+            audit=audit,
+            observers=() if decisions is None else (decisions,),
+            engines=engines,
+        )
+        keys = None if keys_path is None else Keys(keys_path)
+        certificate = None if tls_cert is None else Certificate(tls_cert, tls_key)
+        folder = default_bundle() if bundle is None else bundle
+        service = opened.enter_context(Service(folder, settings, log=log_path))
+        if audit is not None and service.generation.monitor is None:
             click.echo(
                 "drift is not watched: the bundle's certificate does not say how often its "
                 "policy disagreed with the reference; audits are made and counted all the same",
                 err=True,
             )
-        readiness = Readiness("the networks are warming up")
-        serve(
-            create_app(router, max_body_bytes=max_body_bytes, readiness=readiness),
+        lines = None
+        if request_log != "none":
+            lines = Lines(None if request_log == "-" else Path(request_log))
+            opened.callback(lines.close)
+        endpoint = Endpoint(
             host,
             port,
-            name="the embedded default" if bundle is None else str(bundle),
-            threads=threads,
-            max_body_bytes=max_body_bytes,
-            readiness=readiness,
-            warm_up=router.warm_up,
+            threads,
+            queue,
+            round(max_body_mb * 1e6),
+            keys,
+            certificate,
+            lines,
         )
+        name = "the embedded default" if bundle is None else str(bundle)
+        serve_service(service, endpoint, name)
 
 
 def _bucket(mean_ms: float | None, mean_mj: float | None) -> Bucket | None:

@@ -5,19 +5,23 @@ import os
 import pty
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Iterator
 
 import click
 import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from served import served
 
 from adaptive import Router
 from adaptive.cli.classify import command
 from adaptive.errors import ImageError, InputError
+from adaptive.serving.keys import Keys
 
 MAIN = [sys.executable, "-c", "from adaptive.cli import main; main()", "classify"]
 
@@ -162,6 +166,73 @@ def test_frames_and_every_choose_frames(tiny_bundle: Path, video: Path) -> None:
 def test_frames_are_explained(tiny_bundle: Path, video: Path) -> None:
     result = run("--video", video, "--bundle", tiny_bundle, "--frames", 1, "--explain")
     assert result.stdout.splitlines()[1].startswith("    why: ")
+
+
+@pytest.fixture(scope="module")
+def url(tiny_bundle: Path) -> Iterator[str]:
+    with served(tiny_bundle) as server:
+        yield server.url
+
+
+def test_a_server_gives_the_answers_of_its_bundle(
+    tiny_bundle: Path, tiny_images: Path, url: str
+) -> None:
+    paths = [tiny_images / f"{row:03}.png" for row in range(4)]
+
+    def answers(*arguments: object) -> list[dict[str, object]]:
+        found = [json.loads(line) for line in run(*paths, "--json", *arguments).stdout.splitlines()]
+        for answer in found:
+            assert set(answer.pop("ms")) >= {"decode", "total"}
+        return found
+
+    assert answers("--url", url) == answers("--bundle", tiny_bundle)
+    lines = run(paths[0], "--url", url, "--explain").stdout.splitlines()
+    assert lines[0].startswith(f"{paths[0]}: ")
+    assert lines[1].startswith("    why: ")
+
+
+def test_a_server_answers_frames(url: str, video: Path) -> None:
+    lines = run("--video", video, "--url", url, "--frames", 3).stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[-1].startswith("3 frames: ")
+
+
+def test_what_a_server_cannot_read_is_listed(tiny_images: Path, url: str, tmp_path: Path) -> None:
+    text = tmp_path / "notes.png"
+    text.write_text("no image")
+    result = run(text, tiny_images / "001.png", "--url", url)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"left out: {text}: the image is not a JPEG")
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_a_server_and_a_bundle_exclude_each_other(tiny_bundle: Path, tiny_images: Path) -> None:
+    image = tiny_images / "001.png"
+    assert_refused("leave --bundle out", image, "--url", "http://b", "--bundle", tiny_bundle)
+    assert_refused("name the server with --url", image, "--key-file", tiny_bundle)
+
+
+def test_a_key_file_opens_a_server(tiny_bundle: Path, tiny_images: Path, tmp_path: Path) -> None:
+    keys, image = tmp_path / "keys", tiny_images / "001.png"
+    keys.write_text("secret-of-the-board\n")
+    with served(tiny_bundle, keys=Keys(keys)) as server:
+        assert run(image, "--url", server.url, "--key-file", keys).exit_code == 0
+        assert_refused("wants a key", image, "--url", server.url)
+
+
+def test_a_server_that_is_not_there_exits_with_one_sentence(tiny_images: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    done = subprocess.run(
+        [*MAIN, str(tiny_images / "001.png"), "--url", f"http://127.0.0.1:{port}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "cannot be reached: Connection refused" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_camera_that_is_not_there_exits_with_2(tiny_bundle: Path) -> None:

@@ -28,6 +28,8 @@ from adaptive.policy.fixed import Fixed
 from adaptive.prediction import Prediction
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling
+from adaptive.serving.assembly import Endpoint
+from adaptive.serving.service import Service
 from adaptive.table import OutcomeTable
 
 AVERAGE = Cascade(("cheap", "strong"), thresholds=(0.6,), signal="margin", combine="geometric")
@@ -538,13 +540,11 @@ def test_serve_command_hands_its_flags_on(
     write_bundle(tmp_path / "b", Bundle.read(tiny_candidates), own, certificate)
     log = tmp_path / "log.jsonl"
 
-    def serve(app, *args, **options) -> None:
-        client = app.test_client()
+    def serve(service: Service, endpoint: Endpoint, name: str) -> None:
         for row in range(5):
-            data = (tiny_images / f"{row:03}.png").read_bytes()
-            assert client.post("/v1/classify", data=data).status_code == 200
+            assert service.classify((tiny_images / f"{row:03}.png").read_bytes()).label
 
-    monkeypatch.setattr("adaptive.serving.server.serve", serve)
+    monkeypatch.setattr("adaptive.serving.assembly.serve_service", serve)
     arguments = ["serve", str(tmp_path / "b"), "--log", str(log), "--budget-ms", "5"]
     done = CliRunner().invoke(group, [*arguments, "--audit-share", "1", "--audit", "all"])
     assert done.exit_code == 0, (done.output, done.exception)

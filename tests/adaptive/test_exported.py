@@ -14,6 +14,9 @@ def test_exported_names() -> None:
         "AdaptiveError",
         "Bundle",
         "BundleError",
+        "BusyError",
+        "Client",
+        "DeadlineError",
         "EngineError",
         "ImageError",
         "InputError",
@@ -21,6 +24,7 @@ def test_exported_names() -> None:
         "MissingExtra",
         "Prediction",
         "Router",
+        "ServiceError",
         "TableError",
     ]
     assert all(hasattr(adaptive, name) for name in adaptive.__all__)
@@ -31,7 +35,7 @@ def test_every_error_has_one_root() -> None:
     own = [
         e for e in vars(errors).values() if isinstance(e, type) and e.__module__ == errors.__name__
     ]
-    assert len(own) == 7
+    assert len(own) == 10
     assert all(issubclass(error, adaptive.AdaptiveError) for error in own)
     assert {error.__name__ for error in own} <= set(adaptive.__all__)
 

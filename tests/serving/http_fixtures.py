@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import io
 import json
@@ -13,8 +14,11 @@ from typing import Any, Mapping, NamedTuple
 import numpy as np
 from PIL import Image
 
+from adaptive.limits import UNLIMITED, Limits
 from adaptive.prediction import Prediction
 from adaptive.serving.decode import decode
+from adaptive.serving.protocols import ROUTER, ModelState
+from adaptive.serving.readiness import Readiness
 
 URL = "/v1/classify"
 
@@ -24,8 +28,17 @@ class PlainRouter:
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
+        self.ready = Readiness()
+        self.labels = ("cat", "dog")
 
-    def classify(self, image: bytes, *, explain: bool = False) -> Prediction:
+    def classify(
+        self,
+        image: bytes,
+        *,
+        limits: Limits = UNLIMITED,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> Prediction:
         assert type(image) is bytes  # a str would be opened as a path
         pixels = decode(image)
         time.sleep(self.seconds)
@@ -42,8 +55,14 @@ class PlainRouter:
             reason="small is enough",
         )
 
+    def limits_from(self, headers: Any) -> Limits:
+        return UNLIMITED
+
     def describe(self) -> dict[str, Any]:
         return {"candidates": [{"name": "small"}]}
+
+    def models(self) -> list[ModelState]:
+        return [ModelState(ROUTER, True)]
 
 
 def picture(mode: str = "RGB", size: tuple[int, int] = (80, 60)) -> Image.Image:
@@ -99,6 +118,9 @@ JPEG = encoded(picture())
 
 #: A whole request but for the image.
 HEAD = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(JPEG)}\r\n\r\n".encode()
+
+#: Twenty million bytes of nothing, a thousand times smaller.
+BOMB = gzip.compress(bytes(20_000_000))
 
 #: A guard against hanging, not a promise of speed.
 HANG_S = 30
@@ -161,7 +183,13 @@ ODD = {
         "one file",
         {"Content-Type": "multipart/form-data; boundary=edge"},
     ),
-    "gzip": Sent(zlib.compress(JPEG), 415, "'gzip'", {"Content-Encoding": "gzip"}),
+    "gzip": Sent(gzip.compress(JPEG), 200, headers={"Content-Encoding": "gzip"}),
+    "deflate": Sent(zlib.compress(JPEG), 200, headers={"Content-Encoding": "deflate"}),
+    "not gzip": Sent(zlib.compress(JPEG), 400, "is not gzip", {"Content-Encoding": "gzip"}),
+    "cut-off gzip": Sent(gzip.compress(JPEG)[:-9], 400, "cut off", {"Content-Encoding": "gzip"}),
+    "two gzips": Sent(gzip.compress(JPEG) * 2, 400, "behind its end", {"Content-Encoding": "gzip"}),
+    "bomb": Sent(BOMB, 413, "2000000 bytes", {"Content-Encoding": "gzip"}),
+    "brotli": Sent(JPEG, 415, "'br'", {"Content-Encoding": "br"}),
     "unknown explain": Sent(JPEG, 400, "'banana'", path=URL + "?explain=banana"),
     "two explains": Sent(JPEG, 400, "'1,0'", path=URL + "?explain=1&explain=0"),
     "unknown parameter": Sent(JPEG, 400, "'explian'", path=URL + "?explian=1"),

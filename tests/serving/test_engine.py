@@ -10,11 +10,12 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
+from engines import ENGINES
 from onnx_files import colour_network, first_exit, integer, model, node, second_exit, tensor, value
 
 from adaptive import EngineError
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
-from adaptive.serving.engine import OnnxEngine, open_engine, probabilities
+from adaptive.serving.engine import open_engine, probabilities
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
 DRAW = np.random.default_rng(1)
@@ -24,10 +25,6 @@ DRAW = np.random.default_rng(1)
 def network(tmp_path: Path) -> Path:
     colour_network(tmp_path / "net.onnx", WEIGHTS, 8)
     return tmp_path / "net.onnx"
-
-
-#: Each kind of engine opens a network; another one joins here.
-ENGINES: dict[str, Callable[[Path], Any]] = {"onnxruntime": OnnxEngine}
 
 
 @pytest.fixture(params=ENGINES)

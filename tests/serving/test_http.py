@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adaptive.errors import InputError
-from adaptive.serving.http import Readiness, create_app
+from adaptive.serving.http import create_app
 
 _spec = importlib.util.spec_from_file_location(
     "http_fixtures", Path(__file__).with_name("http_fixtures.py")
@@ -41,7 +41,8 @@ def test_every_odd_request_gets_its_answer(client, sent):
 
 def test_answer_has_the_promised_fields(client):
     value = client.post(URL, data=JPEG).get_json()
-    assert list(value) == ["label", "score", "top5", "candidate", "path", "ms"]
+    assert list(value) == ["label", "score", "top5", "candidate", "path", "ms", "index"]
+    assert value["index"] == 0
     assert value["top5"] == [{"label": "cat", "score": 0.75}, {"label": "dog", "score": 0.25}]
     assert value["path"] == ["small"]
     assert value["ms"]["total"] == 1.5
@@ -62,7 +63,7 @@ def test_wrong_method_names_the_allowed_ones(client):
 
 def test_encoded_body_is_told_what_is_accepted(client):
     answer = client.post(URL, data=JPEG, headers={"Content-Encoding": "br"})
-    assert answer.headers["Accept-Encoding"] == "identity"
+    assert answer.headers["Accept-Encoding"] == "gzip, deflate"
     assert client.post(URL, data=JPEG, headers={"Content-Encoding": "identity"}).status_code == 200
 
 
@@ -95,20 +96,21 @@ def test_health_ready_and_bundle_answer(client):
 
 
 def test_unready_says_why_and_still_answers_images():
-    readiness = Readiness("the networks are warming up")
-    client = create_app(PlainRouter(), readiness=readiness).test_client()
+    service = PlainRouter()
+    service.ready.problem = "the networks are warming up"
+    client = create_app(service).test_client()
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.get_json() == {"error": "the networks are warming up"}
     assert client.get("/healthz").status_code == 200
     assert client.post(URL, data=JPEG).status_code == 200
-    readiness.problem = None
+    service.ready.problem = None
     assert client.get("/readyz").status_code == 200
 
 
 def test_bug_is_logged_and_not_shown(caplog):
     class Broken(PlainRouter):
-        def classify(self, image, *, explain=False):
+        def classify(self, image, **options):
             raise RuntimeError("secret in /home/user/file.py")
 
     client = create_app(Broken()).test_client()
@@ -126,6 +128,7 @@ def test_answers_are_json_text_with_a_line_end(client):
     assert json.loads(text)
 
 
-def test_limit_of_nothing_is_refused():
-    with pytest.raises(InputError, match="max_body_bytes 0"):
-        create_app(PlainRouter(), max_body_bytes=0)
+@pytest.mark.parametrize("name", ["max_body_bytes", "max_batch"])
+def test_limit_of_nothing_is_refused(name):
+    with pytest.raises(InputError, match=f"{name} 0"):
+        create_app(PlainRouter(), **{name: 0})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import importlib.util
 import json
+import os
 import re
 import signal
 import socket
@@ -15,6 +16,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from adaptive.bundle import Bundle, write_bundle
+from adaptive.policy.fixed import Fixed
 
 _spec = importlib.util.spec_from_file_location(
     "http_fixtures", Path(__file__).with_name("http_fixtures.py")
@@ -31,10 +35,11 @@ COMMAND = [sys.executable, "-c", "from adaptive.cli import main; main()", "serve
 class Process:
     """`adaptive serve` in a process of its own."""
 
-    def __init__(self, bundle: Path) -> None:
+    def __init__(self, bundle: Path, *options: str, log: str = "none") -> None:
         limit = str(MAX_BODY_BYTES / 1e6)
+        basic = ["--port", "0", "--max-body-mb", limit, "--request-log", log]
         self.process = subprocess.Popen(
-            [*COMMAND, str(bundle), "--port", "0", "--max-body-mb", limit],
+            [*COMMAND, str(bundle), *basic, *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -103,7 +108,7 @@ class Client(threading.Thread):
     """Sends images over one kept connection at a time; counts what was left without an answer."""
 
     def __init__(self, port: int, requests: int | None = None) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self.port, self.requests = port, requests
         self.answered = 0
         self.lost: list[str] = []
@@ -148,6 +153,199 @@ def test_sigterm_in_a_stream_of_requests_loses_none(tiny_bundle):
     for client in second:
         client.join(HANG_S)
     assert [client.lost for client in second] == [[]] * 8
+
+
+def link_to(link: Path, folder: Path) -> None:
+    """Point a link at another folder at one go, as a deployment does."""
+    aside = link.with_name(link.name + ".fresh")
+    aside.symlink_to(folder)
+    os.replace(aside, link)
+
+
+@pytest.fixture
+def two_bundles(tiny_candidates, tmp_path) -> tuple[Path, list[Path]]:
+    """A link to the first of two bundles, which ask one candidate each."""
+    folders = []
+    for name in ("cheap", "strong"):
+        folders.append(tmp_path / name)
+        write_bundle(folders[-1], Bundle.read(tiny_candidates), Fixed((name,)))
+    link_to(tmp_path / "current", folders[0])
+    return tmp_path / "current", folders
+
+
+@pytest.fixture
+def start():
+    """Start servers that are gone after the test, however it ends."""
+    servers = []
+
+    def begin(bundle: Path, *options: str, log: str = "none") -> Process:
+        servers.append(Process(bundle, *options, log=log))
+        return servers[-1]
+
+    yield begin
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.end()
+
+
+def until(happened) -> None:
+    end = time.monotonic() + HANG_S
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def candidate_of(port: int) -> str:
+    status, value = post(port, ODD["jpeg"])
+    assert status == 200
+    return value["candidate"]
+
+
+def test_sighup_changes_the_bundle_and_loses_no_request(start, two_bundles):
+    link, folders = two_bundles
+    server = start(link)
+    clients = [Client(server.port) for _ in range(4)]
+    for client in clients:
+        client.start()
+    assert candidate_of(server.port) == "cheap"
+    link_to(link, folders[1])
+    server.process.send_signal(signal.SIGHUP)
+    until(lambda: candidate_of(server.port) == "strong")
+    # Now with something that cannot be served: the last one stays.
+    (folders[0] / "cheap.onnx").write_bytes(b"broken")
+    link_to(link, folders[0])
+    server.process.send_signal(signal.SIGHUP)
+    run = reload_command(server.port)
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
+    assert candidate_of(server.port) == "strong"
+    link_to(link, folders[1])
+    assert reload_command(server.port).returncode == 0
+    server.process.send_signal(signal.SIGTERM)
+    code, errors = server.end()
+    for client in clients:
+        client.join(HANG_S)
+    assert [client.lost for client in clients] == [[]] * 4
+    assert code == 0
+    assert "the last one is served on" in errors
+
+
+def reload_command(port: int, *options: str) -> subprocess.CompletedProcess:
+    command = [*COMMAND[:-1], "reload", "--url", f"http://127.0.0.1:{port}", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_S)
+
+
+@pytest.mark.parametrize("delay_ms", [0, 5, 20, 60])
+def test_kill_during_a_reload_leaves_a_bundle_that_can_be_served(start, two_bundles, delay_ms):
+    link, folders = two_bundles
+    server = start(link)
+    link_to(link, folders[1])
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(delay_ms / 1e3)
+    server.process.kill()
+    server.end()
+    again = start(link)
+    assert candidate_of(again.port) == "strong"
+    again.process.send_signal(signal.SIGTERM)
+    assert again.end()[0] == 0
+
+
+def test_keys_are_asked_for_and_may_change(start, tiny_bundle, tmp_path):
+    first, second = "first-key-0123456789", "second-key-0123456789"
+    keys = tmp_path / "keys"
+    keys.write_text(f"# the camera\n{first}\n")
+    server = start(tiny_bundle, "--keys", str(keys))
+    jpeg = ODD["jpeg"]
+
+    def status(key: str) -> int:
+        return post(server.port, jpeg._replace(headers={"Authorization": f"Bearer {key}"}))[0]
+
+    assert post(server.port, jpeg)[0] == 401
+    assert status(first) == 200
+    ready = post(server.port, ODD["wrong method"]._replace(path="/readyz"))
+    assert ready == (200, {"status": "ready"})
+    assert reload_command(server.port).returncode == 2
+    assert reload_command(server.port, "--key-file", str(keys)).returncode == 0
+    keys.write_text(f"{second}\n")
+    until(lambda: status(second) == 200)
+    assert status(first) == 401
+    server.process.send_signal(signal.SIGTERM)
+    code, errors = server.end()
+    assert code == 0
+    assert first not in errors
+    assert second not in errors
+
+
+def test_request_log_is_json_on_standard_error(start, tiny_bundle):
+    server = start(tiny_bundle, log="-")
+    named = ODD["jpeg"]._replace(headers={"X-Request-Id": "camera-7"})
+    assert post(server.port, named)[0] == 200
+    assert post(server.port, ODD["text file"])[0] == 400
+    assert post(server.port, ODD["too long"])[0] == 413
+    server.process.send_signal(signal.SIGTERM)
+    code, errors = server.end()
+    assert code == 0
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert [line["status"] for line in lines] == [200, 400, 413]
+    assert lines[0]["request"] == "camera-7"
+    assert lines[0]["ran"][0] == "cheap"
+
+
+def test_metrics_are_told_to_prometheus(process):
+    assert post(process.port, ODD["jpeg"])[0] == 200
+    connection = http.client.HTTPConnection("127.0.0.1", process.port, timeout=HANG_S)
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    assert answer.getheader("Content-Type").startswith("text/plain; version=0.0.4")
+    text = answer.read().decode()
+    connection.close()
+    assert 'adaptive_requests_total{kind="classify",status="200"}' in text
+    assert "adaptive_queue_depth" in text
+    assert "adaptive_ready 1" in text
+
+
+def test_gathered_requests_are_answered(start, tiny_bundle):
+    server = start(tiny_bundle, "--batch-window-ms", "5", "--max-batch", "4")
+    clients = [Client(server.port, 20) for _ in range(8)]
+    for client in clients:
+        client.start()
+    for client in clients:
+        client.join(HANG_S)
+    assert [(client.answered, client.lost) for client in clients] == [(20, [])] * 8
+    server.process.send_signal(signal.SIGTERM)
+    assert server.end() == (0, "")
+
+
+def test_deadline_and_preference_reach_the_policy(process):
+    jpeg = ODD["jpeg"]
+    assert post(process.port, jpeg._replace(headers={"X-Prefer": "accurate"}))[0] == 200
+    status, value = post(process.port, jpeg._replace(headers={"X-Prefer": "best"}))
+    assert (status, "X-Prefer" in value["error"]) == (400, True)
+    status, value = post(process.port, jpeg._replace(headers={"X-Deadline-Ms": "0.001"}))
+    assert status == 504
+    assert post(process.port, jpeg._replace(headers={"X-Deadline-Ms": "20000"}))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--keys", "/nowhere/keys"], "cannot be read"),
+        (["--tls-key", "/nowhere/key.pem"], "--tls-cert"),
+        (["--tls-cert", "/nowhere/chain.pem"], "cannot be used"),
+        (["--request-log", "/nowhere/requests.jsonl"], "cannot be opened"),
+    ],
+)
+def test_options_that_cannot_be_end_with_exit_code_2(tiny_bundle, options, words):
+    run = subprocess.run(
+        [*COMMAND, str(tiny_bundle), "--port", "0", *options],
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+    )
+    assert run.returncode == 2
+    assert words in run.stderr
+    assert run.stderr.count("\n") == 1
 
 
 def test_address_in_use_ends_with_exit_code_2(process, tiny_bundle):

@@ -3,9 +3,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
 import re
-import signal
 import socket
 import threading
 import time
@@ -13,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from adaptive.errors import EngineError
-from adaptive.serving.http import Readiness, create_app
-from adaptive.serving.server import Server, serve
+from adaptive.serving.connection import Refusal
+from adaptive.serving.http import create_app
+from adaptive.serving.server import Server
 
 _spec = importlib.util.spec_from_file_location(
     "http_fixtures", Path(__file__).with_name("http_fixtures.py")
@@ -44,7 +42,7 @@ def running(seconds: float = 0.0, **options):
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", int(server.effective_port)), HANG_S)
+    return socket.create_connection(("127.0.0.1", server.port), HANG_S)
 
 
 def until_closed(link: socket.socket) -> bytes:
@@ -66,7 +64,7 @@ def until_answered(link: socket.socket) -> bytes:
     return data
 
 
-def refused(answer: bytes, status: int) -> str:
+def error_of(answer: bytes, status: int) -> str:
     """The sentence of an answer that must be a refusal."""
     head, _, body = answer.partition(b"\r\n\r\n")
     assert re.match(rb"HTTP/1\.[01] %d " % status, head)
@@ -88,16 +86,16 @@ def test_slow_header_is_answered_with_408_and_others_go_on():
         slow = [connect(server) for _ in range(8)]
         for link in slow:
             link.sendall(HEAD[:25])
-        assert post(int(server.effective_port), ODD["jpeg"])[0] == 200
+        assert post(server.port, ODD["jpeg"])[0] == 200
         for link in slow:
-            assert "did not arrive" in refused(until_closed(link), 408)
+            assert "did not arrive" in error_of(until_closed(link), 408)
             link.close()
 
 
 def test_slow_body_is_answered_with_408():
     with running(receive_s=0.2) as server, connect(server) as link:
         link.sendall(HEAD + JPEG[:50])
-        assert "did not arrive" in refused(until_closed(link), 408)
+        assert "did not arrive" in error_of(until_closed(link), 408)
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -108,7 +106,7 @@ def test_long_body_is_refused_before_it_has_arrived(chunked):
         link.sendall(f"POST {URL} HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode())
         for _ in range(20):  # the server reads on, so that its answer is not lost to a reset
             link.sendall(b"f4240\r\n" + block + b"\r\n" if chunked else block)
-        assert "2000000 bytes" in refused(until_closed(link), 413)
+        assert "2000000 bytes" in error_of(until_closed(link), 413)
 
 
 def test_long_body_is_refused_instead_of_continued():
@@ -118,7 +116,7 @@ def test_long_body_is_refused_instead_of_continued():
             "Expect: 100-continue\r\n\r\n".encode()
         )
         link.shutdown(socket.SHUT_WR)
-        refused(until_closed(link), 413)
+        error_of(until_closed(link), 413)
 
 
 def test_expected_continue_is_said():
@@ -145,8 +143,8 @@ def test_what_is_no_http_is_refused_in_json(request_, status, words):
         with connect(server) as link:
             link.sendall(request_)
             link.shutdown(socket.SHUT_WR)
-            assert words in refused(until_closed(link), status)
-        assert post(int(server.effective_port), ODD["jpeg"])[0] == 200
+            assert words in error_of(until_closed(link), status)
+        assert post(server.port, ODD["jpeg"])[0] == 200
 
 
 def test_stop_answers_what_is_under_way_and_says_that_it_closes():
@@ -191,7 +189,7 @@ def test_stop_gives_up_on_a_request_that_never_arrives():
         link.sendall(HEAD + JPEG[:100])
         time.sleep(0.1)
         server.stop()
-        refused(until_closed(link), 408)
+        error_of(until_closed(link), 408)
 
 
 def test_url_names_the_port_that_was_taken():
@@ -199,32 +197,299 @@ def test_url_names_the_port_that_was_taken():
         assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", server.url)
 
 
-def test_serve_announces_itself_when_warm_and_returns_on_sigterm(capsys):
-    readiness = Readiness("the networks are warming up")
-    seen = []
+def plain_app(seconds: float = 0.0, entered=None):
+    """A WSGI application that says what it was asked, after `seconds` for a POST."""
 
-    def warm_up():
-        seen.append(readiness.problem)
+    def app(environ, start_response):
+        if entered is not None:
+            entered.release()
+        if environ["REQUEST_METHOD"] == "POST":
+            time.sleep(seconds)
+        asked = {
+            name: value for name, value in environ.items() if isinstance(value, (str, int, float))
+        }
+        body = json.dumps({**asked, "body": environ["wsgi.input"].read().decode("latin-1")})
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [body.encode() + b"\n"]
 
-    def stop():
-        while readiness.problem == "the networks are warming up":
+    return app
+
+
+@contextlib.contextmanager
+def serving(app, **options):
+    server = Server(app, "127.0.0.1", 0, **options)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(HANG_S)
+        assert not thread.is_alive()
+
+
+def exchange(server: Server, *sent: bytes, pause: float = 0.0) -> bytes:
+    """Send bytes and the end, and return everything that comes back."""
+    with connect(server) as link:
+        for part in sent:
+            link.sendall(part)
+            time.sleep(pause)
+        link.shutdown(socket.SHUT_WR)
+        return until_closed(link)
+
+
+def test_environment_is_what_wsgi_promises():
+    with serving(plain_app()) as server:
+        answer = exchange(
+            server,
+            b"POST /a%20b/%c3%bc?x=%20&y=1 HTTP/1.1\r\nHost: here\r\nContent-Length: 3\r\n"
+            b"Content-Type: text/plain\r\nX-Two: 1\r\nX-Two: 2\r\nX_Two: 3\r\n\r\nabc",
+        )
+    head, _, body = answer.partition(b"\r\n\r\n")
+    asked = json.loads(body)
+    assert asked["PATH_INFO"] == "/a b/\xc3\xbc"
+    assert asked["QUERY_STRING"] == "x=%20&y=1"
+    assert asked["CONTENT_LENGTH"] == "3"
+    assert asked["CONTENT_TYPE"] == "text/plain"
+    assert "HTTP_CONTENT_TYPE" not in asked
+    assert asked["HTTP_X_TWO"] == "1, 2"  # a name with an underscore could pose as another
+    assert asked["body"] == "abc"
+    assert asked["REMOTE_ADDR"] == "127.0.0.1"
+    assert re.search(rb"Content-Length: %d\r\n" % len(body), head)
+    assert re.search(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$", head)
+
+
+def test_request_that_comes_byte_by_byte_is_answered():
+    whole = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
+    with serving(plain_app()) as server:
+        answer = exchange(server, *(whole[i : i + 1] for i in range(len(whole))), pause=0.001)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["body"] == "body"
+
+
+def test_old_http_closes_unless_asked_to_keep_alive():
+    with serving(plain_app()) as server:
+        with connect(server) as link:
+            link.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert b"Connection: close\r\n" in until_closed(link)
+        with connect(server) as link:
+            for _ in range(2):
+                link.sendall(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+                assert b"Connection: keep-alive\r\n" in until_answered(link)
+
+
+def test_head_has_a_length_and_no_body():
+    with serving(plain_app()) as server:
+        answer = exchange(server, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert re.search(rb"Content-Length: [1-9]\d+\r\n", answer)
+    assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        b"Transfer-Encoding:\x0bchunked\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Content-Length: 4\r\nContent-Length: 5\r\n",
+        b"Content-Length: +4\r\n",
+        b"Content-Length: 0x4\r\n",
+        b"Content-Length : 4\r\n",
+        b"Content-Length: 4\nX: 1\r\n",
+        b" folded: 1\r\n",
+    ],
+)
+def test_ambiguous_length_never_smuggles_a_second_request(head):
+    asked = []
+
+    def app(environ, start_response):
+        asked.append(environ["PATH_INFO"])
+        start_response("200 OK", [])
+        return [b"{}\n"]
+
+    hidden = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
+    with serving(app) as server:
+        exchange(
+            server,
+            b"POST /seen HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n0\r\n\r\n",
+            hidden,
+        )
+    assert "/hidden" not in asked
+
+
+def test_answer_that_breaks_a_header_is_a_500(caplog):
+    def app(environ, start_response):
+        start_response("200 OK", [("X-Given", "1\r\nSet-Cookie: a=b")])
+        return [b"{}"]
+
+    with serving(app) as server:
+        answer = exchange(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 500")
+    assert b"Set-Cookie" not in answer
+    assert "line break" in caplog.text
+
+
+def test_bug_in_the_application_is_logged_and_not_shown(caplog):
+    def app(environ, start_response):
+        raise RuntimeError("secret in /home/user/file.py")
+
+    with serving(app) as server, connect(server) as link:
+        for _ in range(2):  # and the connection goes on
+            link.sendall(b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = until_answered(link)
+            assert answer.startswith(b"HTTP/1.1 500")
+            assert b"secret" not in answer
+    assert "GET /x failed" in caplog.text
+    assert "secret" in caplog.text
+
+
+def test_long_answer_to_a_slow_reader_arrives_whole():
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [b"x" * 20_000_000]
+
+    with serving(app) as server, connect(server) as link:
+        link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        time.sleep(0.3)
+        assert exchange(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").endswith(b"x" * 1000)
+        answer = until_closed(link)
+    assert len(answer.partition(b"\r\n\r\n")[2]) == 20_000_000
+
+
+def test_full_queue_is_answered_with_503_and_the_rest_in_order():
+    entered = threading.Semaphore(0)
+    with serving(plain_app(0.3, entered), threads=1, queue=2) as server:
+        links = [connect(server) for _ in range(4)]
+        for number, link in enumerate(links):
+            link.sendall(b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" % number)
+            if number == 0:
+                assert entered.acquire(timeout=HANG_S)
+            time.sleep(0.05)
+        refusal = until_answered(links[3])
+        assert refusal.startswith(b"HTTP/1.1 503")
+        assert re.search(rb"Retry-After: [1-9]\d*\r\n", refusal)
+        assert b"2 requests wait already" in refusal
+        # Questions have a lane of their own, and the refused connection goes on.
+        links[3].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert until_answered(links[3]).startswith(b"HTTP/1.1 200")
+        assert server.work.busy == 1
+        for number, link in enumerate(links[:3]):
+            assert b'"/%d"' % number in until_answered(link)
+        for link in links:
+            link.close()
+
+
+def test_gate_refuses_before_the_body_has_come():
+    told = []
+
+    def gate(connection, request):
+        return Refusal(401, "no key") if request.path == "/closed" else None
+
+    def refused(connection, request):
+        told.append((request.path, request.refusal.status))
+        return (("X-Request-Id", "7"),)
+
+    with serving(plain_app(), gate=gate, refused=refused) as server, connect(server) as link:
+        link.sendall(
+            b"POST /closed HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        answer = until_closed(link)
+        assert error_of(answer, 401) == "no key"
+        assert b"X-Request-Id: 7" in answer
+    assert told == [("/closed", 401)]
+
+
+def test_gate_that_refuses_a_whole_request_keeps_the_connection():
+    def gate(connection, request):
+        return Refusal(401, "no key") if request.path == "/closed" else None
+
+    with serving(plain_app(), gate=gate) as server, connect(server) as link:
+        link.sendall(b"GET /closed HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert until_answered(link).startswith(b"HTTP/1.1 401")
+        link.sendall(b"GET /open HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert until_answered(link).startswith(b"HTTP/1.1 200")
+
+
+def test_requests_in_one_go_are_answered_in_order_across_lanes():
+    order = [b"GET /1", b"POST /2", b"GET /3", b"POST /4", b"POST /v2/repository/x", b"GET /6"]
+    with serving(plain_app(), threads=2) as server:
+        answer = exchange(
+            server,
+            b"".join(r + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n" for r in order),
+        )
+    paths = re.findall(rb'"PATH_INFO": "([^"]+)"', answer)
+    assert paths == [request.split(b" ")[1] for request in order]
+
+
+def test_many_connections_at_once_are_all_answered():
+    with serving(plain_app(0.001), threads=3, queue=500) as server:
+        answers: list[bytes] = []
+
+        def client(number: int) -> None:
+            with connect(server) as link:
+                for turn in range(10):
+                    body = b"%d-%d" % (number, turn)
+                    link.sendall(
+                        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+                        + body
+                    )
+                    answers.append(until_answered(link))
+                    assert b'"body": "%s"' % body in answers[-1]
+
+        clients = [threading.Thread(target=client, args=(number,)) for number in range(40)]
+        for thread in clients:
+            thread.start()
+        for thread in clients:
+            thread.join(HANG_S)
+        assert len(answers) == 400
+        deadline = time.monotonic() + HANG_S
+        while server.connections and time.monotonic() < deadline:
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    before = signal.getsignal(signal.SIGTERM)
-    threading.Thread(target=stop).start()
-    app = create_app(PlainRouter(), readiness=readiness)
-    serve(app, "127.0.0.1", 0, name="this", readiness=readiness, warm_up=warm_up)
-    assert seen == ["the networks are warming up"]
-    assert readiness.problem == "the server is stopping"
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert re.fullmatch(r"serving this at http://127\.0\.0\.1:\d+\n", capsys.readouterr().out)
+        assert server.connections == {}
+        assert (server.work.busy, len(server.work)) == (0, 0)
 
 
-def test_serve_passes_on_what_warming_up_raises(capsys):
-    def warm_up():
-        raise EngineError("the network does not run")
+def test_more_connections_than_the_limit_wait_for_their_turn(monkeypatch):
+    monkeypatch.setattr("adaptive.serving.server.CONNECTIONS", 3)
+    with serving(plain_app()) as server:
+        links = [connect(server) for _ in range(6)]
+        for link in links:
+            link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        for link in links:
+            assert until_answered(link).startswith(b"HTTP/1.1 200")
+            assert len(server.connections) <= 3
+            link.close()
 
-    with pytest.raises(EngineError, match="does not run"):
-        serve(create_app(PlainRouter()), "127.0.0.1", 0, warm_up=warm_up)
-    assert capsys.readouterr().out == ""
+
+def test_quiet_connection_is_closed(monkeypatch):
+    monkeypatch.setattr("adaptive.serving.server.KEEP_ALIVE_S", 0.1)
+    with serving(plain_app()) as server, connect(server) as link:
+        link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        until_answered(link)
+        assert link.recv(10) == b""
+
+
+def test_client_that_takes_nothing_is_given_up():
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [b"x" * 50_000_000]
+
+    with serving(app, receive_s=0.2) as server, connect(server) as link:
+        link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        deadline = time.monotonic() + HANG_S
+        while not server.connections or time.monotonic() > deadline:
+            time.sleep(0.01)
+        while server.connections and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert server.connections == {}
+
+
+def test_nothing_is_left_open_after_the_end():
+    import os
+
+    before = set(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with serving(plain_app()) as server:
+            exchange(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert len(os.listdir("/proc/self/fd")) <= len(before)

@@ -1,0 +1,426 @@
+"""Ask a server for answers: the same calls as a router's, over HTTP.
+
+from adaptive import Client
+
+with Client("http://board.local:8080") as client:
+    print(client.classify("photo.jpg").label)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import os
+import random
+import socket
+import threading
+from pathlib import Path
+from time import monotonic, sleep
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
+from urllib.parse import urlsplit
+
+from adaptive.errors import (
+    BusyError,
+    DeadlineError,
+    ImageError,
+    InputError,
+    ServiceError,
+)
+from adaptive.limits import PREFERENCES
+from adaptive.prediction import Prediction
+
+if TYPE_CHECKING:
+    import ssl
+    from http.client import HTTPConnection
+
+    from adaptive.serving.decode import ImageLike
+
+#: Longest wait between two attempts, seconds, unless the server asks for a longer one.
+LONGEST_WAIT_S = 8.0
+
+#: First wait between two attempts where the server asks for none; it doubles with each.
+FIRST_WAIT_S = 0.1
+
+#: Longest deadline that a server takes, a day.
+LONGEST_DEADLINE_MS = 86_400_000.0
+
+
+class Client:
+    """A server's answers, over connections that are kept open.
+
+    Several threads may use one client at the same time; each request has a connection to itself.
+
+    Parameters
+    ----------
+    url : of the server; a path in it is put before every request's
+    timeout_s : how long to wait for a connection, and for each answer
+    retries : how often a request is sent again that the server had no room for (503). Before
+        that the client waits as long as `Retry-After` says, or 0.1 s, 0.2 s, 0.4 s and so on,
+        and a little more or less by chance, so that many clients do not all come back at once.
+        It gives up when it would have to wait longer than `timeout_s`.
+    api_key : sent as a bearer key
+    ssl_context : for https, where the system's certificates do not do
+
+    Raises
+    ------
+    InputError
+        when the address is none, or a number cannot be.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 30.0,
+        retries: int = 4,
+        api_key: str | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        place = _place(url)
+        if not timeout_s > 0:
+            raise InputError(f"timeout_s {timeout_s} is not above 0")
+        if retries < 0:
+            raise InputError(f"retries {retries} is below 0")
+        self.url = url.rstrip("/")
+        self.timeout_s = timeout_s
+        self.retries = retries
+        self._place = place
+        self._context = ssl_context
+        self._headers = {}
+        if api_key is not None:
+            self._headers["Authorization"] = _sendable("the API key", f"Bearer {api_key}")
+        self._idle: list[HTTPConnection] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def classify(
+        self,
+        image: ImageLike,
+        *,
+        explain: bool = False,
+        deadline_ms: float | None = None,
+        prefer: str | None = None,
+        request_id: str | None = None,
+    ) -> Prediction:
+        """Answer one image.
+
+        Parameters
+        ----------
+        image : encoded bytes, a path, or an ndarray (height, width, 3), uint8, RGB, which is
+            sent as PNG, without loss
+        explain : also features, the premodel's votes, and why
+        deadline_ms : milliseconds within which the answer is wanted, waiting and all attempts
+            included; the server is told what is left
+        prefer : "fast", "balanced" or "accurate"
+        request_id : what the server's log shall call this request
+
+        Raises
+        ------
+        ImageError
+            when the image cannot be read, or the server says so.
+        BusyError
+            when the server still has no room after all attempts.
+        DeadlineError
+            when the deadline has passed.
+        ServiceError
+            when the server cannot be reached, or fails.
+        InputError
+            when the server refuses the request for another reason.
+        """
+        headers = {"Content-Type": "application/octet-stream"}
+        if deadline_ms is not None and not 0 < deadline_ms < math.inf:
+            raise InputError(f"deadline_ms {deadline_ms} is not a number above 0")
+        if prefer is not None:
+            if prefer not in PREFERENCES:
+                raise InputError(f"prefer {prefer!r} is not one of {list(PREFERENCES)}")
+            headers["X-Prefer"] = prefer
+        if request_id is not None:
+            headers["X-Request-Id"] = _sendable("request_id", request_id)
+        end = None if deadline_ms is None else monotonic() + deadline_ms / 1e3
+        path = "/v1/classify?explain=1" if explain else "/v1/classify"
+        answer = self._ask("POST", path, _encoded(image), headers, end)
+        if answer.status in (400, 413):
+            name = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
+            raise ImageError(f"{name}{answer.sentence()}")
+        return _prediction(self._value(answer), self.url)
+
+    def bundle(self) -> dict[str, Any]:
+        """What the server serves: candidates, policy, certificate, board."""
+        return self._value(self._ask("GET", "/v1/bundle"))
+
+    def reload(self) -> None:
+        """Have the server read its bundle again, and change over when the new one is warm.
+
+        That takes a while; `timeout_s` should allow for it.
+
+        Raises
+        ------
+        InputError
+            when the server may not do it for this client, or cannot, and serves the old one on.
+        BusyError, ServiceError
+            as in `classify`.
+        """
+        self._value(self._ask("POST", "/v2/repository/models/adaptive/load"))
+
+    def ready(self) -> bool:
+        """Whether the server answers at full speed; False as well when it cannot be reached."""
+        try:
+            return self._once("GET", "/readyz", b"", {}, self.timeout_s).status == 200
+        except ServiceError:
+            return False
+
+    def close(self) -> None:
+        """Close the connections; the client cannot be used afterwards."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.url!r})"
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        end: float | None = None,
+    ) -> _Answer:
+        """Send a request, and again while the server has no room for it.
+
+        end : when the deadline passes, on the monotonic clock
+        """
+        attempt = 0
+        while True:
+            sent, timeout_s = {**(headers or {})}, self.timeout_s
+            if end is not None:
+                left_s = end - monotonic()
+                if left_s <= 0:
+                    raise DeadlineError(f"the deadline passed before {self.url} was asked")
+                sent["X-Deadline-Ms"] = f"{min(left_s * 1e3, LONGEST_DEADLINE_MS):.3f}"
+                timeout_s = min(timeout_s, left_s)
+            try:
+                answer = self._once(method, path, body, sent, timeout_s)
+            except ServiceError as error:
+                if end is None or monotonic() < end:
+                    raise
+                raise DeadlineError(f"{self.url} did not answer before the deadline") from error
+            if answer.status != 503:
+                return answer
+            wait_s = answer.wait_s(attempt)
+            if attempt == self.retries or wait_s > self.timeout_s:
+                raise BusyError(answer.sentence(), wait_s)
+            if end is not None and monotonic() + wait_s >= end:
+                raise DeadlineError(f"{self.url} has no room before the deadline")
+            sleep(wait_s)
+            attempt += 1
+
+    def _once(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float
+    ) -> _Answer:
+        """Send a request; over a new connection where a kept one turns out to be closed."""
+        from http.client import HTTPException
+
+        while True:
+            connection, kept = self._connection(timeout_s)
+            try:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    # what a server says to half a request can still be read
+                    connection.request(
+                        method, self._place.path + path, body or None, {**self._headers, **headers}
+                    )
+                raw = connection.getresponse()
+                answer = _Answer(raw.status, raw.getheader("Retry-After"), raw.read())
+            except socket.timeout as error:
+                connection.close()
+                raise ServiceError(f"{self.url} did not answer within {timeout_s:g} s") from error
+            except (OSError, HTTPException) as error:
+                connection.close()
+                if kept:
+                    continue
+                if isinstance(error, OSError):
+                    why = error.strerror or str(error)
+                    raise ServiceError(f"{self.url} cannot be reached: {why}") from error
+                raise ServiceError(f"{self.url} does not speak HTTP: {error!r}") from error
+            except BaseException:
+                connection.close()  # its answer would be taken for the next request's
+                raise
+            self._keep(connection, raw.will_close)
+            return answer
+
+    def _connection(self, timeout_s: float) -> tuple[HTTPConnection, bool]:
+        """A connection, and whether it has been used before."""
+        with self._lock:
+            if self._closed:
+                raise InputError("this client is closed")
+            kept = self._idle.pop() if self._idle else None
+        if kept is None:
+            return self._place.connection(timeout_s, self._context), False
+        kept.timeout = timeout_s
+        kept.sock.settimeout(timeout_s)
+        return kept, True
+
+    def _keep(self, connection: HTTPConnection, ended: bool) -> None:
+        with self._lock:
+            if not (ended or self._closed):
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _value(self, answer: _Answer) -> dict[str, Any]:
+        """The JSON object of a good answer, or the error that a bad one stands for."""
+        if answer.status == 504:
+            raise DeadlineError(answer.sentence())
+        if answer.status in (401, 403):
+            raise InputError(f"{self.url} refuses this client: {answer.sentence()}")
+        if 400 <= answer.status < 500:
+            raise InputError(f"{self.url} refuses the request: {answer.sentence()}")
+        if answer.status != 200:
+            raise ServiceError(f"{self.url} failed: {answer.sentence()}")
+        value = answer.json()
+        if not isinstance(value, dict):
+            raise ServiceError(f"{self.url} answers, but not as `adaptive serve` does")
+        return value
+
+
+def read_key(path: Path) -> str:
+    """The first key of a file that has one a line, as the server's own file of keys.
+
+    Raises
+    ------
+    InputError
+        when it cannot be read, or holds no key.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as exc:
+        raise InputError(f"the key file {path} cannot be read: {exc.strerror or exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise InputError(f"the key file {path} is not text in UTF-8") from exc
+    for line in lines:
+        if line.strip() and not line.lstrip().startswith("#"):
+            return line.strip()
+    raise InputError(f"{path} holds no key")
+
+
+class _Answer(NamedTuple):
+    """What a server sent back."""
+
+    status: int
+    retry_after: str | None
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON, or None where it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+
+    def sentence(self) -> str:
+        """What the server says is wrong."""
+        value = self.json()
+        error = value.get("error") if isinstance(value, dict) else None
+        return error if isinstance(error, str) else f"HTTP status {self.status}"
+
+    def wait_s(self, attempt: int) -> float:
+        """How long to wait before a request is sent again, seconds."""
+        try:
+            asked = float(self.retry_after or "")
+        except ValueError:
+            asked = math.nan
+        if 0 <= asked < math.inf:
+            return asked * random.uniform(1.0, 1.25) + FIRST_WAIT_S * random.random()
+        doubled: float = FIRST_WAIT_S * 2**attempt
+        return min(doubled, LONGEST_WAIT_S) * random.uniform(0.5, 1.5)
+
+
+class _Place(NamedTuple):
+    """Where a server is."""
+
+    secure: bool
+    host: str
+    port: int | None
+    path: str
+
+    def connection(self, timeout_s: float, context: ssl.SSLContext | None) -> HTTPConnection:
+        """A connection that opens with its first request."""
+        from http.client import HTTPConnection, HTTPSConnection
+
+        if self.secure:
+            return HTTPSConnection(self.host, self.port, timeout=timeout_s, context=context)
+        return HTTPConnection(self.host, self.port, timeout=timeout_s)
+
+
+def _place(url: str) -> _Place:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise InputError(f"{url!r} is no address of a server: {exc}") from exc
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise InputError(f"{url!r} is no address of a server, as http://board.local:8080 is")
+    if parts.username is not None:
+        raise InputError("a server's address holds no user or password; give api_key")
+    return _Place(parts.scheme == "https", host, port, _sendable("url", parts.path.rstrip("/")))
+
+
+def _sendable(what: str, text: str) -> str:
+    """A text that may stand in a request's header."""
+    if not (text.isascii() and text.isprintable()):
+        raise InputError(f"{what} has characters that a request's header cannot carry")
+    return text
+
+
+def _encoded(image: ImageLike) -> bytes:
+    """An image as the bytes that are sent.
+
+    Raises
+    ------
+    ImageError
+        when it cannot be read.
+    """
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return bytes(image)
+    if isinstance(image, (str, os.PathLike)):
+        try:
+            return Path(image).read_bytes()
+        except OSError as exc:
+            raise ImageError(f"{image} cannot be read: {exc.strerror or exc}") from exc
+        except ValueError as exc:  # a path that no file system takes, with a NUL in it
+            raise ImageError(f"{str(image)!r} cannot be read: {exc}") from exc
+    from PIL import Image
+
+    from adaptive.serving.decode import decode
+
+    encoded = io.BytesIO()
+    Image.fromarray(decode(image)).save(encoded, "PNG", compress_level=1)
+    return encoded.getvalue()
+
+
+def _prediction(value: Mapping[str, Any], url: str) -> Prediction:
+    try:
+        return Prediction(
+            label=value["label"],
+            index=value.get("index"),
+            score=value["score"],
+            top5=tuple((best["label"], best["score"]) for best in value["top5"]),
+            candidate=value["candidate"],
+            path=tuple(value["path"]),
+            ms=dict(value["ms"]),
+            features=value.get("features"),
+            votes=value.get("votes"),
+            reason=value.get("reason", ""),
+        )
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ServiceError(f"{url} answers, but not with a prediction") from exc

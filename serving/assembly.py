@@ -1,0 +1,121 @@
+"""A service behind a server: the application, what stands in front of it, and the socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Iterator
+
+from adaptive.serving.exposition import Exposition
+from adaptive.serving.http import MAX_BODY_BYTES, create_app
+from adaptive.serving.keys import Keys
+from adaptive.serving.logs import JsonLines, Lines
+from adaptive.serving.metrics import CONTENT_TYPE
+from adaptive.serving.middleware import Front
+from adaptive.serving.process import run
+from adaptive.serving.server import QUEUE, Server
+from adaptive.serving.service import Service
+from adaptive.serving.tls import Certificate
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a service answers, whom, and how much at a time.
+
+    Attributes
+    ----------
+    host, port : where to listen; port 0 takes a free one
+    threads : requests that are worked on at a time; see `threads_for` when left out
+    queue : requests that may wait for that
+    max_body_bytes : a longer body is refused
+    keys : who may ask; everybody where there are none
+    certificate : speaks TLS with it
+    lines : the request log
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    threads: int | None = None
+    queue: int = QUEUE
+    max_body_bytes: int = MAX_BODY_BYTES
+    keys: Keys | None = None
+    certificate: Certificate | None = None
+    lines: Lines | None = None
+
+
+def assemble(service: Service, endpoint: Endpoint) -> Server:
+    """A server that answers with `service`, not yet running.
+
+    Raises
+    ------
+    InputError
+        when the address does not exist or is taken.
+    """
+    secured = endpoint.keys is not None
+    app = create_app(service, max_body_bytes=endpoint.max_body_bytes, secured=secured)
+    front = Front(app, service.metrics, endpoint.keys, endpoint.lines)
+    server = Server(
+        front,
+        endpoint.host,
+        endpoint.port,
+        threads=endpoint.threads or threads_for(service),
+        queue=endpoint.queue,
+        max_body_bytes=endpoint.max_body_bytes,
+        tls=None if endpoint.certificate is None else endpoint.certificate.context,
+        gate=front.gate,
+        refused=front.refused,
+    )
+    exposition = Exposition(service, server, endpoint.lines)
+
+    def metrics() -> Any:
+        return app.response_class(exposition.text(), content_type=CONTENT_TYPE)
+
+    app.add_url_rule("/metrics", view_func=metrics)
+    return server
+
+
+def threads_for(service: Service) -> int:
+    """One thread for each core; where requests are gathered, enough for two batches."""
+    cores = len(os.sched_getaffinity(0))
+    settings = service.settings
+    return max(cores, 2 * settings.max_batch) if settings.batches else cores
+
+
+def serve_service(service: Service, endpoint: Endpoint, name: str) -> None:
+    """Answer until SIGTERM; SIGHUP loads bundle and certificate anew, and reopens the log.
+
+    Raises
+    ------
+    AdaptiveError
+        when the address cannot be had, or the networks do not run.
+    """
+    server = assemble(service, endpoint)
+
+    def hang_up() -> None:
+        if endpoint.lines is not None:
+            endpoint.lines.reopen()
+        if endpoint.certificate is not None:
+            endpoint.certificate.reload()
+        try:
+            service.reload()
+        except Exception:
+            return  # which the service has logged
+
+    with _logged(endpoint.lines):
+        run(server, name, service.ready, service.warm_up, hang_up)
+
+
+@contextmanager
+def _logged(lines: Lines | None) -> Iterator[None]:
+    """Have the library's own records written as JSON lines too."""
+    if lines is None:
+        yield
+        return
+    library, handler = logging.getLogger("adaptive"), JsonLines(lines)
+    library.addHandler(handler)
+    try:
+        yield
+    finally:
+        library.removeHandler(handler)

@@ -1,0 +1,104 @@
+"""`POST /v1/classify`: one image in, one prediction out."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+from urllib.parse import parse_qsl
+
+from werkzeug.datastructures import EnvironHeaders
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
+from werkzeug.wrappers import Request
+
+from adaptive.serving.answers import Answer, as_json
+from adaptive.serving.body import read_unpacked
+from adaptive.serving.protocols import Service
+
+#: The query strings that people send, so that they need not be taken apart.
+EXPLAIN = {"": False, "explain=0": False, "explain=1": True}
+
+
+class FormInMemory(Request):
+    """A request whose form stays in memory: it is not longer than a body may be anyway."""
+
+    max_form_parts = 16
+
+    def _get_file_stream(self, *_: object, **__: object) -> io.BytesIO:
+        return io.BytesIO()
+
+
+def classify(service: Service, environ: dict[str, Any], max_body_bytes: int) -> Answer:
+    """Answer one request of the WSGI `environ`.
+
+    Raises
+    ------
+    BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+        when the request is not one image.
+    AdaptiveError
+        whatever `service` raises.
+    """
+    query = environ.get("QUERY_STRING", "")
+    explain = EXPLAIN[query] if query in EXPLAIN else _explain(query)
+    limits = service.limits_from(EnvironHeaders(environ))
+    image = _image_bytes(environ, max_body_bytes)
+    prediction = service.classify(
+        image,
+        limits=limits,
+        explain=explain,
+        request_id=environ.get("adaptive.request_id"),
+    )
+    value = prediction.to_json(explain)
+    value["index"] = prediction.index
+    return as_json(value)
+
+
+def _explain(query: str) -> bool:
+    """The query's one parameter; BadRequest on anything else in the query."""
+    values = []
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name != "explain":
+            raise BadRequest(f"unknown query parameter {name[:50]!r}; there is only 'explain'")
+        values.append(value)
+    if values not in (["0"], ["1"]):
+        raise BadRequest(f"explain={','.join(values)[:50]!r} is not one of 0 and 1")
+    return values == ["1"]
+
+
+def _image_bytes(environ: dict[str, Any], max_body_bytes: int) -> bytes:
+    """The image of a request: its multipart field `file`, or else its whole body.
+
+    The body counts whatever its Content-Type says, since `curl --data-binary` calls a photograph
+    a form; only multipart/form-data is parsed.
+    """
+    data = read_unpacked(environ, max_body_bytes)
+    if environ.get("CONTENT_TYPE", "").lower().startswith("multipart/form-data"):
+        return _file_field(data, environ["CONTENT_TYPE"])
+    if not data:
+        raise BadRequest("the request has no body; send the bytes of one image")
+    return data
+
+
+def _file_field(body: bytes, content_type: str) -> bytes:
+    form = FormInMemory(
+        {
+            "REQUEST_METHOD": "POST",
+            "CONTENT_TYPE": content_type,
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+        }
+    )
+    form.max_form_memory_size = len(body)
+    try:
+        files = list(form.files.items(multi=True))
+    except RequestEntityTooLarge:
+        raise BadRequest(f"a multipart body of more than {form.max_form_parts} parts") from None
+    fields = sorted({name for name, _ in files} | set(form.form))
+    if len(files) != 1 or fields != ["file"]:
+        raise BadRequest(
+            f"a multipart body must hold one file, in the field 'file'; this one holds "
+            f"{len(files)} files, and its fields are {str(fields)[:200]}"
+        )
+    data: bytes = files[0][1].read()
+    if not data:
+        raise BadRequest("the file in the field 'file' is empty; send the bytes of one image")
+    return data

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from boards import Board
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from adaptive.bucket import Bucket
+from adaptive.bundle import default_bundle
+from adaptive.jetson.sysfs import Sysfs
+from adaptive.monitoring.audit import Audit
+from adaptive.serving.exposition import Exposition
+from adaptive.serving.generation import Settings
+from adaptive.serving.server import Server
+from adaptive.serving.service import Service
+
+
+def told(exposition: Exposition) -> dict[str, list]:
+    """Samples by name, as Prometheus's own parser reads them."""
+    found: dict[str, list] = {}
+    for family in text_string_to_metric_families(exposition.text()):
+        assert family.documentation
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+@pytest.fixture(scope="module")
+def service():
+    settings = Settings(audit=Audit(1.0), bucket=Bucket(1000.0))
+    with Service(default_bundle(), settings) as service:
+        service.warm_up()
+        yield service
+
+
+def test_everything_that_is_served_is_told(service, tmp_path):
+    stream = io.BytesIO()
+    Image.new("RGB", (64, 48), (90, 120, 30)).save(stream, "JPEG")
+    for _ in range(3):
+        service.classify(stream.getvalue())
+    server = Server(lambda *_: [], "127.0.0.1", 0, queue=17)
+    found = told(Exposition(service, server, sysfs=Sysfs(tmp_path)))
+    server._finish()
+    assert sum(value for _, value in found["adaptive_answers_total"]) == 3
+    steps = {labels["step"] for labels, _ in found["adaptive_step_seconds_count"]}
+    assert "decode" in steps
+    assert found["adaptive_ready"] == [({}, 0)]
+    assert found["adaptive_queue_depth"] == [({}, 0)]
+    assert found["adaptive_queue_limit"] == [({}, 17)]
+    ((labels, drop),) = found["adaptive_certificate_max_drop"]
+    certificate = service.generation.bundle.certificate
+    assert (labels["reference"], drop) == (certificate["reference"], certificate["epsilon"])
+    assert found["adaptive_audits_total"] == [({}, 3)]
+    assert 0 <= found["adaptive_audit_disagreements_total"][0][1] <= 3
+    assert found["adaptive_drift_alarm"] == [({}, int(service.generation.monitor.alarm))]
+    assert found["adaptive_bucket_tokens"][0][0] == {"unit": "ms"}
+    assert found["process_resident_memory_bytes"][0][1] > 10e6
+    assert found["process_open_fds"][0][1] > 3
+    assert "adaptive_power_watts" not in found
+
+
+def test_power_is_told_where_the_board_tells_it(service, tmp_path):
+    board = Board(tmp_path, "tx2")
+    board.draw(4321)
+    found = told(Exposition(service, sysfs=board.sysfs))
+    assert found["adaptive_power_watts"] == [({"rails": "VDD_IN"}, 4.321)]
+
+
+def test_energy_is_told_where_a_pc_counts_it(service, tmp_path):
+    found = told(Exposition(service, sysfs=Board(tmp_path, "pc").sysfs))
+    assert list(found["adaptive_energy_joules_total"][0][0]) == ["rails"]

@@ -1,0 +1,216 @@
+"""What `/openapi.json` says is what the application answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from flask import Response
+from served import served, whole_bundle
+
+from adaptive.serving.http import create_app
+from adaptive.serving.service import Service
+
+LENGTH = "Inference-Header-Content-Length"
+HOOKS = Path(__file__).parents[1] / "support" / "schemathesis_hooks.py"
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_candidates, tmp_path_factory):
+    return whole_bundle(tiny_candidates, tmp_path_factory.mktemp("bundles") / "whole")
+
+
+@pytest.fixture(scope="module")
+def service(bundle):
+    with Service(bundle) as service:
+        service.ready.problem = None
+        yield service
+
+
+@pytest.fixture(scope="module")
+def app(service):
+    app = create_app(service, max_body_bytes=100_000, max_batch=4)
+    app.add_url_rule("/metrics", view_func=lambda: Response("# nothing\n", mimetype="text/plain"))
+    return app
+
+
+@pytest.fixture(scope="module")
+def document(app):
+    return app.test_client().get("/openapi.json").get_json()
+
+
+def violation(value, schema, document):
+    """Where `value` is not what `schema` says, or None. The part of JSON schema that is used."""
+    if "$ref" in schema:
+        *_, name = schema["$ref"].split("/")
+        return violation(value, document["components"]["schemas"][name], document)
+    if value is None and schema.get("nullable"):
+        return None
+    if "oneOf" in schema:
+        fitting = [s for s in schema["oneOf"] if violation(value, s, document) is None]
+        return None if len(fitting) == 1 else f"{value!r} fits {len(fitting)}"
+    kinds = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+    }
+    if "type" in schema:
+        right = isinstance(value, kinds[schema["type"]])
+        if not right or (isinstance(value, bool) and schema["type"] != "boolean"):
+            return f"{value!r} is no {schema['type']}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{value!r} is not one of {schema['enum']}"
+    if "minimum" in schema and value < schema["minimum"]:
+        return f"{value} is below {schema['minimum']}"
+    if "maximum" in schema and value > schema["maximum"]:
+        return f"{value} is above {schema['maximum']}"
+    if isinstance(value, list):
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+            return f"{len(value)} items"
+        found = [violation(item, schema.get("items", {}), document) for item in value]
+        return next((why for why in found if why), None)
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        missing = [name for name in schema.get("required", ()) if name not in value]
+        if missing:
+            return f"{missing} missing"
+        for name, item in value.items():
+            own = known.get(name, schema.get("additionalProperties", {}))
+            if own is False:
+                return f"{name!r} is not described"
+            why = violation(item, own, document)
+            if why:
+                return f"{name}: {why}"
+    return None
+
+
+def rules(app):
+    """Paths and methods that the application has, in the document's spelling."""
+    found = set()
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<(\w+)>", r"{\1}", str(rule))
+        found |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
+    return found
+
+
+def test_every_path_of_the_application_is_described_and_no_other(app, service, document):
+    told = {(path, method) for path, item in document["paths"].items() for method in item}
+    assert told == rules(app)
+    bare = create_app(service).test_client().get("/openapi.json").get_json()
+    assert set(document["paths"]) - set(bare["paths"]) == {"/metrics"}
+
+
+def test_references_lead_somewhere(document):
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert named == set(document["components"]["schemas"])
+
+
+def test_models_of_the_bundle_are_named(document):
+    (model,) = document["paths"]["/v2/models/{model}"]["get"]["parameters"]
+    assert model["schema"]["enum"] == ["adaptive", "cheap", "strong", "net@1", "net@2"]
+    unload = document["paths"]["/v2/repository/models/{model}/unload"]["post"]
+    assert unload["parameters"][0]["schema"]["enum"] == ["cheap", "strong", "net@1", "net@2"]
+
+
+def asked(tiny_images):
+    """Requests of every operation: path in the document, method, what is sent, and the status."""
+    picture = (tiny_images / "000.png").read_bytes()
+    text = base64.b64encode(picture).decode()
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
+    infer = {"inputs": [tensor], "id": "x"}
+    wanted = {**infer, "outputs": [{"name": "label", "parameters": {"classification": 2}}]}
+    yield "/v1/classify", "post", {"data": picture}, 200
+    yield "/v1/classify", "post", {"data": picture, "query_string": "explain=1"}, 200
+    yield "/v1/classify", "post", {"data": b"nothing"}, 400
+    yield "/v1/classify", "post", {"data": picture, "headers": {"X-Deadline-Ms": "x"}}, 400
+    yield "/v1/classify", "post", {"data": bytes(100_001)}, 413
+    yield "/v1/classify", "post", {"data": b"x", "headers": {"Content-Encoding": "br"}}, 415
+    for path in ("/v1/bundle", "/healthz", "/readyz", "/openapi.json", "/metrics"):
+        yield path, "get", {}, 200
+    for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats"):
+        yield path, "get", {}, 200
+    for middle in ("", "/versions/{version}"):
+        path = "/v2/models/{model}" + middle
+        for end in ("", "/config", "/ready", "/stats"):
+            yield path + end, "get", {}, 200
+            yield path + end, "get", {"model": "nobody"}, 404
+        yield path + "/infer", "post", {"json": infer}, 200
+        yield path + "/infer", "post", {"json": wanted}, 200
+        yield path + "/infer", "post", {"data": picture, "headers": {LENGTH: "0"}}, 200
+        yield path + "/infer", "post", {"data": b"{"}, 400
+        yield path + "/infer", "post", {"json": infer, "model": "nobody"}, 404
+        yield path + "/infer", "post", {"data": bytes(100_001)}, 413
+    yield "/v2/repository/index", "post", {}, 200
+    yield "/v2/repository/index", "post", {"data": b"["}, 400
+    for change in ("unload", "load"):
+        path = "/v2/repository/models/{model}/" + change
+        yield path, "post", {}, 200
+        yield path, "post", {"data": b"["}, 400
+        yield path, "post", {"model": "nobody"}, 404
+
+
+def test_answers_are_as_they_are_described(app, document, tiny_images):
+    client = app.test_client()
+    seen = set()
+    for path, method, sent, status in asked(tiny_images):
+        model = sent.pop("model", "cheap")
+        url = path.replace("{model}", model).replace("{version}", "1")
+        answer = client.open(url, method=method.upper(), **sent)
+        assert answer.status_code == status, (path, answer.data)
+        told = document["paths"][path][method]["responses"][str(status)]
+        content = told["content"][answer.mimetype]
+        if answer.mimetype == "application/json":
+            why = violation(answer.get_json(), content["schema"], document)
+            assert why is None, (path, why)
+        for name in ("Accept-Encoding", "Retry-After", LENGTH):
+            assert name not in answer.headers or name in told["headers"]
+        seen.add((path, method))
+    assert seen == rules(app)
+
+
+def test_requests_that_are_answered_are_as_they_are_described(app, document, tiny_images):
+    for path, method, sent, status in asked(tiny_images):
+        body = sent.get("json")
+        if body is None or status != 200:
+            continue
+        content = document["paths"][path][method]["requestBody"]["content"]
+        assert violation(body, content["application/json"]["schema"], document) is None
+
+
+def test_a_secured_server_says_what_wants_a_key(service):
+    client = create_app(service, secured=True).test_client()
+    document = client.get("/openapi.json").get_json()
+    assert document["components"]["securitySchemes"] == {
+        "bearer": {"type": "http", "scheme": "bearer"}
+    }
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            public = path.endswith(("/healthz", "/readyz", "/health/live", "/health/ready"))
+            assert ("security" in operation) == (not public)
+            assert ("401" in operation["responses"]) == (not public)
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing(bundle):
+    program = os.environ.get("SCHEMATHESIS") or shutil.which("schemathesis")
+    if program is None:
+        pytest.skip("schemathesis is not on the path, and SCHEMATHESIS does not name it")
+    with served(bundle) as server:
+        done = subprocess.run(
+            [program, "run", f"{server.url}/openapi.json", "-n", "5", "--seed", "1"],
+            env={**os.environ, "SCHEMATHESIS_HOOKS": str(HOOKS)},
+            capture_output=True,
+            text=True,
+            timeout=400,
+        )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "No issues found" in done.stdout

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from adaptive.errors import EngineError
+from adaptive.serving.http import create_app
+from adaptive.serving.notify import Notifier
+from adaptive.serving.process import run, serve
+from adaptive.serving.readiness import Readiness
+from adaptive.serving.server import Server
+
+_spec = importlib.util.spec_from_file_location(
+    "http_fixtures", Path(__file__).with_name("http_fixtures.py")
+)
+http_fixtures = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(http_fixtures)
+PlainRouter = http_fixtures.PlainRouter
+
+
+def stop_when(happened) -> None:
+    """Send SIGTERM to this process once `happened()`."""
+
+    def wait() -> None:
+        while not happened():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait).start()
+
+
+def test_serve_announces_itself_when_warm_and_returns_on_sigterm(capsys):
+    readiness = Readiness("the networks are warming up")
+    seen = []
+    before = signal.getsignal(signal.SIGTERM)
+    stop_when(lambda: readiness.problem != "the networks are warming up")
+    serve(
+        create_app(PlainRouter()),
+        "127.0.0.1",
+        0,
+        name="this",
+        readiness=readiness,
+        warm_up=lambda: seen.append(readiness.problem),
+    )
+    assert seen == ["the networks are warming up"]
+    assert readiness.problem == "the server is stopping"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert re.fullmatch(r"serving this at http://127\.0\.0\.1:\d+\n", capsys.readouterr().out)
+
+
+def test_serve_passes_on_what_warming_up_raises(capsys):
+    def warm_up():
+        raise EngineError("the network does not run")
+
+    with pytest.raises(EngineError, match="does not run"):
+        serve(create_app(PlainRouter()), "127.0.0.1", 0, warm_up=warm_up)
+    assert capsys.readouterr().out == ""
+
+
+def test_sighup_calls_what_it_should_and_does_not_stop():
+    called = threading.Event()
+    readiness = Readiness("warming up")
+
+    def hang_up() -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        called.set()
+
+    def warm_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    stop_when(called.is_set)
+    serve(
+        create_app(PlainRouter()),
+        "127.0.0.1",
+        0,
+        readiness=readiness,
+        warm_up=warm_up,
+        hang_up=hang_up,
+    )
+    assert called.is_set()
+
+
+def test_systemd_is_told_of_readiness_life_and_end(tmp_path):
+    address = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(address)
+        systemd.settimeout(30)
+        told: list[bytes] = []
+
+        def listen() -> None:
+            while not told or b"STOPPING=1" not in told[-1]:
+                told.append(systemd.recv(1000))
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        stop_when(lambda: any(b"WATCHDOG=1" in line for line in told))
+        server = Server(create_app(PlainRouter()), "127.0.0.1", 0)
+        run(server, "this", notifier=Notifier(address, watchdog_s=2.0))
+        listener.join(30)
+    assert told[0].split(b"\n")[0] == b"READY=1"
+    assert b"STATUS=serving this at http://127.0.0.1:" in told[0]
+    assert told[-1] == b"STOPPING=1"
