@@ -43,6 +43,9 @@ LONGEST_WAIT_S = 8.0
 #: First wait between two attempts where the server asks for none; it doubles with each.
 FIRST_WAIT_S = 0.1
 
+#: Shortest deadline that a server takes, seconds.
+SHORTEST_DEADLINE_S = 1e-3
+
 #: Longest deadline that a server takes, a day.
 LONGEST_DEADLINE_MS = 86_400_000.0
 
@@ -205,7 +208,7 @@ class Client:
             sent, timeout_s = {**(headers or {})}, self.timeout_s
             if end is not None:
                 left_s = end - monotonic()
-                if left_s <= 0:
+                if left_s < SHORTEST_DEADLINE_S:
                     raise DeadlineError(f"the deadline passed before {self.url} was asked")
                 sent["X-Deadline-Ms"] = f"{min(left_s * 1e3, LONGEST_DEADLINE_MS):.3f}"
                 timeout_s = min(timeout_s, left_s)

@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response
 
 from adaptive.errors import BusyError, DeadlineError, InputError
 from adaptive.serving.compression import CODINGS
+from adaptive.serving.readiness import NotLoaded
 
 log = logging.getLogger("adaptive.serving")
 
@@ -61,11 +62,13 @@ def as_json(value: Any, status: int = 200, *headers: tuple[str, str]) -> Answer:
 def refusal(error: Exception, environ: dict[str, Any]) -> Answer:
     """What a request that ended in `error` is answered; a bug is logged.
 
-    400 for what the request is to blame for, 503 and 504 for what the server will not do now,
-    Werkzeug's own statuses, and 500 for everything else.
+    400 for what the request is to blame for, 409 for a model that is not loaded, 503 and 504 for
+    what the server will not do now, Werkzeug's own statuses, and 500 for everything else.
     """
     if isinstance(error, HTTPException):
         return _refused(error, environ)
+    if isinstance(error, NotLoaded):
+        return as_json({"error": str(error)}, 409)
     if isinstance(error, InputError):
         return as_json({"error": str(error)}, 400)
     if isinstance(error, BusyError):

@@ -71,6 +71,8 @@ def _paths(models: Sequence[str]) -> dict[str, Any]:
         },
         "/metrics": {"get": _plain("What is counted, for Prometheus", "text/plain", TEXT)},
         "/": {"get": _plain("A page to try it", "text/html", TEXT)},
+        "/page.css": {"get": _plain("The page's style", "text/css", TEXT)},
+        "/page.js": {"get": _plain("The page's program", "text/javascript", TEXT)},
         "/openapi.json": {"get": _get("This description", an_object({}, closed=False))},
         "/v2": {"get": _get("The server and its extensions", ref("Server"))},
         "/v2/health/live": {
@@ -105,7 +107,7 @@ def _paths(models: Sequence[str]) -> dict[str, Any]:
                 "Whether a model answers",
                 an_object({"name": TEXT, "ready": TRUTH}),
                 parameters=where,
-                bad="it does not",
+                unloaded="it does not",
                 unknown=True,
             )
         }
@@ -134,13 +136,16 @@ def _get(
     *,
     parameters: Sequence[Json] = (),
     bad: str | None = None,
+    unloaded: str | None = None,
     busy: str | None = None,
     unknown: bool = False,
 ) -> dict[str, Any]:
     """A GET that answers JSON."""
-    responses = {"200": _answered("yes" if bad or busy else "the answer", schema)}
+    responses = {"200": _answered("yes" if bad or busy or unloaded else "the answer", schema)}
     if bad is not None:
         responses["400"] = _refused(bad)
+    if unloaded is not None:
+        responses["409"] = _refused(unloaded)
     if unknown:
         responses["404"] = _refused("there is no such model or version")
     if busy is not None:
@@ -175,9 +180,9 @@ _LIMITS: tuple[Json, ...] = (
     {
         "name": "X-Deadline-Ms",
         "in": "header",
-        "description": "Milliseconds within which the answer is wanted, waiting included: above 0, "
-        "and a day at most",
-        "schema": {"type": "string", "pattern": r"^[0-9]{1,8}(\.[0-9]{1,6})?$"},
+        "description": "Milliseconds within which the answer is wanted, waiting included; a day at "
+        "most. Without exponent",
+        "schema": {"type": "number", "minimum": 1, "maximum": 86_400_000},
     },
     {
         "name": "X-Prefer",
@@ -213,8 +218,9 @@ def _classify() -> dict[str, Any]:
             {
                 "name": "explain",
                 "in": "query",
-                "description": "Also features, the premodel's votes, and why",
-                "schema": {"type": "integer", "enum": [0, 1]},
+                "description": "1: also features, the premodel's votes, and why; 2: the edge map "
+                "too",
+                "schema": {"type": "integer", "enum": [0, 1, 2]},
             },
             *_LIMITS,
         ],
@@ -264,6 +270,7 @@ def _infer(parameters: Sequence[Json]) -> dict[str, Any]:
             "200": answer,
             **_POSTED,
             "404": _refused("there is no such model or version"),
+            "409": _refused("the model is not loaded"),
         },
     }
 

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from time import perf_counter, time
+from time import perf_counter
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from adaptive.bundle import Bundle
 from adaptive.errors import AdaptiveError, BusyError, DeadlineError, InputError
-from adaptive.limits import PREFERENCES, UNLIMITED, Limits
+from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.drift import Monitor, monitor_of, resumed
 from adaptive.prediction import Prediction
 from adaptive.serving import families
+from adaptive.serving.deadlines import limits_from
 from adaptive.serving.generation import Generation, Settings
 from adaptive.serving.metrics import Metrics
-from adaptive.serving.protocols import ROUTER, Duration, Headers, ModelState, ModelStatistics
-from adaptive.serving.readiness import Readiness
+from adaptive.serving.protocols import ROUTER, Headers, ModelState, ModelStatistics
+from adaptive.serving.readiness import NotLoaded, Readiness
 from adaptive.serving.record import current
+from adaptive.serving.tally import Tally
 
 log = logging.getLogger("adaptive.serving")
-
-#: Headers by which a request says when its answer is due, and what its sender prefers.
-DEADLINE, PREFER = "X-Deadline-Ms", "X-Prefer"
-
-#: A number of milliseconds as people write it; a day is the longest deadline.
-_NUMBER = re.compile(r"[0-9]{1,8}(\.[0-9]{1,6})?")
-_LONGEST_MS = 86_400_000.0
-
-_STEPS = ("decode", "features", "premodel")
 
 
 class Service:
@@ -69,7 +61,7 @@ class Service:
         self.ready = Readiness("the networks are warming up")
         self._log = log
         self._reloading = threading.Lock()
-        self._last: dict[str, int] = {}
+        self._tally = Tally(self.metrics)
         self._drift = ExitStack()
         self._generation = self._open(None)
         self._drift.enter_context(resumed(self._generation.monitor, log))
@@ -107,9 +99,12 @@ class Service:
         request_id: str | None = None,
     ) -> Prediction:
         """Answer one image; see `Router.classify`."""
-        with self._using() as generation, self._counted(ROUTER, 1):
+        with self._using() as generation, self._tally.request(ROUTER, 1):
             answer = generation.classify(image, limits, explain, request_id)
-        self._count(answer, generation)
+        self._tally.answer(answer)
+        record = current()
+        if record is not None:
+            record.said = answer
         return answer
 
     def classify_batch(
@@ -120,10 +115,10 @@ class Service:
         request_id: str | None = None,
     ) -> list[Prediction]:
         """Answer several images of one request."""
-        with self._using() as generation, self._counted(ROUTER, len(images)):
+        with self._using() as generation, self._tally.request(ROUTER, len(images)):
             answers = generation.router.classify_batch(images, limits)
         for answer in answers:
-            self._count(answer, generation)
+            self._tally.answer(answer)
         return answers
 
     def candidate(self, name: str) -> Candidate | None:
@@ -216,67 +211,11 @@ class Service:
 
     def statistics(self) -> Mapping[str, ModelStatistics]:
         """What each model has done since the server started."""
-        counts = self.metrics.values(families.MODEL_COUNT)
-        spent = self.metrics.values(families.MODEL_NS)
-        images = self.metrics.values(families.MODEL_IMAGES)
-        runs = self.metrics.values(families.BATCHES)
-        run_ns = self.metrics.values(families.BATCH_NS)
-        found = {}
-        for state in self.models():
-            name = state.name
-            parts = {
-                part: Duration(int(counts.get((name, part), 0)), int(spent.get((name, part), 0)))
-                for part in _PARTS
-            }
-            batches = {
-                int(key[1]): Duration(int(count), int(run_ns.get(key, 0)))
-                for key, count in runs.items()
-                if key[0] == name
-            }
-            found[name] = ModelStatistics(
-                **parts,
-                batches=dict(sorted(batches.items())),
-                last_inference_ms=self._last.get(name, 0),
-                inference_count=int(images.get((name,), 0)),
-                execution_count=sum(batch.count for batch in batches.values()),
-            )
-        return found
+        return self._tally.statistics([state.name for state in self.models()])
 
     def limits_from(self, headers: Headers) -> Limits:
-        """What a request's headers allow, less what it has waited.
-
-        Raises
-        ------
-        InputError
-            when one of them cannot be read.
-        DeadlineError
-            when nothing is left.
-        """
-        deadline, prefer = headers.get(DEADLINE), headers.get(PREFER)
-        if deadline is None and prefer is None:
-            return UNLIMITED
-        preference = 0.0
-        if prefer is not None:
-            word = prefer.strip().lower()
-            if word not in PREFERENCES:
-                raise InputError(f"{PREFER} {prefer[:40]!r} is not one of {list(PREFERENCES)}")
-            preference = PREFERENCES[word]
-        if deadline is None:
-            return Limits(preference=preference)
-        text = deadline.strip()
-        allowed = float(text) if _NUMBER.fullmatch(text) else 0.0
-        if not 0 < allowed <= _LONGEST_MS:
-            raise InputError(
-                f"{DEADLINE} {deadline[:40]!r} is not a number of milliseconds above 0 and up to "
-                f"{_LONGEST_MS:.0f}"
-            )
-        record = current()
-        waited = 0.0 if record is None else (perf_counter() - record.arrived) * 1e3
-        if waited >= allowed:
-            raise DeadlineError(
-                f"the answer was due after {allowed:g} ms, and the request waited {waited:.0f} ms"
-            )
-        return Limits(remaining_ms=allowed - waited, preference=preference)
+        """What a request's headers allow; see `deadlines.limits_from`."""
+        return limits_from(headers)
 
     def close(self) -> None:
         """Close what is served, once nobody uses it."""
@@ -292,7 +231,7 @@ class Service:
             return monitor_of(bundle.certificate)
 
         watched = monitor if self.settings.audit is not None else lambda _: None
-        return Generation(self.folder, self.settings, watched, self._ran)
+        return Generation(self.folder, self.settings, watched, self._tally.run)
 
     @contextmanager
     def _using(self) -> Iterator[Generation]:
@@ -326,10 +265,10 @@ class Service:
     def _infer(self, name: str, images: Sequence[bytes], limits: Limits) -> np.ndarray:
         with self._using() as generation:
             if not generation.answers(name):
-                raise InputError(
+                raise NotLoaded(
                     f"model {name!r} is not loaded; POST /v2/repository/models/{name}/load loads it"
                 )
-            with self._counted(name, len(images)):
+            with self._tally.request(name, len(images)):
                 began = perf_counter()
                 photos = generation.photos(name, images)
                 decoded = perf_counter()
@@ -339,64 +278,11 @@ class Service:
                 if limits.remaining_ms != math.inf:
                     limits = Limits(float(left), preference=limits.preference)
                 output = generation.run(name, photos, limits)
-            self._spent(name, "compute_input", decoded - began)
-            self._spent(name, "compute_infer", perf_counter() - decoded)
-            self._spent(name, "compute_output", 0.0)
+            self._tally.spent(name, "compute_input", decoded - began)
+            self._tally.spent(name, "compute_infer", perf_counter() - decoded)
+            self._tally.spent(name, "compute_output", 0.0)
             assert output.probabilities is not None
             return output.probabilities
-
-    @contextmanager
-    def _counted(self, model: str, images: int) -> Iterator[None]:
-        """Count a request to a model, whether it ends well or not."""
-        metrics = self.metrics
-        began = perf_counter()
-        try:
-            yield
-        except BaseException:
-            self._spent(model, "fail", perf_counter() - began)
-            raise
-        self._spent(model, "success", perf_counter() - began)
-        record = current()
-        self._spent(model, "queue", 0.0 if record is None else record.waited)
-        if model == ROUTER:
-            metrics.count(families.MODEL_IMAGES, (model,), images)
-        self._last[model] = int(time() * 1e3)
-
-    def _count(self, answer: Prediction, generation: Generation) -> None:
-        metrics, ms = self.metrics, answer.ms
-        metrics.count(families.ANSWERS, (answer.candidate or "none",))
-        total = 0.0
-        for step in _STEPS:
-            if step in ms:
-                metrics.observe(families.STEP_SECONDS, ms[step] / 1e3, (step,))
-        for name in answer.path:
-            spent = ms[name] / 1e3
-            metrics.observe(families.CANDIDATE_SECONDS, spent, (name,))
-            total += spent
-        whole, decoded = ms["total"] / 1e3, ms["decode"] / 1e3
-        self._ran(ROUTER, 1, whole)
-        self._spent(ROUTER, "compute_input", decoded)
-        self._spent(ROUTER, "compute_infer", total)
-        self._spent(ROUTER, "compute_output", max(0.0, whole - decoded - total))
-        record = current()
-        if record is not None:
-            record.said = answer
-
-    def _spent(self, model: str, part: str, seconds: float) -> None:
-        self.metrics.count(families.MODEL_COUNT, (model, part))
-        self.metrics.count(families.MODEL_NS, (model, part), int(seconds * 1e9))
-
-    def _ran(self, model: str, images: int, seconds: float) -> None:
-        key = (model, str(images))
-        self.metrics.count(families.BATCHES, key)
-        self.metrics.count(families.BATCH_NS, key, int(seconds * 1e9))
-        if model != ROUTER:
-            self.metrics.count(families.MODEL_IMAGES, (model,), images)
-            self.metrics.observe(families.BATCH_IMAGES, images, (model,))
-
-
-#: Parts of a request to a model, by ModelStatistics.
-_PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
 
 
 class Candidate:

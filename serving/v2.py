@@ -86,7 +86,7 @@ def create_blueprint(service: Service, max_body_bytes: int, max_images: int) -> 
             if state.name == model and not state.ready:
                 problem = state.reason or f"model {model!r} is not loaded"
         if problem is not None:
-            return as_json({"error": problem}, 400).response()
+            return as_json({"error": problem}, 409).response()
         return as_json({"name": model, "ready": True}).response()
 
     @under_model("/stats")

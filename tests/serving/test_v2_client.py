@@ -222,7 +222,7 @@ def test_repository_lists_loads_and_unloads(client, pictures):
     assert not client.is_model_ready("net@1")
     with pytest.raises(InferenceServerException, match="not loaded") as refused:
         client.infer("net@1", [image_input(pictures[:1])])
-    assert refused.value.status() == "400"
+    assert refused.value.status() == "409"
     client.infer("net@2", [image_input(pictures[:1])])  # which runs net@1 first
     client.load_model("net@1")
     assert states()["net@1"] == "READY"

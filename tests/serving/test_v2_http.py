@@ -360,7 +360,7 @@ def test_unready_server_says_so_to_the_protocol_too(client, service):
     service.ready.problem = "the networks are warming up"
     try:
         assert refusal(client.get("/v2/health/ready"), 400) == "the networks are warming up"
-        assert refusal(client.get("/v2/models/adaptive/ready"), 400)
+        assert refusal(client.get("/v2/models/adaptive/ready"), 409)
         assert client.get("/v2/health/live").status_code == 200
     finally:
         service.ready.problem = None
