@@ -1,23 +1,14 @@
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import logging
-from pathlib import Path
 
 import pytest
+from http_fixtures import JPEG, MAX_BODY_BYTES, ODD, URL, PlainRouter
 
 from adaptive.errors import InputError
 from adaptive.serving.http import create_app
-
-_spec = importlib.util.spec_from_file_location(
-    "http_fixtures", Path(__file__).with_name("http_fixtures.py")
-)
-http_fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(http_fixtures)
-JPEG, MAX_BODY_BYTES = http_fixtures.JPEG, http_fixtures.MAX_BODY_BYTES
-ODD, URL, PlainRouter = http_fixtures.ODD, http_fixtures.URL, http_fixtures.PlainRouter
 
 
 @pytest.fixture

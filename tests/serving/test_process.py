@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
 import socket
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from http_fixtures import PlainRouter
 
 from adaptive.errors import EngineError
 from adaptive.serving.http import create_app
@@ -17,13 +16,6 @@ from adaptive.serving.notify import Notifier
 from adaptive.serving.process import run, serve
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.server import Server
-
-_spec = importlib.util.spec_from_file_location(
-    "http_fixtures", Path(__file__).with_name("http_fixtures.py")
-)
-http_fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(http_fixtures)
-PlainRouter = http_fixtures.PlainRouter
 
 
 def stop_when(happened) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import importlib.util
 import json
 import os
 import re
@@ -16,18 +15,10 @@ import time
 from pathlib import Path
 
 import pytest
+from http_fixtures import HANG_S, HEAD, JPEG, MAX_BODY_BYTES, ODD, URL, post
 
 from adaptive.bundle import Bundle, write_bundle
 from adaptive.policy.fixed import Fixed
-
-_spec = importlib.util.spec_from_file_location(
-    "http_fixtures", Path(__file__).with_name("http_fixtures.py")
-)
-http_fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(http_fixtures)
-JPEG, MAX_BODY_BYTES = http_fixtures.JPEG, http_fixtures.MAX_BODY_BYTES
-ODD, URL, HEAD = http_fixtures.ODD, http_fixtures.URL, http_fixtures.HEAD
-HANG_S, post = http_fixtures.HANG_S, http_fixtures.post
 
 COMMAND = [sys.executable, "-c", "from adaptive.cli import main; main()", "serve"]
 

@@ -1,44 +1,27 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import re
 import socket
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from http_fixtures import HANG_S, HEAD, JPEG, MAX_BODY_BYTES, ODD, URL, PlainRouter, post
+from served import in_a_thread
 
 from adaptive.serving.connection import Refusal
 from adaptive.serving.http import create_app
 from adaptive.serving.server import Server
-
-_spec = importlib.util.spec_from_file_location(
-    "http_fixtures", Path(__file__).with_name("http_fixtures.py")
-)
-http_fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(http_fixtures)
-JPEG, MAX_BODY_BYTES = http_fixtures.JPEG, http_fixtures.MAX_BODY_BYTES
-ODD, URL, PlainRouter = http_fixtures.ODD, http_fixtures.URL, http_fixtures.PlainRouter
-
-HEAD, HANG_S, post = http_fixtures.HEAD, http_fixtures.HANG_S, http_fixtures.post
 
 
 @contextlib.contextmanager
 def running(seconds: float = 0.0, **options):
     """A server in a thread around a plain router that takes `seconds` an image."""
     app = create_app(PlainRouter(seconds), max_body_bytes=MAX_BODY_BYTES)
-    server = Server(app, "127.0.0.1", 0, max_body_bytes=MAX_BODY_BYTES, **options)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
+    with serving(app, max_body_bytes=MAX_BODY_BYTES, **options) as server:
         yield server
-    finally:
-        server.stop()
-        thread.join(HANG_S)
-        assert not thread.is_alive()
 
 
 def connect(server: Server) -> socket.socket:
@@ -217,15 +200,8 @@ def plain_app(seconds: float = 0.0, entered=None):
 
 @contextlib.contextmanager
 def serving(app, **options):
-    server = Server(app, "127.0.0.1", 0, **options)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
+    with in_a_thread(Server(app, "127.0.0.1", 0, **options)) as server:
         yield server
-    finally:
-        server.stop()
-        thread.join(HANG_S)
-        assert not thread.is_alive()
 
 
 def exchange(server: Server, *sent: bytes, pause: float = 0.0) -> bytes:

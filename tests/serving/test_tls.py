@@ -5,34 +5,16 @@ import http.client
 import shutil
 import socket
 import ssl
-import subprocess
-import threading
 import time
 from pathlib import Path
 
 import pytest
+from certificates import make_certificate, needs_openssl
+from served import in_a_thread
 
 from adaptive.errors import InputError
 from adaptive.serving.server import Server
 from adaptive.serving.tls import Certificate
-
-needs_openssl = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="openssl is not installed, and makes the certificate"
-)
-
-
-def make_certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    chain, key = folder / f"{name}.pem", folder / f"{name}.key"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-out", str(chain), "-keyout", str(key)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return chain, key
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +30,8 @@ def echo(environ, start_response):
 
 @contextlib.contextmanager
 def serving(certificate: Certificate, **options):
-    server = Server(echo, "127.0.0.1", 0, tls=certificate.context, **options)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
+    with in_a_thread(Server(echo, "127.0.0.1", 0, tls=certificate.context, **options)) as server:
         yield server
-    finally:
-        server.stop()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def trusting(chain: Path) -> ssl.SSLContext:

@@ -26,17 +26,23 @@ def whole_bundle(candidates: Path, output: Path) -> Path:
 
 
 @contextmanager
+def in_a_thread(server: Server) -> Iterator[Server]:
+    """A server while it runs; at the end it has drained."""
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(HANG_S)
+        assert not thread.is_alive()
+
+
+@contextmanager
 def served(bundle: Path, settings: Settings | None = None, **endpoint: Any) -> Iterator[Server]:
     """A server at a free port of this machine, warm."""
     with Service(bundle, settings) as service:
         service.warm_up()
         service.ready.problem = None
-        server = assemble(service, Endpoint(port=0, **endpoint))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
+        with in_a_thread(assemble(service, Endpoint(port=0, **endpoint))) as server:
             yield server
-        finally:
-            server.stop()
-            thread.join(HANG_S)
-            assert not thread.is_alive()
