@@ -49,6 +49,10 @@ OPENING_S = 0.2
 #: How long before the end of draining the requests that have not arrived are given up, seconds.
 GIVE_UP_S = 1.0
 
+#: A request that is worked on for longer has hung, seconds; a network that is this slow on one
+#: image serves nobody. Loading networks may take longer.
+HUNG_S = 60.0
+
 #: Requests to paths below this load and close networks; they have a lane of their own.
 ADMIN = "/v2/repository/"
 
@@ -135,6 +139,8 @@ class Server:
         self._end, self._ender = os.pipe()
         count = threads + self.light.capacity + self.admin.capacity + 1
         self._listeners = [False] * count  # which threads wait for an event
+        self._said_hung = False
+        self._begun: dict[int, float] = {}  # by job: when its image began to be worked on
         self._threads = [
             threading.Thread(target=self._serve, args=(own,), name=f"serving-{own}", daemon=True)
             for own in range(count)
@@ -145,14 +151,15 @@ class Server:
 
         Parameters
         ----------
-        each_second : is called about once a second while somebody listens to the connections
+        each_second : is called about once a second while somebody listens to the connections,
+            and no request has hung
         """
         for thread in self._threads:
             thread.start()
         try:
             while not self.stopping.wait(1.0):
                 self._sweep()
-                if any(self._listeners):
+                if any(self._listeners) and not self._hung():
                     each_second()
             self._drain()
         finally:
@@ -186,7 +193,10 @@ class Server:
             if job is None:
                 continue
             began = perf_counter()
+            if job.lane is self.work:
+                self._begun[id(job)] = began
             following = self._answer(job)
+            self._begun.pop(id(job), None)
             waited = job.lane.leave(perf_counter() - began)
             # What the same client asks next is behind those that waited.
             jobs.append(self._enter(job.connection, following))
@@ -208,6 +218,15 @@ class Server:
             request = self._refuse(connection, request)
         self._watch(connection)
         return None
+
+    def _hung(self) -> bool:
+        """Whether a request is worked on for so long that it will hardly end."""
+        latest = perf_counter() - HUNG_S
+        hung = any(began < latest for began in list(self._begun.values()))
+        if hung and not self._said_hung:
+            log.error("a request is worked on for more than %g s", HUNG_S)
+        self._said_hung = hung
+        return hung
 
     def _lane(self, request: Request) -> Lane[Job]:
         if request.command in ("GET", "HEAD", "OPTIONS"):

@@ -469,3 +469,35 @@ def test_nothing_is_left_open_after_the_end():
         with serving(plain_app()) as server:
             exchange(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert len(os.listdir("/proc/self/fd")) <= len(before)
+
+
+def test_server_gives_no_sign_of_life_while_a_request_hangs(monkeypatch, caplog):
+    monkeypatch.setattr("adaptive.serving.server.HUNG_S", 0.5)
+    hold, beats = threading.Event(), []
+
+    def app(environ, start_response):
+        hold.wait(HANG_S)
+        start_response("200 OK", [])
+        return [b"{}\n"]
+
+    server = Server(app, "127.0.0.1", 0, threads=2)
+    thread = threading.Thread(target=server.run, args=(lambda: beats.append(1),))
+    thread.start()
+    try:
+        with connect(server) as link:
+            link.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+            deadline = time.monotonic() + HANG_S
+            while "worked on for more than" not in caplog.text and time.monotonic() < deadline:
+                time.sleep(0.05)
+            before = len(beats)
+            time.sleep(1.5)  # in which there would be one
+            assert (len(beats), "worked on for more" in caplog.text) == (before, True)
+            hold.set()
+            assert until_answered(link).endswith(b"{}\n")
+            while len(beats) == before and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert len(beats) > before
+    finally:
+        hold.set()
+        server.stop()
+        thread.join(HANG_S)
