@@ -40,7 +40,7 @@ def quiet() -> None:
 @pytest.mark.parametrize("bound", [0.02, 0.12, 0.5])
 def test_false_alarms_stay_within_alpha(bound: float) -> None:
     # The worst case is a rate at the bound itself, looked at after every audit.
-    runs, audits, alpha = 400, 1500, 0.1
+    runs, audits, alpha = 200, 1500, 0.1
     generator = np.random.default_rng(7)
     alarms = 0
     for _ in range(runs):
