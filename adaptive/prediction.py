@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adaptive.explanation import Explanation
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Prediction:
     features : feature values by name where the policy asked for them, else None
     votes : the premodel's number for each candidate by name, else None
     reason : one sentence, why this path was taken
+    explanation : more about that where it was asked for, else None
     """
 
     label: str | None
@@ -34,9 +38,15 @@ class Prediction:
     features: dict[str, float] | None = field(default=None, repr=False)
     votes: dict[str, float] | None = field(default=None, repr=False)
     reason: str = field(default="", repr=False)
+    explanation: Explanation | None = field(default=None, repr=False, compare=False)
 
-    def to_json(self, explain: bool = False) -> dict[str, Any]:
-        """As plain JSON values; features, votes and reason only with `explain`."""
+    def to_json(self, explain: int = 0) -> dict[str, Any]:
+        """As plain JSON values.
+
+        Parameters
+        ----------
+        explain : 1 (True) also features, votes, reason and explanation; 2 the edge map too
+        """
         answer: dict[str, Any] = {
             "label": self.label,
             "score": self.score,
@@ -47,4 +57,6 @@ class Prediction:
         }
         if explain:
             answer.update(features=self.features, votes=self.votes, reason=self.reason)
+            told = self.explanation
+            answer["explanation"] = None if told is None else told.to_json(explain > 1)
         return answer

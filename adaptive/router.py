@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -28,6 +29,7 @@ from adaptive.regroup import Group, Regroup
 from adaptive.running import Networks, ways_of
 from adaptive.serving.choose import EngineChoice, EngineOptions, Engines
 from adaptive.serving.decode import MAX_PIXELS, ImageLike
+from adaptive.spread import spread
 from adaptive.walk import Walk
 
 #: Batches of images that `classify_batch` has on their way at most, finished ones among them.
@@ -52,6 +54,7 @@ class Router:
     bucket : caps the mean time or energy of an image; decoding and audits are not counted
     audit : on which requests the reference is run as well
     observers : are shown every decision, after its answer is made
+    threads : that decode the images of a batch and compute their features
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Router:
         bucket: Bucket | None = None,
         audit: Audit | None = None,
         observers: Iterable[Observer] = (),
+        threads: int = 1,
     ) -> None:
         from adaptive.serving.preprocess import needed_short
 
@@ -78,6 +82,7 @@ class Router:
         self.max_pixels = max_pixels
         self.bucket = bucket
         self._extractor = extractor
+        self._threads = threads
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
         premodel = given.premodel or bundle.premodel
         self._feature_names = computable(premodel, given.needs_features, extractor)
@@ -116,6 +121,8 @@ class Router:
 
         Parameters
         ----------
+        threads : inside a network, and for the images of a batch; 1 where several threads of the
+            program call the router, the number of cores where one does
         log : file that every decision is appended to, see `DecisionLog`
         audit : also watches for drift, where the bundle's certificate is about its own policy
             and says how often that one disagreed with the reference
@@ -154,6 +161,7 @@ class Router:
                 bucket=bucket,
                 audit=audit,
                 observers=watchers,
+                threads=threads,
             )
             if log is not None:
                 router._watch.add(DecisionLog(log))
@@ -175,7 +183,8 @@ class Router:
         ----------
         image : encoded bytes, a path, or an ndarray (height, width, 3), uint8, RGB
         limits : deadline, energy and preference for this image
-        explain : compute features and the premodel's votes even where the policy does not
+        explain : compute features and the premodel's votes even where the policy does not, and
+            say more in the prediction's `explanation`
         request_id : for the observers
 
         Raises
@@ -190,7 +199,7 @@ class Router:
         photo.ms["total"] = (perf_counter() - began) * 1e3
         answers = self._answering.predictions(walk, [photo], chances)
         self._watch.show([photo], answers, limits, request_id)
-        return answers[0]
+        return self._explained(answers[0], walk, photo, limits) if explain else answers[0]
 
     def classify_batch(
         self,
@@ -222,7 +231,7 @@ class Router:
             while chunk := list(islice(pending, batch)):
                 answers += self._answered(crowd.room(), limits, len(answers))
                 began = perf_counter()
-                photos = [self._open(image) for image in chunk]
+                photos = spread(self._open, chunk, self._threads)
                 own = limits.rows(slice(begun, begun + len(photos)))
                 begun += len(photos)
                 chances = self._judge(photos, False)
@@ -294,7 +303,13 @@ class Router:
         choice = self.engine
         return {
             "candidates": [
-                {"name": c.name, "ms": c.ms, "sha256": c.sha256, "untrained": c.untrained}
+                {
+                    "name": c.name,
+                    "ms": c.ms,
+                    "after": c.after,
+                    "sha256": c.sha256,
+                    "untrained": c.untrained,
+                }
                 for c in self.bundle.candidates
             ],
             "labels": len(self.bundle.labels),
@@ -365,10 +380,12 @@ class Router:
         return chances
 
     def _extract(self, photos: Sequence[Photo]) -> None:
-        for photo in photos:
-            began = perf_counter()
-            photo.features = features_of(photo, self._feature_names, self._extractor)
-            photo.ms["features"] = (perf_counter() - began) * 1e3
+        spread(self._extract_one, photos, self._threads)
+
+    def _extract_one(self, photo: Photo) -> None:
+        began = perf_counter()
+        photo.features = features_of(photo, self._feature_names, self._extractor)
+        photo.ms["features"] = (perf_counter() - began) * 1e3
 
     def _drive(
         self, photo: Photo, chances: np.ndarray | None, limits: Limits, began: float
@@ -383,6 +400,17 @@ class Router:
         finally:
             account.close()
         return walk
+
+    def _explained(
+        self, answer: Prediction, walk: Walk, photo: Photo, limits: Limits
+    ) -> Prediction:
+        from adaptive.explanation import explain
+
+        premodel = self.policy.premodel or self.bundle.premodel
+        told = explain(
+            self.policy, premodel, self.bundle.labels, walk, photo, self._feature_names, limits
+        )
+        return replace(answer, explanation=told)
 
     def _answered(self, groups: Iterable[Group], limits: Limits, first: int) -> list[Prediction]:
         """The answers of groups that are done, the first of which begin with image `first`."""

@@ -1,4 +1,4 @@
-"""The HTTP application around one service: `/v1`, `/v2`, health, and `/openapi.json`."""
+"""The HTTP application around one service: `/v1`, `/v2`, health, a page, `/openapi.json`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from adaptive.serving.answers import Answer, as_json, refusal
 from adaptive.serving.infer import PATH as INFER
 from adaptive.serving.infer import infer
 from adaptive.serving.openapi import document
+from adaptive.serving.page import create_blueprint as create_page
 from adaptive.serving.protocols import Service
 from adaptive.serving.readiness import Readiness
 
@@ -87,6 +88,8 @@ def create_app(
         return doors.infer(request.environ, model, version).response()
 
     app.register_blueprint(v2.create_blueprint(service, max_body_bytes, max_batch))
+
+    app.register_blueprint(create_page())
 
     @app.get("/openapi.json")
     def openapi() -> Response:

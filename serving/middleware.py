@@ -16,7 +16,9 @@ from adaptive.serving.record import Record, begin, end
 from adaptive.serving.wsgi import Application, Headers
 
 #: Paths that need no key: whoever watches a server has none, and they tell nothing.
-OPEN = frozenset(("/", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
+OPEN = frozenset(
+    ("/", "/page.css", "/page.js", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+)
 
 #: What changes which models are served.
 _CHANGES = re.compile(r"/v2/repository/models/[^/]+/(load|unload)/?")
@@ -156,6 +158,7 @@ class Front:
             self._metrics.observe(families.STEP_SECONDS, record.waited, ("queue",))
         if self._lines is None:
             return
+        length = environ.get("CONTENT_LENGTH") or "0"
         values: dict[str, Any] = {
             "request": record.id,
             "client": environ.get("REMOTE_ADDR"),
@@ -164,7 +167,7 @@ class Front:
             "status": int(status),
             "ms": round(spent * 1e3, 3),
             "queue_ms": round(record.waited * 1e3, 3),
-            "bytes_in": environ.get("CONTENT_LENGTH") or 0,
+            "bytes_in": int(length) if re.fullmatch("[0-9]{1,18}", length) else 0,
             "bytes_out": sent,
         }
         if record.trace is not None:

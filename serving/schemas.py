@@ -86,6 +86,38 @@ def schemas(max_batch: int) -> dict[str, Json]:
         closed=False,
     )
     share: Json = {"type": "number", "minimum": 0, "maximum": 1}
+    judgement = an_object(
+        {
+            "candidate": TEXT,
+            "label": TEXT,
+            "score": share,
+            "signal": nullable(TEXT),
+            "value": nullable(NUMBER),
+            "threshold": nullable(NUMBER),
+            "gains": nullable(a_list(an_object({"ask": a_list(TEXT), "gain": NUMBER}))),
+            "bar": nullable(NUMBER),
+        }
+    )
+    neighbours = an_object(
+        {"distances": a_list(NUMBER), "right": a_map(a_list({"type": "integer", "enum": [0, 1]}))}
+    )
+    among: Json = {"type": "string", "enum": ["images", "range"]}
+    explanation = an_object(
+        {
+            "steps": a_list(judgement),
+            "neighbours": nullable(neighbours),
+            "standing": nullable(an_object({"among": among, "shares": a_map(share)})),
+            "extra": a_list(TEXT),
+        },
+        {
+            "edges": an_object(
+                {
+                    "png": {"type": "string", "format": "byte"},
+                    "area": a_list(share, minItems=4, maxItems=4),
+                }
+            )
+        },
+    )
     return {
         "Error": an_object({"error": TEXT}),
         "Prediction": an_object(
@@ -102,6 +134,7 @@ def schemas(max_batch: int) -> dict[str, Json]:
                 "features": nullable(a_map(NUMBER)),
                 "votes": nullable(a_map(NUMBER)),
                 "reason": TEXT,
+                "explanation": nullable(explanation),
             },
         ),
         "Server": an_object({"name": TEXT, "version": TEXT, "extensions": a_list(TEXT)}),

@@ -15,7 +15,7 @@ from adaptive.serving.body import read_unpacked
 from adaptive.serving.protocols import Service
 
 #: The query strings that people send, so that they need not be taken apart.
-EXPLAIN = {"": False, "explain=0": False, "explain=1": True}
+EXPLAIN = {"": 0, "explain=0": 0, "explain=1": 1, "explain=2": 2}
 
 
 class FormInMemory(Request):
@@ -44,7 +44,7 @@ def classify(service: Service, environ: dict[str, Any], max_body_bytes: int) -> 
     prediction = service.classify(
         image,
         limits=limits,
-        explain=explain,
+        explain=bool(explain),
         request_id=environ.get("adaptive.request_id"),
     )
     value = prediction.to_json(explain)
@@ -52,16 +52,16 @@ def classify(service: Service, environ: dict[str, Any], max_body_bytes: int) -> 
     return as_json(value)
 
 
-def _explain(query: str) -> bool:
+def _explain(query: str) -> int:
     """The query's one parameter; BadRequest on anything else in the query."""
     values = []
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name != "explain":
             raise BadRequest(f"unknown query parameter {name[:50]!r}; there is only 'explain'")
         values.append(value)
-    if values not in (["0"], ["1"]):
-        raise BadRequest(f"explain={','.join(values)[:50]!r} is not one of 0 and 1")
-    return values == ["1"]
+    if values not in (["0"], ["1"], ["2"]):
+        raise BadRequest(f"explain={','.join(values)[:50]!r} is not one of 0, 1 and 2")
+    return int(values[0])
 
 
 def _image_bytes(environ: dict[str, Any], max_body_bytes: int) -> bytes:

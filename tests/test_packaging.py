@@ -28,6 +28,10 @@ FOLDERS = {
 }
 
 
+#: package with files that are not modules -> folder
+SHIPPED = {"adaptive": "adaptive", "adaptive.serving": "serving", "adaptive.jetson": "jetson"}
+
+
 def setting(name: str) -> list[str]:
     """A list of strings from pyproject.toml; Python 3.8 has no reader of its own."""
     found = re.search(rf'^"?{re.escape(name)}"? = (\[.*?\])', PROJECT, re.M | re.S)
@@ -49,7 +53,7 @@ def data() -> set[str]:
     """Where every other file that is shipped must lie in a wheel."""
     return {
         f"{FOLDERS[folder]}/{path.relative_to(ROOT / folder).as_posix()}"
-        for name, folder in (("adaptive", "adaptive"), ("adaptive.jetson", "jetson"))
+        for name, folder in SHIPPED.items()
         for pattern in setting(name)
         for path in (ROOT / folder).glob(pattern)
         if path.is_file()
@@ -88,6 +92,12 @@ def test_everything_to_install_on_a_board_is_shipped() -> None:
     }
     assert there == {name for name in data() if name.startswith("adaptive/jetson/")}
     assert "adaptive/jetson/install.sh" in there
+
+
+def test_page_is_shipped() -> None:
+    there = {f"adaptive/serving/page/{path.name}" for path in (ROOT / "serving/page").iterdir()}
+    assert there == {name for name in data() if name.startswith("adaptive/serving/")}
+    assert "adaptive/serving/page/index.html" in there
 
 
 def wheel_maker() -> None:

@@ -71,8 +71,11 @@ class Cascade(Policy):
         last = history.path[-1]
         if last == len(self.candidates) - 1:
             return np.full(len(history), STOP, np.intp)
-        threshold = _shifted(self.threshold(history), limits.preference)
-        return np.where(self.score(history) < threshold, last + 1, STOP)
+        return np.where(self.score(history) < self.asked_below(history, limits), last + 1, STOP)
+
+    def asked_below(self, history: History, limits: Limits) -> np.ndarray | float:
+        """The signal below which the next candidate is asked, the preference included."""
+        return _shifted(self.threshold(history), limits.preference)
 
     def ways(self) -> tuple[tuple[int, ...], ...]:
         """In order from each candidate that an image may start at."""
@@ -211,13 +214,24 @@ class Hybrid(Cascade):
 
     def next(self, history: History, limits: Limits) -> np.ndarray:
         """Where the gains say, or as in a cascade on a path that they do not know."""
-        gain = next((g for g in self.gains if g.path == history.path), None)
-        if gain is None or history.chances is None:
+        found = self._promise(history)
+        if found is None:
             return super().next(history, limits)
-        values = gain.values(describe(self.score(history), history.chances))
+        gain, values = found
         best = values.argmax(axis=1)
         on = np.maximum.reduce(values, axis=1) > bar(limits.preference)
         return np.where(on, gain.first[best], STOP)
+
+    def promised(self, history: History) -> tuple[tuple[tuple[int, ...], ...], np.ndarray] | None:
+        """The ways on and the gain of each, shape (n, ways); None where no gain is known."""
+        found = self._promise(history)
+        return None if found is None else (found[0].ways, found[1])
+
+    def _promise(self, history: History) -> tuple[Gain, np.ndarray] | None:
+        gain = next((g for g in self.gains if g.path == history.path), None)
+        if gain is None or history.chances is None:
+            return None
+        return gain, gain.values(describe(self.score(history), history.chances))
 
     def ways(self) -> tuple[tuple[int, ...], ...]:
         """As a cascade's, and what the gains may skip to."""

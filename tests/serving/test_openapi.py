@@ -130,10 +130,13 @@ def asked(tiny_images):
     wanted = {**infer, "outputs": [{"name": "label", "parameters": {"classification": 2}}]}
     yield "/v1/classify", "post", {"data": picture}, 200
     yield "/v1/classify", "post", {"data": picture, "query_string": "explain=1"}, 200
+    yield "/v1/classify", "post", {"data": picture, "query_string": "explain=2"}, 200
     yield "/v1/classify", "post", {"data": b"nothing"}, 400
     yield "/v1/classify", "post", {"data": picture, "headers": {"X-Deadline-Ms": "x"}}, 400
     yield "/v1/classify", "post", {"data": bytes(100_001)}, 413
     yield "/v1/classify", "post", {"data": b"x", "headers": {"Content-Encoding": "br"}}, 415
+    for path in ("/", "/page.css", "/page.js"):
+        yield path, "get", {}, 200
     for path in ("/v1/bundle", "/healthz", "/readyz", "/openapi.json", "/metrics"):
         yield path, "get", {}, 200
     for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats"):
@@ -194,7 +197,8 @@ def test_a_secured_server_says_what_wants_a_key(service):
     }
     for path, item in document["paths"].items():
         for operation in item.values():
-            public = path.endswith(("/healthz", "/readyz", "/health/live", "/health/ready"))
+            health = path.endswith(("/healthz", "/readyz", "/health/live", "/health/ready"))
+            public = health or path in ("/", "/page.css", "/page.js")
             assert ("security" in operation) == (not public)
             assert ("401" in operation["responses"]) == (not public)
 
