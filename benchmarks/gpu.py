@@ -106,8 +106,8 @@ def engines_of(bundle: Bundle, wanted: Wanted, work: Path) -> Iterator[tuple[str
             if precision is not None:
                 options = BuildOptions(engine, precision, max_batch=max(BATCHES))
                 build_engines(bundle, store, options)
-            options_ = EngineOptions(engine, precision, store.folder)
-            opened = Engines(options_).open([wanted], os.cpu_count() or 1)[wanted.key]
+            chosen = EngineOptions(engine, precision, store.folder)
+            opened = Engines(chosen).open([wanted], os.cpu_count() or 1)[wanted.key]
         except AdaptiveError as error:
             yield name, str(error)
             continue

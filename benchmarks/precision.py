@@ -6,7 +6,8 @@ DATA is as for benchmarks/imagenet.py. Of its images the first 200 give the eigh
 next ones guide the search for 16-bit convolutions, and those after them report. The baseline of
 the search is onnxconverter_common's automatic mixed precision, which keeps whole stretches of
 nodes in 32 bits until one batch of images passes; it is left out where that is not installed.
-WORK keeps each network's copies, so that a stopped run goes on with the next network.
+WORK keeps each network's copies, so that a stopped run goes on with the next network; times and
+baselines are of each call.
 
 Accuracy with a star is simulated: a processor has no 16-bit convolutions, and one without VNNI
 rounds eight-bit sums. Times are of this processor alone, medians over networks taking turns.
@@ -17,23 +18,28 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from time import perf_counter, thread_time
+from typing import Any, Callable
 
 import numpy as np
 import onnx
+import onnxruntime
 from imagenet import NETWORKS, make_candidates
 
 from adaptive.bundle import Bundle
 from adaptive.files import read_json, write_json
 from adaptive.jetson.board import board_profile
 from adaptive.labelled import list_images
-from adaptive.networks.copies import Copy, Parts, Recipe, make_copies
+from adaptive.networks.copies import Copy, Parts, Recipe, make_copies, median_ms
 from adaptive.networks.int8 import TARGETS, quantize
 from adaptive.networks.precision import Answers, unpacked
 from adaptive.serving.engine import probabilities
+
+Clock = Callable[[], float]
 
 #: Images in the one batch that the baseline is validated on: it holds every tensor of it.
 BASELINE_IMAGES = 50
@@ -49,8 +55,10 @@ def automatic(model: onnx.ModelProto, images: np.ndarray, max_loss: float) -> on
             return False
         return float((one.argmax(1) != two.argmax(1)).mean()) <= max_loss
 
+    onnxruntime.set_default_logger_severity(3)
     for position, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{position}"
+    unshare(model)
     # It cannot convert what follows a cast to 32 bits, so pixels are cast outside meanwhile.
     cut = cast_outside(model)
     name = model.graph.input[0].name
@@ -88,6 +96,23 @@ def cast_outside(model: onnx.ModelProto) -> onnx.ValueInfoProto | None:
     return was
 
 
+def unshare(model: onnx.ModelProto) -> None:
+    """Give every node constants of its own.
+
+    The baseline converts a constant for all of its readers, also for one that stays in 32 bits,
+    and then cannot open the mixture.
+    """
+    held = {i.name: i for i in model.graph.initializer}
+    seen: set[str] = set()
+    for position, node in enumerate(model.graph.node):
+        for at, name in enumerate(node.input):
+            if name in held and name in seen:
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(held[name])
+                copy.name = node.input[at] = f"{name}_{position}_{at}"
+            seen.add(name)
+
+
 def in_16_bits(model: onnx.ModelProto) -> tuple[int, int]:
     """How many of the network's convolutions have 16-bit weights, of how many."""
     kinds = {i.name: i.data_type for i in model.graph.initializer}
@@ -95,11 +120,41 @@ def in_16_bits(model: onnx.ModelProto) -> tuple[int, int]:
     return sum(k == onnx.TensorProto.FLOAT16 for k in weights), len(weights)
 
 
-def one(bundle: Bundle, name: str, images: Any, recipe: Recipe, work: Path) -> dict[str, Any]:
+def whole(folder: Path, recipe: Recipe) -> bool:
+    """Whether these very copies are there from an earlier call."""
+    report = folder / "copies.json"
+    own = json.loads(json.dumps(asdict(recipe)))
+    return report.exists() and read_json(report, "the report")["recipe"] == own
+
+
+def timed(
+    copies: list[dict[str, Any]], folder: Path, images: list[np.ndarray], threads: int, clock: Clock
+) -> list[dict[str, Any]]:
+    """The lines of a report with times of this call, also where its copies are from an earlier."""
+    here = [copy for copy in copies if copy["ms"] is not None]
+    paths = [folder / f"{copy['name']}.onnx" for copy in here]
+    times = median_ms(paths, images, threads, clock=clock)
+    now = dict(zip((copy["name"] for copy in here), times))
+    return [{**copy, "ms": now.get(copy["name"])} for copy in copies]
+
+
+def front(networks: dict[str, Any]) -> list[str]:
+    """Names of what nothing faster here answers as well as, the fastest first."""
+    timed_here = [c for found in networks.values() for c in found["copies"] if c["ms"] is not None]
+    kept: list[dict[str, Any]] = []
+    for copy in sorted(timed_here, key=lambda c: (c["ms"], -c["top1"])):
+        if not kept or copy["top1"] > kept[-1]["top1"]:
+            kept.append(copy)
+    return [copy["name"] for copy in kept]
+
+
+def one(
+    bundle: Bundle, name: str, images: Any, recipe: Recipe, work: Path, averaged: bool, clock: Clock
+) -> dict[str, Any]:
     """Every copy of one network, and the baselines."""
     parts = Parts(images, recipe)
     folder = work / name
-    if not (folder / "copies.json").exists():
+    if not whole(folder, recipe):
         began = perf_counter()
         make_copies(bundle, images, folder, recipe, [name], force=True)
         print(f"  copies made in {perf_counter() - began:.0f} s", flush=True)
@@ -111,8 +166,9 @@ def one(bundle: Bundle, name: str, images: Any, recipe: Recipe, work: Path) -> d
     answers = Answers(
         model, pixels.check, parts.check_labels, lambda raw: probabilities(raw, candidate.output)
     )
-    found = {"copies": made["copies"], "averaged": {}}
-    for runs_on in TARGETS:
+    copies = timed(made["copies"], folder, pixels.check, recipe.threads, clock)
+    found: dict[str, Any] = {"copies": copies, "averaged": {}}
+    for runs_on in TARGETS if averaged else ():
         path = work / "averaged.onnx"
         quantize(source, path, pixels.calibrate, runs_on, averaged=True)
         other = answers.of(path, as_written=runs_on != "cpu")
@@ -154,10 +210,18 @@ def main() -> None:
     parser.add_argument("--search", type=int, default=300)
     parser.add_argument("--check", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--averaged", action="store_true", help="also with ranges averaged")
+    parser.add_argument(
+        "--processor-time", action="store_true",
+        help="time the thread, not the wall, where the machine has other work; for one thread",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("give --data or set ADAPTIVE_DATA")
+    if arguments.processor_time and arguments.threads != 1:
+        parser.error("--processor-time tells the time of one thread")
+    clock: Clock = thread_time if arguments.processor_time else perf_counter
     data, work = Path(arguments.data), arguments.work.resolve()
     if not (work / "candidates" / "manifest.json").exists():
         make_candidates(data, work / "candidates")
@@ -173,14 +237,22 @@ def main() -> None:
     board = board_profile(arguments.threads)
     print(f"{board['processor']}, ONNX Runtime {board.get('onnxruntime')}, "
           f"{arguments.threads} thread(s), {arguments.check} images report")  # fmt: skip
-    report: dict[str, Any] = {"board": board, "networks": {}}
+    report: dict[str, Any] = {
+        "board": board,
+        "clock": "thread" if arguments.processor_time else "wall",
+        "networks": {},
+    }
     for name in arguments.network or [n[0] for n in NETWORKS]:
         print(name, flush=True)
-        report["networks"][name] = one(bundle, name, images, recipe, work)
+        report["networks"][name] = one(
+            bundle, name, images, recipe, work, arguments.averaged, clock
+        )
         for copy in report["networks"][name]["copies"]:
             print("  " + Copy(**copy).text(), flush=True)
+        report["front"] = front(report["networks"])
         if arguments.json:
             write_json(arguments.json, report)
+    print("front, times of this processor: " + ", ".join(report["front"]))
 
 
 if __name__ == "__main__":

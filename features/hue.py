@@ -10,10 +10,15 @@ from adaptive.features.catalogue import BINS
 
 if TYPE_CHECKING:
     import numpy as np
+    from cv2.typing import MatLike
     from numpy.typing import NDArray
 
 #: Pixels with a saturation or value below this (of 255) are too grey or dark to have a hue.
 COLOURED = 26
+
+#: On 64-bit Arm OpenCV rounds a saturation of exactly 25.5 otherwise in the last pixels of a row,
+#: those beyond a multiple of this.
+_BLOCK = 8
 
 
 def hue(pixels: NDArray[np.uint8]) -> list[float]:
@@ -23,9 +28,19 @@ def hue(pixels: NDArray[np.uint8]) -> list[float]:
     same. Pixels that are nearly grey or black are in no bin, so the shares add up to the part
     of the image that is coloured, and a grey image has seven zeros.
     """
-    hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+    hsv = _hsv(pixels)
     coloured = cv2.inRange(hsv, (0, COLOURED, COLOURED), (255, 255, 255))
     counts = cv2.calcHist([hsv], [0], coloured, [BINS], [0, 180])
     size = hsv.shape[0] * hsv.shape[1]
     # OpenCV 4 returns a column, OpenCV 5 a row
     return [count / size for count in counts.ravel().tolist()]
+
+
+def _hsv(pixels: MatLike) -> MatLike:
+    """As HSV, each pixel by its colour alone, wherever in a row it stands."""
+    width = pixels.shape[1]
+    beyond = -width % _BLOCK
+    if beyond:
+        pixels = cv2.copyMakeBorder(pixels, 0, 0, 0, beyond, cv2.BORDER_REPLICATE)
+    converted = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+    return converted[:, :width] if beyond else converted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,21 @@ import numpy as np
 from adaptive.bundle import Bundle
 from adaptive.errors import AdaptiveError, EngineError, InputError
 from adaptive.files import sha256
-from adaptive.serving.built import PLAN, EngineKey, EngineStore, Platform
+from adaptive.jetson.plan import build_plan
+from adaptive.serving.built import OWN_RANGES, PLAN, EngineKey, EngineStore, Platform
 from adaptive.serving.choose import CALIBRATION, Wanted, maker_of, named_by
 from adaptive.serving.nvidia import no_device, platform_here
 from adaptive.serving.onnxfile import OnnxTensor, Signature, read_signature
 from adaptive.serving.providers import PRECISIONS, missing_provider
-from adaptive.serving.tensorrt import import_tensorrt, make_logger
+from adaptive.serving.tensorrt import import_tensorrt
 
 #: What `auto` tries, the fastest first.
-ENGINES = ("tensorrt", "tensorrt-provider")
+PROVIDER = "tensorrt-provider"
+ENGINES = ("tensorrt", PROVIDER)
+
+#: Compute capabilities without instructions for eight bits: Nano and TX1, GP100, TX2
+#: (https://docs.nvidia.com/deeplearning/tensorrt/archives/tensorrt-821/support-matrix/index.html).
+WITHOUT_INT8 = ("5.3", "6.0", "6.2")
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,13 @@ class BuildOptions:
     Parameters
     ----------
     engine : "tensorrt", "tensorrt-provider", or "auto": the first of them that is here
-    precision : "fp32", "fp16" or "int8"; TensorRT may use more bits where that is faster
+    precision : "fp32", "fp16" or "int8"; TensorRT may use more bits where that is faster, and
+        does for a network without ranges at "int8"
     max_batch : largest batch; the engines are tuned for one image
     calibration : folder of tables NAME.calibration, as `adaptive quantize --tables` writes them,
         for the provider at int8; without one the networks must hold their ranges themselves
     workspace_mb : memory that TensorRT may try kernels in; None leaves it to TensorRT
+    force : build anew what is there already
     """
 
     engine: str = "auto"
@@ -43,6 +52,7 @@ class BuildOptions:
     max_batch: int = 8
     calibration: Path | None = None
     workspace_mb: int | None = None
+    force: bool = False
 
     def __post_init__(self) -> None:
         if self.engine not in ("auto", *ENGINES):
@@ -78,36 +88,68 @@ def build_engines(
     Raises
     ------
     EngineError
-        when there is no device, or what `options` asks for is not installed.
+        when there is no device, what `options` asks for is not installed, or another process is
+        building in the same folder.
+    InputError
+        when tables of ranges are given to what takes none.
     """
     engine = _engine_here(options.engine)
+    if options.calibration is not None and (engine, options.precision) != (PROVIDER, "int8"):
+        raise InputError(
+            f"tables of ranges are for --engine {PROVIDER} --precision int8, not for {engine} at "
+            f"{options.precision}; TensorRT itself takes a network that holds its ranges (adaptive "
+            "quantize --int8 tensorrt)"
+        )
     platform = platform_here(engine)
     say(f"building with {engine} at {options.precision} for {platform}")
     built, kept, left_out = [], [], []
-    for entry in networks_of(bundle):
-        try:
-            table = _table(entry, engine, options)
-            key = key_of(entry, engine, options, platform, table)
-            if store.holds(key):
+    with store.building():
+        for entry in networks_of(bundle):
+            began = perf_counter()
+            try:
+                key = _build(entry, engine, platform, store, options, threads)
+            except AdaptiveError as error:
+                left_out.append(f"{entry.key}: {error}")
+                say(f"{entry.key}: not built ({error})")
+                continue
+            if key is None:
                 kept.append(entry.key)
                 say(f"{entry.key}: there already")
                 continue
-            began = perf_counter()
-            with store.adding(key) as aside:
-                if table is not None:
-                    shutil.copyfile(table, aside / CALIBRATION)
-                if engine == "tensorrt":
-                    workspace = options.workspace_mb
-                    plan = build_plan(entry.path, key, store.timing, workspace)
-                    (aside / PLAN).write_bytes(plan)
-                _run_once(entry, key, aside, store, threads)
-        except AdaptiveError as error:
-            left_out.append(f"{entry.key}: {error}")
-            say(f"{entry.key}: not built ({error})")
-            continue
-        built.append(entry.key)
-        say(f"{entry.key}: built in {perf_counter() - began:.0f} s")
+            built.append(entry.key)
+            line = f"{entry.key}: built in {perf_counter() - began:.0f} s"
+            if options.precision == "int8" and not key.calibration:
+                line += "; it has no ranges (adaptive quantize), so nothing of it is in eight bits"
+            say(line)
     return Built(engine, tuple(built), tuple(kept), tuple(left_out))
+
+
+def _build(
+    entry: Wanted,
+    engine: str,
+    platform: Platform,
+    store: EngineStore,
+    options: BuildOptions,
+    threads: int,
+) -> EngineKey | None:
+    """Build one network's engine; its key, or None where it is there already."""
+    table = _table(entry, options)
+    key = key_of(entry, engine, options, platform, table)
+    if store.holds(key) and not options.force:
+        return None
+    if key.calibration and platform.compute in WITHOUT_INT8:
+        raise EngineError(
+            f"{platform.device} (compute capability {platform.compute}) computes nothing in eight "
+            "bits; build the network that was not quantised, at fp16"
+        )
+    with store.adding(key) as aside:
+        if table is not None:
+            shutil.copyfile(table, aside / CALIBRATION)
+        if engine == "tensorrt":
+            plan = build_plan(entry.path, key, store.timing(platform), options.workspace_mb)
+            (aside / PLAN).write_bytes(plan)
+        _run_once(entry, key, aside, store.timing(platform), options.workspace_mb, threads)
+    return key
 
 
 def networks_of(bundle: Bundle) -> Iterator[Wanted]:
@@ -135,7 +177,7 @@ def key_of(
         file=named_by(engine, entry.path),
         engine=engine,
         precision=options.precision,
-        calibration="" if table is None else sha256(table),
+        calibration=_ranges(entry.path, table),
         platform=platform,
         shapes=shapes_of(signature, entry.path.name, options.max_batch),
         inputs=tuple(tensor.name for tensor in signature.inputs),
@@ -155,95 +197,6 @@ def shapes_of(signature: Signature, name: str, most: int) -> dict[str, list[list
             )
         shapes[tensor.name] = [[n, *map(int, sides)] for n in (1, 1, most)]  # type: ignore[arg-type]
     return shapes
-
-
-def build_plan(
-    path: Path,
-    key: EngineKey,
-    timing: Path,
-    workspace_mb: int | None = None,
-    trt: Any = None,
-) -> bytes:
-    """A network as TensorRT's serialised engine, built by its Python module.
-
-    Precision is a permission up to TensorRT 10 (kernels of fewer bits may be used), and from 11
-    on that of the network's own types, which `adaptive quantize --fp16-layers` sets.
-    (https://docs.nvidia.com/deeplearning/tensorrt/latest/api/migration/tensorrt-10x-to-11x-python-api-reference.html)
-
-    Parameters
-    ----------
-    timing : folder of what TensorRT measured of its kernels; read and added to
-    trt : the module, or what stands for it
-
-    Raises
-    ------
-    EngineError
-        when TensorRT cannot parse or build it; its own words are in the sentence.
-    """
-    trt = import_tensorrt() if trt is None else trt
-    logger = make_logger(trt)
-    builder = trt.Builder(logger)
-    network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        raise EngineError(
-            f"TensorRT {trt.__version__} cannot read {path.name}: {'; '.join(errors)}"
-        )
-    config = builder.create_builder_config()
-    if workspace_mb is not None:
-        size = workspace_mb << 20
-        if hasattr(config, "set_memory_pool_limit"):  # from 8.4 on
-            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, size)
-        else:
-            config.max_workspace_size = size
-    _set_precision(trt, config, key.precision)
-    profile = builder.create_optimization_profile()
-    for name, (least, best, most) in key.shapes.items():
-        profile.set_shape(name, tuple(least), tuple(best), tuple(most))
-    config.add_optimization_profile(profile)
-    kept = timing / f"tensorrt-{trt.__version__}-{key.platform.compute}.timing"
-    cache = config.create_timing_cache(kept.read_bytes() if kept.is_file() else b"")
-    if cache is None or not config.set_timing_cache(cache, False):  # of another device
-        config.set_timing_cache(config.create_timing_cache(b""), False)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise EngineError(
-            f"TensorRT {trt.__version__} cannot build {path.name}: "
-            f"{logger.error or 'it does not say why'}"
-        )
-    _keep_timing(kept, config.get_timing_cache())
-    return bytes(plan)
-
-
-def _network_flags(trt: Any) -> int:
-    """Explicit batch, which is all that there is from TensorRT 10 on."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH", None)
-    return 0 if flag is None else 1 << int(flag)
-
-
-def _set_precision(trt: Any, config: Any, precision: str) -> None:
-    if precision == "fp32":
-        # Else Ampere devices compute convolutions on ten bits of mantissa.
-        if hasattr(trt.BuilderFlag, "TF32"):
-            config.clear_flag(trt.BuilderFlag.TF32)
-        return
-    for name in ("FP16",) if precision == "fp16" else ("FP16", "INT8"):
-        flag = getattr(trt.BuilderFlag, name, None)
-        if flag is None:
-            raise EngineError(
-                f"TensorRT {trt.__version__} takes precision from the network alone: make a copy "
-                "with adaptive quantize (--fp16-layers, --int8 tensorrt), and build that as it is "
-                "written, at fp32"
-            )
-        config.set_flag(flag)
-
-
-def _keep_timing(path: Path, cache: Any) -> None:
-    if cache is not None:
-        aside = path.with_name(path.name + ".partial")
-        aside.write_bytes(bytes(cache.serialize()))
-        aside.replace(path)
 
 
 def _engine_here(asked: str) -> str:
@@ -271,29 +224,39 @@ def _engine_here(asked: str) -> str:
     raise EngineError("no engine can be built here; " + "; ".join(reasons))
 
 
-def _table(entry: Wanted, engine: str, options: BuildOptions) -> Path | None:
+def _table(entry: Wanted, options: BuildOptions) -> Path | None:
     """The network's table of ranges, where one is asked for."""
     if options.calibration is None:
         return None
-    if engine != "tensorrt-provider" or options.precision != "int8":
-        raise InputError(
-            "tables of ranges are for --engine tensorrt-provider --precision int8; TensorRT "
-            "itself takes a network that holds its ranges (adaptive quantize --int8 tensorrt)"
-        )
     path = options.calibration / f"{entry.key}.calibration"
     if not path.is_file():
         raise InputError(f"{options.calibration} has no {path.name}; adaptive quantize --tables")
     return path
 
 
-def _run_once(entry: Wanted, key: EngineKey, aside: Path, store: EngineStore, threads: int) -> None:
+def _ranges(network: Path, table: Path | None) -> str:
+    """Where a network's ranges come from, as keys say it."""
+    if table is not None:
+        return sha256(table)
+    with open(network, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return OWN_RANGES if data.find(b"QuantizeLinear") >= 0 else ""
+
+
+def _run_once(
+    entry: Wanted,
+    key: EngineKey,
+    aside: Path,
+    timing: Path,
+    workspace_mb: int | None,
+    threads: int,
+) -> None:
     """Open the engine and run it on one blank image and on the largest batch.
 
     ONNX Runtime's provider builds its engine no earlier than that, and versions that take no
     shapes beforehand learn the range from these two.
     """
     signature = read_signature(entry.path)
-    engine = entry.open(threads, maker_of(aside, key, store.timing))
+    engine = entry.open(threads, maker_of(aside, key, timing, workspace_mb))
     try:
         for count in dict.fromkeys((1, key.most)):
             inputs = [_blank(tensor, count) for tensor in signature.inputs]
@@ -302,6 +265,11 @@ def _run_once(entry: Wanted, key: EngineKey, aside: Path, store: EngineStore, th
                 raise EngineError("it answers a blank image with infinities or NaN")
     finally:
         engine.close()
+    if key.engine == PROVIDER and not list(aside.glob("*.engine")):
+        raise EngineError(
+            "ONNX Runtime gave no part of the network to TensorRT, so no engine was written "
+            "(its log says which operators it does not take)"
+        )
 
 
 def _blank(tensor: OnnxTensor, count: int) -> np.ndarray:

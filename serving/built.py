@@ -8,9 +8,11 @@ made, and the files that TensorRT or ONNX Runtime wrote.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,9 +24,12 @@ from adaptive.files import Fields, check_format, folder_aside, read_json, write_
 FORMAT = 1
 KEY_FILE = "engine.json"
 
-#: TensorRT's own file, and the folder in which all engines of a machine share timings.
+#: TensorRT's own file, and the folder in which all engines share timings of kernels.
 PLAN = "engine.plan"
 TIMING = "timing"
+
+#: In a key, for a network that holds the ranges of its tensors itself.
+OWN_RANGES = "network"
 
 
 def default_folder() -> Path:
@@ -63,7 +68,8 @@ class EngineKey:
     file : the network's path as far as the provider calls its files after it, else ""
     engine : "tensorrt" or "tensorrt-provider"
     precision : "fp32", "fp16" or "int8"
-    calibration : SHA-256 of the table of ranges, or ""
+    calibration : SHA-256 of the table of ranges, OWN_RANGES where the network holds them itself,
+        or "" where there are none, and nothing is computed in eight bits
     shapes : for each input (smallest, best, largest)
     inputs, outputs : names of the network's tensors in its own order
     """
@@ -145,10 +151,12 @@ class EngineStore:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = default_folder() if folder is None else folder
 
-    @property
-    def timing(self) -> Path:
-        """Where timings of kernels are kept, for all engines."""
-        return self.folder / TIMING
+    def timing(self, platform: Platform) -> Path:
+        """Where timings of kernels are kept, for all engines of one version and kind of device.
+
+        TensorRT may refuse to begin with those of another version.
+        """
+        return self.folder / TIMING / f"{platform.versions['tensorrt']}-{platform.compute}"
 
     def keys(self, network: str) -> dict[Path, EngineKey]:
         """Every engine of a network that is whole, by its folder, the newest first.
@@ -169,8 +177,34 @@ class EngineStore:
         return {folder: key for folder, key in keys.items() if key.network == network}
 
     def holds(self, key: EngineKey) -> bool:
-        """Whether this very engine is there."""
-        return (self.folder / key.folder_name() / KEY_FILE).is_file()
+        """Whether this very engine is there, and its key can be read."""
+        path = self.folder / key.folder_name() / KEY_FILE
+        try:
+            found = EngineKey.from_json(read_json(path, "the engine's key"), str(path))
+        except BundleError:
+            return False
+        return found.folder_name() == key.folder_name()
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Build here, alone; what a build that was killed left half-written is removed.
+
+        Raises
+        ------
+        EngineError
+            when another process is building here.
+        """
+        (self.folder / TIMING).mkdir(parents=True, exist_ok=True)
+        with open(self.folder / TIMING / "lock", "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                raise EngineError(
+                    f"another adaptive build is at work in {self.folder}; wait for its end"
+                ) from exc
+            for path in self.folder.glob(".*-*.*"):
+                shutil.rmtree(path)
+            yield
 
     def find(
         self,
@@ -216,7 +250,7 @@ class EngineStore:
     @contextmanager
     def adding(self, key: EngineKey) -> Iterator[Path]:
         """An empty folder for an engine's files, which takes its place when the block ends well."""
-        self.timing.mkdir(parents=True, exist_ok=True)
+        self.timing(key.platform).mkdir(parents=True, exist_ok=True)
         with folder_aside(self.folder / key.folder_name()) as aside:
             yield aside
             write_json(aside / KEY_FILE, key.to_json())

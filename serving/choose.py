@@ -60,6 +60,11 @@ class EngineOptions:
             raise InputError(f"engine {self.engine!r} is not one of {list(ENGINES)}")
         if self.precision not in (None, *PRECISIONS):
             raise InputError(f"precision {self.precision!r} is not one of {list(PRECISIONS)}")
+        if self.precision is not None and self.engine in ("onnx", "cuda"):
+            raise InputError(
+                f"precision {self.precision!r} is for TensorRT's engines; engine {self.engine!r} "
+                "runs a network as it is written"
+            )
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,7 @@ class Engines:
             when the engine asked for does not run here, or refuses a network.
         """
         if self.choice is not None:
-            return self._attempt(self.choice.engine, wanted, threads)[0]
+            return self._attempt(self.choice.engine, wanted, threads, self.choice.precision)[0]
         asked = self.options.engine
         if asked == "onnx":
             opened, _ = self._attempt("onnx", wanted, threads)
@@ -181,10 +186,10 @@ class Engines:
         return opened
 
     def _attempt(
-        self, engine: str, wanted: Sequence[Wanted], threads: int
+        self, engine: str, wanted: Sequence[Wanted], threads: int, precision: str | None = None
     ) -> tuple[dict[str, OpenEngine], str | None]:
         """Open all with one engine and, away from the processor, see them run."""
-        makers, precision = self._makers(engine, wanted)
+        makers, precision = self._makers(engine, wanted, precision or self.options.precision)
         opened: dict[str, OpenEngine] = {}
         try:
             for entry, make in zip(wanted, makers):
@@ -197,7 +202,9 @@ class Engines:
             raise
         return opened, precision
 
-    def _makers(self, engine: str, wanted: Sequence[Wanted]) -> tuple[list[Maker], str | None]:
+    def _makers(
+        self, engine: str, wanted: Sequence[Wanted], precision: str | None
+    ) -> tuple[list[Maker], str | None]:
         """What opens each network, and at which precision they run."""
         if engine == "onnx":
             return [OnnxEngine] * len(wanted), None
@@ -211,11 +218,11 @@ class Engines:
                 return ProviderEngine(path, settings, threads)
 
             return [make] * len(wanted), None
-        return _built(engine, wanted, self.options)
+        return _built(engine, wanted, self.options.folder, precision)
 
 
 def _built(
-    engine: str, wanted: Sequence[Wanted], options: EngineOptions
+    engine: str, wanted: Sequence[Wanted], at: Path | None, precision: str | None
 ) -> tuple[list[Maker], str | None]:
     """What opens each network's engine that `adaptive build` made; all have one precision."""
     from adaptive.serving.built import EngineStore
@@ -224,19 +231,20 @@ def _built(
     reason = missing_provider(engine) if engine == "tensorrt-provider" else None
     if reason is not None:
         raise EngineError(reason)
-    platform, store = platform_here(engine), EngineStore(options.folder)
-    precision = options.precision
+    platform, store = platform_here(engine), EngineStore(at)
     makers: list[Maker] = []
     for entry in wanted:
         file = named_by(engine, entry.path)
         folder, key = store.find(entry.network, entry.key, engine, platform, precision, file)
         precision = key.precision  # the first decides, so that all are alike
-        makers.append(maker_of(folder, key, store.timing))
+        makers.append(maker_of(folder, key, store.timing(platform)))
     return makers, precision
 
 
-def maker_of(folder: Path, key: EngineKey, timing: Path) -> Maker:
+def maker_of(folder: Path, key: EngineKey, timing: Path, workspace_mb: int | None = None) -> Maker:
     """What opens a network whose engine lies in `folder`, or is to be written there."""
+    from adaptive.serving.built import OWN_RANGES
+
     if key.engine == "tensorrt":
         from adaptive.serving.built import PLAN
         from adaptive.serving.tensorrt import TensorrtEngine
@@ -249,8 +257,10 @@ def maker_of(folder: Path, key: EngineKey, timing: Path) -> Maker:
         cache=folder,
         timing=timing,
         shapes=key.shapes,
-        calibration=CALIBRATION if key.calibration else None,
+        calibration=CALIBRATION if key.calibration not in ("", OWN_RANGES) else None,
+        own_ranges=key.calibration == OWN_RANGES,
         most=key.most,
+        workspace_mb=workspace_mb,
     )
     return lambda path, threads: ProviderEngine(path, settings, threads)
 

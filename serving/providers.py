@@ -61,9 +61,12 @@ class ProviderSettings:
         two networks of the same layers apart
     timing : folder for what TensorRT measured of its kernels, for all networks
     shapes : for each input its smallest, best and largest shape
-    calibration : name of a table of ranges inside `cache`, for "int8"; without one the network
-        must say its ranges itself, by QuantizeLinear and DequantizeLinear
+    calibration : name of a table of ranges inside `cache`, for eight bits
+    own_ranges : whether the network says its ranges itself, by QuantizeLinear and
+        DequantizeLinear; TensorRT builds no such network without eight bits, and none in eight
+        bits without ranges
     most : largest batch; a longer one runs in parts
+    workspace_mb : memory that TensorRT may try kernels in; None leaves it to ONNX Runtime
     """
 
     engine: str
@@ -72,7 +75,9 @@ class ProviderSettings:
     timing: Path | None = None
     shapes: Mapping[str, Sequence[Sequence[int]]] | None = None
     calibration: str | None = None
+    own_ranges: bool = False
     most: int | None = None
+    workspace_mb: int | None = None
 
 
 def provider_options(
@@ -92,11 +97,13 @@ def provider_options(
     options = {"device_id": "0"}
     if settings.precision != "fp32":
         options["trt_fp16_enable"] = "True"
-    if settings.precision == "int8":
+    if settings.calibration is not None or settings.own_ranges:
         options["trt_int8_enable"] = "True"
-        if settings.calibration is not None:
-            options["trt_int8_calibration_table_name"] = settings.calibration
-            options["trt_int8_use_native_calibration_table"] = "False"
+    if settings.calibration is not None:
+        options["trt_int8_calibration_table_name"] = settings.calibration
+        options["trt_int8_use_native_calibration_table"] = "False"
+    if settings.workspace_mb is not None:
+        options["trt_max_workspace_size"] = str(settings.workspace_mb << 20)
     if settings.cache is not None:
         options["trt_engine_cache_enable"] = "True"
         options["trt_engine_cache_path"] = str(settings.cache)

@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "train",
     "train-exits": "train_exits",
     "tune": "tune",
+    "wheelhouse": "wheelhouse",
     "zoo": "zoo",
 }
 

@@ -50,6 +50,7 @@ from adaptive.bundle import Bundle, default_bundle
     metavar="DIR",
     help="Where engines are kept; default adaptive/engines in the user's cache.",
 )
+@click.option("--force", is_flag=True, help="Build anew what is there already.")
 def command(
     bundle: Path | None,
     engine: str,
@@ -58,6 +59,7 @@ def command(
     calibration: Path | None,
     workspace_mb: int | None,
     engines: Path | None,
+    force: bool,
 ) -> None:
     """Build what is missing of BUNDLE's engines (the embedded default's when left out).
 
@@ -68,7 +70,7 @@ def command(
     from adaptive.jetson.build import BuildOptions, build_engines
     from adaptive.serving.built import EngineStore
 
-    options = BuildOptions(engine, precision, max_batch, calibration, workspace_mb)
+    options = BuildOptions(engine, precision, max_batch, calibration, workspace_mb, force)
     store = EngineStore(engines)
     read = Bundle.read(default_bundle() if bundle is None else bundle)
     done = build_engines(read, store, options, click.echo)

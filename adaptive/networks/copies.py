@@ -296,17 +296,18 @@ class _Maker:
 
     def _mixed(self, model: onnx.ModelProto, images: list[np.ndarray], limit: float) -> list[_Made]:
         answers = self._answers(model, images, self._parts.search_labels)
-        names = precision.convolutions(model)
+        every = len(precision.convolutions(model))
+        names = precision.convertible(model)
         with tqdm(desc=f"{self._candidate.name}: mixtures", unit="mixture", leave=False) as bar:
 
             def measure(chosen: frozenset[str]) -> precision.Loss:
                 bar.update()
                 return answers.measure(chosen)
 
-            found = precision.greedy(names, measure, limit)
+            found = precision.search(names, measure, limit)
         if not found.chosen:
             self.left_out.append(
-                f"{self._candidate.name}: none of its {len(names)} convolutions can be converted "
+                f"{self._candidate.name}: none of its {every} convolutions can be converted "
                 f"within a loss of {limit}"
             )
             return []
@@ -314,9 +315,9 @@ class _Maker:
         onnx.save(precision.half(model, found.chosen), str(path))
         kept = self._check.of(precision.rounded(model, found.chosen))
         note = (
-            f"{len(found.chosen)} of {len(names)} convolutions in 16 bits; "
+            f"{len(found.chosen)} of {every} convolutions in 16 bits; "
             f"{100 * found.losses[-1].top1:.2f} points lost on the {len(images)} images of the "
-            f"search; {found.measured} mixtures run"
+            f"search; mixtures run: {found.measured}"
         )
         return [_Made("fp16", "fp16 layers", path, kept, True, False, note)]
 
@@ -352,7 +353,11 @@ class _Maker:
 
 
 def median_ms(
-    networks: Sequence[Path], images: Sequence[np.ndarray], threads: int = 1, most: int = 200
+    networks: Sequence[Path],
+    images: Sequence[np.ndarray],
+    threads: int = 1,
+    most: int = 200,
+    clock: Callable[[], float] = perf_counter,
 ) -> list[float]:
     """Median milliseconds an image of each network, taking turns so that all meet the same load."""
     sessions = [precision.open_session(str(path), threads) for path in networks]
@@ -363,7 +368,7 @@ def median_ms(
             session.run(None, {name: images[0]})
     for row, image in enumerate(images[: len(spent)]):
         for column, (session, name) in enumerate(zip(sessions, names)):
-            began = perf_counter()
+            began = clock()
             session.run(None, {name: image})
-            spent[row, column] = (perf_counter() - began) * 1e3
+            spent[row, column] = (clock() - began) * 1e3
     return [float(value) for value in np.median(spent, axis=0)]

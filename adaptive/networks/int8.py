@@ -115,6 +115,8 @@ def quantize(
         except Exception as exc:  # the quantiser's errors share no base class
             raise EngineError(f"{source.name} cannot be quantised: {_first_line(exc)}") from exc
         result = onnx.load(str(aside))
+        _forget_unused_domains(result)
+        onnx.save(result, str(aside))
         if not any(node.op_type == "QuantizeLinear" for node in result.graph.node):
             raise InputError(f"{source.name} has nothing to quantise before its last layer")
         written = opset_of(result)
@@ -123,6 +125,18 @@ def quantize(
                 f"the quantiser made {source.name} one of opset {written}; a board's ONNX Runtime "
                 "1.11 reads up to 16"
             )
+
+
+def _forget_unused_domains(model: ModelProto) -> None:
+    """Name only the sets of operators that the network has operators of.
+
+    Preparing it names all that this ONNX Runtime knows, and an older one refuses a network for
+    the mere name of a version that it does not know.
+    """
+    used = {node.domain for node in model.graph.node} | {""}
+    kept = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
 
 
 def calibration_table(source: Path, target: Path, images: Sequence[np.ndarray]) -> None:

@@ -14,7 +14,7 @@ show sums that are themselves accumulated in 16 bits, as Pascal's (TX2) may be.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, FrozenSet, Iterable, Iterator, Sequence
 
@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from adaptive.errors import InputError
+from adaptive.errors import EngineError, InputError
 
 #: Operators that join a region of 16 bits when all that they read comes from it. All but Add
 #: hand on values that they read, so they round nothing.
@@ -46,6 +46,26 @@ def convolutions(model: ModelProto) -> tuple[str, ...]:
         for node in model.graph.node
         if node.op_type == "Conv" and node.input[1] in weights
     )
+
+
+def convertible(model: ModelProto) -> tuple[str, ...]:
+    """Those of its convolutions whose weights are not too large for 16 bits."""
+    names = set(convolutions(model))
+    weights = {i.name: i for i in model.graph.initializer}
+    return tuple(
+        node.output[0]
+        for node in model.graph.node
+        if node.output[0] in names
+        and all(_fits(weights[name]) for name in node.input if name in weights)
+    )
+
+
+def _fits(tensor: TensorProto) -> bool:
+    """Whether a tensor's values are within what 16 bits hold."""
+    if tensor.data_type != TensorProto.FLOAT:
+        return True
+    values = numpy_helper.to_array(tensor)
+    return bool(np.abs(values).max(initial=0) <= np.finfo(np.float16).max)
 
 
 def unpacked(model: ModelProto) -> ModelProto:
@@ -103,15 +123,18 @@ def region(model: ModelProto, chosen: Iterable[str]) -> tuple[int, ...]:
             f"the network has no convolutions {unknown[:3]}; it has {len(convolutions(model))}, "
             "each called by the tensor that it makes"
         )
-    constants = {i.name for i in model.graph.initializer}
+    constants = {i.name: i for i in model.graph.initializer}
     inside: set[str] = set()
     found = []
     for position, node in enumerate(model.graph.node):
         if node.output[0] in wanted:
             joins = True
+        elif node.op_type not in _JOIN:
+            joins = False
         else:
             read = [name for name in _data(node) if name and name not in constants]
-            joins = node.op_type in _JOIN and bool(read) and inside.issuperset(read)
+            held = [constants[name] for name in _data(node) if name in constants]
+            joins = bool(read) and inside.issuperset(read) and all(map(_fits, held))
         if joins:
             found.append(position)
             inside.update(node.output)
@@ -251,7 +274,7 @@ class Search:
     Attributes
     ----------
     chosen : the convolutions to convert, in the order in which they were taken
-    losses : total loss after each
+    losses : total loss after each; after all of them alone where they were taken at once
     left : convolutions that stay, because the limit was reached
     measured : how many mixtures were run over the validation images
     """
@@ -260,6 +283,31 @@ class Search:
     losses: tuple[Loss, ...]
     left: tuple[str, ...]
     measured: int
+
+
+def search(
+    names: Sequence[str],
+    measure: Callable[[FrozenSet[str]], Loss],
+    limit: float,
+    say: Callable[[str], None] = lambda line: None,
+) -> Search:
+    """Everything at once where that stays within the limit, which is often so; else `greedy`.
+
+    Nothing is left for a search to find where everything fits, and a search takes at least twice
+    as many measurements as there are convolutions. Parameters and errors are those of `greedy`.
+    """
+    _check_limit(limit)
+    whole = measure(frozenset(names))
+    if names and whole.top1 <= limit:
+        say(f"all {len(names)} at once, {100 * whole.top1:+.2f} points lost")
+        return Search(tuple(names), (whole,), (), 1)
+    found = greedy(names, measure, limit, say)
+    return replace(found, measured=found.measured + 1)
+
+
+def _check_limit(limit: float) -> None:
+    if not limit >= 0:
+        raise InputError(f"a loss of {limit} cannot be kept to; give 0 or more, such as 0.005")
 
 
 def greedy(
@@ -287,8 +335,7 @@ def greedy(
     InputError
         when `limit` is below 0 or not a number.
     """
-    if not limit >= 0:
-        raise InputError(f"a loss of {limit} cannot be kept to; give 0 or more, such as 0.005")
+    _check_limit(limit)
     chosen: list[str] = []
     losses: list[Loss] = []
     total, measured = Loss(0.0, 0.0), 0
@@ -368,8 +415,12 @@ class Answers:
         return Loss(self.top1(self.own) - self.top1(answers), divergence)
 
     def measure(self, chosen: FrozenSet[str]) -> Loss:
-        """The loss of computing these convolutions in 16 bits."""
-        return self.loss(self.of(rounded(self.model, chosen)))
+        """The loss of computing these convolutions in 16 bits; infinite where they overflow."""
+        try:
+            answers = self.of(rounded(self.model, chosen))
+        except EngineError:  # what `probabilities` says of numbers that are not finite
+            return Loss(float("inf"), float("inf"))
+        return self.loss(answers)
 
 
 def open_session(network: bytes | str, threads: int, as_written: bool = False) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from engines import ProviderStandIn, pretend_board
-from onnx_files import colour_network
+from onnx_files import block, colour_network
 from tensorrt_stand_in import ORIN
 
 from adaptive import EngineError
 from adaptive.bundle import Bundle
 from adaptive.cli.build import command
 from adaptive.errors import BundleError, InputError
+from adaptive.files import sha256
 from adaptive.jetson import build
 from adaptive.jetson.build import BuildOptions, build_engines, networks_of
 from adaptive.serving.built import KEY_FILE, EngineKey, EngineStore, Platform, default_folder
@@ -78,6 +81,34 @@ def test_a_second_call_builds_only_what_is_missing(
     done = run(tiny_candidates, tmp_path)
     assert (done.built, done.kept) == (NAMES[2:], NAMES[:2])
     assert run(tiny_candidates, tmp_path).kept == NAMES
+
+
+def test_what_a_killed_build_left_is_removed_and_a_running_one_is_not_joined(
+    board: Any, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    store = EngineStore(tmp_path)
+    run(tiny_candidates, tmp_path)
+    left = tmp_path / f".{key().folder_name()}.x7k2"
+    left.mkdir()
+    (left / "engine.plan").write_bytes(b"half of one")
+    with store.building():
+        assert not left.exists()
+        with pytest.raises(EngineError, match="another adaptive build is at work in"):
+            run(tiny_candidates, tmp_path)
+    assert run(tiny_candidates, tmp_path).kept == NAMES
+
+
+def test_a_damaged_engine_is_built_anew(board: Any, tiny_candidates: Path, tmp_path: Path) -> None:
+    run(tiny_candidates, tmp_path)
+    first, second = sorted(tmp_path.glob("*/engine.json"))[:2]
+    first.write_bytes(b"")  # as after a loss of power
+    name = json.loads(second.read_text())["name"]
+    (second.parent / "engine.plan").write_bytes(b"")
+    done = run(tiny_candidates, tmp_path)
+    assert len(done.built) == 1
+    assert name in done.kept  # which nothing tells before TensorRT reads it
+    assert run(tiny_candidates, tmp_path, force=True).built == NAMES
+    assert (second.parent / "engine.plan").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -143,7 +174,7 @@ def test_an_engine_that_answers_nonsense_is_not_kept(
     done = run(tiny_candidates, tmp_path)
     assert len(done.left_out) == 4
     assert "infinities or NaN" in done.left_out[0]
-    assert [p.name for p in tmp_path.iterdir()] == ["timing"]
+    assert [p.name for p in tmp_path.iterdir()] == ["timing"]  # nothing half-written
     assert board.live() == 0
 
 
@@ -161,6 +192,25 @@ def test_the_provider_builds_in_a_folder_of_each_network(
     settings = ProviderStandIn.opened[0]
     assert settings.precision == "fp16"
     assert settings.shapes == {"images": [[1, 8, 8, 3], [1, 8, 8, 3], [8, 8, 8, 3]]}
+    assert settings.workspace_mb is None
+
+
+def test_memory_for_trying_kernels_reaches_the_provider_too(
+    board: Any, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    run(tiny_candidates, tmp_path, engine="tensorrt-provider", workspace_mb=64)
+    assert {settings.workspace_mb for settings in ProviderStandIn.opened} == {64}
+
+
+def test_a_network_of_which_tensorrt_takes_no_part_is_left_out(
+    board: Any, tiny_candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime lists the provider for such a session all the same."""
+    monkeypatch.setattr(ProviderStandIn, "takes_part", False)
+    done = run(tiny_candidates, tmp_path, engine="tensorrt-provider")
+    assert len(done.left_out) == 4
+    assert "gave no part of the network to TensorRT" in done.left_out[0]
+    assert not list(tmp_path.glob("*/engine.json"))
 
 
 @pytest.mark.parametrize(("version", "again"), [((1, 11), NAMES), ((1, 14), ())])
@@ -182,8 +232,9 @@ def test_a_moved_bundle_is_built_again_where_the_provider_goes_by_paths(
 
 
 def test_tables_of_ranges_go_into_the_engines_folder_and_key(
-    board: Any, tiny_candidates: Path, tmp_path: Path
+    tiny_candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pretend_board(monkeypatch, "10.3.0", ORIN)  # a TX2 has no eight bits
     tables = tmp_path / "tables"
     tables.mkdir()
     for name in NAMES:
@@ -203,11 +254,56 @@ def test_tables_of_ranges_go_into_the_engines_folder_and_key(
     (tables / "cheap.calibration").unlink()
     done = run(tiny_candidates, engines, **options)
     assert "has no cheap.calibration; adaptive quantize --tables" in done.left_out[0]
-    done = run(tiny_candidates, engines, **{**options, "engine": "tensorrt"})
-    assert "TensorRT itself takes a network that holds its ranges" in done.left_out[0]
+    for other in ({"engine": "tensorrt"}, {"precision": "fp16"}):
+        with pytest.raises(InputError, match="TensorRT itself takes a network that holds its r"):
+            run(tiny_candidates, engines, **{**options, **other})
+
+
+def quantised(folder: Path, name: str) -> None:
+    """Let a candidate's network seem one that holds its ranges."""
+    path = folder / name
+    path.write_bytes(path.read_bytes() + block(2, "QuantizeLinear"))  # who made the file
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for candidate in manifest["candidates"]:
+        if candidate["file"] == name:
+            candidate["sha256"] = sha256(path)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_eight_bits_are_for_networks_with_ranges_and_devices_that_have_them(
+    tiny_candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_candidates, tmp_path / "bundle")
+    quantised(tmp_path / "bundle", "strong.onnx")
+    engines = tmp_path / "engines"
+    engines.mkdir()
+    pretend_board(monkeypatch)  # a TX2
+    result = CliRunner().invoke(
+        command, [str(tmp_path / "bundle"), "--engines", str(engines), "--precision", "int8"]
+    )
+    assert "strong: not built (NVIDIA Tegra X2 (compute capability 6.2) computes noth" in (
+        result.output
+    )
+    assert "it has no ranges (adaptive quantize), so nothing of it is in ei" in result.output
+    assert "3 built, 0 there already, 1 left out" in result.output
+    pretend_board(monkeypatch, "10.3.0", ORIN)
+    assert run(tmp_path / "bundle", engines, precision="int8").built == NAMES
+    keys = {json.loads(p.read_text())["name"]: p for p in engines.glob("*/engine.json")}
+    assert json.loads(keys["strong"].read_text())["calibration"] == "network"
+    assert json.loads(keys["cheap"].read_text())["calibration"] == ""
 
 
 # What it says where there is nothing to build
+
+
+@no_board
+def test_the_benchmark_of_devices_skips_with_the_reason() -> None:
+    program = Path(__file__).parent.parent.parent / "benchmarks" / "gpu.py"
+    done = subprocess.run(
+        [sys.executable, str(program)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("skipped: there is no NVIDIA device on this machine")
 
 
 @no_board

@@ -17,11 +17,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from adaptive.bundle import Bundle, default_bundle
+from adaptive.candidate import OutputSpec
 from adaptive.cli.quantize import command
 from adaptive.errors import InputError
 from adaptive.networks import int8, precision
 from adaptive.networks.precision import Loss, convolutions, greedy, half, rounded, unpacked
-from adaptive.serving.engine import OnnxEngine
+from adaptive.serving.engine import OnnxEngine, probabilities
 
 
 def residual(seed: int = 0, scale: float = 1.0) -> onnx.ModelProto:
@@ -158,6 +159,53 @@ def test_what_cannot_be_converted_is_refused() -> None:
         half(residual(scale=1e6), ["c2"])
 
 
+def test_weights_too_large_for_16_bits_are_known_beforehand() -> None:
+    assert precision.convertible(residual()) == ("c1", "c2", "c3")
+    model = residual()
+    (bias,) = (i for i in model.graph.initializer if i.name == "b1")
+    bias.CopyFrom(numpy_helper.from_array(np.full(4, 1e5, np.float32), "b1"))
+    assert convolutions(model) == ("c1", "c2", "c3")
+    assert precision.convertible(model) == ("c2", "c3")
+
+
+def test_an_operator_with_too_large_a_constant_does_not_join() -> None:
+    """As where an activation without an upper end was written as a Clip up to the largest float."""
+    model = residual()
+    (high,) = (i for i in model.graph.initializer if i.name == "high")
+    high.CopyFrom(numpy_helper.from_array(np.finfo(np.float32).max, "high"))
+    own = kinds(model)
+    assert kinds(half(model, ["c1", "c2", "c3"])) == [
+        *("Cast", *own[:4], "Cast"),
+        *("Clip", "Cast", "Conv", "Cast", own[-1]),
+    ]
+    expected = answers(model, images(3))
+    found = answers(half(model, ["c1", "c2", "c3"]), images(3))
+    np.testing.assert_allclose(found, expected, atol=5e-3 * np.abs(expected).max())
+
+
+def test_a_convolution_that_overflows_stays_and_the_others_are_taken() -> None:
+    """Its weights fit 16 bits; what it makes of them does not."""
+    model = residual()
+    for tensor in model.graph.initializer:
+        scale = {"w2": 3e4, "w3": 1e-5}.get(tensor.name)
+        if scale is not None:
+            values = numpy_helper.to_array(tensor) * np.float32(scale)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    clip = next(n for n in model.graph.node if n.op_type == "Clip")
+    clip.CopyFrom(helper.make_node("Relu", ["sum"], ["clipped"]))  # hands what overflows on
+    names = precision.convertible(model)
+    assert names == ("c1", "c2", "c3")
+    shots = [image[None] for image in images(40)]
+    labels = answers(model, images(40)).argmax(axis=1)
+    output = OutputSpec(5)
+    searched = precision.Answers(model, shots, labels, lambda raw: probabilities(raw, output))
+    assert searched.measure(frozenset(["c2"])).top1 == float("inf")
+    found = precision.search(names, searched.measure, 0.3)
+    assert found.chosen == ("c1",)
+    assert found.left == ("c2", "c3")  # the last one reads what is too large
+    assert np.isfinite(found.losses[0].divergence)
+
+
 def test_the_embedded_networks_store_16_bits_and_count_all_the_same() -> None:
     folder = default_bundle()
     for candidate in Bundle.read(folder).candidates:
@@ -178,6 +226,18 @@ def test_the_embedded_networks_store_16_bits_and_count_all_the_same() -> None:
 
 
 # The search
+
+
+def test_everything_is_taken_at_once_where_it_fits() -> None:
+    costs = {"a": 0.001, "b": 0.0}
+    found = precision.search("ab", separate(costs), 0.001)
+    assert (found.chosen, found.left, found.measured) == (("a", "b"), (), 1)
+    assert [loss.top1 for loss in found.losses] == [0.001]
+    less = precision.search("ab", separate(costs), 0.0005)
+    plain = greedy("ab", separate(costs), 0.0005)
+    assert (less.chosen, less.left) == (plain.chosen, plain.left) == (("b",), ("a",))
+    assert less.measured == plain.measured + 1
+    assert precision.search("", separate({}), 0.1).chosen == ()
 
 
 def separate(costs: dict[str, float]) -> Any:
@@ -257,6 +317,7 @@ def test_an_eight_bit_copy_answers_nearly_as_its_original(
     int8.quantize(path, copy, shots, runs_on, averaged)
     model = onnx.load(str(copy))
     assert int8.opset_of(model) <= 16
+    assert [entry.domain for entry in model.opset_import] == [""]  # 1.11 refuses newer others
     assert model.ir_version <= 8
     quantised = [n for n in model.graph.node if n.op_type == "QuantizeLinear"]
     assert quantised

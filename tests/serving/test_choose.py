@@ -115,7 +115,7 @@ def test_auto_takes_the_provider_where_the_module_is_missing(
     assert settings.most == 4
     assert settings.cache is not None
     assert settings.cache.parent == tmp_path
-    assert settings.timing == tmp_path / "timing"
+    assert settings.timing == tmp_path / "timing" / "8.2.1-6.2"
 
 
 def test_auto_takes_cuda_before_building_anything(
@@ -201,11 +201,25 @@ def test_later_networks_run_as_the_first_ones(
     assert {type(e) for e in engines.open(wanted[1:2]).values()} == {ProviderStandIn}
 
 
+def test_later_networks_run_at_the_precision_of_the_first_ones(
+    wanted: list[Wanted], tiny_candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_board(monkeypatch, tensorrt=None)
+    build(tiny_candidates, tmp_path, "fp16")
+    engines = Engines(EngineOptions(folder=tmp_path))
+    engines.open(wanted[:1])
+    build(tiny_candidates, tmp_path, "fp32")  # while it serves
+    engines.open(wanted[1:2])
+    assert ProviderStandIn.opened[-1].precision == "fp16"
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
         ({"engine": "gpu"}, "engine 'gpu' is not one of"),
         ({"precision": "bf16"}, "precision 'bf16'"),
+        ({"engine": "cuda", "precision": "fp16"}, "'cuda' runs a network as it is written"),
+        ({"engine": "onnx", "precision": "fp32"}, "'fp32' is for TensorRT's engines"),
     ],
 )
 def test_options_are_checked(wrong: dict[str, str], says: str) -> None:

@@ -45,9 +45,11 @@ KNOWN_TO_1_11 = {
 }
 
 
-def settings(precision: str = "fp32", calibration: str | None = None) -> ProviderSettings:
+def settings(
+    precision: str = "fp32", calibration: str | None = None, **given: Any
+) -> ProviderSettings:
     return ProviderSettings(
-        "tensorrt-provider", precision, Path("/e"), Path("/t"), SHAPES, calibration, 4
+        "tensorrt-provider", precision, Path("/e"), Path("/t"), SHAPES, calibration, **given
     )
 
 
@@ -57,7 +59,8 @@ def options(version: tuple[int, int], **given: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize("precision", providers.PRECISIONS)
 def test_a_tx2_is_given_what_its_version_knows(precision: str) -> None:
-    for name, values in provider_options(settings(precision, "table"), (1, 11)):
+    given = settings(precision, "table", own_ranges=True, workspace_mb=64)
+    for name, values in provider_options(given, (1, 11)):
         assert set(values) <= KNOWN_TO_1_11, name
 
 
@@ -72,7 +75,11 @@ def test_precision_and_caches() -> None:
     assert eight["trt_int8_enable"] == eight["trt_fp16_enable"] == "True"
     assert eight["trt_int8_calibration_table_name"] == "table"
     assert eight["trt_int8_use_native_calibration_table"] == "False"
-    assert "trt_int8_calibration_table_name" not in options((1, 11), precision="int8")
+    assert options((1, 11), precision="int8") == options((1, 11), precision="fp16")  # no ranges
+    own = options((1, 11), own_ranges=True)
+    assert own["trt_int8_enable"] == "True"
+    assert not {"trt_int8_calibration_table_name", "trt_fp16_enable"} & set(own)
+    assert options((1, 11), workspace_mb=64)["trt_max_workspace_size"] == str(64 << 20)
 
 
 def test_later_versions_take_shapes_and_timings() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from onnx_files import colour_network, first_exit, model, node, value
 from tensorrt_stand_in import NamedEngine, NumberedEngine, StandInCuda, TensorrtStandIn
 
 from adaptive import EngineError
-from adaptive.jetson.build import build_plan
+from adaptive.jetson.plan import build_plan
+from adaptive.serving.built import OWN_RANGES
 from adaptive.serving.tensorrt import TensorrtEngine, import_tensorrt
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
@@ -91,8 +93,8 @@ def test_close_gives_everything_back(version: str, network: Path) -> None:
     engine.close()
 
 
-@pytest.mark.parametrize(("version", "lanes"), [("8.2.1.8", 1), ("8.6.1", 1), ("10.3.0", 2)])
-def test_threads_share_no_context(version: str, lanes: int, network: Path) -> None:
+@pytest.mark.parametrize(("version", "contexts"), [("8.2.1.8", 1), ("8.6.1", 1), ("10.3.0", 2)])
+def test_threads_share_no_context(version: str, contexts: int, network: Path) -> None:
     engine = stand_in(version)(network)
     batches = [images(1 + i % 3, i) for i in range(60)]
     with ThreadPoolExecutor(8) as pool:
@@ -100,21 +102,21 @@ def test_threads_share_no_context(version: str, lanes: int, network: Path) -> No
     for batch, answer in zip(batches, found):
         expected = batch.mean(axis=(1, 2)) @ WEIGHTS
         np.testing.assert_allclose(answer, expected, rtol=1e-4, atol=1e-2)
-    assert 1 <= len(engine._engine.contexts) <= lanes
+    assert 1 <= len(engine._engine.contexts) <= contexts
     engine.close()
     assert engine._cuda.live() == 0
 
 
 def test_two_contexts_on_one_profile_are_what_older_versions_refuse(network: Path) -> None:
-    engine = stand_in("8.6.1", lanes=2)(network)
-    with engine._lane(), pytest.raises(EngineError, match="cannot have shape"):
+    engine = stand_in("8.6.1", contexts=2)(network)
+    with engine._context(), pytest.raises(EngineError, match="cannot have shape"):
         engine.run(images(1))
 
 
-def test_a_thread_that_waits_for_a_lane_learns_of_the_closing(network: Path) -> None:
+def test_a_thread_that_waits_for_a_context_learns_of_the_closing(network: Path) -> None:
     engine = stand_in("8.2.1.8")(network)
     with ThreadPoolExecutor(1) as pool:
-        with engine._lane():
+        with engine._context():
             waiting = pool.submit(engine.run, images(1))
             engine.close()
         with pytest.raises(EngineError, match="engine 'net' is closed"):
@@ -134,7 +136,7 @@ def faster(monkeypatch: pytest.MonkeyPatch, helps: bool) -> None:
         self._cuda.synchronize(self._stream)
         return next(seconds)
 
-    monkeypatch.setattr("adaptive.serving.tensorrt._Lane._timed", timed)
+    monkeypatch.setattr("adaptive.serving.contexts.Context._timed", timed)
 
 
 @pytest.mark.parametrize("version", STAND_INS)
@@ -193,7 +195,7 @@ def test_a_network_that_cannot_be_recorded_runs_on(
 # What goes wrong
 
 
-def test_a_failed_run_says_so_and_its_lane_is_not_used_again(network: Path) -> None:
+def test_a_failed_run_says_so_and_its_context_is_not_used_again(network: Path) -> None:
     engine = stand_in("10.3.0")(network)
     engine.run(images(1))
     engine._trt.runs_fail = True
@@ -209,7 +211,7 @@ def test_a_failed_run_says_so_and_its_lane_is_not_used_again(network: Path) -> N
 def test_no_memory_for_a_context(network: Path) -> None:
     engine = stand_in("10.3.0")(network)
     engine._trt.contexts_fail = True
-    with pytest.raises(EngineError, match="TensorRT gives no context"):
+    with pytest.raises(EngineError, match="network 'net': it gives no context"):
         engine.run(images(1))
     engine._trt.contexts_fail = False
     assert engine.run(images(1))[0].shape == (1, 5)
@@ -244,9 +246,12 @@ def test_without_the_module_the_sentence_says_where_it_is(
 # Building
 
 
-def config_of(network: Path, tmp_path: Path, version: str, precision: str, **given: Any) -> Any:
+def config_of(
+    network: Path, tmp_path: Path, version: str, precision: str, ranges: str = "", **given: Any
+) -> Any:
     trt = TensorrtStandIn(StandInCuda(), version)
-    build_plan(network, key_for(network, precision=precision), tmp_path, trt=trt, **given)
+    key = replace(key_for(network, precision=precision), calibration=ranges)
+    build_plan(network, key, tmp_path, trt=trt, **given)
     return trt.configs[0]
 
 
@@ -258,11 +263,16 @@ def test_precision_is_set_by_flags(version: str, network: Path, tmp_path: Path) 
     exact = config_of(network, tmp_path, version, "fp32")
     assert (names(exact.flags), names(exact.cleared)) == (set(), {"TF32"})
     assert names(config_of(network, tmp_path, version, "fp16").flags) == {"FP16"}
-    assert names(config_of(network, tmp_path, version, "int8").flags) == {"FP16", "INT8"}
+    # without ranges nothing can be in eight bits, and a network that holds them runs in no others
+    assert names(config_of(network, tmp_path, version, "int8").flags) == {"FP16"}
+    both = config_of(network, tmp_path, version, "int8", OWN_RANGES)
+    assert names(both.flags) == {"FP16", "INT8"}
+    assert names(config_of(network, tmp_path, version, "fp32", OWN_RANGES).flags) == {"INT8"}
 
 
 def test_tensorrt_11_takes_precision_from_the_network(network: Path, tmp_path: Path) -> None:
-    assert config_of(network, tmp_path, "11.4.0.106", "fp32").flags == set()
+    for ranges in ("", OWN_RANGES):
+        assert config_of(network, tmp_path, "11.4.0.106", "fp32", ranges).flags == set()
     with pytest.raises(EngineError, match=r"TensorRT 11\.4\.0\.106 takes precision from the net"):
         config_of(network, tmp_path, "11.4.0.106", "fp16")
 
@@ -276,7 +286,7 @@ def test_shapes_workspace_and_timings_reach_the_builder(
     assert dict(first.profiles[0]) == {"images": [(1, 8, 8, 3), (1, 8, 8, 3), (MOST, 8, 8, 3)]}
     assert first.timing.read == b""
     assert config_of(network, tmp_path, version, "fp32").timing.read == b"timings"
-    assert [p.name for p in tmp_path.glob("*.timing*")] == [f"tensorrt-{version}-0.0.timing"]
+    assert [p.name for p in tmp_path.glob("*.timing*")] == ["tensorrt.timing"]
 
 
 def test_what_tensorrt_says_is_passed_on(network: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from tensorrt_stand_in import TX2, StandInCuda, TensorrtStandIn
 
 from adaptive.errors import EngineError
-from adaptive.jetson.build import build_plan, shapes_of
+from adaptive.jetson.build import shapes_of
+from adaptive.jetson.plan import build_plan
 from adaptive.serving.built import EngineKey, Platform
 from adaptive.serving.choose import maker_of
 from adaptive.serving.cudart import Device
@@ -108,10 +109,13 @@ class ProviderStandIn(OnnxEngine):
 
     opened: ClassVar[list[ProviderSettings]] = []
 
+    #: whether TensorRT takes any part of a network
+    takes_part = True
+
     def __init__(self, path: Path, settings: ProviderSettings, threads: int = 1) -> None:
         super().__init__(path, threads)
         self.opened.append(settings)
-        if settings.cache is not None:
+        if settings.cache is not None and self.takes_part:
             (settings.cache / f"{path.stem}.engine").touch()
 
 
@@ -142,7 +146,7 @@ def pretend_board(
     for name in ("cudart", "choose", "nvidia"):
         monkeypatch.setattr(f"adaptive.serving.{name}.device_file", lambda: here)
     monkeypatch.setattr("adaptive.serving.cudart.Cuda.load", lambda: cuda)
-    for name in ("serving.tensorrt", "serving.nvidia", "jetson.build"):
+    for name in ("serving.tensorrt", "serving.nvidia", "jetson.build", "jetson.plan"):
         monkeypatch.setattr(f"adaptive.{name}.import_tensorrt", module)
     for name in ("serving.choose", "jetson.build"):
         monkeypatch.setattr(f"adaptive.{name}.missing_provider", missing)
