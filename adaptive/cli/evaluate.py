@@ -76,6 +76,8 @@ def command(
         raise InputError(f"--json {json_path} would replace what belongs to {table.name}")
     if live and images is None:
         raise InputError("--live needs --images, the folder that the table's images lie in")
+    if not live and engines != EngineOptions():
+        raise InputError("engines run nothing in a replay; give --live with --images too")
     if images is not None and not images.is_dir():
         raise InputError(f"{images} is no folder; --images names the one that the images lie in")
     read = Bundle.read(bundle)
