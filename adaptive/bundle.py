@@ -70,6 +70,9 @@ class Bundle:
 
     def candidate(self, name: str) -> Candidate:
         """One candidate by name, or an InputError that lists what there is."""
+        for candidate in self.candidates:
+            if candidate.name == name:
+                return candidate
         return self.candidates[positions([name], self.names, "the bundle")[0]]
 
     @classmethod

@@ -38,6 +38,7 @@ class Photo:
         self.image = image
         self.working = working
         self.tensors: dict[InputSpec, np.ndarray] = {}
+        self._seen: dict[tuple[int, str], np.ndarray] = {}
         self.carried: dict[str, list[np.ndarray]] = {}
         self.done: dict[str, Output] = {}
         self.passed: list[str] = []
@@ -46,12 +47,22 @@ class Photo:
 
     def tensor(self, spec: InputSpec) -> np.ndarray:
         """The network's input; candidates that read the same tensor share it."""
-        from adaptive.serving.preprocess import needed_short, preprocess
+        tensor = self.tensors.get(spec)
+        if tensor is None:
+            from adaptive.serving.preprocess import normalised
 
-        if spec not in self.tensors:
+            tensor = self.tensors[spec] = normalised(self._scaled(spec), spec)
+        return tensor
+
+    def _scaled(self, spec: InputSpec) -> np.ndarray:
+        """What a network sees before it is normalised, once for all networks that see the same."""
+        from adaptive.serving.preprocess import needed_short, scaled
+
+        key = (spec.size, spec.resize)
+        if key not in self._seen:
             large = needed_short(spec) > min(self.working.shape[:2])
-            self.tensors[spec] = preprocess(self.image if large else self.working, spec)
-        return self.tensors[spec]
+            self._seen[key] = scaled(self.image if large else self.working, spec)
+        return self._seen[key]
 
     def hold_own(self) -> None:
         """Hold states of its own, not views that keep the batch alive in which it ran."""
@@ -62,6 +73,7 @@ class Photo:
         """Forget pixels, tensors and states: the photo is answered and nothing more is run."""
         self.image = self.working = np.empty((0, 0, 3), np.uint8)
         self.tensors.clear()
+        self._seen.clear()
         self.carried.clear()
 
     def spent_ms(self) -> float:
@@ -83,17 +95,14 @@ def open_photo(image: ImageLike, networks_short: int, max_pixels: int) -> Photo:
         when the image cannot be read or is over a limit.
     """
     from adaptive.features.schema import SCHEMA
-    from adaptive.serving.decode import decode
+    from adaptive.serving.decode import decode_scales
 
     began = perf_counter()
     short = SCHEMA.short_side
-    pixels = decode(image, short, max_pixels)
-    working = SCHEMA.working(pixels)
-    if networks_short > short and not isinstance(image, np.ndarray):
-        # Features never depend on which networks a bundle holds, so a network that sees
-        # more than the schema's scale gets a decoding of its own.
-        pixels = decode(image, networks_short, max_pixels)
-    photo = Photo(pixels, working)
+    # Features never depend on which networks a bundle holds, so a network that sees more than
+    # the schema's scale gets a decoding of its own, where the decoder makes a difference.
+    pixels, larger = decode_scales(image, (short, max(short, networks_short)), max_pixels)
+    photo = Photo(larger, SCHEMA.working(pixels))
     photo.ms["decode"] = (perf_counter() - began) * 1e3
     return photo
 

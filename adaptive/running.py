@@ -122,7 +122,7 @@ class Networks:
         else:
             answer, *states = self.engines[run.segment].run(*inputs)
             values = probabilities(answer, candidate.output)
-            confidence = values.max(axis=1)
+            confidence = np.maximum.reduce(values, axis=1)
             step = run.segment
         spent = (perf_counter() - began) * 1e3 / len(photos)
         for row, photo in enumerate(photos):

@@ -11,9 +11,7 @@ and where that is unset, drawn ones.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import statistics
 import sys
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from machine import envelope, result, save, show
 
 from adaptive.features.extract import extract
 from adaptive.features.measure import measure
@@ -53,34 +52,24 @@ def main() -> None:
     if not crops:
         parser.error(f"no image in {folder} can be read")
 
-    report: dict[str, Any] = {
-        "machine": machine(),
-        "python": platform.python_version(),
-        "opencv": cv2.__version__,
-        "numpy": np.__version__,
-        "threads": cv2.getNumThreads(),
+    settings = {
         "images": origin,
         "crop": f"{SCHEMA.crop_side}x{SCHEMA.crop_side} at most, schema {SCHEMA.version}",
         "rounds": f"{options.rounds} after {WARM_UP} to warm up",
     }
-    for key, value in report.items():
-        print(f"{key:10} {value}")
-    report["ms"] = timed(crops, options.rounds)
-    print(f"\n{'ms':28}{'median':>10}{'p95':>10}")
-    for name, times in report["ms"].items():
-        print(f"{name:28}{times['median']:10.3f}{times['p95']:10.3f}")
+    report = envelope("features", timed(crops, options.rounds), settings, paired=True)
+    show(report)
 
     report["share_ms"] = {name: shares(crops, name, options.rounds) for name in SETS}
     print(f"\n{'share of each feature, ms':28}" + "".join(f"{name:>12}" for name in SETS))
     for feature in resolve_names(SETS[0]):
         cells = (report["share_ms"][name].get(feature) for name in SETS)
         print(f"{feature:28}" + "".join(" " * 12 if c is None else f"{c:12.4f}" for c in cells))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    save(report, options.json)
 
 
-def timed(crops: list[np.ndarray], rounds: int) -> dict[str, dict[str, float]]:
-    """Median and 95th percentile over the crops of one extraction's milliseconds, by set."""
+def timed(crops: list[np.ndarray], rounds: int) -> dict[str, dict[str, Any]]:
+    """Milliseconds of one extraction by set, one sample a crop: its median over the rounds."""
     names = {spec: resolve_names(spec) for spec in SETS}
     times = {spec: np.empty((WARM_UP + rounds, len(crops))) for spec in SETS}
     # the sets take turns too, so that whatever else the machine does falls on all of them
@@ -90,14 +79,7 @@ def timed(crops: list[np.ndarray], rounds: int) -> dict[str, dict[str, float]]:
                 start = perf_counter()
                 extract(crop, names[spec])
                 times[spec][number, position] = perf_counter() - start
-    answer = {}
-    for spec in SETS:
-        medians = np.median(times[spec][WARM_UP:], axis=0) * 1e3
-        answer[spec] = {
-            "median": float(np.median(medians)),
-            "p95": float(np.percentile(medians, 95)),
-        }
-    return answer
+    return {s: result(np.median(times[s][WARM_UP:], axis=0) * 1e3) for s in SETS}
 
 
 def shares(crops: list[np.ndarray], spec: str, rounds: int) -> dict[str, float]:
@@ -136,17 +118,6 @@ def drawn(seed: int) -> np.ndarray:
         cv2.ellipse(image, centre, axes, float(random.randint(180)), 0, 360, colour, -1)
     noisy = image + random.normal(0, 6, image.shape)
     return SCHEMA.crop(np.clip(noisy, 0, 255).astype(np.uint8))
-
-
-def machine() -> str:
-    """The processor's name where the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("model name", "Model")):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -11,9 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Weights of R^2, G^2 and B^2 in perceived brightness.
-HSP = np.array([[0.299, 0.587, 0.114]], dtype=np.float32)
-
 
 def grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Luma of ITU-R BT.601, Y = 0.299 R + 0.587 G + 0.114 B, rounded to whole levels.
@@ -45,9 +42,10 @@ def perceived_brightness(pixels: NDArray[np.uint8]) -> tuple[float, float]:
     Perceived brightness of a pixel is sqrt(0.299 R^2 + 0.587 G^2 + 0.114 B^2), the HSP colour
     model of Finley 2006, in single precision.
     """
-    squares = pixels.astype(np.float32)
+    squares = pixels.astype(np.float32, order="C")
     cv2.multiply(squares, squares, squares)
-    perceived = cv2.transform(squares, HSP)
+    # luma's weights are those of this model
+    perceived = cv2.cvtColor(squares, cv2.COLOR_RGB2GRAY)
     mean_square = cv2.mean(perceived)[0]
     cv2.sqrt(perceived, perceived)
     # rounding may lift white a hair above 255

@@ -91,7 +91,7 @@ def extract(crop: NDArray[np.uint8], names: str | Sequence[str]) -> NDArray[np.f
     """
     plan = plan_for(names if isinstance(names, str) else tuple(names))
     check_image(crop)
-    results: dict[str, Any] = {"pixels": np.ascontiguousarray(crop)}
+    results: dict[str, Any] = {"pixels": crop}
     for stage, run, needs in plan.steps:
         results[stage] = run(*[results[need] for need in needs])
     return np.array([results[stage][position] for stage, position in plan.values])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Union
+from typing import IO, TYPE_CHECKING, Iterable, Sequence, Union
 
 import numpy as np
 
@@ -21,6 +21,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 
 #: Largest width x height that is decoded, pixels.
 MAX_PIXELS = 50_000_000
+
+#: EXIF's tag of how the camera was held, and the last bytes of a whole JPEG.
+_ORIENTATION, _END_OF_JPEG = 0x0112, [0xFF, 0xD9]
 
 #: Short side that features and most networks work at, pixels.
 WORKING_SHORT = 256
@@ -50,13 +53,20 @@ def decode(
     ImageError
         when the bytes are no image of a known format, are damaged, or are over `max_pixels`.
     """
+    return decode_scales(image, (short,), max_pixels)[0]
+
+
+def decode_scales(
+    image: ImageLike, shorts: Sequence[int], max_pixels: int = MAX_PIXELS
+) -> list[np.ndarray]:
+    """`decode` for several short sides; where the scale is the same, it is done once."""
     if isinstance(image, np.ndarray):
-        return _check_array(image)
+        return [_check_array(image)] * len(shorts)
     if isinstance(image, (str, os.PathLike)):
         path = Path(image)
         try:
             with open(path, "rb") as file:
-                return _decode_stream(file, f"{path}", short, max_pixels)
+                return _decode_stream(file, f"{path}", shorts, max_pixels)
         except OSError as exc:
             raise ImageError(f"{path} cannot be read: {exc.strerror or exc}") from exc
         except ImageError:
@@ -67,7 +77,7 @@ def decode(
         raise ImageError(f"an image is bytes, a path or a uint8 array, not {type(image).__name__}")
     if len(image) == 0:
         raise ImageError("the image is empty (0 bytes); JPEG, PNG, WebP, BMP and GIF are read")
-    return _decode_stream(io.BytesIO(image), "the image", short, max_pixels)
+    return _decode_stream(io.BytesIO(image), "the image", shorts, max_pixels)
 
 
 def decode_working(image: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -90,11 +100,40 @@ def _check_array(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _decode_stream(stream: IO[bytes], name: str, short: int, max_pixels: int) -> np.ndarray:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def _decode_stream(
+    stream: IO[bytes], name: str, shorts: Sequence[int], max_pixels: int
+) -> list[np.ndarray]:
+    from PIL import Image
+
+    opened = _open(stream, name, max_pixels)
+    width, height = opened.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name} has {width} x {height} = {width * height:,} pixels; "
+            f"at most {max_pixels:,} are allowed"
+        )
+    scaled = opened.format in ("JPEG", "MPO")
+    scales = [jpeg_scale(width, height, short) if scaled else 1 for short in shorts]
+    try:
+        found = _plain_jpeg(opened, stream, set(scales))
+        for number, scale in enumerate(set(scales).difference(found)):
+            if number:
+                stream.seek(0)
+                opened = Image.open(stream, formats=FORMATS)
+            opened.draft(None, (width // scale, height // scale))
+            opened.load()
+            found[scale] = _to_rgb(_upright(opened))
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as exc:
+        raise ImageError(f"{name} is damaged or cut off and cannot be decoded") from exc
+    return [found[scale] for scale in scales]
+
+
+def _open(stream: IO[bytes], name: str, max_pixels: int) -> Image.Image:
+    """Read the header alone."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        opened = Image.open(stream, formats=FORMATS)
+        return Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError as exc:
         raise ImageError(
             f"{name} is not a JPEG, PNG, WebP, BMP or GIF image, or its header is damaged"
@@ -105,26 +144,56 @@ def _decode_stream(stream: IO[bytes], name: str, short: int, max_pixels: int) ->
         ) from exc
     except (OSError, SyntaxError, ValueError) as exc:
         raise ImageError(f"{name} has a damaged header") from exc
-    width, height = opened.size
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name} has {width} x {height} = {width * height:,} pixels; "
-            f"at most {max_pixels:,} are allowed"
-        )
-    try:
-        opened.draft(None, draft_size(width, height, short))
-        opened.load()
-        upright = ImageOps.exif_transpose(opened)
-        return _to_rgb(opened if upright is None else upright)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as exc:
-        raise ImageError(f"{name} is damaged or cut off and cannot be decoded") from exc
 
 
-def draft_size(width: int, height: int, short: int) -> tuple[int, int]:
-    """The size to ask a JPEG decoder for, so that it keeps the short side at `short` or more."""
+def jpeg_scale(width: int, height: int, short: int) -> int:
+    """What a JPEG's sides are divided by, so that the short one stays at `short` or more."""
     least = min(width, height)
-    scale = next((s for s in (8, 4, 2) if least // s >= short), 1)
-    return width // scale, height // scale
+    return next((scale for scale in (8, 4, 2) if least // scale >= short), 1)
+
+
+def _plain_jpeg(
+    opened: Image.Image, stream: IO[bytes], scales: Iterable[int]
+) -> dict[int, np.ndarray]:
+    """A whole JPEG of ordinary kind at some scales, by OpenCV; nothing of any other image.
+
+    The pixels are those of Pillow, which has the same decoder inside, in four fifths of the
+    time. Not every version of OpenCV refuses what is cut off, so that is Pillow's.
+    """
+    if opened.format != "JPEG" or opened.mode not in ("RGB", "L"):
+        return {}
+    if opened.getexif().get(_ORIENTATION, 1) != 1:
+        return {}
+    place = stream.tell()
+    stream.seek(0)
+    data = np.frombuffer(stream.read(), np.uint8)
+    stream.seek(place)
+    if data[-2:].tolist() != _END_OF_JPEG:
+        return {}
+    import cv2
+
+    found = {}
+    width, height = opened.size
+    in_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # newer versions have it
+    for scale in scales:
+        reduced = 0 if scale == 1 else 8 * scale  # as IMREAD_REDUCED_GRAYSCALE_2, _4 and _8
+        how = reduced | (in_rgb or cv2.IMREAD_COLOR) | cv2.IMREAD_IGNORE_ORIENTATION
+        try:
+            pixels = cv2.imdecode(data, how)
+        except cv2.error:
+            continue
+        if pixels is not None and pixels.shape == (-(-height // scale), -(-width // scale), 3):
+            found[scale] = pixels if in_rgb else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    return found
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    upright = ImageOps.exif_transpose(image)
+    return image if upright is None else upright
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Callable, Mapping, Protocol, Sequence
 
@@ -225,7 +226,8 @@ def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
         probabilities and is not within 0..1.
     """
     # The ufuncs' own reductions: half the time of the methods, on arrays this small.
-    values = raw.reshape(len(raw), int(np.prod(raw.shape[1:]))).astype(np.float32, copy=False)
+    values = raw if raw.ndim == 2 else raw.reshape(len(raw), math.prod(raw.shape[1:]))
+    values = values.astype(np.float32, copy=False)
     if values.shape[1] != output.width:
         raise EngineError(
             f"a network answered with {values.shape[1]} numbers an image; its manifest entry "

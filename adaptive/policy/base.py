@@ -54,6 +54,9 @@ class History:
     path: tuple[int, ...]
     outputs: tuple[Output, ...]
     chances: np.ndarray | None = None
+    known: dict[int, np.ndarray] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.outputs[-1].confidence)

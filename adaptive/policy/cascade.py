@@ -110,9 +110,12 @@ class Cascade(Policy):
         """The mean of all that ran, where the policy combines and more than one ran."""
         if self.combine is None or len(history.path) == 1:
             return None
+        if id(self) in history.known:
+            return history.known[id(self)]
         weights = np.asarray(self.weights or (1.0,) * len(self.candidates))[list(history.path)]
         members = [self._member(history, step) for step in range(len(history.path))]
-        return COMBINATIONS[self.combine](members, weights)
+        answer = history.known[id(self)] = COMBINATIONS[self.combine](members, weights)
+        return answer
 
     def _member(self, history: History, step: int) -> np.ndarray:
         values = history.outputs[step].probabilities

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive.errors import ImageError, InputError
+from adaptive.features.edges import edge_angle
 from adaptive.features.extract import STAGES, Stage, extract, plan_for, stages_of
 from adaptive.features.schema import ALL29, EXTRA, PAPER7, SCHEMA
 
@@ -130,6 +132,20 @@ def test_every_hue_agrees_with_reference() -> None:
         assert extract(image, HUES).tolist() == expected, colour
 
 
+def test_every_angle_agrees_with_its_arc_tangent() -> None:
+    dx, dy = np.meshgrid(np.arange(-1020, 1021, 7), np.arange(-1020, 1021, 3))
+    dx, dy = dx.ravel().astype(np.int16), dy.ravel().astype(np.int16)
+    some = np.flatnonzero((dx != 0) | (dy != 0))
+    angles = np.arctan2(dx[some].astype(float), dy[some]) % math.pi
+    # just below a full half turn, the remainder may be rounded up to one
+    bins = np.floor(angles * 7 / math.pi).astype(int) % 7
+    expected = np.bincount(bins, minlength=7) / some.size
+    assert edge_angle((dx, dy), some) == expected.tolist()
+    for position in some[::997]:
+        shares = edge_angle((dx, dy), np.array([position]))
+        assert shares.index(1.0) == bins[some == position][0]
+
+
 def test_equal_edges_take_the_first_in_reading_order() -> None:
     image = np.zeros((60, 60, 3), dtype=np.uint8)
     # the lower left bar and the upper right one have edges of the same number of pixels
@@ -198,7 +214,14 @@ def test_crop_is_read_only_and_left_alone(scene: np.ndarray) -> None:
     assert (image == scene).all()
 
 
-SHARED = ("cvtColor", "spatialGradient", "Canny", "connectedComponents", "calcHist", "Laplacian")
+SHARED = (
+    "cvtColor",
+    "spatialGradient",
+    "Canny",
+    "connectedComponentsWithAlgorithm",
+    "calcHist",
+    "Laplacian",
+)
 
 
 @pytest.fixture
@@ -226,7 +249,7 @@ def test_two_edge_features_compute_edges_once(scene: np.ndarray, calls: dict[str
         "cvtColor": 1,
         "spatialGradient": 1,
         "Canny": 1,
-        "connectedComponents": 1,
+        "connectedComponentsWithAlgorithm": 1,
         "calcHist": 0,
         "Laplacian": 0,
     }
@@ -236,15 +259,15 @@ def test_all_features_compute_each_intermediate_once(
     scene: np.ndarray, calls: dict[str, int]
 ) -> None:
     extract(scene, EVERY)
-    # the grey image and the hue, saturation, value image
-    assert calls == {**dict.fromkeys(SHARED, 1), "cvtColor": 2}
+    # the grey image, perceived brightness, and the hue, saturation, value image
+    assert calls == {**dict.fromkeys(SHARED, 1), "cvtColor": 3}
 
 
 def test_only_what_is_asked_for_is_computed(scene: np.ndarray, calls: dict[str, int]) -> None:
     extract(scene, ["avg_perceived_brightness"])
-    assert not any(calls.values())
+    assert calls == {**dict.fromkeys(SHARED, 0), "cvtColor": 1}
     extract(scene, ["hue3"])
-    assert calls == {**dict.fromkeys(SHARED, 0), "cvtColor": 1, "calcHist": 1}
+    assert calls == {**dict.fromkeys(SHARED, 0), "cvtColor": 2, "calcHist": 1}
 
 
 def test_stages_stand_after_what_they_need() -> None:

@@ -17,7 +17,14 @@ from PIL import Image, ImageOps
 
 from adaptive import ImageError
 from adaptive.features.schema import SCHEMA
-from adaptive.serving.decode import FORMATS, MAX_PIXELS, decode, decode_working, draft_size
+from adaptive.serving.decode import (
+    FORMATS,
+    MAX_PIXELS,
+    decode,
+    decode_scales,
+    decode_working,
+    jpeg_scale,
+)
 
 DRAW = np.random.default_rng(0)
 
@@ -378,13 +385,59 @@ def test_damaged_images_are_decoded_or_refused(data: st.DataObject) -> None:
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.integers(1, 600))
 @settings(max_examples=300)
-def test_draft_size_keeps_the_short_side(width: int, height: int, short: int) -> None:
-    wide, high = draft_size(width, height, short)
-    assert min(wide, high) >= min(short, width, height)
-    assert any((wide, high) == (width // s, height // s) for s in (1, 2, 4, 8))
-    if (wide, high) != (width // 8, height // 8):  # and the next smaller one would not have
-        scale = width // wide if width >= height else height // high
+def test_jpeg_scale_keeps_the_short_side(width: int, height: int, short: int) -> None:
+    scale = jpeg_scale(width, height, short)
+    assert scale in (1, 2, 4, 8)
+    assert min(width, height) // scale >= min(short, width, height)
+    if scale < 8:  # and the next smaller one would not have
         assert min(width, height) // (2 * scale) < short
+
+
+def by_pillow(data: bytes, short: int) -> np.ndarray:
+    """Its pixels as Pillow alone decodes them."""
+    image = Image.open(io.BytesIO(data))
+    scale = jpeg_scale(*image.size, short)
+    image.draft(None, (image.width // scale, image.height // scale))
+    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+@pytest.mark.parametrize("short", [20, 60, 128, 300])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpegs_pixels_are_those_of_pillow(
+    short: int, subsampling: int, progressive: bool
+) -> None:
+    noise = DRAW.integers(0, 256, (30, 44, 3)).astype(np.uint8)
+    pixels = np.asarray(Image.fromarray(noise).resize((523, 301), Image.Resampling.BICUBIC))
+    data = encoded(pixels, "JPEG", subsampling=subsampling, progressive=progressive)
+    # two builds of one decoder may round the last bit otherwise
+    assert np.abs(decode(data, short).astype(int) - by_pillow(data, short)).max() <= 1
+    grey = encoded(Image.fromarray(pixels).convert("L"), "JPEG", progressive=progressive)
+    assert np.abs(decode(grey, short).astype(int) - by_pillow(grey, short)).max() <= 1
+
+
+def test_several_scales_are_those_of_single_decodings() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = smooth(1300, 900)
+    for data in (
+        encoded(pixels, "JPEG"),
+        encoded(pixels, "JPEG", exif=exif.tobytes()),
+        encoded(Image.fromarray(pixels).convert("CMYK"), "JPEG"),
+        encoded(pixels, "PNG"),
+    ):
+        several = decode_scales(data, (256, 342, 100, 800))
+        for found, short in zip(several, (256, 342, 100, 800)):
+            np.testing.assert_array_equal(found, decode(data, short))
+        assert several[0] is several[1]
+
+
+def test_a_network_that_sees_no_more_than_the_decoder_gives_costs_no_second_decoding() -> None:
+    assert (
+        len({id(found) for found in decode_scales(encoded(smooth(500, 375), "JPEG"), (256, 342))})
+        == 1
+    )
+    assert len({id(found) for found in decode_scales(encoded(smooth(1300, 900)), (256, 800))}) == 1
 
 
 @pytest.mark.parametrize("short", [1, 16, 99, 100, 101, 200, 256, 300])

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptive.candidate import InputSpec
+from adaptive.features.schema import SCHEMA
+from adaptive.photo import Photo, open_photo
+from adaptive.serving import decode, preprocess
+from adaptive.serving.decode import decode_working
+
+PLAIN = InputSpec(32, scale=255.0)
+OTHER = replace(PLAIN, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
+
+
+def encoded(width: int, height: int, form: str = "JPEG") -> bytes:
+    random = np.random.RandomState(width)
+    small = Image.fromarray(random.randint(0, 256, (12, 16, 3)).astype(np.uint8))
+    stream = io.BytesIO()
+    small.resize((width, height), Image.Resampling.BICUBIC).save(stream, form)
+    return stream.getvalue()
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[int]:
+    """How often a function was called since, as the list's length."""
+    calls: list[int] = []
+    original = getattr(owner, name)
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, wrapper)
+    return calls
+
+
+def test_candidates_that_read_the_same_tensor_share_it() -> None:
+    photo = open_photo(encoded(300, 260), 256, 10**6)
+    assert photo.tensor(PLAIN) is photo.tensor(InputSpec(32, scale=255.0))
+    assert photo.tensor(PLAIN) is not photo.tensor(OTHER)
+
+
+def test_candidates_that_differ_in_their_numbers_share_the_scaled_pixels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = counted(monkeypatch, preprocess, "scaled")
+    photo = open_photo(encoded(300, 260), 256, 10**6)
+    specs = (PLAIN, OTHER, replace(PLAIN, layout="NHWC"), InputSpec(32, "uint8", "NHWC"))
+    for spec in specs:
+        expected = preprocess.normalised(preprocess.scaled(photo.working, spec), spec)
+        before = len(calls)
+        np.testing.assert_array_equal(photo.tensor(spec), expected)
+        assert len(calls) - before == (spec is PLAIN)
+    photo.tensor(replace(PLAIN, resize="stretch"))
+    photo.tensor(replace(PLAIN, size=40))
+    assert len(calls) == len(specs) + 3
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(300, 260), (900, 700), (1500, 1100)])
+def test_features_see_the_same_whatever_the_networks_want(size: tuple[int, int], form: str) -> None:
+    data = encoded(*size, form)
+    working = decode_working(data)
+    assert min(working.shape[:2]) == SCHEMA.short_side
+    for short in (32, 256, 300, 1000):
+        photo = open_photo(data, short, 10**7)
+        np.testing.assert_array_equal(photo.working, working)
+        assert min(photo.image.shape[:2]) >= min(short, *size)
+
+
+def test_an_image_is_decoded_once_where_one_scale_serves_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import cv2
+
+    calls = counted(monkeypatch, cv2, "imdecode")
+    open_photo(encoded(500, 375), 342, 10**7)
+    assert len(calls) == 1
+    open_photo(encoded(1500, 1100), 600, 10**7)
+    assert len(calls) == 3
+    loaded = counted(monkeypatch, decode, "_to_rgb")
+    open_photo(encoded(1500, 1100, "PNG"), 600, 10**7)
+    assert len(loaded) == 1
+
+
+def test_an_answered_photo_holds_no_pixels() -> None:
+    photo = open_photo(encoded(300, 260), 256, 10**6)
+    photo.tensor(PLAIN)
+    photo.let_go()
+    assert not photo.tensors
+    held = [value for value in vars(photo).values() if isinstance(value, (np.ndarray, Photo))]
+    assert all(array.size == 0 for array in held)
