@@ -28,23 +28,15 @@ class Answering:
     labels: Sequence[str]
     feature_names: Sequence[str]
 
-    def predictions(
-        self, walk: Walk, photos: Sequence[Photo], chances: np.ndarray | None
-    ) -> list[Prediction]:
+    def predictions(self, walk: Walk, photos: Sequence[Photo]) -> list[Prediction]:
         """One prediction a photo, in the photos' order; all of them must be finished."""
         answers: dict[int, Prediction] = {}
         for route in walk.routes():
             for position, row in enumerate(route.rows.tolist()):
                 photo = photos[row]
-                if len(photos) == 1:  # one live image: nothing to pick out
-                    history = History(route.path, route.outputs, chances)
-                else:
-                    own = np.array([position])
-                    history = History(
-                        route.path,
-                        tuple(o.rows(own) for o in route.outputs),
-                        None if chances is None else chances[[row]],
-                    )
+                history = route.history
+                if len(route.rows) > 1:
+                    history = history.rows(np.array([position]))
                 values = None
                 if route.probabilities is not None:
                     values = route.probabilities[position]

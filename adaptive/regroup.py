@@ -37,7 +37,6 @@ class Group:
         account: Account,
     ) -> None:
         self.photos = photos
-        self.chances = chances
         self.account = account
         self.walk = Walk(policy, len(photos), chances, account.left())
         self.left = len(photos)

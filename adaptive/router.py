@@ -197,7 +197,7 @@ class Router:
         chances = self._judge([photo], explain)
         walk = self._drive(photo, chances, limits, began)
         photo.ms["total"] = (perf_counter() - began) * 1e3
-        answers = self._answering.predictions(walk, [photo], chances)
+        answers = self._answering.predictions(walk, [photo])
         self._watch.show([photo], answers, limits, request_id)
         return self._explained(answers[0], walk, photo, limits) if explain else answers[0]
 
@@ -418,7 +418,7 @@ class Router:
         for group in groups:
             for photo in group.photos:
                 photo.ms["total"] = sum(photo.ms.values())
-            part = self._answering.predictions(group.walk, group.photos, group.chances)
+            part = self._answering.predictions(group.walk, group.photos)
             begin = first + len(answers)
             self._watch.show(group.photos, part, limits.rows(slice(begin, begin + len(part))))
             answers += part

@@ -49,12 +49,14 @@ class Route:
     outputs : what each of them said
     probabilities : ndarray (n, classes), combined from several outputs; None where the last
         candidate answers alone
+    history : the same path and outputs as the policy was shown them
     """
 
     rows: np.ndarray
     path: tuple[int, ...]
     outputs: tuple[Output, ...]
-    probabilities: np.ndarray | None = None
+    probabilities: np.ndarray | None
+    history: History
 
 
 class Walk:
@@ -81,7 +83,7 @@ class Walk:
         self._finished: list[Route] = []
         rows = np.arange(count)
         choice = policy.affordable(policy.start(chances, count, limits), (), limits)
-        self._send(rows, choice, (), ())
+        self._send(rows, choice, History((), (), chances))
 
     def wanted(self) -> Step | None:
         """The next step to run, or None when every image is finished."""
@@ -112,38 +114,27 @@ class Walk:
         chances = self.chances if self.chances is None else self.chances[step.rows]
         history = History(path, outputs, chances)
         choice = self.policy.next(history, limits)
-        self._send(step.rows, self.policy.affordable(choice, path, limits), path, outputs)
+        self._send(step.rows, self.policy.affordable(choice, path, limits), history)
         return tuple(self._waiting[before:])
 
     def routes(self) -> Sequence[Route]:
         """How the images that are finished got there; every image is on exactly one route."""
         return tuple(self._finished)
 
-    def _send(
-        self,
-        rows: np.ndarray,
-        choice: np.ndarray,
-        path: tuple[int, ...],
-        outputs: tuple[Output, ...],
-    ) -> None:
+    def _send(self, rows: np.ndarray, choice: np.ndarray, history: History) -> None:
         if len(rows) == 1:
-            self._put(int(choice[0]), rows, path, outputs)
+            self._put(int(choice[0]), rows, history)
             return
         for candidate in np.unique(choice):
             chosen = choice == candidate
-            self._put(int(candidate), rows[chosen], path, tuple(o.rows(chosen) for o in outputs))
+            self._put(int(candidate), rows[chosen], history.rows(chosen))
 
-    def _put(
-        self, candidate: int, rows: np.ndarray, path: tuple[int, ...], outputs: tuple[Output, ...]
-    ) -> None:
+    def _put(self, candidate: int, rows: np.ndarray, history: History) -> None:
         if candidate != STOP:
-            self._waiting.append(Step(candidate, rows, path, outputs))
+            self._waiting.append(Step(candidate, rows, history.path, history.outputs))
             return
-        combined = None
-        if len(path) > 1:
-            chances = None if self.chances is None else self.chances[rows]
-            combined = self.policy.answer(History(path, outputs, chances))
-        self._finished.append(Route(rows, path, outputs, combined))
+        combined = self.policy.answer(history) if len(history.path) > 1 else None
+        self._finished.append(Route(rows, history.path, history.outputs, combined, history))
 
 
 def _part(step: Step, own: slice) -> Step:

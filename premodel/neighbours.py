@@ -21,6 +21,9 @@ TREE_FEATURES = 10
 #: up to so many neighbours, taking the smallest k times beats partitioning
 FEW = 16
 
+#: of one image's distances one in so many tells how far to look
+STRIDE = 8
+
 #: distances held at a time, 16 MB
 BLOCK = 1 << 21
 
@@ -159,17 +162,29 @@ def _smallest_few(ranks: np.ndarray, k: int) -> np.ndarray:
     return near
 
 
+def _at_least(line: np.ndarray, k: int) -> np.ndarray:
+    """Positions, rising, of the k smallest and of whatever else is as small as the last of them.
+
+    There may be more. Every STRIDE-th number tells about how far the k smallest reach, and what
+    is beyond that need not be looked at again; only where that was too near all are partitioned.
+    """
+    sample = line[::STRIDE].copy()
+    rank = 2 * k // STRIDE + 8
+    if rank < len(sample):
+        sample.partition(rank)
+        few = (line <= sample[rank]).nonzero()[0]
+        if len(few) >= k:
+            return few
+    most = line[np.argpartition(line, k - 1)[:k]].max()
+    return (line <= most).nonzero()[0]
+
+
 def _smallest_many(ranks: np.ndarray, k: int) -> np.ndarray:
     """The same as `_smallest_few`, for any k."""
     if len(ranks) == 1:  # one live image: the same without the cost of indexing in two dimensions
         line = ranks[0]
-        few = np.argpartition(line, k - 1)[:k]
-        most = np.maximum.reduce(line[few])
-        if np.count_nonzero(line <= most) > k:
-            few = np.flatnonzero(line <= most)
-        else:
-            few.sort()
-        return np.asarray(few[np.argsort(line[few], kind="stable")[:k]][np.newaxis])
+        few = _at_least(line, k)
+        return np.asarray(few[line[few].argsort(kind="stable")[:k]][np.newaxis])
     near = np.argpartition(ranks, k - 1, axis=1)[:, :k]
     last = np.take_along_axis(ranks, near, axis=1).max(axis=1)
     within = np.count_nonzero(ranks <= last[:, None], axis=1)

@@ -49,17 +49,22 @@ class History:
     path : positions of the candidates that ran, the same for all n images
     outputs : what each of them said
     chances : ndarray (n, m), the premodel's numbers, or None when the policy has no premodel
+    known : what one policy has found out about it, which is asked for several times on the way
+        to an answer
     """
 
     path: tuple[int, ...]
     outputs: tuple[Output, ...]
     chances: np.ndarray | None = None
-    known: dict[int, np.ndarray] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.outputs[-1].confidence)
+
+    def rows(self, chosen: np.ndarray) -> History:
+        """The same for some of the images."""
+        chances = None if self.chances is None else self.chances[chosen]
+        return History(self.path, tuple(o.rows(chosen) for o in self.outputs), chances)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,13 @@ class Cascade(Policy):
         """The signal of the answer as it stands, shape (n,)."""
         if not self.needs_probabilities:
             return history.outputs[-1].confidence
+        key = (id(self), "score")
+        if key not in history.known:
+            history.known[key] = self._score(history)
+        score: np.ndarray = history.known[key]
+        return score
+
+    def _score(self, history: History) -> np.ndarray:
         if self.signal in PAIRED:
             last = len(history.path) - 1
             # Nothing ran before the first answer, so it is held against itself.
@@ -110,11 +117,13 @@ class Cascade(Policy):
         """The mean of all that ran, where the policy combines and more than one ran."""
         if self.combine is None or len(history.path) == 1:
             return None
-        if id(self) in history.known:
-            return history.known[id(self)]
+        key = (id(self), "answer")
+        if key in history.known:
+            known: np.ndarray = history.known[key]
+            return known
         weights = np.asarray(self.weights or (1.0,) * len(self.candidates))[list(history.path)]
         members = [self._member(history, step) for step in range(len(history.path))]
-        answer = history.known[id(self)] = COMBINATIONS[self.combine](members, weights)
+        answer = history.known[key] = COMBINATIONS[self.combine](members, weights)
         return answer
 
     def _member(self, history: History, step: int) -> np.ndarray:
@@ -231,10 +240,16 @@ class Hybrid(Cascade):
         return None if found is None else (found[0].ways, found[1])
 
     def _promise(self, history: History) -> tuple[Gain, np.ndarray] | None:
+        key = (id(self), "promise")
+        if key in history.known:
+            known: tuple[Gain, np.ndarray] = history.known[key]
+            return known
         gain = next((g for g in self.gains if g.path == history.path), None)
         if gain is None or history.chances is None:
             return None
-        return gain, gain.values(describe(self.score(history), history.chances))
+        values = gain.values(describe(self.score(history), history.chances))
+        history.known[key] = gain, values
+        return gain, values
 
     def ways(self) -> tuple[tuple[int, ...], ...]:
         """As a cascade's, and what the gains may skip to."""

@@ -64,6 +64,17 @@ def test_few_and_many_agree_on_duplicates(k):
     np.testing.assert_array_equal(few, BruteForce(table).nearest(queries, k))
 
 
+@pytest.mark.parametrize("k", [20, 50, 300, 500])
+@pytest.mark.parametrize("near", [0.0, 1e9])
+def test_single_images_get_the_nearest_where_the_sample_misleads(k, near):
+    # every eighth row lies nearest of all, or farthest; and many are equally far
+    line = np.random.default_rng(4).integers(1, 40, 2000).astype(np.float64)
+    line[:: neighbours.STRIDE] = near
+    expected = np.argsort(line, kind="stable")[:k]
+    found = neighbours._smallest_many(line[np.newaxis].copy(), k)
+    np.testing.assert_array_equal(found, expected[np.newaxis])
+
+
 def test_blocks_change_nothing(monkeypatch):
     generator = np.random.default_rng(2)
     table = generator.integers(-SIZE, SIZE + 1, (100, 3), np.int32)
