@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import re
+from array import array
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from adaptive.errors import TableError
+
+#: Rows whose cells are held together; a million cells as objects of their own take 60 MB.
+BLOCK = 8192
+
+#: Between the cells of one column in a block: a CSV file is text, so it occurs in none.
+_MARK = "\0"
 
 
 @dataclass(frozen=True)
@@ -26,22 +33,28 @@ class Columns:
     ----------
     path : the file
     header : column names, without surrounding spaces; all different, none empty
-    rows : one tuple of cells a row, each as long as `header`; at least one row
+    blocks : for each BLOCK rows, and the rest, the cells of each column, joined; see `cells`
     lines : for each row, the line of the file on which it ends; the header is line 1
     """
 
     path: Path
     header: tuple[str, ...]
-    rows: list[tuple[str, ...]] = field(repr=False)
-    lines: list[int] = field(repr=False)
+    blocks: Sequence[tuple[str, ...]] = field(repr=False)
+    lines: Sequence[int] = field(repr=False)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.lines)
+
+    def cells(self, name: str) -> Iterator[list[str]]:
+        """One column's cells without surrounding spaces, a block at a time."""
+        position = self._position(name)
+        for block in self.blocks:
+            yield [cell.strip() for cell in block[position].split(_MARK)]
 
     def error(self, row: int, name: str, allowed: str, found: str | None = None) -> TableError:
         """The error for one cell: where it stands, what it holds and what is allowed."""
         if found is None:
-            cell = self.rows[row][self._position(name)]
+            cell = self.blocks[row // BLOCK][self._position(name)].split(_MARK)[row % BLOCK]
             if len(cell) > 60:
                 cell = cell[:57] + "..."
             found = f"holds {cell!r}" if cell.strip() else "is empty"
@@ -56,8 +69,7 @@ class Columns:
 
     def text(self, name: str) -> list[str]:
         """One column's cells without surrounding spaces; they may be empty."""
-        position = self._position(name)
-        return [row[position].strip() for row in self.rows]
+        return list(chain.from_iterable(self.cells(name)))
 
     def filled(self, name: str) -> list[str]:
         """One column's cells, none of them empty."""
@@ -91,17 +103,20 @@ class Columns:
         -------
         ndarray of shape (rows,), float64
         """
-        cells = self.text(name)
-        try:
-            if not _plain("".join(cells)):
-                raise ValueError
-            values = np.array(cells, np.float64)
-        except ValueError:
-            row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
-            allowed = "a finite number is needed"
-            if _is_number(cells[row].replace(",", ".", 1)):
-                allowed += ", with a decimal point"
-            raise self.error(row, name, allowed) from None
+        values = np.empty(len(self), np.float64)
+        begin = 0
+        for cells in self.cells(name):
+            try:
+                if not _plain("".join(cells)):
+                    raise ValueError
+                values[begin : begin + len(cells)] = list(map(float, cells))
+            except ValueError:
+                row = next(row for row, cell in enumerate(cells) if not _is_number(cell))
+                allowed = "a finite number is needed"
+                if _is_number(cells[row].replace(",", ".", 1)):
+                    allowed += ", with a decimal point"
+                raise self.error(begin + row, name, allowed) from None
+            begin += len(cells)
         self._refuse(name, ~np.isfinite(values), "a finite number is needed")
         if above is not None:
             self._refuse(name, ~(values > above), f"a number above {above:g} is needed")
@@ -158,66 +173,85 @@ def read_csv(path: Path | str) -> Columns:
         empty or occurs twice; when a row has more or fewer cells than the header.
     """
     path = Path(path)
-    text = _decoded(path)
-    rows, lines = _parsed(path, text)
-    header = tuple(name.strip() for name in rows[0]) if rows else ()
-    if not any(header):
-        raise TableError(f"{path} is empty; it needs a header line and at least one row")
-    for position, name in enumerate(header):
-        if not name:
-            raise TableError(f"{path}, line {lines[0]}: column {position + 1} has no name")
-        if name in header[:position]:
-            raise TableError(
-                f"{path}, line {lines[0]}: columns {header.index(name) + 1} and {position + 1} "
-                f"are both called {name!r}; each name may occur once"
-            )
-    del rows[0], lines[0]
-    if not rows:
-        raise TableError(f"{path} has a header but no row; at least one is needed")
-    if set(map(len, rows)) != {len(header)}:
-        row = next(row for row, cells in enumerate(rows) if len(cells) != len(header))
-        raise TableError(
-            f"{path}, line {lines[row]} has {len(rows[row])} cells; "
-            f"the header has {len(header)} columns"
-        )
-    return Columns(path, header, rows, lines)
-
-
-def _decoded(path: Path) -> str:
     try:
-        data = path.read_bytes()
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return _parsed(path, file)
     except FileNotFoundError as exc:
         raise TableError(f"{path} is missing; a CSV file is needed") from exc
     except OSError as exc:
         raise TableError(f"{path} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError:
+        raise _not_text(path) from None
+
+
+def _not_text(path: Path) -> TableError:
+    """Where in the file it is not UTF-8."""
+    data = path.read_bytes()
     try:
-        text = data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         line = data.count(b"\n", 0, exc.start) + 1
-        raise TableError(
+        return TableError(
             f"{path}, line {line} holds the byte {data[exc.start]:#04x}, which is not UTF-8; "
             "save the file as UTF-8 text"
-        ) from exc
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise TableError(f"{path}, line {line} holds a NUL character; a CSV file is text")
-    return text
+        )
+    return TableError(f"{path} changed while it was read; read it again")
 
 
-def _parsed(path: Path, text: str) -> tuple[list[tuple[str, ...]], list[int]]:
-    """All records, the header first, and the line on which each ends."""
-    rows: list[tuple[str, ...]] = []
-    lines: list[int] = []
+def _checked_header(path: Path, cells: Sequence[str], line: int) -> tuple[str, ...]:
+    header = tuple(name.strip() for name in cells)
+    if not any(header):
+        raise TableError(f"{path} is empty; it needs a header line and at least one row")
+    for position, name in enumerate(header):
+        if not name:
+            raise TableError(f"{path}, line {line}: column {position + 1} has no name")
+        if name in header[:position]:
+            raise TableError(
+                f"{path}, line {line}: columns {header.index(name) + 1} and {position + 1} "
+                f"are both called {name!r}; each name may occur once"
+            )
+    return header
+
+
+def _parsed(path: Path, file: Iterable[str]) -> Columns:
+    """Read the lines of a file; only cells that are joined a block at a time stay in memory."""
+    source = _without_nul(path, file)
+    first = next(source, "")
+    reader = csv.reader(chain([first], source), delimiter=_separator(first), strict=True)
+    blocks: list[tuple[str, ...]] = []
+    lines = array("q")
+    held: list[list[str]] = []
+    blank: int | None = None  # the line of the first empty row; they may stand at the end
     try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+        header = _checked_header(path, next(reader, ()), reader.line_num)
         for cells in reader:
-            rows.append(tuple(cells))  # unlike lists, the garbage collector lets go of these
+            if not cells:
+                blank = blank or reader.line_num
+                continue
+            if blank is not None or len(cells) != len(header):
+                line, count = (reader.line_num, len(cells)) if blank is None else (blank, 0)
+                raise TableError(
+                    f"{path}, line {line} has {count} cells; the header has {len(header)} columns"
+                )
+            held.append(cells)
             lines.append(reader.line_num)
+            if len(held) == BLOCK:
+                blocks.append(tuple(map(_MARK.join, zip(*held))))
+                held = []
     except csv.Error as exc:
         raise TableError(f"{path}, line {reader.line_num} is not CSV: {exc}") from exc
-    while rows and not rows[-1]:
-        del rows[-1], lines[-1]
-    return rows, lines
+    if held:
+        blocks.append(tuple(map(_MARK.join, zip(*held))))
+    if not blocks:
+        raise TableError(f"{path} has a header but no row; at least one is needed")
+    return Columns(path, header, blocks, lines)
+
+
+def _without_nul(path: Path, source: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(source, 1):
+        if _MARK in line:
+            raise TableError(f"{path}, line {number} holds a NUL character; a CSV file is text")
+        yield line
 
 
 def _separator(text: str) -> str:

@@ -89,6 +89,7 @@ def read_examples(
     """
     columns = read_csv(path)
     if any(name.endswith(":top1") for name in columns.header):
+        del columns  # a large table is in memory once
         table = OutcomeTable.read(path)
         if split is not None:
             table = table.select(split.rows(table.images, "tune"))

@@ -18,6 +18,7 @@ from adaptive.premodel.base import (
     first_yes,
 )
 from adaptive.premodel.boosting import GradientBoosting
+from adaptive.premodel.condense import cost_of_condensing
 from adaptive.premodel.estimator import Estimator
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.logistic import Logistic
@@ -199,6 +200,8 @@ def _fit_neighbours(
 ) -> Trained:
     premodel.fit(X[:, varies], outcomes)
     _check_choice(outcomes, premodel.candidates)
+    if len(premodel.table_) < len(X):
+        premodel.training_["condensed"] = cost_of_condensing(premodel, X[:, varies], outcomes)
     levels = fit_levels(premodel)
     compared, tied = _compare(premodel, levels)
     return Trained(premodel, _dropped(features, varies), levels, compared, tied)

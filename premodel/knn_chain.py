@@ -20,6 +20,7 @@ from adaptive.premodel.base import (
     check_X,
     first_yes,
 )
+from adaptive.premodel.condense import condensed_rows
 from adaptive.premodel.neighbours import search_for
 from adaptive.premodel.scaling import LIMIT, STEPS, Scaling, check_scaling
 
@@ -80,6 +81,8 @@ class KNNChain(Premodel):
     def fit(self, X: np.ndarray, outcomes: np.ndarray) -> KNNChain:
         """Scale and store the images; see `Premodel.fit`.
 
+        Of more images than are fast to compare with, some are stored: see `condense`.
+
         Raises
         ------
         InputError
@@ -90,6 +93,10 @@ class KNNChain(Premodel):
         """
         X = check_X(X, self.features)
         scaling = Scaling.fit(self.scaling, X) if len(X) else None
+        kept = condensed_rows(*X.shape)
+        if kept is not None:
+            outcomes = check_outcomes(outcomes, len(X), self.candidates)[kept]
+            X = X[kept]
         table = scaling.grid(X) if scaling else X
         return self._learn(scaling, table, outcomes)
 

@@ -13,6 +13,7 @@ from adaptive.errors import InputError, TableError
 from adaptive.files import folder_aside, sha256, write_json
 from adaptive.parts import Split, digest
 from adaptive.premodel.base import check_output
+from adaptive.premodel.condense import condensed_words
 from adaptive.premodel.examples import SELECTIONS, Examples, read_examples
 from adaptive.premodel.fit import NEIGHBOURS, TRAINERS, Trained
 from adaptive.premodel.report import Report, cross_validate
@@ -218,6 +219,8 @@ def _tell(examples: Examples, trained: Trained, report: Report) -> None:
         f"{premodel.kind} on {report.rows} images, {len(premodel.features)} features, asked in "
         f"this order: {', '.join(premodel.candidates)}"
     )
+    if "condensed" in premodel.training_:
+        click.echo(condensed_words(premodel.training_["condensed"]))
     for name, value in chosen.items():
         if name != "brier":
             click.echo(f"{name} = {value:g}, chosen by cross-validation on these images")

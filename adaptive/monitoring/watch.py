@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import Any, Callable, Sequence
 
 from adaptive.bundle import Bundle
-from adaptive.jetson.watch import BoardWatch
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import (
@@ -73,6 +72,8 @@ class Watch:
 
     def status(self) -> dict[str, Any]:
         """Where audits, drift, log and board stand, as JSON values; None for what there is not."""
+        from adaptive.jetson.watch import BoardWatch
+
         written = next((o for o in self.observers if isinstance(o, DecisionLog)), None)
         board = next((o for o in self.observers if isinstance(o, BoardWatch)), None)
         parts = {"audit": self.audit, "drift": self.drift, "log": written, "board": board}

@@ -19,6 +19,9 @@ from adaptive.table import OutcomeTable
 #: Classes kept for each image.
 CLASSES = 24
 
+#: Candidates that are tried one after the other, at most; any number may be tried alone.
+PATHED = 12
+
 
 @dataclass
 class Members:
@@ -159,11 +162,32 @@ class Members:
 
 
 def ordered(members: Members, length: int) -> Iterator[tuple[str, ...]]:
-    """Paths of rising cost that begin on the front; later members may be dominated."""
+    """Paths of rising cost that begin on the front; later members may be dominated.
+
+    Of more than PATHED candidates only the most promising are on paths: their number grows with
+    the third power.
+    """
     cost = [members.cost[n] for n in members.names]
     top1 = [float(members.top1[n].mean()) for n in members.names]
     starts = {members.names[i] for i in front(cost, top1)}
     by_cost = sorted(members.names, key=lambda n: members.cost[n])
+    if len(by_cost) > PATHED:
+        by_cost = _promising(by_cost, dict(zip(members.names, top1)))
     for path in itertools.combinations(by_cost, length):
         if path[0] in starts:
             yield path
+
+
+def _promising(by_cost: list[str], top1: dict[str, float]) -> list[str]:
+    """The PATHED candidates that are least below the best of those that cost no more.
+
+    Where more than that many are best at their cost, these, evenly spread from the cheapest to
+    the dearest.
+    """
+    best = np.maximum.accumulate([top1[name] for name in by_cost])
+    short = {name: level - top1[name] for name, level in zip(by_cost, best.tolist())}
+    leading = [name for name in by_cost if short[name] == 0]
+    if len(leading) > PATHED:
+        return [leading[i] for i in np.linspace(0, len(leading) - 1, PATHED).round().astype(int)]
+    kept = set(sorted(by_cost, key=short.__getitem__)[:PATHED])
+    return [name for name in by_cost if name in kept]

@@ -52,3 +52,21 @@ def test_import_loads_no_heavy_stack_and_is_silent(module: str) -> None:
     )
     assert done.stderr == ""
     assert done.stdout == "[]\n"
+
+
+def test_names_are_loaded_when_they_are_used() -> None:
+    program = (
+        "import sys; import adaptive; "
+        "print([n for n in sys.modules if n.startswith('adaptive.')]); "
+        "print(adaptive.Limits.__module__, 'Limits' in vars(adaptive)); "
+        "print('adaptive.router' in sys.modules); "
+        "from adaptive import *; print(Router.__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["[]", "adaptive.limits True", "False", "adaptive.router"]
+
+
+def test_unknown_names_are_told() -> None:
+    with pytest.raises(AttributeError, match="module 'adaptive' has no attribute 'Rooter'"):
+        adaptive.Rooter  # noqa: B018
+    assert set(adaptive.__all__) <= set(dir(adaptive))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptive.csvfile import read_csv
+from adaptive.csvfile import BLOCK, read_csv
 from adaptive.errors import TableError
 
 GOOD = "image,a,b,best\n1.jpg,0.5,1e3,x\n2.jpg,-2,3,none\n"
@@ -148,3 +148,33 @@ def test_filled_and_missing_columns(csv):
         columns.unique("image")
     with pytest.raises(TableError, match=r"has no column 'b'; it has \['image', 'a'\]"):
         columns.need(["a", "b"])
+
+
+def test_many_rows_keep_their_cells_and_lines(csv):
+    rows = 2 * BLOCK + 3
+    lines = [f"{i}.jpg,{i}.5" for i in range(rows)]
+    columns = read_csv(csv("image,a\n" + "\n".join(lines) + "\n\n"))
+    assert len(columns) == rows
+    assert columns.unique("image") == [f"{i}.jpg" for i in range(rows)]
+    np.testing.assert_array_equal(columns.numbers("a"), np.arange(rows) + 0.5)
+    wrong = BLOCK + 7
+    lines[wrong] = f"{wrong}.jpg,many"
+    columns = read_csv(csv("image,a\n" + "\n".join(lines)))
+    with pytest.raises(TableError, match=f"line {wrong + 2}, column 'a' holds 'many'"):
+        columns.numbers("a")
+    lines[wrong] = "5.jpg,0"
+    columns = read_csv(csv("image,a\n" + "\n".join(lines)))
+    with pytest.raises(TableError, match=rf"line {wrong + 2}, .*'5\.jpg', which line 7 has"):
+        columns.unique("image")
+    lines[wrong] = "5.jpg"
+    with pytest.raises(TableError, match=f"line {wrong + 2} has 1 cells"):
+        read_csv(csv("image,a\n" + "\n".join(lines)))
+
+
+def test_a_quote_that_never_ends_and_an_empty_only_column(csv):
+    with pytest.raises(TableError, match="line 3 is not CSV"):
+        read_csv(csv('image\n"a\nb'))
+    columns = read_csv(csv('image\n""\nb\n'))
+    assert columns.text("image") == ["", "b"]
+    with pytest.raises(TableError, match="line 2, column 'image' is empty"):
+        columns.filled("image")
