@@ -172,11 +172,12 @@ def _at_least(line: np.ndarray, k: int) -> np.ndarray:
     rank = 2 * k // STRIDE + 8
     if rank < len(sample):
         sample.partition(rank)
-        few = (line <= sample[rank]).nonzero()[0]
+        few: np.ndarray = (line <= sample[rank]).nonzero()[0]
         if len(few) >= k:
             return few
     most = line[np.argpartition(line, k - 1)[:k]].max()
-    return (line <= most).nonzero()[0]
+    few = (line <= most).nonzero()[0]
+    return few
 
 
 def _smallest_many(ranks: np.ndarray, k: int) -> np.ndarray:

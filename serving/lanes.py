@@ -50,6 +50,11 @@ class Lane(Generic[Job]):
         return len(self._waiting)
 
     @property
+    def occupied(self) -> bool:
+        """Whether the next job would have to wait."""
+        return self.busy >= self.capacity
+
+    @property
     def full(self) -> bool:
         """Whether the next job would be turned away."""
         return self.busy >= self.capacity and len(self._waiting) >= self.longest

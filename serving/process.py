@@ -8,6 +8,7 @@ import threading
 from types import FrameType
 from typing import Any, Callable, Iterator
 
+from adaptive.serving.memory import give_back
 from adaptive.serving.notify import Notifier
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.server import Server
@@ -61,6 +62,7 @@ def run(
         try:
             if warm_up is not None:
                 warm_up()
+                give_back()
         except BaseException as failure:
             failures.append(failure)
             server.stop()
@@ -77,9 +79,13 @@ def run(
         server.stop()
         systemd.stopping()
 
-    def hung_up(_signal: int, _frame: FrameType | None) -> None:
+    def load() -> None:
         if hang_up is not None:
-            threading.Thread(target=hang_up, name="hang-up", daemon=True).start()
+            hang_up()
+            give_back()
+
+    def hung_up(_signal: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=load, name="hang-up", daemon=True).start()
 
     starter = threading.Thread(target=start, name="warm-up", daemon=True)
     with _handling(stop, signal.SIGTERM, signal.SIGINT), _handling(hung_up, signal.SIGHUP):

@@ -1,10 +1,12 @@
 """Run a WSGI application in one process, stopped without a loss.
 
-A few threads wait at one epoll object for any connection to have something to say, and the one
-that is woken reads it. When a request is whole that thread answers it at once, if a lane has
-room, so that a request is not handed from thread to thread; else it waits in the lane, and the
-thread goes back to the sockets. There is one more thread than lanes can occupy, so that somebody
-always reads, and says 503 when a lane is full. Clients that send slowly hold no thread.
+One thread listens to all connections with one epoll object. When a request is whole that thread
+answers it at once, if a lane has room, so that a request is not handed from thread to thread;
+where there is room for more, another thread listens meanwhile. Where there is none nobody does
+until that request is answered or has taken a few milliseconds (`adaptive.serving.turn`), and what
+was asked meanwhile then waits in the lane, or is told 503 when that is full. There is one more
+thread than lanes can occupy, so that somebody is always free to listen. Clients that send slowly
+hold no thread.
 """
 
 from __future__ import annotations
@@ -25,10 +27,14 @@ from adaptive.serving.connection import LINGER_S, Connection, Refusal, Request
 from adaptive.serving.http import MAX_BODY_BYTES
 from adaptive.serving.lanes import Entry, Lane
 from adaptive.serving.listener import bind, refuse_newcomers
+from adaptive.serving.memory import give_back
+from adaptive.serving.turn import END, LISTEN, Turn
 from adaptive.serving.wsgi import Application, Gateway
 
 log = logging.getLogger("adaptive.serving")
 
+#: Connections that are looked at together.
+EVENTS = 64
 #: Connections at a time; each may hold a temporary file, and 1024 open files is a usual limit.
 CONNECTIONS = 400
 #: Requests that may wait for a thread.
@@ -138,13 +144,19 @@ class Server:
         self._over = False
         self._end, self._ender = os.pipe()
         count = threads + self.light.capacity + self.admin.capacity + 1
-        self._listeners = [False] * count  # which threads wait for an event
+        self._free = [False] * count  # which threads have nothing to do
+        self._turn: Turn[Job] = Turn()
         self._said_hung = False
         self._begun: dict[int, float] = {}  # by job: when its image began to be worked on
         self._threads = [
             threading.Thread(target=self._serve, args=(own,), name=f"serving-{own}", daemon=True)
             for own in range(count)
         ]
+        self._threads.append(
+            threading.Thread(
+                target=self._turn.relieve, args=(self._call,), name="serving-relief", daemon=True
+            )
+        )
 
     def run(self, each_second: Callable[[], object] = lambda: None) -> None:
         """Serve until `stop`; then answer all that was asked, and close everything.
@@ -159,7 +171,7 @@ class Server:
         try:
             while not self.stopping.wait(1.0):
                 self._sweep()
-                if any(self._listeners) and not self._hung():
+                if any(self._free) and not self._hung():
                     each_second()
             self._drain()
         finally:
@@ -170,37 +182,91 @@ class Server:
         self.stopping.set()
 
     def _serve(self, own: int) -> None:
-        """What every thread does: wait for a connection, and do what it is ready for."""
-        while not self._over:
-            self._listeners[own] = True
-            events = self._epoll.poll(-1, 1)
-            self._listeners[own] = False
-            for number, _ in events:
-                try:
-                    if number == self._listening:
-                        self._accept()
-                    elif number in self.connections:
-                        connection = self.connections[number]
-                        self._go_on(connection, connection.turn())
-                except Exception:
-                    log.exception("the server failed on a connection, and goes on")
+        """What every thread does: wait to be called, then listen to the connections, or work."""
+        while True:
+            self._free[own] = True
+            call = self._turn.wait(own)
+            self._free[own] = False
+            if call is END:
+                return
+            if call is not LISTEN:
+                self._work_on(own, call)
+                if not self._turn.take(own):
+                    continue
+            self._listen(own)
 
-    def _go_on(self, connection: Connection, request: Request | None) -> None:
-        """Work on a request if there is room, and on those that waited for this thread."""
-        jobs = [self._enter(connection, request)]
-        while jobs:
-            job = jobs.pop()
-            if job is None:
+    def _listen(self, own: int) -> None:
+        """Wait for requests and work on them, until it is another thread's turn."""
+        while not self._over:
+            self._free[own] = True
+            jobs = self._look(-1)
+            self._free[own] = False
+            mine = None
+            for job in jobs:
+                if mine is None and job.lane is not self.admin:
+                    mine = job
+                else:
+                    self._turn.call(job)
+            if mine is None:
                 continue
+            if mine.lane is self.work and not self.work.occupied:
+                # There is room for more work, so somebody must go on listening.
+                self._turn.pass_on()
+                self._work_on(own, mine)
+                if not self._turn.take(own):
+                    return
+            else:
+                self._turn.away()
+                self._work_on(own, mine)
+                if not self._turn.back(own):
+                    return
+
+    def _look(self, timeout: float) -> list[Job]:
+        """Read from every connection that has something to say; the jobs that may run now."""
+        jobs = []
+        for number, _ in self._epoll.poll(timeout, EVENTS):
+            try:
+                if number == self._listening:
+                    self._accept()
+                elif number in self.connections:
+                    connection = self.connections[number]
+                    job = self._enter(connection, connection.turn())
+                    if job is not None:
+                        jobs.append(job)
+            except Exception:
+                log.exception("the server failed on a connection, and goes on")
+        return jobs
+
+    def _call(self) -> None:
+        """Read what has come in, and have other threads do what may run now."""
+        for job in self._look(0):
+            self._turn.call(job)
+
+    def _work_on(self, own: int, first: Job) -> None:
+        """Work on a job, and then on those that waited for this thread."""
+        job: Job | None = first
+        while job is not None:
             began = perf_counter()
-            if job.lane is self.work:
-                self._begun[id(job)] = began
-            following = self._answer(job)
+            try:
+                if job.lane is self.work:
+                    self._begun[id(job)] = began
+                following = self._answer(job)
+                if self._turn.back(own):
+                    # Whoever has asked meanwhile waits in the lane, and is behind others there.
+                    self._call()
+                    self._turn.away()
+            except Exception:
+                following = None
+                log.exception("the server failed on a connection, and goes on")
             self._begun.pop(id(job), None)
+            if job.lane is self.admin:
+                give_back()
             waited = job.lane.leave(perf_counter() - began)
             # What the same client asks next is behind those that waited.
-            jobs.append(self._enter(job.connection, following))
-            jobs.append(waited)
+            entered = self._enter(job.connection, following)
+            if waited is not None and entered is not None:
+                self._turn.call(entered)
+            job = entered if waited is None else waited
 
     def _enter(self, connection: Connection, request: Request | None) -> Job | None:
         """A job to run now, or None: it waits, or was refused, or the connection is watched."""
@@ -365,8 +431,9 @@ class Server:
         """End the threads and close what is open; a thread that is busy is left behind."""
         self._over = True
         self._accepting = False
+        self._turn.end(len(self._threads))
         self._epoll.register(self._end, select.EPOLLIN)
-        os.write(self._ender, b"x")  # never read, so that it wakes every thread
+        os.write(self._ender, b"x")  # never read, so that it wakes whoever listens
         until = monotonic() + GIVE_UP_S
         for thread in self._threads:
             if thread.is_alive():
