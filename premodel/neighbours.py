@@ -176,8 +176,7 @@ def _at_least(line: np.ndarray, k: int) -> np.ndarray:
         if len(few) >= k:
             return few
     most = line[np.argpartition(line, k - 1)[:k]].max()
-    few = (line <= most).nonzero()[0]
-    return few
+    return np.flatnonzero(line <= most)
 
 
 def _smallest_many(ranks: np.ndarray, k: int) -> np.ndarray:
