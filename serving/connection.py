@@ -225,7 +225,10 @@ class Connection:
             if request is None:
                 request = self._request = Request(self._limits)
                 self.started = monotonic()
-            taken = request.received(data)
+            try:
+                taken = request.received(data)
+            except ValueError:  # a number or an address that the parser did not foresee
+                return self._refused(Refusal(400, "this is not a request that HTTP knows"))
             if request.completed:
                 break
             if request.headers_finished and not request.admitted:

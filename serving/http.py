@@ -59,7 +59,7 @@ def create_app(
         if value < 1:
             raise InputError(f"{name} {value} is not above 0")
     app = Flask("adaptive.serving", static_folder=None)
-    app.url_map.merge_slashes = False  # a doubled slash is a 404, not a page that redirects
+    app.url_map.merge_slashes = False  # a slash that is doubled within is a 404, no redirect
     doors = Doors(app.wsgi_app, service, max_body_bytes, max_batch)
     app.wsgi_app = doors  # type: ignore[method-assign]
 

@@ -36,6 +36,10 @@ _NO_KEY = Refusal(
     "this server wants a key: send the header 'Authorization: Bearer KEY'",
     (("WWW-Authenticate", 'Bearer realm="adaptive"'),),
 )
+_NO_PATH = Refusal(404, "no such path; GET /openapi.json lists what there is")
+_NOT_FROM_A_PAGE = Refusal(
+    403, "where the server has no keys, models are not loaded or unloaded by pages of other sites"
+)
 _NOT_FROM_HERE = Refusal(
     403, "models are loaded and unloaded from this machine alone, where the server has no keys"
 )
@@ -74,28 +78,28 @@ class Front:
         )
         environ["adaptive.request_id"] = record.id
         added = _added(record, environ.get("HTTP_TRACESTATE"))
-        status = "500"
+        status, sent = "500", 0
 
         def start(line: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], None]:
-            nonlocal status
+            nonlocal status, sent
             status = line[:3]
+            sent = next((int(value) for name, value in headers if name == "Content-Length"), 0)
             write: Callable[[bytes], None] = start_response(line, [*headers, *added], exc_info)
             return write
 
         begin(record)
-        sent = 0
         try:
             refusal = self._look(
                 environ["REQUEST_METHOD"],
                 environ["PATH_INFO"],
                 environ.get("REMOTE_ADDR", ""),
-                environ.get("HTTP_AUTHORIZATION"),
-                "HTTP_X_FORWARDED_FOR" in environ or "HTTP_FORWARDED" in environ,
+                lambda name: environ.get("HTTP_" + name),
             )
             if refusal is not None:
                 return _refuse(refusal, start)
             parts = self.app(environ, start)
-            sent = len(parts[0]) if isinstance(parts, list) and len(parts) == 1 else 0
+            if not sent and isinstance(parts, list):
+                sent = sum(map(len, parts))
             return parts
         finally:
             self._tell(
@@ -110,8 +114,7 @@ class Front:
             request.command,
             request.path,
             connection.address[0],
-            headers.get("AUTHORIZATION"),
-            "X_FORWARDED_FOR" in headers or "FORWARDED" in headers,
+            headers.get,
         )
 
     def refused(self, connection: Connection, request: Request) -> tuple[tuple[str, str], ...]:
@@ -129,16 +132,24 @@ class Front:
         return _added(record, headers.get("TRACESTATE"))
 
     def _look(
-        self, method: str, path: str, address: str, authorization: str | None, forwarded: bool
+        self, method: str, path: str, address: str, header: Callable[[str], str | None]
     ) -> Refusal | None:
+        open_to_all = self.keys is None or (path in OPEN and method in ("GET", "HEAD"))
+        if not open_to_all and not self.keys.allow(header("AUTHORIZATION")):  # type: ignore[union-attr]
+            return _NO_KEY
+        if path[:1] != "/" or path[1:2] == "/":
+            # Flask would read it as if one slash stood there, and the rules below would not.
+            return _NO_PATH
         if self.keys is not None:
-            if path in OPEN and method in ("GET", "HEAD"):
-                return None
-            return None if self.keys.allow(authorization) else _NO_KEY
+            return None
         if not path.startswith("/v2/repository") or not _CHANGES.fullmatch(path):
             return None
         # Behind a proxy everybody comes from this machine; such a request says who sent it.
-        return None if _local(address) and not forwarded else _NOT_FROM_HERE
+        if header("X_FORWARDED_FOR") or header("FORWARDED") or not _local(address):
+            return _NOT_FROM_HERE
+        # A browser on this machine may be sent here by a page from anywhere.
+        foreign = header("ORIGIN") or header("SEC_FETCH_SITE") not in (None, "same-origin", "none")
+        return _NOT_FROM_A_PAGE if foreign or not _named_locally(header("HOST")) else None
 
     def _tell(
         self,
@@ -192,6 +203,20 @@ def _refuse(refusal: Refusal, start_response: Any) -> list[bytes]:
     status, headers, body = refusal.parts()
     start_response(status, list(headers))
     return [body]
+
+
+def _named_locally(host: str | None) -> bool:
+    """Whether a Host is an address or localhost, and no name that may be bent to this machine."""
+    if host is None:
+        return True  # which no browser sends
+    name = re.sub(r":[0-9]*$", "", host).strip("[]").rstrip(".").lower()
+    if name.rpartition(".")[2] == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _local(address: str) -> bool:

@@ -70,7 +70,8 @@ def run(
         if not server.stopping.is_set():
             ready.problem = None
             systemd.ready(f"serving {name} at {server.url}")
-            print(f"serving {name} at {server.url}", flush=True)
+            with contextlib.suppress(OSError):  # nobody reads it, and that is no reason to end
+                print(f"serving {name} at {server.url}", flush=True)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         if server.stopping.is_set():
@@ -79,8 +80,13 @@ def run(
         server.stop()
         systemd.stopping()
 
+    loading, waiting = threading.Lock(), threading.Lock()
+
     def load() -> None:
-        if hang_up is not None:
+        if hang_up is None or not waiting.acquire(blocking=False):
+            return  # whoever waits already will see what there is by then
+        with loading:
+            waiting.release()
             hang_up()
             give_back()
 

@@ -225,16 +225,21 @@ class Server:
         """Read from every connection that has something to say; the jobs that may run now."""
         jobs = []
         for number, _ in self._epoll.poll(timeout, EVENTS):
+            if number == self._listening:
+                self._accept()
+                continue
+            connection = self.connections.get(number)
+            if connection is None:
+                continue
             try:
-                if number == self._listening:
-                    self._accept()
-                elif number in self.connections:
-                    connection = self.connections[number]
-                    job = self._enter(connection, connection.turn())
-                    if job is not None:
-                        jobs.append(job)
+                job = self._enter(connection, connection.turn())
             except Exception:
-                log.exception("the server failed on a connection, and goes on")
+                log.exception("the server failed on a connection, closes it, and goes on")
+                connection.close()
+                self._forget(connection)
+                continue
+            if job is not None:
+                jobs.append(job)
         return jobs
 
     def _call(self) -> None:
@@ -257,7 +262,8 @@ class Server:
                     self._turn.away()
             except Exception:
                 following = None
-                log.exception("the server failed on a connection, and goes on")
+                log.exception("the server failed on a connection, closes it, and goes on")
+                job.connection.close()
             self._begun.pop(id(job), None)
             if job.lane is self.admin:
                 give_back()

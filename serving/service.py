@@ -28,6 +28,9 @@ from adaptive.serving.tally import Tally
 
 log = logging.getLogger("adaptive.serving")
 
+#: How long a service that is closed waits for a bundle that is being loaded, seconds.
+CLOSE_S = 1.0
+
 
 class Service:
     """Answers images with the bundle that is served now, and counts what it does.
@@ -61,6 +64,7 @@ class Service:
         self.ready = Readiness("the networks are warming up")
         self._log = log
         self._reloading = threading.Lock()
+        self._closing = False
         self._tally = Tally(self.metrics)
         self._drift = ExitStack()
         self._generation = self._open(None)
@@ -186,12 +190,16 @@ class Service:
             when the new one cannot be served.
         """
         with self._reloading:
+            if self._closing:
+                raise BusyError("the server is stopping")
             began = perf_counter()
             old = self._generation
             try:
                 fresh = self._open(old)
                 try:
                     fresh.warm_up()
+                    if self._closing:
+                        raise BusyError("the server is stopping")
                 except BaseException:
                     fresh.retire()
                     raise
@@ -218,10 +226,15 @@ class Service:
         return limits_from(headers)
 
     def close(self) -> None:
-        """Close what is served, once nobody uses it."""
-        with self._reloading:
+        """Close what is served, once nobody uses it; a bundle that is being loaded is left."""
+        self._closing = True
+        loaded = self._reloading.acquire(timeout=CLOSE_S)
+        try:
             self._generation.retire()
             self._drift.close()
+        finally:
+            if loaded:
+                self._reloading.release()
 
     def _open(self, old: Generation | None) -> Generation:
         def monitor(bundle: Bundle) -> Monitor | None:

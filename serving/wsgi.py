@@ -115,17 +115,19 @@ class Gateway:
             raise ValueError("the application did not call start_response")
         has_body = not (reply.status.startswith(("1", "204", "304")))
         lines = [f"HTTP/1.1 {reply.status}"]
-        lengthy = False
+        lengthy = dated = False
         for name, value in reply.headers:
             lowered = name.lower()
             if lowered in HOP_BY_HOP:
                 raise ValueError(f"the header {name} is not the application's to set")
             lengthy = lengthy or lowered == "content-length"
+            dated = dated or lowered == "date"
             lines.append(f"{name}: {value}")
         if has_body and not lengthy:
             lines.append(f"Content-Length: {len(body)}")
         lines.append("Server: adaptive")
-        lines.append(f"Date: {self._date()}")
+        if not dated:
+            lines.append(f"Date: {self._date()}")
         if close:
             lines.append("Connection: close")
         elif request.version != "1.1":

@@ -93,9 +93,23 @@ def test_models_change_only_from_this_machine(verb, keys):
     assert Asked(front, "POST", path, x_forwarded_for="10.0.0.7").status == 403
     assert Asked(front, "POST", path, forwarded="for=10.0.0.7").status == 403
     assert Asked(front, "POST", "/v2/repository/index", address="10.0.0.7").status == 200
+    # A page of another site, in a browser here; and one whose name was bent to this machine.
+    assert Asked(front, "POST", path, origin="http://evil.example").status == 403
+    assert Asked(front, "POST", path, sec_fetch_site="cross-site").status == 403
+    assert Asked(front, "POST", path, host="evil.example:8080").status == 403
+    for host in ("localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "192.0.2.2"):
+        assert Asked(front, "POST", path, host=host).status == 200
     keyed = Front(application, Metrics(), keys)
     far = {"address": "10.0.0.7", "authorization": f"Bearer {KEY}"}
     assert Asked(keyed, "POST", path, **far).status == 200
+
+
+@pytest.mark.parametrize("path", ["//v2/repository/models/a/load", "///v2", "//healthz", "v2", "*"])
+def test_paths_that_are_read_in_two_ways_are_nowhere(path, keys):
+    assert Asked(Front(application, Metrics()), "POST", path, address="10.0.0.7").status == 404
+    keyed = Front(application, Metrics(), keys)
+    assert Asked(keyed, "POST", path).status == 401
+    assert Asked(keyed, "POST", path, authorization=f"Bearer {KEY}").status == 404
 
 
 def test_requests_are_counted_by_kind_and_status(keys):

@@ -100,3 +100,28 @@ def test_systemd_is_told_of_readiness_life_and_end(tmp_path):
     assert told[0].split(b"\n")[0] == b"READY=1"
     assert b"STATUS=serving this at http://127.0.0.1:" in told[0]
     assert told[-1] == b"STOPPING=1"
+
+
+def test_many_sighups_at_once_load_twice():
+    # the one that runs may have read the old file; the one that waits has not
+    began, hold, calls = threading.Event(), threading.Event(), []
+
+    def hang_up() -> None:
+        calls.append(1)
+        began.set()
+        hold.wait(30)
+
+    def ask() -> None:
+        began.wait(30)
+        for _ in range(10):
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+        hold.set()
+
+    def warm_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        threading.Thread(target=ask).start()
+
+    stop_when(lambda: hold.is_set() and len(calls) >= 2)
+    serve(create_app(PlainRouter()), "127.0.0.1", 0, warm_up=warm_up, hang_up=hang_up)
+    assert len(calls) == 2

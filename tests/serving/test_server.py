@@ -501,3 +501,42 @@ def test_server_gives_no_sign_of_life_while_a_request_hangs(monkeypatch, caplog)
         hold.set()
         server.stop()
         thread.join(HANG_S)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET http://[::1/ HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    ],
+    ids=["address", "length"],
+)
+def test_what_the_parser_did_not_foresee_costs_no_connection(head):
+    with serving(plain_app()) as server:
+        for _ in range(3):
+            with connect(server) as link:
+                link.sendall(head)
+                answer = until_closed(link)
+            # some Pythons read numbers of any length
+            assert answer[9:12] in (b"400", b"413")
+        deadline = time.monotonic() + HANG_S
+        while server.connections and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not server.connections
+
+
+def test_a_connection_on_which_the_server_fails_is_closed(monkeypatch, caplog):
+    def fails(self, data):
+        raise RuntimeError("a bug")
+
+    with serving(plain_app()) as server:
+        with monkeypatch.context() as broken:
+            broken.setattr("adaptive.serving.connection.Connection._feed", fails)
+            with connect(server) as link:
+                link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert until_closed(link) == b""
+        assert not server.connections
+        with connect(server) as link:
+            link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert until_answered(link).startswith(b"HTTP/1.1 200")
+    assert "closes it, and goes on" in caplog.text

@@ -404,3 +404,31 @@ def test_gathered_requests_get_the_same_answers(folder):
 
 def _colours(count: int) -> np.ndarray:
     return np.random.default_rng(5).integers(0, 256, (count, 3))
+
+
+def test_closing_waits_for_no_reload(folder, monkeypatch):
+    import threading
+
+    monkeypatch.setattr("adaptive.serving.service.CLOSE_S", 0.05)
+    began, hold, failed = threading.Event(), threading.Event(), []
+    service = Service(folder)
+
+    def warm_up(self) -> None:
+        began.set()
+        hold.wait(30)
+
+    def reload() -> None:
+        with pytest.raises(BusyError, match="stopping"):
+            service.reload()
+        failed.append(True)
+
+    monkeypatch.setattr("adaptive.serving.generation.Generation.warm_up", warm_up)
+    thread = threading.Thread(target=reload)
+    thread.start()
+    assert began.wait(30)
+    service.close()
+    hold.set()
+    thread.join(30)
+    assert failed == [True]
+    with pytest.raises(BusyError, match="stopping"):
+        service.reload()
