@@ -28,6 +28,7 @@ from adaptive.errors import (
     InputError,
     ServiceError,
 )
+from adaptive.exchange import Line, connected, secured
 from adaptive.limits import PREFERENCES
 from adaptive.prediction import Prediction
 
@@ -49,6 +50,9 @@ SHORTEST_DEADLINE_S = 1e-3
 #: Longest deadline that a server takes, a day.
 LONGEST_DEADLINE_MS = 86_400_000.0
 
+#: Longest time for one attempt, seconds.
+LONGEST_TIMEOUT_S = LONGEST_DEADLINE_MS / 1e3
+
 
 class Client:
     """A server's answers, over connections that are kept open.
@@ -58,7 +62,8 @@ class Client:
     Parameters
     ----------
     url : of the server; a path in it is put before every request's
-    timeout_s : how long to wait for a connection, and for each answer
+    timeout_s : how long to connect, send a request and read its whole answer may take together,
+        a day at most; each attempt has as long
     retries : how often a request is sent again that the server had no room for (503). Before
         that the client waits as long as `Retry-After` says, or 0.1 s, 0.2 s, 0.4 s and so on,
         and a little more or less by chance, so that many clients do not all come back at once.
@@ -82,15 +87,17 @@ class Client:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         place = _place(url)
-        if not timeout_s > 0:
-            raise InputError(f"timeout_s {timeout_s} is not above 0")
+        if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
+            raise InputError(
+                f"timeout_s {timeout_s} is not above 0 and up to {LONGEST_TIMEOUT_S:.0f}, a day"
+            )
         if retries < 0:
             raise InputError(f"retries {retries} is below 0")
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self.retries = retries
         self._place = place
-        self._context = ssl_context
+        self._context = _context(ssl_context) if place.secure else None
         self._headers = {}
         if api_key is not None:
             self._headers["Authorization"] = _sendable("the API key", f"Bearer {api_key}")
@@ -113,7 +120,8 @@ class Client:
         ----------
         image : encoded bytes, a path, or an ndarray (height, width, 3), uint8, RGB, which is
             sent as PNG, without loss
-        explain : also features, the premodel's votes, and why
+        explain : also features, the premodel's votes, and why, as one sentence; `explanation`
+            stays None, for what a server tells of it in JSON is not read back
         deadline_ms : milliseconds within which the answer is wanted, waiting and all attempts
             included; the server is told what is left
         prefer : "fast", "balanced" or "accurate"
@@ -170,7 +178,7 @@ class Client:
     def ready(self) -> bool:
         """Whether the server answers at full speed; False as well when it cannot be reached."""
         try:
-            return self._once("GET", "/readyz", b"", {}, self.timeout_s).status == 200
+            return self._once("GET", "/readyz", b"", {}).status == 200
         except ServiceError:
             return False
 
@@ -205,15 +213,14 @@ class Client:
         """
         attempt = 0
         while True:
-            sent, timeout_s = {**(headers or {})}, self.timeout_s
+            sent = {**(headers or {})}
             if end is not None:
                 left_s = end - monotonic()
                 if left_s < SHORTEST_DEADLINE_S:
                     raise DeadlineError(f"the deadline passed before {self.url} was asked")
                 sent["X-Deadline-Ms"] = f"{min(left_s * 1e3, LONGEST_DEADLINE_MS):.3f}"
-                timeout_s = min(timeout_s, left_s)
             try:
-                answer = self._once(method, path, body, sent, timeout_s)
+                answer = self._once(method, path, body, sent, math.inf if end is None else end)
             except ServiceError as error:
                 if end is None or monotonic() < end:
                     raise
@@ -229,24 +236,39 @@ class Client:
             attempt += 1
 
     def _once(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str], timeout_s: float
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        end: float = math.inf,
     ) -> _Answer:
-        """Send a request; over a new connection where a kept one turns out to be closed."""
+        """Send a request; over a new connection where a kept one turns out to be closed.
+
+        end : when its answer must be there, if that is sooner than in `timeout_s`
+        """
         from http.client import HTTPException
 
+        end = min(end, monotonic() + self.timeout_s)
         while True:
-            connection, kept = self._connection(timeout_s)
+            connection, kept = self._connection()
             try:
+                if not kept:
+                    connection.sock = self._place.line(self._context, end)
+                line: Any = connection.sock
+                line.end = end
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     # what a server says to half a request can still be read
                     connection.request(
                         method, self._place.path + path, body or None, {**self._headers, **headers}
                     )
-                raw = connection.getresponse()
-                answer = _Answer(raw.status, raw.getheader("Retry-After"), raw.read())
+                with connection.getresponse() as raw:
+                    answer = _Answer(raw.status, raw.getheader("Retry-After"), raw.read())
             except socket.timeout as error:
                 connection.close()
-                raise ServiceError(f"{self.url} did not answer within {timeout_s:g} s") from error
+                raise ServiceError(
+                    f"{self.url} did not answer within {self.timeout_s:g} s"
+                ) from error
             except (OSError, HTTPException) as error:
                 connection.close()
                 if kept:
@@ -261,17 +283,13 @@ class Client:
             self._keep(connection, raw.will_close)
             return answer
 
-    def _connection(self, timeout_s: float) -> tuple[HTTPConnection, bool]:
-        """A connection, and whether it has been used before."""
+    def _connection(self) -> tuple[HTTPConnection, bool]:
+        """A connection, and whether it has been used before; otherwise it is not open yet."""
         with self._lock:
             if self._closed:
                 raise InputError("this client is closed")
             kept = self._idle.pop() if self._idle else None
-        if kept is None:
-            return self._place.connection(timeout_s, self._context), False
-        kept.timeout = timeout_s
-        kept.sock.settimeout(timeout_s)
-        return kept, True
+        return (self._place.connection(self._context), False) if kept is None else (kept, True)
 
     def _keep(self, connection: HTTPConnection, ended: bool) -> None:
         with self._lock:
@@ -353,29 +371,49 @@ class _Place(NamedTuple):
 
     secure: bool
     host: str
-    port: int | None
+    port: int
     path: str
 
-    def connection(self, timeout_s: float, context: ssl.SSLContext | None) -> HTTPConnection:
-        """A connection that opens with its first request."""
+    def connection(self, context: ssl.SSLContext | None) -> HTTPConnection:
+        """A connection that is given a `line` as its socket before its first request."""
         from http.client import HTTPConnection, HTTPSConnection
 
-        if self.secure:
-            return HTTPSConnection(self.host, self.port, timeout=timeout_s, context=context)
-        return HTTPConnection(self.host, self.port, timeout=timeout_s)
+        if context is not None:
+            return HTTPSConnection(self.host, self.port, context=context)
+        return HTTPConnection(self.host, self.port)
+
+    def line(self, context: ssl.SSLContext | None, end: float) -> Line:
+        """A line to the server, open; an OSError when there is none by the time that is `end`."""
+        plain = connected(self.host, self.port, end)
+        if context is not None:
+            return Line(secured(plain, self.host, context, end), end)
+        return Line(plain, end)
 
 
 def _place(url: str) -> _Place:
+    if " " in url or not url.isprintable():
+        raise InputError(
+            f"{url!r} is no address of a server: it holds spaces or control characters"
+        )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")
     except ValueError as exc:
         raise InputError(f"{url!r} is no address of a server: {exc}") from exc
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
         raise InputError(f"{url!r} is no address of a server, as http://board.local:8080 is")
     if parts.username is not None:
         raise InputError("a server's address holds no user or password; give api_key")
+    if port is None:
+        port = 443 if parts.scheme == "https" else 80
     return _Place(parts.scheme == "https", host, port, _sendable("url", parts.path.rstrip("/")))
+
+
+def _context(given: ssl.SSLContext | None) -> ssl.SSLContext:
+    import ssl
+
+    return ssl.create_default_context() if given is None else given
 
 
 def _sendable(what: str, text: str) -> str:

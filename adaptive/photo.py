@@ -27,7 +27,7 @@ class Photo:
 
     Attributes
     ----------
-    image : at the scale that the networks see
+    image : at the scale that the networks see; `working` itself where none sees more
     working : at the scale that features are taken at
     carried, done : by candidate, the state that an exit hands on, and what was said
     passed : exits that were run through without their heads
@@ -102,7 +102,9 @@ def open_photo(image: ImageLike, networks_short: int, max_pixels: int) -> Photo:
     # Features never depend on which networks a bundle holds, so a network that sees more than
     # the schema's scale gets a decoding of its own, where the decoder makes a difference.
     pixels, larger = decode_scales(image, (short, max(short, networks_short)), max_pixels)
-    photo = Photo(larger, SCHEMA.working(pixels))
+    working = SCHEMA.working(pixels)
+    # A decoding that no network sees is let go at once, for a batch would hold one for each image.
+    photo = Photo(larger if networks_short > short else working, working)
     photo.ms["decode"] = (perf_counter() - began) * 1e3
     return photo
 

@@ -45,10 +45,21 @@ def limits_from(headers: Headers) -> Limits:
             f"{DEADLINE} {deadline[:40]!r} is not a number of milliseconds from "
             f"{_SHORTEST_MS:.0f} to {_LONGEST_MS:.0f}"
         )
+    return Limits(remaining_ms=remaining(allowed), preference=preference)
+
+
+def remaining(allowed_ms: float) -> float:
+    """What is left of a request's milliseconds, less what it has waited since it was whole.
+
+    Raises
+    ------
+    DeadlineError
+        when nothing is left.
+    """
     record = current()
     waited = 0.0 if record is None else (perf_counter() - record.arrived) * 1e3
-    if waited >= allowed:
+    if waited >= allowed_ms:
         raise DeadlineError(
-            f"the answer was due after {allowed:g} ms, and the request waited {waited:.0f} ms"
+            f"the answer was due after {allowed_ms:g} ms, and the request waited {waited:.2f} ms"
         )
-    return Limits(remaining_ms=allowed - waited, preference=preference)
+    return allowed_ms - waited

@@ -25,6 +25,20 @@ MAX_PIXELS = 50_000_000
 #: EXIF's tag of how the camera was held, and the last bytes of a whole JPEG.
 _ORIENTATION, _END_OF_JPEG = 0x0112, [0xFF, 0xD9]
 
+#: How an image lies that was stored in some EXIF orientation: what Pillow calls the turn.
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+#: Pixels up to which an image is converted whole, and those of a larger one's tiles.
+_WHOLE, _TILE = 1 << 20, 1 << 18
+
 #: Short side that features and most networks work at, pixels.
 WORKING_SHORT = 256
 
@@ -122,7 +136,7 @@ def _decode_stream(
                 opened = Image.open(stream, formats=FORMATS)
             opened.draft(None, (width // scale, height // scale))
             opened.load()
-            found[scale] = _to_rgb(_upright(opened))
+            found[scale] = _to_rgb(opened)
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as exc:
         raise ImageError(f"{name} is damaged or cut off and cannot be decoded") from exc
     return [found[scale] for scale in scales]
@@ -187,18 +201,43 @@ def _plain_jpeg(
     return found
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL import ImageOps
-
-    if image.getexif().get(_ORIENTATION, 1) == 1:
-        return image
-    upright = ImageOps.exif_transpose(image)
-    return image if upright is None else upright
-
-
 def _to_rgb(image: Image.Image) -> np.ndarray:
+    """A loaded image, upright and in RGB; a large one tile by tile, or it was there many times."""
+    width, height = image.size
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    if width * height <= _WHOLE:
+        return _converted(image, orientation)
+    sideways = orientation in (5, 6, 7, 8)
+    upright = np.empty((width, height, 3) if sideways else (height, width, 3), np.uint8)
+    columns = min(width, _TILE)
+    rows = _TILE // columns
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            box = (left, top, min(left + columns, width), min(top + rows, height))
+            place = _turned(box, width, height, orientation)
+            upright[place] = _converted(image.crop(box), orientation)
+    return upright
+
+
+def _turned(
+    box: tuple[int, int, int, int], width: int, height: int, orientation: int
+) -> tuple[slice, slice]:
+    """Rows and columns of the upright image that a (left, top, right, bottom) of it becomes."""
+    left, top, right, bottom = box
+    if orientation in (2, 3, 7, 8):  # what was left comes last
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    rows, columns = slice(top, bottom), slice(left, right)
+    return (columns, rows) if orientation in (5, 6, 7, 8) else (rows, columns)
+
+
+def _converted(image: Image.Image, orientation: int) -> np.ndarray:
+    """An image, or a tile of one, turned upright and as RGB."""
     from PIL import Image
 
+    if orientation in _TURNS:
+        image = image.transpose(getattr(Image.Transpose, _TURNS[orientation]))
     if image.mode.startswith(("I", "F")):
         # 16-bit grey: Pillow's own conversion to 8 bits clips at 255 instead of scaling.
         grey = np.clip(np.asarray(image, np.float64) / 257.0, 0, 255).round().astype(np.uint8)

@@ -15,6 +15,7 @@ from adaptive.prediction import Prediction
 from adaptive.serving.answers import Answer
 from adaptive.serving.body import read_unpacked
 from adaptive.serving.compression import accepted, compress
+from adaptive.serving.deadlines import remaining
 from adaptive.serving.models import TOP, VERSION, outputs_of
 from adaptive.serving.protocols import ROUTER, CandidateModel, Service
 from adaptive.serving.tensors import Tensor, WantedOutput, read_request, write_answer
@@ -74,8 +75,8 @@ def infer(
     for output in wanted:
         _check(output, model, [o.name for o in offered])
     if request.timeout_ms is not None:
-        remaining = np.minimum(limits.remaining_ms, request.timeout_ms)
-        limits = replace(limits, remaining_ms=float(remaining))
+        left_ms = np.minimum(limits.remaining_ms, remaining(request.timeout_ms))
+        limits = replace(limits, remaining_ms=float(left_ms))
     ranks = max(output.classes for output in wanted)
     options: Any = {"limits": limits, "request_id": environ.get("adaptive.request_id")}
     if candidate is None:

@@ -24,8 +24,9 @@ class Keys:
     """The keys of a file, one a line; empty lines and those that begin with # do not count.
 
     The file is read again when it has changed, at most once a second: write the new keys into
-    it beside the old ones, give them out, and take the old ones away. A file that is gone or
-    cannot be read leaves the last keys in force; one without keys lets nobody in.
+    it beside the old ones, give them out, and take the old ones away. A file that is gone, or
+    cannot be read, or has a key that is refused leaves the last keys in force; one without keys
+    lets nobody in.
 
     Parameters
     ----------
@@ -34,7 +35,8 @@ class Keys:
     Raises
     ------
     InputError
-        when it cannot be read, holds no key, or a key of fewer than 16 characters.
+        when it cannot be read, holds no key, or one of fewer than 16 characters or of others
+        than a request can carry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,7 +48,7 @@ class Keys:
             self._stamp = _stamp(path)
             self._digests = _read(path)
         except OSError as exc:
-            raise InputError(f"the keys {path} cannot be read: {exc.strerror}") from exc
+            raise InputError(f"the keys {path} cannot be read: {exc.strerror or exc}") from exc
         if not self._digests:
             raise InputError(f"{path} holds no key; write one a line, of {SHORTEST} characters up")
 
@@ -80,6 +82,8 @@ class Keys:
                 self._stamp, self._problem = stamp, ""
             except (OSError, InputError) as error:
                 problem = str(error)
+                if isinstance(error, OSError):
+                    problem = f"{self.path}: {error.strerror or error}"
                 if problem != self._problem:
                     self._problem = problem
                     log.error("the keys cannot be read, and the last ones stay: %s", problem)
@@ -88,10 +92,20 @@ class Keys:
 
 
 def _read(path: Path) -> tuple[bytes, ...]:
-    lines = path.read_bytes().decode("utf-8", "surrogateescape").splitlines()
-    keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if any(len(key) < SHORTEST for key in keys):
-        raise InputError(f"{path} holds a key of fewer than {SHORTEST} characters")
+    keys = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        line = line.strip()
+        if not line or line.startswith(b"#"):
+            continue
+        key = line.decode("ascii", "replace")
+        if not key.isascii() or not key.isprintable():
+            raise InputError(
+                f"line {number} of {path} holds a key that no request can carry; use printable "
+                "ASCII characters"
+            )
+        if len(key) < SHORTEST:
+            raise InputError(f"{path} holds a key of fewer than {SHORTEST} characters")
+        keys.append(key)
     return tuple(dict.fromkeys(_digest(key) for key in keys))
 
 

@@ -8,7 +8,7 @@ import threading
 from types import FrameType
 from typing import Any, Callable, Iterator
 
-from adaptive.serving.memory import give_back
+from adaptive.serving.memory import give_back, keep_little
 from adaptive.serving.notify import Notifier
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.server import Server
@@ -54,6 +54,7 @@ def run(
     notifier: Notifier | None = None,
 ) -> None:
     """The same with a server that is made already."""
+    keep_little()
     ready = readiness or Readiness()
     systemd = notifier or Notifier.from_environment()
     failures: list[BaseException] = []

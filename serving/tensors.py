@@ -22,6 +22,12 @@ from adaptive.files import Fields
 #: What the one input of every model is called.
 INPUT = "image"
 
+#: Outputs that a request may ask for; no model has as many.
+MOST_OUTPUTS = 64
+
+#: Values in a request's JSON. A request has far fewer, and millions take seconds to read.
+MOST_VALUES = 100_000
+
 #: A longer timeout is as good as none, microseconds.
 LONGEST_US = 10**12
 
@@ -118,6 +124,8 @@ def read_request(body: bytes, json_length: int | None, max_images: int) -> Infer
 
 def read_json(text: bytes) -> Any:
     """A JSON value, or an InputError."""
+    if sum(map(text.count, (b",", b"[", b"{"))) > MOST_VALUES:  # base64 has none of these
+        raise InputError(f"the request's JSON holds more than the {MOST_VALUES} values allowed")
     try:
         return json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as exc:
@@ -177,9 +185,13 @@ def _shape(entry: Fields, max_images: int) -> tuple[int, ...]:
     if datatype != "BYTES":
         raise InputError(f"input {INPUT!r} is BYTES (encoded images), not {datatype[:50]!r}")
     shape = entry.get("shape", list)
+    if len(shape) not in (1, 2):
+        raise InputError(
+            f"input {INPUT!r} has a shape of {len(shape)} numbers; it must be [n] or [n, 1]"
+        )
     if not all(isinstance(side, int) and not isinstance(side, bool) for side in shape):
         raise InputError(f"input {INPUT!r} has a shape that is not whole numbers")
-    if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
+    if len(shape) == 2 and shape[1] != 1:
         raise InputError(f"input {INPUT!r} has shape {str(shape)[:50]}; it must be [n] or [n, 1]")
     if not 1 <= shape[0] <= max_images:
         raise InputError(
@@ -197,14 +209,15 @@ def _images(entry: Fields, count: int, rest: bytes) -> tuple[bytes, ...]:
         if rest:
             raise InputError(f"{len(rest)} bytes follow the JSON, and no input claims them")
         data = entry.get("data", list)
-        images = tuple(_decoded(text) for text in _flat(data))
+        images = tuple(_decoded(text) for text in _flat(data, count))
     else:
         if "data" in entry.values:
             raise InputError(f"input {INPUT!r} has both 'data' and 'binary_data_size'")
         if size != len(rest):
             raise InputError(
-                f"input {INPUT!r} announces {size} bytes of binary data; {len(rest)} follow the "
-                "JSON (whose length is told in the header Inference-Header-Content-Length)"
+                f"input {INPUT!r} announces {str(size)[:20]} bytes of binary data; {len(rest)} "
+                "follow the JSON (whose length is told in the header "
+                "Inference-Header-Content-Length)"
             )
         images = tuple(_unpacked(rest, count))
     if len(images) != count:
@@ -229,13 +242,17 @@ def _unpacked(data: bytes, count: int) -> Iterator[bytes]:
         raise InputError(f"{len(data) - position} bytes follow the last of {count} elements")
 
 
-def _flat(data: list[Any]) -> Iterator[Any]:
-    """The values of a list, or of lists of one value each."""
+def _flat(data: list[Any], count: int) -> Iterator[Any]:
+    """The values of a list, or of lists of one value each; no more of them than `count`."""
+    found = 0
     for value in data:
-        if isinstance(value, list):
-            yield from value
-        else:
-            yield value
+        own = value if isinstance(value, list) else [value]
+        found += max(len(own), 1)
+        if found > count:
+            raise InputError(
+                f"input {INPUT!r} has more elements than the {count} that its shape says"
+            )
+        yield from own
 
 
 def _decoded(text: object) -> bytes:
@@ -253,6 +270,8 @@ def _decoded(text: object) -> bytes:
 def _outputs(request: Fields, binary: bool) -> Iterator[WantedOutput]:
     seen = set()
     wanted = request.get("outputs", list, default=[])
+    if len(wanted) > MOST_OUTPUTS:
+        raise InputError(f"the request asks for {len(wanted)} outputs; {MOST_OUTPUTS} are allowed")
     for value in wanted:
         entry = Fields(value, "an output in the request")
         name = entry.get("name", str)
@@ -264,7 +283,9 @@ def _outputs(request: Fields, binary: bool) -> Iterator[WantedOutput]:
             raise InputError("shared memory is not offered; take the outputs from the body")
         classes = parameters.get("classification", int, default=0)
         if classes < 0:
-            raise InputError(f"classification {classes} of output {name[:50]!r} is below 0")
+            raise InputError(
+                f"classification {str(classes)[:20]} of output {name[:50]!r} is below 0"
+            )
         yield WantedOutput(name, parameters.get("binary_data", bool, default=binary), classes)
 
 

@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from adaptive import (
     InputError,
     Router,
     ServiceError,
+    exchange,
 )
 from adaptive import client as module
 from adaptive.client import read_key
@@ -38,6 +39,12 @@ ANSWER = {
     "ms": {"total": 1.0},
     "index": 3,
 }
+TEXT = json.dumps(ANSWER).encode()
+OK = b"HTTP/1.1 200 OK\r\n"
+LENGTH = b"Content-Length: %d\r\n\r\n" % len(TEXT)
+
+#: Between two parts of an answer that comes bit by bit, seconds.
+PAUSE_S = 0.02
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +62,8 @@ def client(server):
 class Script:
     """A server that says what it is told to, one entry for each request on any connection.
 
-    An entry is (status, headers, value), or "close" to hang up, or raw bytes.
+    An entry is (status, headers, value), or "close" to hang up, or raw bytes; or a list of those,
+    which are sent one after the other with a pause after each.
     """
 
     def __init__(self, *entries) -> None:
@@ -92,6 +100,12 @@ class Script:
                     return
                 if isinstance(entry, bytes):
                     link.sendall(entry)
+                    return
+                if isinstance(entry, list):
+                    with suppress(OSError):  # the client may have had enough
+                        for part in entry:
+                            link.sendall(part)
+                            time.sleep(PAUSE_S)
                     return
                 status, more, value = entry
                 text = json.dumps(value)
@@ -140,7 +154,9 @@ def test_bytes_path_and_array_get_the_router_s_answer(client, tiny_bundle, tiny_
         assert [label for label, _ in answer.top5] == [label for label, _ in expected.top5]
         assert answer.ms.keys() == expected.ms.keys()
         assert answer.features is None
-    assert client.classify(path, explain=True).reason == expected.reason
+    told = client.classify(path, explain=True)
+    assert told.reason == expected.reason
+    assert told.explanation is None
 
 
 def test_grey_arrays_are_sent_and_others_refused(client):
@@ -273,6 +289,123 @@ def test_server_that_says_nothing_is_not_waited_for():
         assert time.monotonic() - began < HANG_S
 
 
+def bit_by_bit(data):
+    return [data[begin : begin + 1] for begin in range(len(data))]
+
+
+SLOW = {
+    "status line": [*bit_by_bit(b"HTTP/1.1 200 " + b"x" * 80), b"\r\n" + LENGTH + TEXT],
+    "headers": [OK, *bit_by_bit(b"X-Name: " + b"x" * 90 + b"\r\n"), LENGTH + TEXT],
+    "many to go on": [b"HTTP/1.1 100 Continue\r\n\r\n"] * 100 + [OK + LENGTH + TEXT],
+    "body": [OK + LENGTH, *bit_by_bit(TEXT)],
+    "body without length": [OK + b"\r\n", *bit_by_bit(TEXT)],
+    "chunks": [
+        OK + b"Transfer-Encoding: chunked\r\n\r\n",
+        *[b"1\r\n" + byte + b"\r\n" for byte in bit_by_bit(TEXT)],
+        b"0\r\n\r\n",
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_answer_that_comes_bit_by_bit_is_not_waited_for(name):
+    with scripted(SLOW[name], SLOW[name]) as script:
+        with Client(script.url) as client, pytest.raises(DeadlineError, match="before"):
+            client.classify(b"x", deadline_ms=300)
+        impatient = Client(script.url, timeout_s=0.3)
+        with impatient, pytest.raises(ServiceError, match=r"did not answer within 0\.3 s"):
+            impatient.classify(b"x")
+
+
+def test_answer_that_comes_bit_by_bit_in_time_is_read():
+    slow = [OK[:5], OK[5:] + LENGTH[:9], LENGTH[9:] + TEXT[:7], TEXT[7:]]
+    with scripted(slow) as script, Client(script.url) as client:
+        assert client.classify(b"x", deadline_ms=60_000).label == "cat"
+
+
+def test_each_request_on_a_kept_connection_has_its_own_time(monkeypatch):
+    with scripted((200, {}, ANSWER), (200, {}, ANSWER)) as script, Client(script.url) as client:
+        client.classify(b"x", deadline_ms=60_000)
+        for clock in (module, exchange):
+            monkeypatch.setattr(clock, "monotonic", lambda: time.monotonic() + 3600)
+        assert client.classify(b"x", deadline_ms=60_000).label == "cat"
+        assert script.connections == 1
+
+
+def test_server_that_takes_the_request_bit_by_bit_is_not_waited_for():
+    stop = threading.Event()
+
+    def take(listener):
+        link, _ = listener.accept()
+        with link:
+            while link.recv(30_000) and not stop.wait(PAUSE_S):
+                pass
+
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        thread = threading.Thread(target=take, args=(listener,), daemon=True)
+        thread.start()
+        client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        with client, pytest.raises(DeadlineError, match="before the deadline"):
+            client.classify(bytes(20_000_000), deadline_ms=300)
+        stop.set()
+        thread.join(HANG_S)
+
+
+ENDLESS = {
+    "a length": OK + b"Content-Length: 1000000000000000\r\n\r\n",
+    "a long body": OK + b"Content-Length: 30000\r\n\r\n" + b" " * 30_000,
+    "no length": OK + b"\r\n" + b" " * 30_000,
+    "a chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n",
+    "chunks": OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 6000,
+    "many to go on": b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_answer_that_is_too_long_is_not_read(name, monkeypatch):
+    monkeypatch.setattr(exchange, "LONGEST_ANSWER", 20_000)
+    longer = pytest.raises(ServiceError, match="longer than 20000 bytes")
+    with scripted(ENDLESS[name]) as script, Client(script.url) as client, longer:
+        client.classify(b"x")
+
+
+def test_next_address_is_tried_where_the_first_is_not_answered(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        gone = taken.getsockname()
+    with scripted((200, {}, ANSWER)) as script:
+        port = int(script.url.rpartition(":")[2])
+        found = [(2, 1, 6, "", address) for address in (gone, ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(99, 1, 6, "", gone), *found])
+        with Client("http://board.local") as client:
+            assert client.classify(b"x").label == "cat"
+        assert script.requests[0][1]["Host"] == "board.local"
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://[::1]", "::1", 80),
+        ("https://b", "b", 443),
+        ("http://b:81", "b", 81),
+        ("http://b:0", "b", 0),
+    ],
+)
+def test_address_is_taken_apart(url, host, port, monkeypatch):
+    asked = []
+
+    def nowhere(*address):
+        asked.append(address[:2])
+        raise OSError(0, "nowhere")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    with Client(url) as client, pytest.raises(ServiceError, match="nowhere"):
+        client.classify(b"x")
+    assert asked == [(host, port)]
+
+
 @pytest.mark.parametrize(
     ("status", "error", "words"),
     [
@@ -318,7 +451,24 @@ def test_server_that_is_not_there_is_said_to_be_unreachable():
 
 
 @pytest.mark.parametrize(
-    "url", ["board:8080", "ftp://board", "http://", "http://b:x", "http://b?x=1", "http://u:p@b"]
+    "url",
+    [
+        "board:8080",
+        "ftp://board",
+        "http://",
+        "http://b:x",
+        "http://b?x=1",
+        "http://u:p@b",
+        "http://a b",
+        "http://a\tb",
+        "http://a\nb",
+        "http://a\x7fb",
+        "http://b/a b",
+        "http://b/a\0b",
+        "http://a\u3000b",
+        "http://a..b",
+        "http://" + "a" * 64,
+    ],
 )
 def test_address_that_is_none_is_refused(url):
     with pytest.raises(InputError, match="address"):
@@ -326,7 +476,14 @@ def test_address_that_is_none_is_refused(url):
 
 
 def test_settings_that_cannot_be_are_refused():
-    for wrong in ({"timeout_s": 0}, {"retries": -1}, {"api_key": "a\nb"}, {"api_key": "ü"}):
+    for wrong in (
+        {"timeout_s": 0},
+        {"timeout_s": 1e9},
+        {"timeout_s": float("inf")},
+        {"retries": -1},
+        {"api_key": "a\nb"},
+        {"api_key": "ü"},
+    ):
         with pytest.raises(InputError):
             Client("http://b", **wrong)
     with Client("http://b") as client:

@@ -73,6 +73,31 @@ def test_features_see_the_same_whatever_the_networks_want(size: tuple[int, int],
         assert min(photo.image.shape[:2]) >= min(short, *size)
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_photo_holds_no_large_image_that_no_network_sees(form: str) -> None:
+    data = encoded(1500, 1100, form)
+    for short in (32, 224, SCHEMA.short_side):
+        photo = open_photo(data, short, 10**7)
+        assert photo.image is photo.working
+        assert photo.working.base is None or photo.working.base.nbytes == photo.working.nbytes
+        assert photo.working.nbytes == SCHEMA.short_side * 349 * 3
+    photo = open_photo(data, SCHEMA.short_side + 1, 10**7)
+    assert min(photo.image.shape[:2]) > SCHEMA.short_side
+
+
+@pytest.mark.parametrize("size", [(300, 200), (500, 375), (900, 700), (1500, 1100)])
+def test_networks_see_the_same_whether_the_large_image_is_held_or_not(
+    size: tuple[int, int],
+) -> None:
+    data = encoded(*size, "PNG")
+    held = Photo(decode.decode(data), decode_working(data))
+    for resize in ("crop", "cover", "stretch"):
+        for side in (32, 224, 256):
+            spec = replace(PLAIN, size=side, resize=resize)
+            photo = open_photo(data, preprocess.needed_short(spec), 10**7)
+            np.testing.assert_array_equal(photo.tensor(spec), held.tensor(spec))
+
+
 def test_an_image_is_decoded_once_where_one_scale_serves_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

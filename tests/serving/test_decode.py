@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from adaptive import ImageError
 from adaptive.features.schema import SCHEMA
+from adaptive.serving import decode as decode_module
 from adaptive.serving.decode import (
     FORMATS,
     MAX_PIXELS,
@@ -203,6 +204,101 @@ def test_exif_orientation_is_applied(orientation: int, form: str) -> None:
     assert np.abs(found.astype(int) - upright).max() <= (6 if form == "JPEG" else 0)
 
 
+# Large images, which are converted tile by tile
+
+
+def decoded_in_tiles(data: bytes, tile: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    with monkeypatch.context() as patched:
+        patched.setattr(decode_module, "_WHOLE", 0)
+        patched.setattr(decode_module, "_TILE", tile)
+        return decode(data)
+
+
+def kinds() -> dict[str, bytes]:
+    """One image of each kind, 23 x 17, by name."""
+    rgba = np.random.default_rng(1).integers(0, 256, (17, 23, 4)).astype(np.uint8)
+    image = Image.fromarray(rgba)
+    grey16 = rgba[:, :, :2].copy().view(">u2")[:, :, 0]
+    rows16 = b"".join(b"\0" + row.tobytes() for row in grey16)
+    entries = chunk(b"PLTE", bytes(rgba[:, :, :3].reshape(-1)[: 3 * 256]))
+    alphas = chunk(b"tRNS", bytes(range(256)))
+    indices = b"".join(b"\0" + row.tobytes() for row in rgba[:, :, 0])
+    key = chunk(b"tRNS", struct.pack(">H", int(rgba[3, 4, 0])))
+    colour = image.convert("RGB")
+    return {
+        "RGB": encoded(colour),
+        "RGBA": encoded(image),
+        "grey": encoded(colour.convert("L")),
+        "grey and alpha": encoded(image.convert("LA")),
+        "grey, one transparent": png(23, 17, 8, 0, indices, key),
+        "16-bit grey": png(23, 17, 16, 0, rows16),
+        "palette": png(23, 17, 8, 3, indices, entries),
+        "transparent palette": png(23, 17, 8, 3, indices, entries, alphas),
+        "black and white": encoded(image.convert("1")),
+        "CMYK": encoded(image.convert("CMYK"), "JPEG"),
+        "WebP": encoded(image, "WEBP", lossless=True),
+        "GIF": encoded(colour.quantize(40), "GIF", transparency=3),
+    }
+
+
+KINDS = kinds()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tiles_give_what_the_whole_does(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = decode(KINDS[kind])
+    assert whole.shape == (17, 23, 3)
+    assert whole.std() > 0
+    for tile in (1, 10, 23, 24, 69, 391):  # parts of rows, rows, several of them, all
+        found = decoded_in_tiles(KINDS[kind], tile, monkeypatch)
+        np.testing.assert_array_equal(found, whole)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_tiles_are_turned_as_the_whole_is(
+    orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(DRAW.integers(0, 256, (17, 23, 4)).astype(np.uint8))
+    data = encoded(image, exif=exif.tobytes())
+    over = Image.alpha_composite(Image.new("RGBA", image.size, (255,) * 4), image).convert("RGB")
+    over.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(over))
+    np.testing.assert_array_equal(decode(data), expected)
+    for tile in (5, 23, 50, 391):
+        np.testing.assert_array_equal(decoded_in_tiles(data, tile, monkeypatch), expected)
+
+
+def test_every_16_bit_grey_is_rounded_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    data = encoded(Image.fromarray(values))
+    for found in (decode(data), decoded_in_tiles(data, 1 << 10, monkeypatch)):
+        np.testing.assert_array_equal(found[:, :, 0], np.round(values / 257))
+        assert (found == found[:, :, :1]).all()
+
+
+@pytest.mark.parametrize("size", [(2000, 2000), (4_000_000, 1)])
+@pytest.mark.parametrize(("depth", "colour"), [(8, 2), (8, 6), (16, 0), (8, 4)])
+def test_converting_a_large_image_takes_little_more_than_the_answer(
+    size: tuple[int, int], depth: int, colour: int
+) -> None:
+    """As numpy counts; what Pillow holds is the decoded image and single tiles."""
+    import tracemalloc
+
+    width, height = size
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    data = png(width, height, depth, colour, bytes(height * (1 + width * channels * depth // 8)))
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    tracemalloc.start()
+    found = decode_module._to_rgb(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.nbytes == 12_000_000
+    assert peak < found.nbytes + 40 * decode_module._TILE
+
+
 # Limits and refusals
 
 
@@ -250,6 +346,17 @@ def test_too_many_pixels_are_refused_with_plain_warnings(name: str) -> None:
         refused(HUGE[name], "allowed")
 
 
+def _readable(path: str) -> bool:
+    try:
+        Path(path).read_bytes()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(
+    not _readable("/proc/self/statm"), reason="/proc does not tell what memory a process has"
+)
 def test_a_huge_image_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
     """In a process that may use hardly more memory than it has already."""
     for name, content in HUGE.items():

@@ -11,6 +11,15 @@ from adaptive.serving.keys import Keys
 
 FIRST, SECOND = "first-key-of-the-camera", "second-key-0123456789"
 
+#: Keys in a file: two encodings, a byte order mark, a space that is not one, and bytes.
+UNSENDABLE = (
+    "schlüssel-der-kamera".encode(),
+    "schlüssel-der-kamera".encode("latin-1"),
+    f"\ufeff{FIRST}".encode(),
+    f"{FIRST}\u2028{FIRST}".encode(),
+    f"{FIRST}\0".encode(),
+)
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -90,8 +99,26 @@ def test_file_that_is_gone_or_damaged_leaves_the_last_keys(path, at_once, caplog
     assert keys.allow(f"Bearer {FIRST}")
     assert keys.allow(f"Bearer {FIRST}")
     assert caplog.text.count("the last ones stay") == 2  # once for each problem
+    assert "keys: No such file or directory" in caplog.text
+    assert "Errno" not in caplog.text
     path.write_text(f"{SECOND}\n")
     assert keys.allow(f"Bearer {SECOND}")
+
+
+@pytest.mark.parametrize("odd", UNSENDABLE)
+def test_key_that_no_request_can_carry_is_refused(path, at_once, caplog, odd):
+    keys = Keys(path)
+    path.write_bytes(b"# f\xc3\xbcr die Kamera\n" + SECOND.encode() + b"\n" + odd + b"\n")
+    assert keys.allow(f"Bearer {FIRST}")
+    assert not keys.allow(f"Bearer {SECOND}")
+    with pytest.raises(InputError, match=r"line 3 of .*keys holds a key that no request") as error:
+        Keys(path)
+    assert caplog.text.count(f"the last ones stay: {error.value}") == 1
+
+
+def test_comments_may_have_any_characters(path):
+    path.write_bytes(b"# f\xc3\xbcr \xff\n  " + FIRST.encode() + b"\r\n")
+    assert Keys(path).allow(f"Bearer {FIRST}")
 
 
 def test_file_that_was_emptied_lets_nobody_in(path, at_once):

@@ -74,6 +74,38 @@ def test_bytes_that_are_no_request_are_refused(body, length):
         read_request(body, length, 3)
 
 
+@pytest.mark.parametrize(
+    "json_text",
+    [
+        b'{"inputs": [' + b"{}," * 60_000 + b"{}]}",
+        b'{"inputs": [' + b"[]," * 60_000 + b"[]]}",
+        b'{"inputs": [' + b"1," * 110_000 + b"1]}",
+    ],
+)
+def test_millions_of_values_are_refused_before_they_are_read(json_text, monkeypatch):
+    monkeypatch.setattr(json, "loads", lambda *_: pytest.fail("they were read"))
+    with pytest.raises(InputError, match="more than the 100000 values"):
+        read_request(json_text, None, 3)
+
+
+def test_sentences_stay_short_whatever_the_number():
+    huge = 10**4000
+    bare = {"name": "image", "datatype": "BYTES", "shape": [1]}
+    image = {**bare, "data": ["AA=="]}
+    for request in (
+        {"inputs": [{**image, "shape": [huge]}]},
+        {"inputs": [{**image, "shape": [huge, huge]}]},
+        {"inputs": [{**bare, "parameters": {"binary_data_size": huge}}]},
+        {
+            "inputs": [image],
+            "outputs": [{"name": "label", "parameters": {"classification": -huge}}],
+        },
+    ):
+        with pytest.raises(InputError) as refused:
+            read_request(json.dumps(request).encode(), None, 3)
+        assert len(str(refused.value)) < 300
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.text(max_size=9), min_size=1, max_size=4),

@@ -7,6 +7,7 @@ import gzip
 import json
 import struct
 import zlib
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from served import whole_bundle
 
 from adaptive import BusyError, DeadlineError, EngineError, Router
 from adaptive.policy.fixed import Fixed
+from adaptive.serving import record
 from adaptive.serving.http import create_app
 from adaptive.serving.service import Service
 
@@ -221,6 +223,11 @@ def odd_requests():
         "no name": (b'{"inputs": [{}]}', {}, "'name'"),
         "id that is a number": (in_json([picture], id=7), {}, "'id'"),
         "outputs that are no list": (in_json([picture], outputs={}), {}, "'outputs'"),
+        "many outputs": (
+            in_json([picture], outputs=[{"name": str(n)} for n in range(65)]),
+            {},
+            "65 outputs; 64 are allowed",
+        ),
         "an output twice": (in_json([picture], outputs=[{"name": "label"}] * 2), {}, "twice"),
         "classification below 0": (
             in_json([picture], outputs=[{"name": "label", "parameters": {"classification": -1}}]),
@@ -243,8 +250,32 @@ def odd_requests():
             {},
             "1 elements; its shape says 2",
         ),
+        "more data than the shape says": (
+            json.dumps({"inputs": [tensor(data=["AA==", 7])]}).encode(),
+            {},
+            "more elements than the 1",
+        ),
+        "more data in one list": (
+            json.dumps({"inputs": [tensor(data=[["AA==", 7]])]}).encode(),
+            {},
+            "more elements than the 1",
+        ),
+        "empty lists of data": (
+            json.dumps({"inputs": [tensor(data=[[], "AA=="])]}).encode(),
+            {},
+            "more elements than the 1",
+        ),
+        "shape of many": (
+            json.dumps({"inputs": [tensor(shape=[1, "1", 1])]}).encode(),
+            {},
+            "a shape of 3 numbers",
+        ),
         "shape of truth": (json.dumps({"inputs": [tensor(shape=[True])]}).encode(), {}, "shape"),
-        "shape of nothing": (json.dumps({"inputs": [tensor(shape=[])]}).encode(), {}, "[]"),
+        "shape of nothing": (
+            json.dumps({"inputs": [tensor(shape=[])]}).encode(),
+            {},
+            "of 0 numbers",
+        ),
         "shape below 0": (json.dumps({"inputs": [tensor(shape=[-1])]}).encode(), {}, "-1 images"),
         "five images": (in_json([picture] * 5), {}, "1 to 4 are allowed"),
         "header that is no number": (good, {LENGTH: "-1"}, "is not a number"),
@@ -354,6 +385,46 @@ def test_deadline_and_timeout_reach_the_service(client, service, pictures, monke
     assert [limits.remaining_ms for limits, _ in seen] == [np.inf, 70.0, 20.0, 20.5]
     assert [limits.preference for limits, _ in seen] == [0, 0, -1, 0]
     assert {request_id for _, request_id in seen} == {"mine"}
+
+
+def test_timeout_counts_from_when_the_request_was_whole(client, service, pictures, monkeypatch):
+    seen = []
+
+    class Listening:
+        name, labels = "cheap", ("a", "b")
+
+        def infer(self, images, *, limits, request_id):
+            seen.append(limits.remaining_ms)
+            return np.array([[0.5, 0.5]], np.float32)
+
+    def asked(timeout, **headers):
+        # the test client has no thread of its own, so the record is this one's
+        record.begin(record.Record(perf_counter() - 30, None, None))
+        try:
+            body = in_json(pictures[:1], parameters={"timeout": timeout})
+            return client.post("/v2/models/cheap/infer", data=body, headers=headers)
+        finally:
+            record.end()
+
+    monkeypatch.setattr(service, "candidate", lambda name: Listening())
+    assert "waited 30" in refusal(asked(1), 504)
+    assert "due after 20000 ms" in refusal(asked(20_000_000), 504)
+    assert "due after 20000 ms" in refusal(asked(20_000_000, **{"X-Deadline-Ms": "90000"}), 504)
+    assert asked(3_600_000_000).status_code == 200
+    assert asked(3_600_000_000, **{"X-Deadline-Ms": "1800000"}).status_code == 200
+    assert 3_000_000 < seen[0] <= 3_570_000
+    assert 1_500_000 < seen[1] <= 1_770_000
+
+
+def test_router_refuses_a_timeout_that_has_passed(client, pictures):
+    record.begin(record.Record(perf_counter(), None, None))
+    try:
+        body = in_json(pictures[:1], parameters={"timeout": 1})
+        assert "due after 0.001 ms" in refusal(
+            client.post("/v2/models/adaptive/infer", data=body), 504
+        )
+    finally:
+        record.end()
 
 
 def test_unready_server_says_so_to_the_protocol_too(client, service):
