@@ -503,6 +503,13 @@ def test_server_gives_no_sign_of_life_while_a_request_hangs(monkeypatch, caplog)
         thread.join(HANG_S)
 
 
+def assert_none_is_left(server: Server) -> None:
+    deadline = time.monotonic() + HANG_S
+    while server.connections and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not server.connections
+
+
 @pytest.mark.parametrize(
     "head",
     [
@@ -519,10 +526,7 @@ def test_what_the_parser_did_not_foresee_costs_no_connection(head):
                 answer = until_closed(link)
             # some Pythons read numbers of any length
             assert answer[9:12] in (b"400", b"413")
-        deadline = time.monotonic() + HANG_S
-        while server.connections and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not server.connections
+        assert_none_is_left(server)
 
 
 def test_a_connection_on_which_the_server_fails_is_closed(monkeypatch, caplog):
@@ -535,7 +539,7 @@ def test_a_connection_on_which_the_server_fails_is_closed(monkeypatch, caplog):
             with connect(server) as link:
                 link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert until_closed(link) == b""
-        assert not server.connections
+        assert_none_is_left(server)
         with connect(server) as link:
             link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert until_answered(link).startswith(b"HTTP/1.1 200")
