@@ -36,7 +36,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from machine import machine, machine_line
+from machine import envelope, machine_line, result
 from servers.contestants import ALL, Served, with_pythons
 from servers.network import photograph, write_served
 from servers.process import pinned
@@ -53,14 +53,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     pinned(cores[1])
     pythons = dict(item.split("=", 1) for item in args.python)
     chosen = with_pythons(args.contestants or list(ALL), pythons)
-    found: dict[str, Any] = {
-        "machine": machine(),
-        "settings": {k: v for k, v in vars(args).items() if k != "json"},
-        "image_bytes": len(served.image),
-        "cores": cores,
-        "versions": {},
-        "results": {},
-    }
+    settings = {k: v for k, v in vars(args).items() if k != "json"}
+    found = envelope("serving", {}, settings, paired=True)
+    found.update(image_bytes=len(served.image), cores=cores, versions={}, measures={})
     print(machine_line(found["machine"]), flush=True)
     present = []
     for contestant in chosen:
@@ -68,18 +63,19 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             found["versions"][contestant.name] = contestant.versions
             present.append(contestant)
         else:
-            found["results"][contestant.name] = "not installed"
-    results = {contestant.name: {} for contestant in present}
-    found["results"].update(results)
+            found["measures"][contestant.name] = "not installed"
+    measures: dict[str, dict[str, Any]] = {contestant.name: {} for contestant in present}
+    found["measures"].update(measures)
 
     def tell(name: str, measure: str, value: Any) -> None:
-        results[name][measure] = value
+        measures[name][measure] = value
         shown = {k: v for k, v in value.items() if k != "rounds"}
         print(f"{name:9} {measure:7} {json.dumps(shown)}", flush=True)
 
     if "speed" in args.measure and present:
         for name, value in speed(present, served, cores, args.rounds, args.seconds).items():
             tell(name, "speed", value)
+            found["results"].update(compared(name, value["rounds"]))
     for contestant in present:
         if "drops" in args.measure:
             tell(
@@ -101,6 +97,17 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
             value = LONG[args.long](ours, served, cores[0], args.requests, args.minutes)
             tell("adaptive", f"long {args.long}", value)
     return found
+
+
+def compared(name: str, rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `compare.py` holds against another run: each round's server beside its limit."""
+    rates = [(block["16"][0], block["alone"][0]) for block in rounds]
+    spent = [(block["16"][1], block["alone"][1]) for block in rounds]
+    return {
+        f"{name}: requests, of the limit": result([s / a for s, a in rates], "ratio", "higher"),
+        f"{name}: processor, over the limit": result([s - a for s, a in spent], "ms"),
+        f"{name}: requests": result([s for s, _ in rates], "1/s", "higher"),
+    }
 
 
 def main() -> None:

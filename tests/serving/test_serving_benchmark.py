@@ -25,10 +25,13 @@ def test_benchmark_writes_machine_versions_settings_and_results(tmp_path):
     assert found["machine"]["cores"] >= 1
     assert found["settings"]["rounds"] == 1
     assert set(found["versions"]) == {"adaptive"}
-    assert found["results"]["bentoml"] == "not installed"
-    ours = found["results"]["adaptive"]
+    assert found["measures"]["bentoml"] == "not installed"
+    ours = found["measures"]["adaptive"]
     assert ours["speed"]["requests_per_s"] > 0
     assert ours["speed"]["failed"] == 0
+    ratio = found["results"]["adaptive: requests, of the limit"]
+    assert (ratio["better"], len(ratio["samples"])) == ("higher", 1)
+    assert ratio["samples"][0] > 0
     assert ours["speed"]["p99_ms_4"] >= ours["speed"]["p50_ms_4"] > 0
     assert ours["drops"]["asked"] > 0
     assert (ours["drops"]["dropped"], ours["drops"]["exit"], ours["drops"]["left"]) == (0, 0, 0)
