@@ -87,11 +87,11 @@ inside() {
 echo "== wheels"
 "$python" -m adaptive.jetson.wheelhouse "debian$debian" -o "$wheels" --project "$source" --force \
   --with 'pytest>=7.4' --with 'hypothesis>=6.80' | tail -n 1
-rm -rf "$root/wheelhouse" "$root/work"
+rm -rf "$root/wheelhouse" "$root/srv/adaptive"
 cp -r "$wheels" "$root/wheelhouse"
 # The tests alone: beside the folders of the source, pytest would import those.
-mkdir "$root/work"
-cp -r "$source"/{tests,docs,pyproject.toml,README.md} "$root/work"
+mkdir "$root/srv/adaptive"
+cp -r "$source"/{tests,docs,pyproject.toml,README.md} "$root/srv/adaptive"
 
 echo "== install, offline"
 inside /wheelhouse/install.sh /opt/adaptive "/usr/bin/python$version"
@@ -103,12 +103,12 @@ print(platform.machine(), *platform.libc_ver(), "Python", platform.python_versio
 failed=0
 if [[ -n $images ]]; then
   echo "== features, here and there"
-  mkdir -p "$root/work/images"
-  cp "$images"/* "$root/work/images"
-  here=$folder/features-here.csv there=$root/work/features.csv
+  mkdir -p "$root/srv/adaptive/images"
+  cp "$images"/* "$root/srv/adaptive/images"
+  here=$folder/features-here.csv there=$root/srv/adaptive/features.csv
   rm -f "$here" "$there"
-  "$python" -m adaptive.cli features "$root/work/images" --features all+extra -o "$here"
-  inside adaptive features /work/images --features all+extra -o /work/features.csv
+  "$python" -m adaptive.cli features "$root/srv/adaptive/images" --features all+extra -o "$here"
+  inside adaptive features /srv/adaptive/images --features all+extra -o /srv/adaptive/features.csv
   "$python" - "$here" "$there" <<'PROGRAM' || failed=$?
 import csv, sys
 import numpy, cv2
@@ -132,6 +132,6 @@ fi
 
 echo "== tests"
 began=$SECONDS
-inside sh -c 'cd /work && exec python -m pytest -q -p no:cacheprovider "$@"' sh "$@" || failed=$?
+inside sh -c 'cd /srv/adaptive && exec python -m pytest -q -p no:cacheprovider "$@"' sh "$@" || failed=$?
 echo "== $((SECONDS - began)) s under emulation"
 exit "$failed"

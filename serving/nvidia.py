@@ -48,12 +48,12 @@ def platform_here(engine: str) -> Platform:
     else:
         import onnxruntime
 
-        versions["tensorrt"] = library_version()
+        versions["tensorrt"] = tensorrt_release()
         versions["onnxruntime"] = str(onnxruntime.__version__)
     return Platform(device.name, device.compute, versions)
 
 
-def library_version() -> str:
+def tensorrt_release() -> str:
     """The version of TensorRT's library that a program finds, such as "8.2.1".
 
     Raises

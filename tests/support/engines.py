@@ -150,7 +150,7 @@ def pretend_board(
         monkeypatch.setattr(f"adaptive.{name}.import_tensorrt", module)
     for name in ("serving.choose", "jetson.build"):
         monkeypatch.setattr(f"adaptive.{name}.missing_provider", missing)
-    monkeypatch.setattr("adaptive.serving.nvidia.library_version", lambda: "8.2.1")
+    monkeypatch.setattr("adaptive.serving.nvidia.tensorrt_release", lambda: "8.2.1")
     monkeypatch.setattr("adaptive.serving.choose.ProviderEngine", ProviderStandIn)
     ProviderStandIn.opened.clear()
     return cuda
