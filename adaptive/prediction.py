@@ -54,6 +54,7 @@ class Prediction:
             "candidate": self.candidate,
             "path": list(self.path),
             "ms": {step: round(value, 4) for step, value in self.ms.items()},
+            "index": self.index,
         }
         if explain:
             answer.update(features=self.features, votes=self.votes, reason=self.reason)

@@ -90,7 +90,7 @@ echo "== wheels"
 rm -rf "$root/wheelhouse" "$root/srv/adaptive"
 cp -r "$wheels" "$root/wheelhouse"
 # The tests alone: beside the folders of the source, pytest would import those.
-mkdir "$root/srv/adaptive"
+mkdir -p "$root/srv/adaptive"
 cp -r "$source"/{tests,docs,pyproject.toml,README.md} "$root/srv/adaptive"
 
 echo "== install, offline"

@@ -22,6 +22,10 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 #: Largest width x height that is decoded, pixels.
 MAX_PIXELS = 50_000_000
 
+#: An image of more than LARGE pixels may be so many times as long as wide: it is kept at a short
+#: side of 256, and thinner ones of one request together would fill the memory.
+LARGE, THINNEST = 1_000_000, 100
+
 #: EXIF's tag of how the camera was held, and the last bytes of a whole JPEG.
 _ORIENTATION, _END_OF_JPEG = 0x0112, [0xFF, 0xD9]
 
@@ -126,6 +130,7 @@ def _decode_stream(
             f"{name} has {width} x {height} = {width * height:,} pixels; "
             f"at most {max_pixels:,} are allowed"
         )
+    _check_shape(name, width, height)
     scaled = opened.format in ("JPEG", "MPO")
     scales = [jpeg_scale(width, height, short) if scaled else 1 for short in shorts]
     try:
@@ -140,6 +145,16 @@ def _decode_stream(
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as exc:
         raise ImageError(f"{name} is damaged or cut off and cannot be decoded") from exc
     return [found[scale] for scale in scales]
+
+
+def _check_shape(name: str, width: int, height: int) -> None:
+    """Refuse a large image that is so thin that it would be hardly smaller at its short side."""
+    long, short = max(width, height), min(width, height)
+    if width * height > LARGE and long > THINNEST * short:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels and is more than {THINNEST} times as long as "
+            f"it is wide; of more than {LARGE:,} pixels that is not allowed"
+        )
 
 
 def _open(stream: IO[bytes], name: str, max_pixels: int) -> Image.Image:

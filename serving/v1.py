@@ -47,9 +47,7 @@ def classify(service: Service, environ: dict[str, Any], max_body_bytes: int) -> 
         explain=bool(explain),
         request_id=environ.get("adaptive.request_id"),
     )
-    value = prediction.to_json(explain)
-    value["index"] = prediction.index
-    return as_json(value)
+    return as_json(prediction.to_json(explain))
 
 
 def _explain(query: str) -> int:

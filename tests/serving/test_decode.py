@@ -346,6 +346,15 @@ def test_too_many_pixels_are_refused_with_plain_warnings(name: str) -> None:
         refused(HUGE[name], "allowed")
 
 
+def test_large_images_that_are_hardly_wide_are_refused_before_they_are_decoded() -> None:
+    for size in ((100, 10_101), (10_101, 100), (1, 2_000_000)):
+        data = encoded(Image.new("L", size))
+        with pytest.raises(ImageError, match="more than 100 times as long as it is wide"):
+            decode(data[:64])  # the header is enough
+    assert decode(encoded(Image.new("L", (10_100, 101)))).shape == (101, 10_100, 3)
+    assert decode(encoded(Image.new("L", (1, 5000)))).shape == (5000, 1, 3)  # small ones may be
+
+
 def _readable(path: str) -> bool:
     try:
         Path(path).read_bytes()
