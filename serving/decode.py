@@ -153,7 +153,7 @@ def _check_shape(name: str, width: int, height: int) -> None:
     if width * height > LARGE and long > THINNEST * short:
         raise ImageError(
             f"{name} has {width} x {height} pixels and is more than {THINNEST} times as long as "
-            f"it is wide; of more than {LARGE:,} pixels that is not allowed"
+            f"it is wide; with more than {LARGE:,} pixels that is not allowed, so cut it into parts"
         )
 
 
