@@ -164,7 +164,7 @@ def _numbered(answer: Prediction, labels: Sequence[str]) -> list[tuple[float, in
         number = answer.index if not best else None
         if number is None:  # of classes that are called the same, one after the other
             number = next(
-                (n for n, own in enumerate(labels) if own == label and n not in taken), -1
+                (n for n, own in enumerate(labels) if own == label and n not in taken), UNKNOWN
             )
         best.append((score, number, label))
     return best

@@ -54,11 +54,6 @@ class Lane(Generic[Job]):
         """Whether the next job would have to wait."""
         return self.busy >= self.capacity
 
-    @property
-    def full(self) -> bool:
-        """Whether the next job would be turned away."""
-        return self.busy >= self.capacity and len(self._waiting) >= self.longest
-
     def enter(self, job: Job) -> Entry:
         """Let a job run now, or queue it, or turn it away."""
         with self._lock:

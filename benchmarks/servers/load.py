@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from time import monotonic, perf_counter, process_time
 from typing import Callable
 
-import numpy as np
-
 #: Headers that say where an answer ends.
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked\r\n", re.IGNORECASE)
@@ -44,10 +42,6 @@ class Tally:
     def answered(self) -> int:
         """Requests that got a whole answer."""
         return len(self.latency_s)
-
-    def percentile_ms(self, share: float) -> float:
-        """The latency that so many percent of the requests did not exceed."""
-        return float(np.percentile(self.latency_s, share)) * 1e3 if self.latency_s else float("nan")
 
 
 class Link:

@@ -12,25 +12,12 @@ from pathlib import Path
 
 import pytest
 from flask import Response
-from served import served, whole_bundle
+from served import served
 
 from adaptive.serving.http import create_app
-from adaptive.serving.service import Service
 
 LENGTH = "Inference-Header-Content-Length"
 HOOKS = Path(__file__).parents[1] / "support" / "schemathesis_hooks.py"
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_candidates, tmp_path_factory):
-    return whole_bundle(tiny_candidates, tmp_path_factory.mktemp("bundles") / "whole")
-
-
-@pytest.fixture(scope="module")
-def service(bundle):
-    with Service(bundle) as service:
-        service.ready.problem = None
-        yield service
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from served import served, whole_bundle
+from served import served
 
 from adaptive import Router
 from adaptive.bundle import Bundle
@@ -21,11 +21,6 @@ from tritonclient.utils import InferenceServerException
 CANDIDATES = ("cheap", "strong", "net@1", "net@2")
 MODELS = ("adaptive", *CANDIDATES)
 CODINGS = (None, "gzip", "deflate")
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_candidates, tmp_path_factory):
-    return whole_bundle(tiny_candidates, tmp_path_factory.mktemp("bundles") / "whole")
 
 
 @pytest.fixture(scope="module")

@@ -11,31 +11,17 @@ from time import perf_counter
 
 import numpy as np
 import pytest
-from served import whole_bundle
 
 from adaptive import BusyError, DeadlineError, EngineError, Router
 from adaptive.policy.fixed import Fixed
 from adaptive.serving import record
 from adaptive.serving.http import create_app
-from adaptive.serving.service import Service
 
 LENGTH = "Inference-Header-Content-Length"
 LIMIT = 200_000
 
 UNPACK = {"gzip": gzip.decompress, "deflate": zlib.decompress}
 PACK = {"gzip": gzip.compress, "deflate": zlib.compress}
-
-
-@pytest.fixture(scope="module")
-def bundle(tiny_candidates, tmp_path_factory):
-    return whole_bundle(tiny_candidates, tmp_path_factory.mktemp("bundles") / "whole")
-
-
-@pytest.fixture(scope="module")
-def service(bundle):
-    with Service(bundle) as service:
-        service.ready.problem = None
-        yield service
 
 
 @pytest.fixture(scope="module")
