@@ -157,19 +157,7 @@ class Generation:
 
     def warm_up(self) -> None:
         """Run every network that is open once; nothing is told of these runs."""
-        import io
-
-        from PIL import Image
-
-        encoded = io.BytesIO()
-        Image.new("RGB", (64, 64), (127, 127, 127)).save(encoded, "JPEG")
-        ran, self.networks.ran = self.networks.ran, lambda *_: None
-        try:
-            self.router.warm_up()
-            for name in self._alone:
-                self.infer(name, [encoded.getvalue()])
-        finally:
-            self.networks.ran = ran
+        self.router.warm_up(self._alone)
 
     def classify(
         self, image: bytes, limits: Limits, explain: bool, request_id: str | None
@@ -192,8 +180,8 @@ class Generation:
         """What one candidate says of photos."""
         if isinstance(self.networks, Batching):
             with self.networks.until(limits):
-                return self.networks.run(name, photos)
-        return self.networks.run(name, photos)
+                return self.networks.run(name, photos).output
+        return self.networks.run(name, photos).output
 
     def infer(self, name: str, images: Sequence[bytes]) -> Output:
         """What one candidate says of images."""
