@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from adaptive.bundle import Bundle
 from adaptive.candidate import Candidate
+from adaptive.doubts import labels_doubt
 from adaptive.energy import IMAGES as ENERGY_IMAGES
 from adaptive.energy import Energies
 from adaptive.errors import ImageError, InputError, TableError
@@ -209,6 +210,13 @@ class Profiler:
         photo = described(warm_up_photo(self._short, MAX_PIXELS), self.features, None)
         for _ in range(WARM_UP):
             self.networks.warm_up(self.bundle.names, photo)
+
+    def doubts(self, table: OutcomeTable) -> list[str]:
+        """What makes the table that was profiled look wrong, in sentences."""
+        found = [f"{name}: {doubt}" for name, doubt in self.networks.doubts.items()]
+        untrained = [c.name for c in self.bundle.candidates if c.untrained]
+        labels = labels_doubt(table, len(self.bundle.labels), untrained)
+        return found if labels is None else [labels, *found]
 
     def close(self) -> None:
         """Close the engines."""

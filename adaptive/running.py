@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Inputs = Tuple[np.ndarray, ...]
 
 
-class Ran(NamedTuple):
+class Found(NamedTuple):
     """What one segment found of one image.
 
     Attributes
@@ -153,7 +153,7 @@ class Networks:
         """
         return self._advance(run, photos, self.execute)
 
-    def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Ran]:
+    def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         """Run one segment on what it reads of each image, and say what it found for each.
 
         Raises
@@ -176,7 +176,7 @@ class Networks:
         states = handed_on(found, len(rows), run.step) if run.segment in self._continued else ()
         spent = (perf_counter() - began) * 1e3 / len(rows)
         return [
-            Ran(output, tuple(state[i : i + 1] for state in states), spent)
+            Found(output, tuple(state[i : i + 1] for state in states), spent)
             for i, output in enumerate(outputs)
         ]
 
@@ -192,7 +192,7 @@ class Networks:
         self,
         run: Run,
         photos: Sequence[Photo],
-        execute: Callable[[Run, Sequence[Inputs]], list[Ran]],
+        execute: Callable[[Run, Sequence[Inputs]], list[Found]],
     ) -> list[Photo]:
         candidate = self.bundle.candidate(run.segment)
         rows, prepared = [], []
@@ -234,7 +234,7 @@ def _inputs(candidate: Candidate, photo: Photo) -> Inputs:
     return photo.carried[candidate.after]
 
 
-def _after(run: Run, photo: Photo, ran: Ran, prepared_ms: float) -> Photo:
+def _after(run: Run, photo: Photo, ran: Found, prepared_ms: float) -> Photo:
     """The photo with what a segment found."""
     ms = prepared_ms + ran.ms
     if ran.output is None:

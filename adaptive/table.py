@@ -10,7 +10,6 @@ that are saved where a candidate that reads the same ran before; every other col
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from adaptive.candidate import check_name, positions, run_order
 from adaptive.csvfile import read_csv
+from adaptive.csvlines import write_lines
 from adaptive.errors import InputError, TableError
 from adaptive.features.cost import cost_ms
 from adaptive.features.schema import Schema
@@ -289,9 +289,8 @@ class OutcomeTable:
                     columns.append((f"{name}:{part}", _texts(values, "%.5f")))
         with written_aside(path) as aside:
             with open(aside, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow([name for name, _ in columns])
-                writer.writerows(zip(*(values for _, values in columns)))
+                write_lines(file, [[name for name, _ in columns]])
+                write_lines(file, zip(*(values for _, values in columns)))
             # The CSV is what makes it a table, so it comes last.
             write_json(path.with_suffix(".json"), meta)
 

@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from adaptive.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.limits import Limits
-from adaptive.running import Inputs, Networks, Ran
+from adaptive.running import Found, Inputs, Networks
 from adaptive.segments import Run
 
 #: Weight of the newest run in a network's mean time.
@@ -35,7 +35,7 @@ class Telling(Networks):
         super().__init__(bundle, engines)
         self.ran = ran
 
-    def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Ran]:
+    def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         """Run one segment, and tell of it; see `Networks.execute`."""
         began = perf_counter()
         found = super().execute(run, rows)
@@ -94,14 +94,14 @@ class Batching(Telling):
         finally:
             self._request.due = math.inf
 
-    def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Ran]:
+    def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         """Run one segment together with whoever wants it now; see `Networks.execute`."""
-        found: list[Ran] = []
+        found: list[Found] = []
         for begin in range(0, len(rows), self.max_batch):
             found += self._join(run, rows[begin : begin + self.max_batch])
         return found
 
-    def _join(self, run: Run, rows: Sequence[Inputs]) -> list[Ran]:
+    def _join(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         """Join the batch that is gathered for `run`, or begin one; what it found for `rows`."""
         due = getattr(self._request, "due", math.inf)
         with self._lock:
@@ -156,7 +156,7 @@ class Batching(Telling):
             del self._gathering[run]
         batch.changed.set()
 
-    def _run(self, run: Run, rows: Sequence[Inputs]) -> list[Ran]:
+    def _run(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         began = perf_counter()
         found = super().execute(run, rows)
         spent = perf_counter() - began
@@ -178,7 +178,7 @@ class _Batch:
     def __init__(self, leaves: float) -> None:
         self.leaves = leaves
         self.rows: list[Inputs] = []
-        self.found: list[Ran] = []
+        self.found: list[Found] = []
         self.left = False
         self.failed = False
         self.changed = threading.Event()

@@ -187,9 +187,9 @@ def _together(
 
 def _require_finite(outputs: Sequence[Any], key: str) -> None:
     for output in outputs:
-        if isinstance(output, np.ndarray) and output.dtype.kind == "f":
-            if not np.isfinite(output).all():
-                raise EngineError(f"network {key!r} answers a made-up image with infinities or NaN")
+        floats = isinstance(output, np.ndarray) and output.dtype.kind == "f"
+        if floats and not np.isfinite(output).all():
+            raise EngineError(f"network {key!r} answers a made-up image with infinities or NaN")
 
 
 def _stacked(parts: Sequence[Any]) -> Any:

@@ -135,7 +135,7 @@ def test_what_is_found_out_leaves_a_photo_as_it_was() -> None:
     later = later.run_through("net@1", state, 4.0).answered("net@2", Output(np.ones(1)), (), 5.0)
     assert photo.ms == before
     assert photo.features is None
-    assert not (photo.done or photo.carried or photo.passed)
+    assert (photo.done, photo.carried, photo.passed) == ({}, {}, ())
     steps = {"premodel": 2.0, "features": 3.0, "net@1:through": 4.0, "net@2": 5.0}
     assert later.ms == {**before, **steps}
     assert later.passed == ("net@1",)
