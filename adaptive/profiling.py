@@ -34,7 +34,7 @@ from adaptive.jetson.mode import PowerMode, power_mode
 from adaptive.jetson.state import BoardState
 from adaptive.jetson.sysfs import Sysfs
 from adaptive.labelled import LabelledImages
-from adaptive.photo import described, open_photo, warm_up_photo
+from adaptive.photo import open_photo, timed_features, warm_up_photo
 from adaptive.replay import rank_of
 from adaptive.running import Networks
 from adaptive.segments import Run, through_key
@@ -143,8 +143,8 @@ class Profiler:
         It runs as it is served. Only the inputs are made before the networks run, so that a
         candidate is charged with its own even where another one reads the same.
         """
-        photo = described(open_photo(path, self._short, MAX_PIXELS), self.features, None)
-        assert photo.features is not None
+        photo = open_photo(path, self._short, MAX_PIXELS)
+        features, features_ms = timed_features(photo, self.features, None)
         prepared: dict[str, tuple[float, float]] = {}
         for candidate in self._order:
             if candidate.after is None:
@@ -157,8 +157,8 @@ class Profiler:
         answers: dict[str, np.ndarray] = {}
         row: dict[str, Any] = {
             "decode:ms": photo.ms["decode"],
-            "features:ms": photo.ms["features"],
-            "features": photo.features.tolist(),
+            "features:ms": features_ms,
+            "features": features.tolist(),
         }
         for candidate in self._order:
             name = candidate.name
@@ -207,7 +207,8 @@ class Profiler:
                 open_photo(image, self._short, MAX_PIXELS)
             except ImageError:
                 continue
-        photo = described(warm_up_photo(self._short, MAX_PIXELS), self.features, None)
+        photo = warm_up_photo(self._short, MAX_PIXELS)
+        timed_features(photo, self.features, None)
         for _ in range(WARM_UP):
             self.networks.warm_up(self.bundle.names, photo)
 

@@ -25,8 +25,8 @@ from adaptive.photo import (
     Extractor,
     Photo,
     computable,
-    described,
     open_photo,
+    timed_features,
     warm_up_photo,
 )
 from adaptive.policy.base import STOP, Policy
@@ -379,7 +379,7 @@ class Router:
         return spread(self._extract_one, photos, self._threads)
 
     def _extract_one(self, photo: Photo) -> Photo:
-        return described(photo, self._feature_names, self._extractor)
+        return photo.described(*timed_features(photo, self._feature_names, self._extractor))
 
     def _drive(
         self, photo: Photo, chances: np.ndarray | None, limits: Limits, began: float

@@ -70,10 +70,16 @@ class Outcomes:
 
     def rows(self, chosen: np.ndarray) -> Outcomes:
         """The same for some of the images."""
-        columns = {part: getattr(self, part) for part in PARTS}
         return Outcomes(
-            **{part: None if v is None else v[chosen] for part, v in columns.items()},
-            after=self.after,
+            self.top1[chosen],
+            self.top5[chosen],
+            self.confidence[chosen],
+            self.ms[chosen],
+            _some(self.mj, chosen),
+            self.after,
+            _some(self.through, chosen),
+            _some(self.scale, chosen),
+            _some(self.normalise, chosen),
         )
 
     def run_ms(self, headless: bool) -> np.ndarray:
@@ -188,7 +194,7 @@ class OutcomeTable:
             return 0.0
         made = [reads[earlier] for earlier in before if earlier in reads]
         if reads[name] in made:
-            return own.scale + own.normalise
+            return np.asarray(own.scale + own.normalise)
         seen = [_pixels(entry) for entry in made]
         return own.scale if _pixels(reads[name]) in seen else 0.0
 
@@ -293,6 +299,10 @@ class OutcomeTable:
                 write_lines(file, zip(*(values for _, values in columns)))
             # The CSV is what makes it a table, so it comes last.
             write_json(path.with_suffix(".json"), meta)
+
+
+def _some(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else np.asarray(values[rows])
 
 
 def _pixels(entry: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -343,8 +343,10 @@ def with_times(table: OutcomeTable, times: Times, name: str = "times") -> Outcom
         rows = np.random.default_rng(0).permutation(len(table)) % len(measured)
     outcomes = {}
     for n, o in table.outcomes.items():
-        parts = {part: getattr(measured.of(n), part) for part in _PARTS}
-        outcomes[n] = replace(o, **{p: None if v is None else v[rows] for p, v in parts.items()})
+        own_times = measured.of(n).rows(rows)
+        outcomes[n] = replace(
+            own_times, top1=o.top1, top5=o.top5, confidence=o.confidence, after=o.after
+        )
     # Of the features that were timed, the table's own share.
     each = measured.feature_ms
     share = 1.0

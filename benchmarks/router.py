@@ -49,7 +49,7 @@ from adaptive.labelled import SUFFIXES
 from adaptive.photo import Photo, open_photo
 from adaptive.policy.base import Policy
 from adaptive.policy.fixed import Fixed
-from adaptive.running import through_key
+from adaptive.segments import through_key
 from features import drawn
 
 WARM_UP = 2

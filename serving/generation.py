@@ -21,7 +21,8 @@ from adaptive.photo import Photo, open_photo
 from adaptive.policy.base import Output
 from adaptive.prediction import Prediction
 from adaptive.router import Router
-from adaptive.running import Networks, through_key, ways_of
+from adaptive.running import Networks, ways_of
+from adaptive.segments import through_key
 from adaptive.serving.batching import Batching, Ran, Telling
 from adaptive.serving.choose import EngineOptions, Engines, Wanted
 from adaptive.serving.decode import MAX_PIXELS

@@ -85,7 +85,7 @@ def prove(
     for entry in wanted:
         candidate, engine = entry.candidate, opened[entry.key]
         if candidate.after is None:
-            rows = [(tensor,) for tensor in made_up(candidate.input)]
+            rows: list[tuple[np.ndarray, ...]] = [(t,) for t in made_up(candidate.input)]
         elif candidate.after in states:
             rows = states[candidate.after]
         else:
