@@ -44,7 +44,8 @@ def is_walked(head: bytes) -> bool:
 
 def orientation(data: bytes) -> int:
     """EXIF's orientation, 1 to 8; 1, which is upright, where the file says nothing readable."""
-    exif, texts = b"", {}
+    exif = b""
+    texts: dict[bytes, bytes] = {}
     for part in _parts(data):
         inside = slice(*part.inside)
         if part.kind == b"\xe1":
