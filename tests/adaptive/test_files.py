@@ -45,6 +45,7 @@ def test_features_name_the_file_that_there_is_no_room_for(
 def test_train_names_the_folder_that_there_is_no_room_for(
     tiny_table_path: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("sklearn")
     output = tmp_path / "premodel"
     said = without_room("train", tiny_table_path, "-o", output)
     assert said == f"adaptive: {output / 'premodel.json'}: File too large"
