@@ -94,8 +94,6 @@ def decode_scales(
         image = image.tobytes()  # which need not lie in one piece
     if not isinstance(image, (bytes, bytearray)):
         raise ImageError(f"an image is bytes, a path or a uint8 array, not {type(image).__name__}")
-    if len(image) == 0:
-        raise ImageError("the image is empty (0 bytes); JPEG, PNG, WebP, BMP and GIF are read")
     return _decode_stream(io.BytesIO(image), "the image", shorts, max_pixels)
 
 
@@ -164,7 +162,10 @@ def _decode_stream(
 
     data, turn = b"", 1
     try:
-        if is_walked(stream.read(12)):
+        head = stream.read(12)
+        if not head:
+            raise ImageError(f"{name} is empty (0 bytes); JPEG, PNG, WebP, BMP and GIF are read")
+        if is_walked(head):
             stream.seek(0)
             data = stream.read()
             turn, data = orientation(data), bare(data)

@@ -406,6 +406,7 @@ def test_killed_in_the_middle_it_goes_on(
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "images",
         "labels.csv",
         "x.csv",
         "x.json",

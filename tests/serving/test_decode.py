@@ -526,9 +526,10 @@ def test_a_memory_that_is_full_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_empty_file_and_a_text_file(tmp_path: Path) -> None:
-    for content in (b"", b"hello"):
-        (tmp_path / "x.png").write_bytes(content)
-        refused(tmp_path / "x.png", "x.png is not a JPEG, PNG, WebP, BMP or GIF image")
+    (tmp_path / "x.png").write_bytes(b"")
+    refused(tmp_path / "x.png", "x.png is empty (0 bytes); JPEG, PNG, WebP, BMP and GIF are read")
+    (tmp_path / "x.png").write_bytes(b"hello")
+    refused(tmp_path / "x.png", "x.png is not a JPEG, PNG, WebP, BMP or GIF image")
 
 
 def samples() -> list[bytes]:
