@@ -13,6 +13,9 @@ from typing import Iterator, NamedTuple
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
+#: What a JPEG's segment begins with: 255, its kind, its length.
+_HEAD = struct.Struct(">BBH")
+
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 #: How a PNG calls texts that hold an EXIF block, as digits, and XMP.
@@ -126,7 +129,7 @@ def _needed(part: Part, data: bytes) -> bool:
             return data.startswith(b"JFIF\0", begin) and end - begin >= 14
         if part.kind == b"\xee":
             return data.startswith(b"Adobe", begin) and end - begin >= 12
-        return not (0xE0 <= part.kind[0] <= 0xEF or part.kind == b"\xfe")
+        return 0xF0 <= part.kind[0] != 0xFE
     if data.startswith(_PNG):  # chunks that begin with a capital, and what is transparent
         return part.kind[0] < 0x60 or part.kind == b"tRNS"
     return part.kind not in (b"EXIF", b"XMP ", b"ICCP")
@@ -147,20 +150,23 @@ def _is_webp(data: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[Part]:
-    """A JPEG's segments up to the first scan."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        kind = data[place + 1]
+    """A JPEG's segments for applications, and its comments, up to the first scan."""
+    place, last = 2, len(data) - 4
+    while place <= last:
+        mark, kind, size = _HEAD.unpack_from(data, place)
+        if mark != 0xFF:
+            return
         if kind == 0xFF:  # filling
             place += 1
             continue
         if kind == 0x01 or 0xD0 <= kind <= 0xD8:  # stands alone
             place += 2
             continue
-        end = place + 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-        if kind in (0x00, 0xD9, 0xDA) or end < place + 4 or end > len(data):
+        end = place + 2 + size
+        if kind in (0x00, 0xD9, 0xDA) or size < 2 or end > len(data):
             return
-        yield Part(bytes([kind]), place, end, (place + 4, end))
+        if kind >= 0xE0:
+            yield Part(bytes([kind]), place, end, (place + 4, end))
         place = end
 
 
