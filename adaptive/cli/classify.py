@@ -14,7 +14,7 @@ from typing import Iterable, Iterator, Protocol, Sequence
 import click
 
 from adaptive.cli.engines import engine_options
-from adaptive.cli.features import find_images
+from adaptive.cli.features import ImagePath, find_images
 from adaptive.client import Client, read_key
 from adaptive.errors import ImageError, InputError
 from adaptive.prediction import Prediction
@@ -28,7 +28,7 @@ WINDOW = 30
 
 
 @click.command(name="classify")
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE_OR_DIR]...")
+@click.argument("images", nargs=-1, type=ImagePath(), metavar="[IMAGE_OR_DIR]...")
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),

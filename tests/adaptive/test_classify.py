@@ -126,6 +126,7 @@ def test_nothing_readable_is_bad_input(tiny_bundle: Path, tmp_path: Path) -> Non
     assert_refused("absent.png", absent, "--bundle", tiny_bundle, kind=ImageError)
     assert_refused("none of the 2 images", absent, tmp_path / "b", "--bundle", tiny_bundle)
     assert_refused("holds no image", tmp_path, "--bundle", tiny_bundle)
+    assert_refused("the path of an image is empty", "", "--bundle", tiny_bundle)
 
 
 def test_exactly_one_source_is_asked_for(tiny_images: Path, video: Path) -> None:
