@@ -690,3 +690,20 @@ def test_real_photographs_decode_as_pillow_does(data: Path) -> None:
         with Image.open(path) as image:
             expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         np.testing.assert_array_equal(decode(path), expected)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_cut_jpeg_is_answered_where_it_was_ended_properly(mode: str, progressive: bool) -> None:
+    noise = Image.fromarray(DRAW.integers(0, 256, (300, 400, 3)).astype(np.uint8)).convert(mode)
+    data = encoded(noise, "JPEG", progressive=progressive)
+    cut = data[: len(data) * 6 // 10]
+    refused(cut, "is damaged or cut off")
+    found = decode(cut + b"\xff\xd9")
+    whole = decode(data)
+    assert found.shape == whole.shape
+    if progressive:
+        assert np.abs(found.astype(int) - whole).mean() > 1
+    else:
+        np.testing.assert_array_equal(found[:100], whole[:100])
+        assert found[-50:].std() == 0  # of one grey
