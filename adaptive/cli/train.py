@@ -149,12 +149,13 @@ def command(
         trained.premodel.write(aside)
         write_json(aside / "report.json", content)
     _tell(examples, trained, report)
+    click.echo(f"saved {output}")
+    click.echo(report.telling.words())
     if selection is not None:
         click.echo(
-            f"the features were selected on these same {report.rows} images, so the numbers above "
-            "are somewhat too good; `adaptive evaluate` has images of its own"
+            f"These numbers are somewhat too good: the features were chosen on the same "
+            f"{report.rows} images. `adaptive evaluate` has images of its own."
         )
-    click.echo(f"saved {output}")
 
 
 def _options(classifier: str, k: int | None, scaling: str | None, seed: int) -> dict[str, Any]:
