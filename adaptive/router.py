@@ -32,6 +32,9 @@ from adaptive.serving.decode import MAX_PIXELS, ImageLike
 from adaptive.spread import spread
 from adaptive.walk import Walk
 
+#: So many of the bundle's labels are named in its description, each up to so many characters.
+FIRST_LABELS, LONGEST_LABEL = 10, 100
+
 #: Batches of images that `classify_batch` has on their way at most, finished ones among them.
 MOST_GROUPS = 32
 
@@ -315,6 +318,8 @@ class Router:
                 for c in self.bundle.candidates
             ],
             "labels": len(self.bundle.labels),
+            "first_labels": [label[:LONGEST_LABEL] for label in self.bundle.labels[:FIRST_LABELS]],
+            "embedded": self.bundle.embedded,
             "reference": self.bundle.reference,
             "policy": policy_to_json(self.policy),
             "features": list(self._feature_names),

@@ -7,6 +7,13 @@ const WINDOW = 30; // looks that the live strip goes back: a minute
 const FRAME_PX = 640; // longest side of a camera frame that is sent
 const RUNS = 5; // of each side, where the single network is measured
 const KEY = "adaptive-key"; // where the tab keeps the bearer key
+const NAMED = 5; // classes that are named where a bundle has many
+const SAMPLES = { // what is offered with the default that ships with the server
+  "sample-cat.jpg": "a cat",
+  "sample-ship.jpg": "a drawn ship",
+  "sample-horse.jpg": "a horse in outline",
+  "sample-coffee.jpg": "a cup of coffee: none of the classes",
+};
 
 const $ = (id) => document.getElementById(id);
 
@@ -158,8 +165,7 @@ async function describe() {
   }
   const policy = bundle.policy;
   const promise = bundle.certificate;
-  const words = [`${bundle.labels} classes.`];
-  words.push(`The ${policy.kind} policy may ask ${listed(policy.candidates)}.`);
+  const words = [`The ${policy.kind} policy may ask ${listed(policy.candidates)}.`];
   if (promise && typeof promise.epsilon === "number" && typeof promise.delta === "number") {
     const points = Number((100 * promise.epsilon).toFixed(2));
     words.push(
@@ -167,10 +173,35 @@ async function describe() {
       `${points === 1 ? "point" : "points"} of accuracy below ${promise.reference}.`);
   }
   $("serving").textContent = words.join(" ");
+  showClasses();
   const name = bundle.reference ?? policy.candidates.at(-1);
   single = { name, ms: planned(name), how: "as measured when the bundle was made" };
   $("compare").textContent = `Measure against ${name} alone`;
   await look();
+}
+
+/** Which classes there are, since an image of anything else is taken for one of them. */
+function showClasses() {
+  const names = (bundle.first_labels ?? []).map((label) => label.replace(/^n\d{8} /, "").split(",")[0]);
+  const all = bundle.labels === names.length;
+  $("classes").textContent = bundle.labels === 1 ? `It knows one class: ${names[0]}.`
+    : `It knows ${bundle.labels.toLocaleString("en")} classes` +
+      (all ? `: ${listed(names)}.` : `, such as ${listed(names.slice(0, NAMED))}.`) +
+      " Whatever an image shows, it names one of these.";
+  $("classes").hidden = names.length === 0;
+  $("samples").hidden = $("sources-of-samples").hidden = !bundle.embedded;
+  if (!bundle.embedded || $("samples").querySelector("button")) return;
+  $("samples").append(...Object.entries(SAMPLES).map(([file, what]) => {
+    const button = element("button", { type: "button" },
+      element("img", { src: file, alt: "" }), element("span", {}, what));
+    button.addEventListener("click", () => sample(file).catch((error) => tell(error.message)));
+    return button;
+  }));
+}
+
+async function sample(file) {
+  const image = await (await ask(file)).blob();
+  begin(new File([image], file, { type: image.type }));
 }
 
 /** Milliseconds of a network by itself as the bundle has them, exits before it included. */
