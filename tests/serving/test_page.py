@@ -370,7 +370,7 @@ def test_escape_gives_a_request_up(page, images):
     page.wait("document.querySelector('#state').textContent == 'Asking…'")
     page.key("Escape")
     page.wait("window.gone")
-    assert page.text("#state") == "Given up."
+    assert page.text("#state") == "Cancelled."
     assert page.text("#problem") == ""
 
 
@@ -419,7 +419,7 @@ def test_key_is_asked_for_once_and_kept_in_the_tab(browser, bundle, images, tmp_
         page.run("document.querySelector('#key').focus()")
         page.type("a-wrong-key-0123456789")
         page.key("Enter", "\r")
-        page.wait("document.querySelector('#key-title').textContent.includes('not known')")
+        page.wait("document.querySelector('#key-title').textContent.includes('not accept')")
         page.wait("document.querySelector('#key-form').checkVisibility()")
         page.run("document.querySelector('#key').focus()")
         page.type(KEY)
