@@ -113,7 +113,7 @@ def _from_folders(root: Path, labels: Sequence[str]) -> LabelledImages:
 def _from_table(root: Path, labels: Sequence[str], table: Path) -> LabelledImages:
     columns = read_csv(table)
     columns.need(["image", "label"])
-    names = columns.unique("image")
+    names = columns.unique("image", path=True)
     classes, notes = _read_labels(columns, labels)
     if not (root / names[0]).exists() and not any((root / n).exists() for n in names[:100]):
         raise TableError(f"{table.name} names images that are not in {root}, such as {names[0]!r}")

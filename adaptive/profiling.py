@@ -28,13 +28,13 @@ from adaptive.energy import Energies
 from adaptive.errors import ImageError, InputError, TableError
 from adaptive.features.measure import measure
 from adaptive.features.schema import SCHEMA, resolve_names
-from adaptive.files import read_json, write_json
+from adaptive.files import read_json, write_json, writing
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import PowerMode, power_mode
 from adaptive.jetson.state import BoardState
 from adaptive.jetson.sysfs import Sysfs
 from adaptive.labelled import LabelledImages
-from adaptive.photo import open_photo, timed_features, warm_up_photo
+from adaptive.photo import open_photo, timed_features, warm_up_image
 from adaptive.replay import rank_of
 from adaptive.running import Networks
 from adaptive.segments import Run, through_key
@@ -114,7 +114,7 @@ class Profiler:
         )
         left_out = dict(partial.left_out)
         todo = [i for i in range(len(images)) if images.names[i] not in partial.seen]
-        with partial, tqdm(
+        with writing(partial.folder), partial, tqdm(
             total=len(images), initial=len(images) - len(todo), unit="image", desc="profiling"
         ) as bar:
             for index in todo:
@@ -134,7 +134,8 @@ class Profiler:
             sample = [images.root / n for n in images.names if n not in left_out][:ENERGY_IMAGES]
             spent = energies(self.tasks(sample))
             self._require_mode(before.mode)
-        partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
+        with writing(partial.folder):
+            partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
         return [f"{name}: {why}" for name, why in left_out.items()]
 
     def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -144,7 +145,7 @@ class Profiler:
         candidate is charged with its own even where another one reads the same.
         """
         photo = open_photo(path, self._short, MAX_PIXELS)
-        features, features_ms = timed_features(photo, self.features, None)
+        features, features_ms = timed_features(photo, self.features)
         prepared: dict[str, tuple[float, float]] = {}
         for candidate in self._order:
             if candidate.after is None:
@@ -207,8 +208,8 @@ class Profiler:
                 open_photo(image, self._short, MAX_PIXELS)
             except ImageError:
                 continue
-        photo = warm_up_photo(self._short, MAX_PIXELS)
-        timed_features(photo, self.features, None)
+        photo = open_photo(warm_up_image(self._short), self._short, MAX_PIXELS)
+        timed_features(photo, self.features)
         for _ in range(WARM_UP):
             self.networks.warm_up(self.bundle.names, photo)
 

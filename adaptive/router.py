@@ -27,7 +27,7 @@ from adaptive.photo import (
     computable,
     open_photo,
     timed_features,
-    warm_up_photo,
+    warm_up_image,
 )
 from adaptive.policy.base import STOP, Policy
 from adaptive.policy.times import rescaled
@@ -38,6 +38,9 @@ from adaptive.serving.choose import EngineChoice, EngineOptions, Engines
 from adaptive.serving.decode import MAX_PIXELS, ImageLike
 from adaptive.spread import spread
 from adaptive.walk import Walk
+
+#: So many of the bundle's labels are named in its description, each up to so many characters.
+FIRST_LABELS, LONGEST_LABEL = 10, 100
 
 #: Batches of images that `classify_batch` has on their way at most, finished ones among them.
 MOST_GROUPS = 32
@@ -56,7 +59,7 @@ class Router:
     bundle : candidates, labels, policy
     engines : something that runs each candidate's network, by name; or `Networks` over them
     policy : instead of the bundle's own
-    extractor : computes the premodel's features where they are a user's own
+    extractor : computes those features of the premodel that are a user's own
     max_pixels : larger images are refused before they are decoded
     bucket : caps the mean time or energy of an image; decoding and audits are not counted
     audit : on which requests the reference is run as well
@@ -93,6 +96,7 @@ class Router:
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
         premodel = given.premodel or bundle.premodel
         self._feature_names = computable(premodel, given.needs_features, extractor)
+        self._own_features = () if premodel is None else premodel.own_features
         self._answering = Answering(self.policy, bundle.labels, self._feature_names)
         self._watch = Watch(
             bundle,
@@ -143,7 +147,8 @@ class Router:
         EngineError
             when the engine does not run here, or refuses a network.
         InputError
-            when the premodel needs features that cannot be computed; they are named. When the
+            when the premodel needs features of a user's own and there is no extractor; they are
+            named. When the
             bucket's mean cannot be kept, or the log cannot be written.
         """
         read = Bundle.read(default_bundle() if bundle is None else bundle)
@@ -288,7 +293,7 @@ class Router:
 
         also : candidates that the policy does not ask
         """
-        photo = warm_up_photo(self._short, self.max_pixels)
+        photo = self._open(warm_up_image(self._short))
         self._judge([photo], True)
         self._networks.warm_up((*self._names, *also), photo)
 
@@ -309,6 +314,8 @@ class Router:
                 for c in self.bundle.candidates
             ],
             "labels": len(self.bundle.labels),
+            "first_labels": [label[:LONGEST_LABEL] for label in self.bundle.labels[:FIRST_LABELS]],
+            "embedded": self.bundle.embedded,
             "reference": self.bundle.reference,
             "policy": policy_to_json(self.policy),
             "features": list(self._feature_names),
@@ -359,7 +366,8 @@ class Router:
         return f"Router({self.bundle.folder.name!r}, {self.policy!r})"
 
     def _open(self, image: ImageLike) -> Photo:
-        return open_photo(image, self._short, self.max_pixels)
+        extracted = self._extractor is not None
+        return open_photo(image, self._short, self.max_pixels, extracted)
 
     def _judge(
         self, photos: Sequence[Photo], explain: bool
@@ -379,7 +387,8 @@ class Router:
         return spread(self._extract_one, photos, self._threads)
 
     def _extract_one(self, photo: Photo) -> Photo:
-        return photo.described(*timed_features(photo, self._feature_names, self._extractor))
+        found = timed_features(photo, self._feature_names, self._own_features, self._extractor)
+        return photo.described(*found)
 
     def _drive(
         self, photo: Photo, chances: np.ndarray | None, limits: Limits, began: float

@@ -8,6 +8,7 @@ from typing import Any, Collection, Sequence
 from adaptive.serving.decode import FORMATS
 from adaptive.serving.middleware import OPEN
 from adaptive.serving.models import VERSION
+from adaptive.serving.page import SAMPLES
 from adaptive.serving.protocols import ROUTER
 from adaptive.serving.release import release
 from adaptive.serving.schemas import (
@@ -73,6 +74,7 @@ def _paths(models: Sequence[str]) -> dict[str, Any]:
         "/": {"get": _plain("A page to try it", "text/html", TEXT)},
         "/page.css": {"get": _plain("The page's style", "text/css", TEXT)},
         "/page.js": {"get": _plain("The page's program", "text/javascript", TEXT)},
+        **{f"/{n}": {"get": _plain("A sample image", "image/jpeg", BYTES)} for n in SAMPLES},
         "/openapi.json": {"get": _get("This description", an_object({}, closed=False))},
         "/v2": {"get": _get("The server and its extensions", ref("Server"))},
         "/v2/health/live": {

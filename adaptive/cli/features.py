@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 import click
 
 from adaptive.csvlines import write_lines
 from adaptive.errors import ImageError, InputError
+from adaptive.features.provenance import beside, write_beside
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import refuse_existing, written_aside
 from adaptive.imagefiles import SUFFIXES, files_below, passed_over
 
 
+class ImagePath(click.Path):
+    """A path that is not empty, as of a variable that was not set: that would be the folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is empty."""
+        if not os.fspath(value):
+            raise InputError("the path of an image is empty")
+        return super().convert(value, param, ctx)
+
+
 @click.command(name="features")
-@click.argument(
-    "images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_DIR..."
-)
+@click.argument("images", nargs=-1, required=True, type=ImagePath(), metavar="IMAGE_OR_DIR...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="X.csv")
 @click.option(
     "--features",
@@ -30,10 +43,15 @@ from adaptive.imagefiles import SUFFIXES, files_below, passed_over
 def command(images: tuple[Path, ...], output: Path, features: str, force: bool) -> None:
     """Write the features of images into a CSV, one row an image; folders with all below them.
 
+    X.json beside X.csv says that the numbers are this library's; keep the two together.
+
     Images that cannot be read are listed and left out; the exit code is then 1.
     """
     names = resolve_names(features)
+    if output.suffix == ".json":
+        raise InputError(f"{output} is the name of what goes beside the table; name a CSV file")
     refuse_existing(output, force)
+    refuse_existing(beside(output), force)
     if output.is_dir():
         raise InputError(f"{output} is a folder; name the CSV file to write")
     found, passed = find_images(images)
@@ -72,7 +90,7 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -> list[str]:
-    """Write the CSV and return one sentence for each image that cannot be read.
+    """Write the CSV and what is beside it; one sentence for each image that cannot be read.
 
     Raises
     ------
@@ -98,4 +116,5 @@ def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -
                     write_lines(file, [(path, *values.tolist())])
         if len(left_out) == len(images):
             raise InputError(f"none of {len(images)} images can be read; the first: {left_out[0]}")
+        write_beside(output, names)
     return left_out

@@ -11,7 +11,7 @@ from adaptive.report.svg import escape
 BADGES = {
     True: ("yes", "✓ pays"),
     False: ("no", "✕ does not pay"),
-    None: ("open", "? cannot say"),
+    None: ("open", "? not shown"),
 }
 
 

@@ -16,7 +16,7 @@ from adaptive.report.svg import escape
 ANSWERS = {
     True: "Yes, routing pays.",
     False: "No, routing does not pay.",
-    None: "These images cannot say.",
+    None: "These images do not show whether routing pays.",
 }
 
 
@@ -50,7 +50,11 @@ def _head(content: Content) -> str:
             "mean time an image",
             f"one in twenty takes {chosen.p95_ms.value:.3g} ms or more",
         ),
-        (f"{100 * mix.value:+.2f}", "points against blind choice at no more time", span(mix)),
+        (
+            f"{100 * mix.value:+.2f}",
+            "points against a random choice of networks in the same time",
+            span(mix),
+        ),
     ]
     over = evaluation.over_reference
     reference = next((r for r in evaluation.fixed if evaluation.reference in r.shares), None)
@@ -84,7 +88,7 @@ def _verdict(content: Content) -> str:
         paragraph(
             "Every difference is paired over the same images, with the time for features and "
             "premodel charged. It pays when the whole 95% interval lies above 0, does not when "
-            "it lies below, and cannot be told when 0 is inside.",
+            "it lies below, and neither is shown when 0 is inside.",
             "soft",
         ),
         f'<ul class="findings">{items}</ul>{cautions}',

@@ -386,9 +386,13 @@ def test_killed_in_the_middle_it_goes_on(
     listed = tmp_path / "labels.csv"
     # Six times the same images under other names, so that it is never done too soon.
     pairs = list(zip(tiny_table.images, tiny_table.label.tolist()))
-    names = [f"{'./' * copy}{name},{label}" for copy in range(6) for name, label in pairs]
+    names = [f"{copy}/{name},{label}" for copy in range(6) for name, label in pairs]
     listed.write_text("\n".join(["image,label", *names]) + "\n")
-    arguments = ("profile", "--candidates", tiny_candidates, "--images", tiny_images)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for copy in range(6):
+        (folder / str(copy)).symlink_to(tiny_images)
+    arguments = ("profile", "--candidates", tiny_candidates, "--images", folder)
     arguments += ("--labels", listed, "-o", output)
     process = started(*arguments)
     rows = tmp_path / "x.csv.profiling" / "rows.jsonl"
@@ -407,6 +411,7 @@ def test_killed_in_the_middle_it_goes_on(
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "images",
         "labels.csv",
         "x.csv",
         "x.json",
@@ -510,6 +515,7 @@ def test_bundle_command(
     code, out, _ = adaptive(*arguments, "-o", output)
     assert code == 0
     assert "fixed policy over strong" in out
+    assert "left out: cheap, net@1, net@2: the policy never asks them and they are not" in out
     read = Bundle.read(output)
     assert read.names == ("strong",)
     table = OutcomeTable.read(tiny_table_path)
@@ -655,7 +661,7 @@ def test_the_first_image_costs_no_more_than_the_others(
     plain = profiling.open_photo
 
     def opened(image: Any, *more: Any) -> Any:
-        order.append(image.name)
+        order.append("grey" if isinstance(image, bytes) else image.name)
         return plain(image, *more)
 
     monkeypatch.setattr(profiling, "open_photo", opened)
@@ -667,5 +673,5 @@ def test_the_first_image_costs_no_more_than_the_others(
     (mixed / "d.jpg").write_text("no image")
     listed = LabelledImages(mixed, ("a.png", "b.png", "c.webp", "d.jpg"), (0, 0, 0, 0))
     left_out = profiler.profile(listed, tmp_path / "x.csv")
-    assert order == ["a.png", "c.webp", "d.jpg", "a.png", "b.png", "c.webp", "d.jpg"]
+    assert order == ["a.png", "c.webp", "d.jpg", "grey", "a.png", "b.png", "c.webp", "d.jpg"]
     assert [line.split(":")[0] for line in left_out] == ["d.jpg"]

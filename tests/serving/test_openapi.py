@@ -15,6 +15,7 @@ from flask import Response
 from served import served
 
 from adaptive.serving.http import create_app
+from adaptive.serving.page import FILES
 
 LENGTH = "Inference-Header-Content-Length"
 HOOKS = Path(__file__).parents[1] / "support" / "schemathesis_hooks.py"
@@ -122,7 +123,7 @@ def asked(tiny_images):
     yield "/v1/classify", "post", {"data": picture, "headers": {"X-Deadline-Ms": "x"}}, 400
     yield "/v1/classify", "post", {"data": bytes(100_001)}, 413
     yield "/v1/classify", "post", {"data": b"x", "headers": {"Content-Encoding": "br"}}, 415
-    for path in ("/", "/page.css", "/page.js"):
+    for path in FILES:
         yield path, "get", {}, 200
     for path in ("/v1/bundle", "/healthz", "/readyz", "/openapi.json", "/metrics"):
         yield path, "get", {}, 200
@@ -185,7 +186,7 @@ def test_a_secured_server_says_what_wants_a_key(service):
     for path, item in document["paths"].items():
         for operation in item.values():
             health = path.endswith(("/healthz", "/readyz", "/health/live", "/health/ready"))
-            public = health or path in ("/", "/page.css", "/page.js")
+            public = health or path in FILES
             assert ("security" in operation) == (not public)
             assert ("401" in operation["responses"]) == (not public)
 
