@@ -30,7 +30,7 @@ from adaptive.errors import BusyError, DeadlineError, ImageError, InputError, Se
 from adaptive.exchange import KeptConnectionLost, check_length, make_pool
 from adaptive.limits import PREFERENCES
 from adaptive.prediction import Prediction
-from adaptive.serving.decode import ImageLike, decode
+from adaptive.serving.decode import ImageLike, decode, open_image
 
 #: Longest wait between two attempts, seconds, unless the server asks for a longer one.
 LONGEST_WAIT_S = 8.0
@@ -378,12 +378,11 @@ def _encoded(image: ImageLike) -> bytes:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
     if isinstance(image, (str, os.PathLike)):
-        try:
-            return Path(image).read_bytes()
-        except OSError as exc:
-            raise ImageError(f"{image} cannot be read: {exc.strerror or exc}") from exc
-        except ValueError as exc:  # a path that no file system takes, with a NUL in it
-            raise ImageError(f"{str(image)!r} cannot be read: {exc}") from exc
+        with open_image(image) as file:
+            try:
+                return file.read()
+            except OSError as exc:
+                raise ImageError(f"{image} cannot be read: {exc.strerror or exc}") from exc
     encoded = io.BytesIO()
     Image.fromarray(decode(image)).save(encoded, "PNG", compress_level=1)
     return encoded.getvalue()
