@@ -84,20 +84,23 @@ def test_type_marker_and_embedded_bundle_are_shipped() -> None:
     assert there <= shipped
 
 
-def test_everything_to_install_on_a_board_is_shipped() -> None:
+@pytest.mark.parametrize(
+    ("package", "example"),
+    [
+        ("adaptive/serving", "adaptive/serving/page/index.html"),
+        ("adaptive/serving", "adaptive/serving/openapi.json"),
+        ("adaptive/jetson", "adaptive/jetson/install.sh"),
+    ],
+)
+def test_every_file_that_is_no_module_is_shipped(package: str, example: str) -> None:
+    (folder,) = (folder for folder, name in FOLDERS.items() if name == package)
     there = {
-        f"adaptive/jetson/{path.relative_to(ROOT / 'jetson').as_posix()}"
-        for path in (ROOT / "jetson").rglob("*")
+        f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
+        for path in (ROOT / folder).rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
-    assert there == {name for name in data() if name.startswith("adaptive/jetson/")}
-    assert "adaptive/jetson/install.sh" in there
-
-
-def test_page_is_shipped() -> None:
-    there = {f"adaptive/serving/page/{path.name}" for path in (ROOT / "serving/page").iterdir()}
-    assert there == {name for name in data() if name.startswith("adaptive/serving/")}
-    assert "adaptive/serving/page/index.html" in there
+    assert there == {name for name in data() if name.startswith(f"{package}/")}
+    assert example in there
 
 
 def wheel_maker() -> None:
