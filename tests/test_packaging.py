@@ -29,7 +29,12 @@ FOLDERS = {
 
 
 #: package with files that are not modules -> folder
-SHIPPED = {"adaptive": "adaptive", "adaptive.serving": "serving", "adaptive.jetson": "jetson"}
+SHIPPED = {
+    "adaptive": "adaptive",
+    "adaptive.report": "adaptive/report",
+    "adaptive.serving": "serving",
+    "adaptive.jetson": "jetson",
+}
 
 
 def setting(name: str) -> list[str]:
@@ -52,7 +57,7 @@ def sources() -> set[str]:
 def data() -> set[str]:
     """Where every other file that is shipped must lie in a wheel."""
     return {
-        f"{FOLDERS[folder]}/{path.relative_to(ROOT / folder).as_posix()}"
+        f"{name.replace('.', '/')}/{path.relative_to(ROOT / folder).as_posix()}"
         for name, folder in SHIPPED.items()
         for pattern in setting(name)
         for path in (ROOT / folder).glob(pattern)
@@ -74,33 +79,23 @@ def test_imports_name_the_package_not_the_folders() -> None:
             assert not wrong.search(path.read_text(encoding="utf-8")), path
 
 
-def test_type_marker_and_embedded_bundle_are_shipped() -> None:
-    shipped = data()
-    assert "adaptive/py.typed" in shipped
-    there = {
-        p.relative_to(ROOT).as_posix() for p in (ROOT / "adaptive" / "default").rglob("*")
-        if p.is_file()
-    }  # fmt: skip
-    assert there <= shipped
-
-
-@pytest.mark.parametrize(
-    ("package", "example"),
-    [
-        ("adaptive/serving", "adaptive/serving/page/index.html"),
-        ("adaptive/serving", "adaptive/serving/openapi.json"),
-        ("adaptive/jetson", "adaptive/jetson/install.sh"),
-    ],
-)
-def test_every_file_that_is_no_module_is_shipped(package: str, example: str) -> None:
-    (folder,) = (folder for folder, name in FOLDERS.items() if name == package)
+def test_every_file_that_is_no_module_is_shipped() -> None:
     there = {
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, package in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
-    assert there == {name for name in data() if name.startswith(f"{package}/")}
-    assert example in there
+    assert there == data()
+    for name in (
+        "py.typed",
+        "default/manifest.json",
+        "report/templates/page.html",
+        "serving/openapi.json",
+        "serving/page/index.html",
+        "jetson/install.sh",
+    ):
+        assert f"adaptive/{name}" in there
 
 
 def wheel_maker() -> None:
