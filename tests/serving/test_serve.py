@@ -20,6 +20,8 @@ from http_fixtures import HANG_S, HEAD, JPEG, MAX_BODY_BYTES, ODD, URL, post
 from adaptive.bundle import Bundle, write_bundle
 from adaptive.policy.fixed import Fixed
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-c", "from adaptive.cli import main; main()", "serve"]
 
 
