@@ -24,6 +24,7 @@ from adaptive.files import (
     refuse_existing,
     sha256,
     write_json,
+    writing,
 )
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy, write_policy
@@ -275,7 +276,8 @@ def write_candidates(
     reference: str | None = None,
 ) -> None:
     """Make `folder`, which holds the ONNX files already, a folder of candidates."""
-    (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    with writing(folder / "labels.txt"):
+        (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
     write_json(
         folder / MANIFEST,
         {

@@ -433,16 +433,15 @@ def _encoded(image: ImageLike) -> bytes:
     """
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
-    if isinstance(image, (str, os.PathLike)):
-        try:
-            return Path(image).read_bytes()
-        except OSError as exc:
-            raise ImageError(f"{image} cannot be read: {exc.strerror or exc}") from exc
-        except ValueError as exc:  # a path that no file system takes, with a NUL in it
-            raise ImageError(f"{str(image)!r} cannot be read: {exc}") from exc
-    from PIL import Image
+    from adaptive.serving.decode import decode, open_image
 
-    from adaptive.serving.decode import decode
+    if isinstance(image, (str, os.PathLike)):
+        with open_image(image) as file:
+            try:
+                return file.read()
+            except OSError as exc:
+                raise ImageError(f"{image} cannot be read: {exc.strerror or exc}") from exc
+    from PIL import Image
 
     encoded = io.BytesIO()
     Image.fromarray(decode(image)).save(encoded, "PNG", compress_level=1)

@@ -83,7 +83,7 @@ def _from_folders(root: Path, labels: Sequence[str]) -> LabelledImages:
 def _from_table(root: Path, labels: Sequence[str], table: Path) -> LabelledImages:
     columns = read_csv(table)
     columns.need(["image", "label"])
-    names = columns.unique("image")
+    names = columns.unique("image", path=True)
     index = {name: position for position, name in enumerate(labels)}
     classes: list[int] = []
     for row, cell in enumerate(columns.filled("label")):

@@ -29,7 +29,7 @@ from adaptive.errors import ImageError, InputError, TableError
 from adaptive.features.extract import extract
 from adaptive.features.measure import measure
 from adaptive.features.schema import SCHEMA, resolve_names
-from adaptive.files import read_json, write_json
+from adaptive.files import read_json, write_json, writing
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import PowerMode, power_mode
 from adaptive.jetson.state import BoardState
@@ -118,7 +118,7 @@ class Profiler:
         )
         left_out = dict(partial.left_out)
         todo = [i for i in range(len(images)) if images.names[i] not in partial.seen]
-        with partial, tqdm(
+        with writing(partial.folder), partial, tqdm(
             total=len(images), initial=len(images) - len(todo), unit="image", desc="profiling"
         ) as bar:
             for index in todo:
@@ -138,7 +138,8 @@ class Profiler:
             sample = [images.root / n for n in images.names if n not in left_out][:ENERGY_IMAGES]
             spent = energies(self.tasks(sample))
             self._require_mode(before.mode)
-        partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
+        with writing(partial.folder):
+            partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
         return [f"{name}: {why}" for name, why in left_out.items()]
 
     def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -312,7 +312,7 @@ def _read(path: Path) -> OutcomeTable:
         for name in names
     }
     return OutcomeTable(
-        tuple(columns.unique("image")),
+        tuple(columns.unique("image", path=True)),
         label.astype(np.int64),
         features,
         columns.matrix(features),

@@ -109,7 +109,7 @@ def _from_best(columns: Columns, features: str | None, order: Sequence[str] | No
             f"{columns.path} has no column beside 'image' and 'best'; at least one feature is "
             "needed"
         )
-    columns.unique("image")
+    columns.unique("image", path=True)
     best = columns.filled("best")
     found = sorted(set(best) - {NO_CANDIDATE})
     for name in found:

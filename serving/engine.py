@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, Callable, Mapping, Protocol, Sequence
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from adaptive.candidate import Candidate, OutputSpec
 from adaptive.errors import EngineError, MissingExtra
+from adaptive.reasons import reason
 from adaptive.serving.onnxfile import read_header
 
 
@@ -81,10 +83,9 @@ class OnnxEngine:
                 str(path), options, providers=list(providers), enable_fallback=0
             )
         except Exception as exc:  # ONNX Runtime's errors share no public base class
-            reason = _first_line(exc)
             raise EngineError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name} "
-                f"(opset {header.opset}): {reason}"
+                f"(opset {header.opset}): {_refusal(exc)}"
             ) from exc
         self.name = path.stem
         self.providers: list[str] = self._session.get_providers()
@@ -109,7 +110,7 @@ class OnnxEngine:
         except Exception as exc:  # ONNX Runtime's errors share no public base class
             shapes = [(i.shape, str(i.dtype)) for i in inputs]
             raise EngineError(
-                f"network {self.name!r} failed on inputs {shapes}: {_first_line(exc)}"
+                f"network {self.name!r} failed on inputs {shapes}: {_refusal(exc)}"
             ) from exc
         return outputs
 
@@ -118,9 +119,31 @@ class OnnxEngine:
         self._session = None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+#: What ONNX Runtime puts before the reasons of its errors.
+_PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : (?:Load model from .*? failed: ?)?")
+
+#: How it says that a file is too new for it.
+_NEWER_IR = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
+_NEWER_OPSET = re.compile(r"Opset (\d+) is under .* support for domain (\S+) is till opset (\d+)")
+
+
+def _refusal(error: Exception) -> str:
+    """Why ONNX Runtime did not load a file or run it; what to do, where a file is too new."""
+    said = str(error)
+    found = _NEWER_IR.search(said)
+    if found is not None:
+        return (
+            f"its IR version is {found[1]}, and this ONNX Runtime reads up to {found[2]}; set "
+            f"model.ir_version = {found[2]} with the onnx package and save it again, or take a "
+            "newer ONNX Runtime"
+        )
+    found = _NEWER_OPSET.search(said)
+    if found is not None:
+        return (
+            f"its opset of {found[2]} is {found[1]}, and this ONNX Runtime knows up to {found[3]}; "
+            f"export it again with opset {found[3]} or lower, or take a newer ONNX Runtime"
+        )
+    return reason(error, skip=_PREFIX)
 
 
 _ONNX_TYPES = {

@@ -14,7 +14,7 @@ from typing import Iterable, Iterator, Protocol, Sequence
 import click
 
 from adaptive.cli.engines import engine_options
-from adaptive.cli.features import find_images
+from adaptive.cli.features import ImagePath, find_images
 from adaptive.client import Client, read_key
 from adaptive.errors import ImageError, InputError
 from adaptive.prediction import Prediction
@@ -28,7 +28,7 @@ WINDOW = 30
 
 
 @click.command(name="classify")
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE_OR_DIR]...")
+@click.argument("images", nargs=-1, type=ImagePath(), metavar="[IMAGE_OR_DIR]...")
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
@@ -71,8 +71,8 @@ def command(
 ) -> None:
     """Answer images (folders with all below them), a camera's frames or a video's.
 
-    Images that cannot be read are listed and the others go on; the exit code is then 1. Ctrl-C
-    ends a camera with a summary.
+    Images that cannot be read are listed and the others go on; the exit code is then 1, and so it
+    is where a video ends early. Ctrl-C ends a camera with a summary.
     """
     if (len(images) > 0) + (camera is not None) + (video is not None) != 1:
         raise InputError("name images, or --camera INDEX, or --video FILE, and only one of them")
@@ -95,6 +95,9 @@ def command(
     answerer = _answerer(bundle, url, key_file, engines, explain)
     with answerer as router, Camera(source, every=every or 1) as opened:
         classify_frames(router, opened, lines, frames)
+        if opened.left_out is not None:
+            click.echo(f"left out: {opened.left_out}", err=True)
+            sys.exit(1)
 
 
 class Answerer(Protocol):

@@ -6,7 +6,7 @@ import csv
 import os
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 import click
 
@@ -16,10 +16,21 @@ from adaptive.files import refuse_existing, written_aside
 from adaptive.labelled import SUFFIXES
 
 
+class ImagePath(click.Path):
+    """A path that is not empty, as of a variable that was not set: that would be the folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is empty."""
+        if not os.fspath(value):
+            raise InputError("the path of an image is empty")
+        return super().convert(value, param, ctx)
+
+
 @click.command(name="features")
-@click.argument(
-    "images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_DIR..."
-)
+@click.argument("images", nargs=-1, required=True, type=ImagePath(), metavar="IMAGE_OR_DIR...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="X.csv")
 @click.option(
     "--features",

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
-from adaptive.errors import InputError
+from adaptive.errors import ImageError, InputError
 from adaptive.labelled import SUFFIXES
+from adaptive.serving.decode import decode
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,10 @@ def read_folder(root: Path, size: int = 32) -> ImageArrays:
 
 def _read_square(path: Path, size: int) -> np.ndarray:
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as exc:
-        raise InputError(f"{path} cannot be read as an image: {exc}") from exc
+        # at full size, and otherwise as it is read where the network serves
+        image = Image.fromarray(decode(path, short=2**16))
+    except ImageError as exc:
+        raise InputError(str(exc)) from exc
     width, height = image.size
     if (width, height) != (size, size):
         side = min(width, height)

@@ -24,6 +24,7 @@ from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through
 from adaptive.errors import EngineError, InputError
 from adaptive.files import read_json, sha256, write_json
 from adaptive.networks.export import save_onnx
+from adaptive.reasons import reason
 from adaptive.serving.engine import OnnxEngine
 
 #: Largest difference between ONNX Runtime's and torch's logits, as a share of the largest logit.
@@ -232,8 +233,7 @@ def _save(
             outputs=outputs or ["logits"],
         )
     except RuntimeError as exc:
-        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
-        raise InputError(f"{path.name} cannot be written as ONNX: {reason}") from exc
+        raise InputError(f"{path.name} cannot be written as ONNX: {reason(exc)}") from exc
 
 
 def _check(

@@ -381,9 +381,13 @@ def test_killed_in_the_middle_it_goes_on(
     listed = tmp_path / "labels.csv"
     # Six times the same images under other names, so that it is never done too soon.
     pairs = list(zip(tiny_table.images, tiny_table.label.tolist()))
-    names = [f"{'./' * copy}{name},{label}" for copy in range(6) for name, label in pairs]
+    names = [f"{copy}/{name},{label}" for copy in range(6) for name, label in pairs]
     listed.write_text("\n".join(["image,label", *names]) + "\n")
-    arguments = ("profile", "--candidates", tiny_candidates, "--images", tiny_images)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for copy in range(6):
+        (folder / str(copy)).symlink_to(tiny_images)
+    arguments = ("profile", "--candidates", tiny_candidates, "--images", folder)
     arguments += ("--labels", listed, "-o", output)
     process = started(*arguments)
     rows = tmp_path / "x.csv.profiling" / "rows.jsonl"
@@ -402,6 +406,7 @@ def test_killed_in_the_middle_it_goes_on(
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "images",
         "labels.csv",
         "x.csv",
         "x.json",
