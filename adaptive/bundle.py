@@ -38,6 +38,8 @@ MANIFEST = "manifest.json"
 #: What a bundle calls its own files; no network may be called so.
 OWN_NAMES = (MANIFEST, "labels.txt", "policy.json", "premodel", "certificate.json")
 
+_DEFAULT = Path(__file__).parent / "default"
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -69,6 +71,11 @@ class Bundle:
         """Names of the candidates."""
         return tuple(c.name for c in self.candidates)
 
+    @property
+    def embedded(self) -> bool:
+        """Whether it is the one that ships inside the package."""
+        return self.folder.resolve() == _DEFAULT.resolve()
+
     def candidate(self, name: str) -> Candidate:
         """One candidate by name, or an InputError that lists what there is."""
         for candidate in self.candidates:
@@ -91,10 +98,9 @@ class Bundle:
 
 def default_bundle() -> Path:
     """The bundle that ships inside the package: ten classes of small photographs."""
-    folder = Path(__file__).parent / "default"
-    if not (folder / MANIFEST).exists():
+    if not (_DEFAULT / MANIFEST).exists():
         raise BundleError("this installation holds no embedded bundle; name one of your own")
-    return folder
+    return _DEFAULT
 
 
 def _read(folder: Path) -> Bundle:

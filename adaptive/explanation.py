@@ -229,8 +229,8 @@ def standing_of(
         return Standing("images", dict(zip(names, shares.tolist())))
     found = {}
     for name, value in zip(names, features.tolist()):
-        if name not in SCHEMA.names:
-            return None  # a user's own
+        if premodel is None or name in premodel.own_features:
+            return None
         feature = SCHEMA.feature(name)
         found[name] = min(max((value - feature.low) / (feature.high - feature.low), 0.0), 1.0)
     return Standing("range", found)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from functools import partial
 from time import perf_counter
-from typing import Mapping, Protocol, Sequence
+from typing import Callable, Mapping, Protocol, Sequence
 
 import numpy as np
 
@@ -16,10 +18,19 @@ from adaptive.serving.decode import ImageLike
 
 
 class Extractor(Protocol):
-    """Computes features that this library does not know, for a premodel that needs them."""
+    """Computes the features that are a user's own, for a premodel that learned from them.
+
+    It is asked for no others: what this library computed at training it computes here as well.
+    """
 
     def __call__(self, image: np.ndarray) -> Mapping[str, float]:
-        """Features by name of an image of shape (height, width, 3), uint8, RGB."""
+        """Features by name.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width, 3), uint8, RGB: the upright image at its own
+            size, which a photograph is decoded to once more, for what networks see is smaller
+        """
 
 
 class Photo:
@@ -31,12 +42,19 @@ class Photo:
     working : at the scale that features are taken at
     carried, done : by candidate, the state that an exit hands on, and what was said
     passed : exits that were run through without their heads
+    native : decodes the image once more, at its own size; None where no extractor looks at it
     ms : milliseconds by step; "NET@1:through" is that of running through NET@1
     """
 
-    def __init__(self, image: np.ndarray, working: np.ndarray) -> None:
+    def __init__(
+        self,
+        image: np.ndarray,
+        working: np.ndarray,
+        native: Callable[[], np.ndarray] | None = None,
+    ) -> None:
         self.image = image
         self.working = working
+        self.native = native
         self.tensors: dict[InputSpec, np.ndarray] = {}
         self._seen: dict[tuple[int, str], np.ndarray] = {}
         self.carried: dict[str, list[np.ndarray]] = {}
@@ -72,6 +90,7 @@ class Photo:
     def let_go(self) -> None:
         """Forget pixels, tensors and states: the photo is answered and nothing more is run."""
         self.image = self.working = np.empty((0, 0, 3), np.uint8)
+        self.native = None
         self.tensors.clear()
         self._seen.clear()
         self.carried.clear()
@@ -81,13 +100,16 @@ class Photo:
         return sum(ms for step, ms in self.ms.items() if step != "decode")
 
 
-def open_photo(image: ImageLike, networks_short: int, max_pixels: int) -> Photo:
+def open_photo(
+    image: ImageLike, networks_short: int, max_pixels: int, extracted: bool = False
+) -> Photo:
     """Decode an image.
 
     Parameters
     ----------
     networks_short : the longest short side that a network wants to see
     max_pixels : a larger image is refused
+    extracted : whether a user's extractor may look at it
 
     Raises
     ------
@@ -95,7 +117,7 @@ def open_photo(image: ImageLike, networks_short: int, max_pixels: int) -> Photo:
         when the image cannot be read or is over a limit.
     """
     from adaptive.features.schema import SCHEMA
-    from adaptive.serving.decode import decode_scales
+    from adaptive.serving.decode import decode, decode_scales
 
     began = perf_counter()
     short = SCHEMA.short_side
@@ -103,27 +125,42 @@ def open_photo(image: ImageLike, networks_short: int, max_pixels: int) -> Photo:
     # the schema's scale gets a decoding of its own, where the decoder makes a difference.
     pixels, larger = decode_scales(image, (short, max(short, networks_short)), max_pixels)
     working = SCHEMA.working(pixels)
-    # A decoding that no network sees is let go at once, for a batch would hold one for each image.
-    photo = Photo(larger if networks_short > short else working, working)
+    # A decoding that no network sees is let go at once, for a batch would hold one for each image;
+    # an extractor's is made when it is wanted. No smaller scale leaves a short side of all pixels.
+    native = partial(decode, image, max_pixels, max_pixels) if extracted else None
+    photo = Photo(larger if networks_short > short else working, working, native)
     photo.ms["decode"] = (perf_counter() - began) * 1e3
     return photo
 
 
-def features_of(photo: Photo, names: Sequence[str], extractor: Extractor | None) -> np.ndarray:
-    """The named features, shape (len(names),), by the library or by a user's own extractor."""
-    if extractor is None:
+def features_of(
+    photo: Photo, names: Sequence[str], own: Sequence[str], extractor: Extractor | None
+) -> np.ndarray:
+    """The named features, shape (len(names),); `own` are the extractor's, the others ours."""
+    found: dict[str, float] = {}
+    if own and extractor is not None:
+        assert photo.native is not None
+        values = extractor(photo.native())
+        photo.native = None  # it holds the image
+        missing = [n for n in own if n not in values]
+        if missing:
+            raise InputError(f"the extractor gave no features {missing}; it gave {list(values)}")
+        found = {n: float(values[n]) for n in own}
+        for name, value in found.items():
+            if not math.isfinite(value):
+                raise InputError(
+                    f"the extractor gave {value} as feature {name!r}; a finite number is needed"
+                )
+    ours = tuple(n for n in names if n not in found)
+    if ours:
         from adaptive.features.extract import extract
         from adaptive.features.schema import SCHEMA
 
-        return extract(SCHEMA.crop(photo.working), tuple(names))
-    values = extractor(photo.working)
-    missing = [n for n in names if n not in values]
-    if missing:
-        raise InputError(f"the extractor gave no features {missing}; it gave {list(values)}")
-    features = np.array([float(values[n]) for n in names])
-    if not np.isfinite(features).all():
-        raise InputError(f"the extractor gave a value that is not finite: {dict(values)}")
-    return features
+        computed = extract(SCHEMA.crop(photo.working), ours)
+        if not found:
+            return computed
+        found.update(zip(ours, computed.tolist()))
+    return np.array([found[n] for n in names])
 
 
 def computable(
@@ -138,20 +175,18 @@ def computable(
     """
     if premodel is None:
         return ()
-    if extractor is not None:
-        return tuple(premodel.features)
-    from adaptive.features.schema import ALL29, EXTRA, SCHEMA
+    from adaptive.features.schema import SCHEMA
 
-    unknown = [n for n in premodel.features if n not in (*ALL29, *EXTRA)]
-    if unknown and needed:
-        raise InputError(
-            f"the premodel needs features {unknown}, which this library does not compute; "
-            "give Router.load an extractor that does"
-        )
+    own = [] if extractor is not None else list(premodel.own_features)
+    if own and needed:
+        cure = "give Router.load an extractor that computes them"
+        if set(own) <= set(SCHEMA.names):
+            cure += ", or, if `adaptive features` did, train again with --features-from adaptive"
+        raise InputError(f"the premodel learned from columns of your own, {own}; {cure}")
     version = premodel.schema_version
     if version is not None and version != SCHEMA.version and needed:
         raise InputError(
             f"the premodel was trained on feature schema {version}, this version computes "
             f"schema {SCHEMA.version}; train it again"
         )
-    return () if unknown else tuple(premodel.features)
+    return () if own else tuple(premodel.features)

@@ -89,7 +89,8 @@ def replay(
         names = tuple(policy.premodel.features)
         ms += table.features_cost(names) + premodel_ms
         if chances is None:
-            chances = policy.chances(table.feature_columns(names))
+            own = policy.premodel.own_features
+            chances = policy.chances(table.feature_columns(names, own))
     return _drive(policy, table, limits, ms, chances, answers)
 
 

@@ -32,6 +32,9 @@ from adaptive.serving.decode import MAX_PIXELS, ImageLike
 from adaptive.spread import spread
 from adaptive.walk import Walk
 
+#: So many of the bundle's labels are named in its description, each up to so many characters.
+FIRST_LABELS, LONGEST_LABEL = 10, 100
+
 #: Batches of images that `classify_batch` has on their way at most, finished ones among them.
 MOST_GROUPS = 32
 
@@ -49,7 +52,7 @@ class Router:
     bundle : candidates, labels, policy
     engines : something that runs each candidate's network, by name; or `Networks` over them
     policy : instead of the bundle's own
-    extractor : computes the premodel's features where they are a user's own
+    extractor : computes those features of the premodel that are a user's own
     max_pixels : larger images are refused before they are decoded
     bucket : caps the mean time or energy of an image; decoding and audits are not counted
     audit : on which requests the reference is run as well
@@ -86,6 +89,7 @@ class Router:
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
         premodel = given.premodel or bundle.premodel
         self._feature_names = computable(premodel, given.needs_features, extractor)
+        self._own_features = () if premodel is None else premodel.own_features
         self._answering = Answering(self.policy, bundle.labels, self._feature_names)
         self._watch = Watch(
             bundle,
@@ -136,7 +140,8 @@ class Router:
         EngineError
             when the engine does not run here, or refuses a network.
         InputError
-            when the premodel needs features that cannot be computed; they are named. When the
+            when the premodel needs features of a user's own and there is no extractor; they are
+            named. When the
             bucket's mean cannot be kept, or the log cannot be written.
         """
         read = Bundle.read(default_bundle() if bundle is None else bundle)
@@ -313,6 +318,8 @@ class Router:
                 for c in self.bundle.candidates
             ],
             "labels": len(self.bundle.labels),
+            "first_labels": [label[:LONGEST_LABEL] for label in self.bundle.labels[:FIRST_LABELS]],
+            "embedded": self.bundle.embedded,
             "reference": self.bundle.reference,
             "policy": policy_to_json(self.policy),
             "features": list(self._feature_names),
@@ -363,7 +370,8 @@ class Router:
         return f"Router({self.bundle.folder.name!r}, {self.policy!r})"
 
     def _open(self, image: ImageLike) -> Photo:
-        return open_photo(image, self._short, self.max_pixels)
+        extracted = self._extractor is not None
+        return open_photo(image, self._short, self.max_pixels, extracted)
 
     def _judge(self, photos: Sequence[Photo], explain: bool) -> np.ndarray | None:
         """Features and the premodel's chances, where the policy or an explanation needs them."""
@@ -384,7 +392,9 @@ class Router:
 
     def _extract_one(self, photo: Photo) -> None:
         began = perf_counter()
-        photo.features = features_of(photo, self._feature_names, self._extractor)
+        photo.features = features_of(
+            photo, self._feature_names, self._own_features, self._extractor
+        )
         photo.ms["features"] = (perf_counter() - began) * 1e3
 
     def _drive(

@@ -21,6 +21,7 @@ from adaptive.candidate import check_name, positions, run_order
 from adaptive.csvfile import read_csv
 from adaptive.errors import InputError, TableError
 from adaptive.features.cost import cost_ms
+from adaptive.features.provenance import own_among
 from adaptive.features.schema import Schema
 from adaptive.files import (
     Fields,
@@ -123,6 +124,11 @@ class OutcomeTable:
         return schema.get("version") if isinstance(schema, dict) else None
 
     @property
+    def own_features(self) -> tuple[str, ...]:
+        """Those feature columns that are a user's own, whatever they are called."""
+        return own_among(self.features, self.meta)
+
+    @property
     def feature_ms(self) -> dict[str, float]:
         """Milliseconds of each feature by itself, where they were measured."""
         return dict(self.meta.get("feature_ms") or {})
@@ -194,13 +200,32 @@ class OutcomeTable:
             row=rows if self.row is None else self.row[rows],
         )
 
-    def feature_columns(self, names: tuple[str, ...]) -> np.ndarray:
-        """The named features as ndarray (n, len(names)); unknown names are an InputError."""
+    def feature_columns(
+        self, names: tuple[str, ...], own: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """The named features as ndarray (n, len(names)); unknown names are an InputError.
+
+        Parameters
+        ----------
+        own : those that the reader takes for a user's own columns: a column of the same name
+            that comes from elsewhere is refused. None asks nothing, and a table that says
+            nothing about its columns is taken to hold what is asked for.
+        """
         missing = [n for n in names if n not in self.features]
         if missing:
             raise InputError(
                 f"the outcome table has no features {missing}; it has {list(self.features)}"
             )
+        if own is not None and self.schema_version is not None:
+            foreign = set(self.own_features)
+            for name in names:
+                if (name in own) != (name in foreign):
+                    whose = ("your own", "this library's")
+                    raise InputError(
+                        f"column {name!r} of the outcome table is {whose[name not in foreign]}, "
+                        f"but the premodel learned from {whose[name not in own]} of that name; "
+                        "train it on this table, or rename the column"
+                    )
         return self.X[:, [self.features.index(n) for n in names]]
 
     def features_cost(self, names: tuple[str, ...]) -> np.ndarray:
@@ -336,6 +361,7 @@ def _read_meta(path: Path, rows: int) -> dict[str, Any]:
             raise TableError(
                 f"{path.name} has {rows} rows, but {beside.name} was written for {values['rows']}"
             )
+        fields.texts("features", default=())
         schema = fields.get("schema", dict, default=None)
         if schema is not None:
             Schema.from_json(schema, beside.name)

@@ -11,6 +11,7 @@ from typing import Any, Sequence
 import click
 
 from adaptive.errors import ImageError, InputError
+from adaptive.features.provenance import beside, write_beside
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import refuse_existing, written_aside
 from adaptive.labelled import SUFFIXES
@@ -42,10 +43,15 @@ class ImagePath(click.Path):
 def command(images: tuple[Path, ...], output: Path, features: str, force: bool) -> None:
     """Write the features of images into a CSV, one row an image; folders with all below them.
 
+    X.json beside X.csv says that the numbers are this library's; keep the two together.
+
     Images that cannot be read are listed and left out; the exit code is then 1.
     """
     names = resolve_names(features)
+    if output.suffix == ".json":
+        raise InputError(f"{output} is the name of what goes beside the table; name a CSV file")
     refuse_existing(output, force)
+    refuse_existing(beside(output), force)
     if output.is_dir():
         raise InputError(f"{output} is a folder; name the CSV file to write")
     left_out = write_features(find_images(images), output, names)
@@ -82,7 +88,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -> list[str]:
-    """Write the CSV and return one sentence for each image that cannot be read.
+    """Write the CSV and what is beside it; one sentence for each image that cannot be read.
 
     Raises
     ------
@@ -109,4 +115,5 @@ def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -
                     writer.writerow((str(path), *values.tolist()))
         if len(left_out) == len(images):
             raise InputError(f"none of {len(images)} images can be read; the first: {left_out[0]}")
+        write_beside(output, names)
     return left_out

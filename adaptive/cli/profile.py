@@ -100,7 +100,7 @@ def command(
     """
     folders = [*bundles, *([] if candidates is None else [candidates])]
     if rails is not None and not energy:
-        raise InputError("--rails says what --energy adds up; give that too")
+        raise InputError("--rails names what --energy is measured on; give --energy too")
     if latency_only and labels is not None:
         raise InputError("--latency-only looks at no answers, so it takes no --labels")
     energies = None

@@ -14,7 +14,7 @@ from adaptive.files import refuse_existing, write_json
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import check_modes
 from adaptive.parts import Split, digest
-from adaptive.policy.files import policy_to_json, write_policy
+from adaptive.policy.files import write_policy
 from adaptive.table import OutcomeTable, table_hash
 from adaptive.times import Times, with_times
 
@@ -189,7 +189,7 @@ def command(
     if tuned.policy is None:
         sys.exit(1)
     write_policy(tuned.policy, output)
-    click.echo(f"{output}: {policy_to_json(tuned.policy)}")
+    click.echo(f"{output}: {tuned.policy.words()}")
     if tuned.certificate is not None:
         content = {
             **tuned.certificate.to_json(),

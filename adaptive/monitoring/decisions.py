@@ -65,7 +65,7 @@ class Decision:
     prediction : the answer
     outcomes : every candidate that ran, by name
     features : by name, where they were computed, for the answer or for an audit
-    features_ms, schema : what they took, and the version of their schema
+    features_ms, schema : what they took, and the version of their schema; None for a user's own
     audit : the scope of the audit, or None where the request was not audited
     reference : name of the candidate that an audit compares with
     policy, bundle : what was asked, see `policy_hash` and `bundle_hash`

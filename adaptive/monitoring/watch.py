@@ -47,8 +47,6 @@ class Watch:
         audit: Audit | None,
         observers: Sequence[Observer],
     ) -> None:
-        from adaptive.features.schema import SCHEMA
-
         self.audit = audit
         self.observers = tuple(observers)
         self.audited = () if audit is None else audit.names(bundle)
@@ -58,7 +56,8 @@ class Watch:
         self._names = feature_names
         self._extract = extract
         self._hashes = (policy_hash(policy), bundle_hash(bundle))
-        self._schema = SCHEMA.version
+        premodel = policy.premodel or bundle.premodel
+        self._schema = None if premodel is None else premodel.schema_version
         self._complained: set[int] = set()
 
     def add(self, observer: Observer) -> None:

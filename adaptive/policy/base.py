@@ -215,6 +215,10 @@ class Policy(ABC):
         """One sentence for a person: why the (single) image took this path."""
         return f"the {self.kind} policy asked {self.candidates[history.path[-1]]}"
 
+    def words(self) -> str:
+        """What the policy does, for a person; the file has the numbers."""
+        return f"a {self.kind} policy over {', '.join(self.candidates)}"
+
     def settings(self) -> dict[str, Any]:
         """What `from_settings` needs to build the policy again, as JSON values."""
         return {}

@@ -148,6 +148,17 @@ class Cascade(Policy):
             return f"{names[0]} was asked first"
         return f"{' and '.join(names[:-1])} not sure enough, so {names[-1]} was asked"
 
+    def words(self) -> str:
+        """Who is asked first, and below which signal the next one is."""
+        later = [
+            f"{name} where the {self.signal} is below {threshold:.3g}"
+            for name, threshold in zip(self.candidates[1:], self.thresholds)
+        ]
+        return f"{', then '.join([f'{self.candidates[0]} first', *later])}{self._together()}"
+
+    def _together(self) -> str:
+        return "" if self.combine is None else f"; answers are averaged ({self.combine} mean)"
+
     def settings(self) -> dict[str, Any]:
         """Thresholds, signal and combination."""
         return {
@@ -219,6 +230,13 @@ class Hybrid(Cascade):
         if chances is None:
             raise InputError("a hybrid policy needs the premodel's chances")
         return np.asarray(np.argmax(expected_gain(chances) <= self.start_gain, axis=1))
+
+    def words(self) -> str:
+        """Who may be asked, and what decides."""
+        return (
+            f"one or more of {', '.join(self.candidates)}, as network and premodel together "
+            f"expect a gain from the next one{self._together()}"
+        )
 
     def starts(self) -> tuple[int, ...]:
         """Anywhere, where the gain decides."""

@@ -30,6 +30,10 @@ class Fixed(Policy):
         """Why the image took this path."""
         return f"every image goes to {self.candidates[history.path[0]]}"
 
+    def words(self) -> str:
+        """Who answers."""
+        return f"{self.candidates[0]} answers every image"
+
 
 @dataclass(frozen=True)
 class Random(Policy):

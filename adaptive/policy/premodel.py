@@ -97,6 +97,10 @@ class ByPremodel(Policy):
             return f"the premodel expects no candidate to be right, so {chosen} was asked"
         return f"the premodel expects {chosen} to be the first that is right"
 
+    def words(self) -> str:
+        """Who chooses among whom."""
+        return f"the premodel chooses one of {', '.join(self.candidates)} for each image"
+
     def settings(self) -> dict[str, Any]:
         """The rule, and what happens when the premodel abstains."""
         return {"on_abstain": self.on_abstain, "rule": self.rule, "price": self.price}

@@ -50,7 +50,8 @@ def feature_use(policy: Policy, table: OutcomeTable, seed: int = 0) -> tuple[Fea
         rows = np.linspace(0, len(table) - 1, MOST).astype(np.intp)
         table = table.select(rows)
     names = tuple(policy.premodel.features)
-    X = table.feature_columns(names)
+    own = policy.premodel.own_features
+    X = table.feature_columns(names, own)
     before = policy.chances(X)
     plain = replay(policy, table, chances=before)
     groups = {feature.name: feature.group for feature in FEATURES}
@@ -71,7 +72,7 @@ def feature_use(policy: Policy, table: OutcomeTable, seed: int = 0) -> tuple[Fea
         found.append(
             FeatureUse(
                 name,
-                groups.get(name),
+                None if name in own else groups.get(name),
                 changed,
                 paired(plain.top1 - right),
                 ms - float(plain.ms.mean()),

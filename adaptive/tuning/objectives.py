@@ -113,7 +113,7 @@ class Tuner:
         self.charge = 0.0
         if premodel is not None:
             names = tuple(premodel.features)
-            X = self.tune.feature_columns(names)
+            X = self.tune.feature_columns(names, premodel.own_features)
             if learned_here:
                 own = _cross_fitted(premodel, X, self.tune, seed)
             else:

@@ -302,7 +302,7 @@ def choose(
         if lead > FAMILIES[family] * error and lead > 0:
             why = (
                 f"{family} is {100 * lead:.2f} points above {best} in cross-validation "
-                f"(standard error {100 * error:.2f}; {FAMILIES[family]:g} of them are asked for)"
+                f"{_beyond(error, FAMILIES[family])}"
             )
             best = family
     base = Choice(judged[best][0], values[best], values, why)
@@ -339,11 +339,11 @@ def _or_learned(
     asked = FAMILIES["learned hybrid"]
     values = {**base.families, "hybrid": base.expected + lead}
     why = (
-        f"{base.reason}; with the premodel the gain of going on is foretold with "
-        f"{100 * abs(share):.2f}% {'less' if share >= 0 else 'more'} squared error than from the "
-        f"signal alone ({errors:+.1f} standard errors; {asked:g} are asked for), and a hybrid by "
-        f"such gains is {100 * lead:+.2f} points against the {base.trial.kind} policy, its time "
-        f"charged (standard error {100 * error:.2f})"
+        f"{base.reason}. The premodel foretells what asking another network gains with "
+        f"{100 * abs(share):.2f}% {'less' if share >= 0 else 'more'} squared error than "
+        f"confidence alone ({errors:+.1f} standard errors; at least {asked:g} are needed). "
+        f"A hybrid that uses it is {100 * lead:+.2f} points against the {base.trial.kind} policy, "
+        f"its time counted (standard error {100 * error:.2f})"
     )
     if errors > asked and lead > -asked * error:
         return Choice(trial, base.expected + lead, values, why)
@@ -368,13 +368,19 @@ def _or_moved(base: Choice, hybrids: Sequence[Trial], fold: np.ndarray) -> Choic
     values = dict(base.families)
     values["hybrid"] = max(values.get("hybrid", 0.0), base.expected + lead)
     why = (
-        f"{base.reason}; moving its thresholds by the premodel adds {100 * lead:+.2f} points "
-        f"(standard error {100 * error:.2f}; {asked:g} of them are asked for)"
+        f"{base.reason}. Moving its thresholds by the premodel adds {100 * lead:+.2f} points "
+        f"{_beyond(error, asked)}"
     )
     if lead > asked * error and lead > 0:
         chosen = own[int(inside.sum(axis=1).argmax())]
         return Choice(chosen, base.expected + lead, values, why)
     return Choice(base.trial, base.expected, values, f"{why}: they stay as they are")
+
+
+def _beyond(error: float, needed: float) -> str:
+    """How sure a lead is, and how many standard errors it must have, where it must."""
+    least = f"; a lead of at least {needed:g} of them is needed" if needed else ""
+    return f"(standard error {100 * error:.2f}{least})"
 
 
 def _lead(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:

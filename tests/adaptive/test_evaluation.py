@@ -219,7 +219,7 @@ def test_evaluate_lists_unreadable_images_with_code_1(
     ("more", "says"),
     [
         (["--live"], "--live needs --images"),
-        (["--engine", "onnx"], "give --live with --images too"),
+        (["--engine", "onnx"], "give --live and --images too"),
         (["--policy", "fixed:vgg"], "candidate 'vgg' is not in the bundle; it has ['cheap', 's"),
         (["--policy", "premodel"], "the bundle holds no premodel"),
         (["--policy", "best"], "'best' is neither a file nor one of fixed:NAME, random, premodel"),

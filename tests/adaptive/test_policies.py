@@ -627,3 +627,22 @@ def test_broken_gains_are_refused(change, said):
     values["gains"][1].update(change)
     with pytest.raises(BundleError, match=said):
         policy_from_json(values, PREMODEL)
+
+
+def test_words_say_what_a_policy_does() -> None:
+    names = ("small", "middle", "large")
+    premodel = chain(names)
+    assert Fixed(("large",)).words() == "large answers every image"
+    assert Random(names[:2]).words() == "a random policy over small, middle"
+    cascade = Cascade(names, thresholds=(0.5, 0.25), signal="margin", combine="geometric")
+    assert cascade.words() == (
+        "small first, then middle where the margin is below 0.5, then large where the margin is "
+        "below 0.25; answers are averaged (geometric mean)"
+    )
+    assert Hybrid(names, premodel, thresholds=(0.5, 0.5)).words() == (
+        "one or more of small, middle, large, as network and premodel together expect a gain from "
+        "the next one"
+    )
+    assert ByPremodel(names, premodel).words() == (
+        "the premodel chooses one of small, middle, large for each image"
+    )

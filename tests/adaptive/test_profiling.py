@@ -510,6 +510,7 @@ def test_bundle_command(
     code, out, _ = adaptive(*arguments, "-o", output)
     assert code == 0
     assert "fixed policy over strong" in out
+    assert "left out: cheap, net@1, net@2: the policy never asks them and they are not" in out
     read = Bundle.read(output)
     assert read.names == ("strong",)
     table = OutcomeTable.read(tiny_table_path)

@@ -18,6 +18,7 @@ from served import served
 from adaptive.serving.decode import FORMATS
 from adaptive.serving.http import create_app
 from adaptive.serving.models import TOP, VERSION
+from adaptive.serving.page import FILES
 from adaptive.serving.release import release
 from adaptive.serving.tensors import INPUT
 
@@ -166,7 +167,7 @@ def asked(tiny_images):
     yield "/v1/classify", "post", {"data": picture, "headers": {"X-Deadline-Ms": "x"}}, 400
     yield "/v1/classify", "post", {"data": bytes(100_001)}, 413
     yield "/v1/classify", "post", {"data": b"x", "headers": {"Content-Encoding": "br"}}, 415
-    for path in ("/", "/page.css", "/page.js"):
+    for path in FILES:
         yield path, "get", {}, 200
     for path in ("/v1/bundle", "/healthz", "/readyz", "/openapi.json", "/metrics"):
         yield path, "get", {}, 200
@@ -229,7 +230,7 @@ def test_a_secured_server_says_what_wants_a_key(service):
     for path, item in document["paths"].items():
         for operation in item.values():
             health = path.endswith(("/healthz", "/readyz", "/health/live", "/health/ready"))
-            public = health or path in ("/", "/page.css", "/page.js")
+            public = health or path in FILES
             assert ("security" in operation) == (not public)
             assert ("401" in operation["responses"]) == (not public)
 
