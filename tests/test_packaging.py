@@ -164,7 +164,7 @@ def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path)
         "print(len(own))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, str(target)],
+        [sys.executable, "-I", "-W", "error", "-c", program, str(target)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
