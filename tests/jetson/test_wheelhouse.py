@@ -99,6 +99,7 @@ def names(output: Path) -> list[str]:
     return sorted(path.name for path in (output / "wheels").iterdir())
 
 
+@pytest.mark.slow
 def test_wheels_are_the_targets_whatever_python_fetches_them(index, project, tmp_path):
     made = make(tmp_path / "old", OLD, project, newest=True, options=options(index))
     assert names(tmp_path / "old") == [
@@ -129,6 +130,7 @@ def test_wheels_are_the_targets_whatever_python_fetches_them(index, project, tmp
     assert not any(name.startswith("importlib") for name in new)
 
 
+@pytest.mark.slow
 def test_nvidias_wheel_takes_the_place_of_the_cpus(index, project, tmp_path):
     own = wheel(tmp_path, "onnxruntime_gpu", "1.11.0", tag="cp38-cp38-linux_aarch64")
     make(tmp_path / "house", OLD, project, [own], newest=True, options=options(index))
@@ -144,6 +146,7 @@ def test_a_wheel_of_another_python_is_refused_with_the_right_name(index, project
     assert not (tmp_path / "house").exists()
 
 
+@pytest.mark.slow
 def test_what_is_not_to_be_had_is_named_and_nothing_is_left(index, project, tmp_path):
     (index / "zipp-3.0-py3-none-any.whl").unlink()
     # Of a folder, unlike of an index, pip fetches what is for another Python, and complains first.
@@ -319,6 +322,7 @@ def house(tmp_path: Path) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_a_wheelhouse_installs_offline_and_brings_up_to_date(house, tmp_path):
     folder = tmp_path / "environment"
     for _ in range(2):
@@ -332,6 +336,7 @@ def test_a_wheelhouse_installs_offline_and_brings_up_to_date(house, tmp_path):
     assert found.stdout.startswith(str(folder))
 
 
+@pytest.mark.slow
 def test_a_changed_wheel_is_not_installed(house, tmp_path):
     wheel(house / "wheels", "numpy", "1.24.4", ("zipp",))
     done = install(house, str(tmp_path / "environment"), sys.executable)
