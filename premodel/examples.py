@@ -13,6 +13,7 @@ from adaptive.csvfile import Columns, read_csv
 from adaptive.errors import InputError, TableError
 from adaptive.features.provenance import described, own_among, read_beside, schema_of
 from adaptive.features.schema import PAPER7, resolve_names
+from adaptive.intervals import front as pareto_front
 from adaptive.parts import Split
 from adaptive.table import OutcomeTable
 
@@ -210,15 +211,17 @@ def front(table: OutcomeTable) -> tuple[tuple[str, ...], dict[str, str]]:
     """
     cost = {name: float(table.ms(name).mean()) for name in table.candidates}
     right = {name: int(table.top1(name).sum()) for name in table.candidates}
-    kept: list[str] = []
-    dominated: dict[str, str] = {}
-    # sorted is stable, and of equally fast ones the more accurate comes first
-    for name in sorted(table.candidates, key=lambda name: (cost[name], -right[name])):
-        better = [other for other in kept if right[other] >= right[name]]
-        if better:
-            dominated[name] = f"{better[0]} is at least as fast and as accurate"
-        else:
-            kept.append(name)
+    kept = [
+        table.candidates[position]
+        for position in pareto_front(
+            [cost[name] for name in table.candidates], [right[name] for name in table.candidates]
+        )
+    ]
+    dominated = {}
+    for name in table.candidates:
+        if name not in kept:
+            better = next(o for o in kept if right[o] >= right[name] and cost[o] <= cost[name])
+            dominated[name] = f"{better} is at least as fast and as accurate"
     return tuple(kept), dominated
 
 

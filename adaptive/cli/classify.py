@@ -15,7 +15,6 @@ import click
 
 from adaptive.cli.engines import engine_options
 from adaptive.cli.features import ImagePath, find_images
-from adaptive.client import Client, read_key
 from adaptive.errors import ImageError, InputError
 from adaptive.prediction import Prediction
 from adaptive.router import Router
@@ -119,6 +118,8 @@ def _answerer(
     explain: bool,
 ) -> Iterator[Answerer]:
     if url is not None:
+        from adaptive.client import Client, read_key  # whoever asks no server need not load it
+
         key = None if key_file is None else read_key(key_file)
         with Client(url, api_key=key) as client:
             yield client

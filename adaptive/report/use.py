@@ -1,4 +1,4 @@
-"""What each feature does for a policy, and what it costs."""
+"""What each feature does for a policy, by permutation (Breiman 2001), and what it costs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,6 @@ REPEATS = 3
 
 #: At most so many images are asked again.
 MOST = 1000
-
-DEFINITION = (
-    "Permutation importance (Breiman 2001): the feature's values are shuffled among the images, "
-    "all else stays, and the policy decides again. Changed is the share of images for which "
-    "other networks then run; worth is the top-1 that is lost by it. Features that say the same "
-    "stand in for each other, so each can look useless alone."
-)
 
 
 @dataclass(frozen=True)

@@ -326,6 +326,7 @@ def test_settings_of_the_benchmark_include_the_boundary():
     assert {e for _, _, drop, e in found if drop == e} == set(benchmark.DROPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [0, 3])
 def test_the_whole_procedure_violates_at_most_at_delta(case):
     draws, delta = 60, 0.1

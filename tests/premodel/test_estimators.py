@@ -55,6 +55,7 @@ def test_chances_equal_scikit_learns(kind, ties):
     np.testing.assert_allclose(premodel.predict(queries), theirs(queries), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(st.data())
 def test_any_small_table(data):

@@ -74,6 +74,7 @@ def test_missing_table_exits_2(adaptive, tmp_path):
     assert (code, "no.csv is missing" in err) == (2, True)
 
 
+@pytest.mark.slow
 class TestWithScikitLearn:
     @pytest.fixture(autouse=True)
     def _needs(self):

@@ -30,6 +30,8 @@ from http_fixtures import (
 from adaptive.bundle import Bundle, write_bundle
 from adaptive.policy.fixed import Fixed
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-c", "from adaptive.cli import main; main()", "serve"]
 
 

@@ -15,6 +15,8 @@ from adaptive.serving.connection import Refusal
 from adaptive.serving.http import create_app
 from adaptive.serving.server import Server
 
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def running(seconds: float = 0.0, **options):
