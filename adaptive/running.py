@@ -70,6 +70,7 @@ class Networks:
             (c.name for c in bundle.candidates if through_key(c.name) in self.engines),
         )
         self.chains = self.segments.chains
+        self._candidates = {c.name: c for c in bundle.candidates}
         self._continued = {c.after for c in bundle.candidates}
 
     @classmethod
@@ -123,7 +124,7 @@ class Networks:
         return None if None in costs else float(sum(costs))  # type: ignore[arg-type]
 
     def _cost(self, run: Run, unit: str) -> float | None:
-        candidate = self.bundle.candidate(run.segment)
+        candidate = self._candidates[run.segment]
         if run.headless and unit == "ms" and candidate.through and candidate.through.ms:
             return candidate.through.ms
         cost: float | None = getattr(candidate, unit)
@@ -169,7 +170,7 @@ class Networks:
         outputs: list[Output | None] = [None] * len(rows)
         if not run.headless:
             answer, *found = found
-            values = probabilities(answer, self.bundle.candidate(run.segment).output)
+            values = probabilities(answer, self._candidates[run.segment].output)
             confidence = np.maximum.reduce(values, axis=1)
             outputs = [Output(confidence[i : i + 1], values[i : i + 1]) for i in range(len(rows))]
         # Where nothing goes on from here, further outputs are nobody's, whatever they are.
@@ -194,7 +195,7 @@ class Networks:
         photos: Sequence[Photo],
         execute: Callable[[Run, Sequence[Inputs]], list[Found]],
     ) -> list[Photo]:
-        candidate = self.bundle.candidate(run.segment)
+        candidate = self._candidates[run.segment]
         rows, prepared = [], []
         for photo in photos:
             began = perf_counter()
