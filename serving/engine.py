@@ -159,6 +159,29 @@ def _refusal(error: Exception) -> str:
     return reason(error, skip=_PREFIX)
 
 
+def in_parts(
+    run: Callable[..., list[np.ndarray]], inputs: Sequence[np.ndarray], most: int | None
+) -> list[np.ndarray]:
+    """`run` on no more than `most` rows at a time, the outputs joined.
+
+    An output without a row for each image is that of the first part.
+    """
+    if most is None or not inputs or not inputs[0].ndim or len(inputs[0]) <= most:
+        return run(*inputs)
+    count = len(inputs[0])
+    firsts = range(0, count, most)
+    parts = [run(*(values[first : first + most] for values in inputs)) for first in firsts]
+    rows = [min(most, count - first) for first in firsts]
+    return [_joined(outputs, rows) for outputs in zip(*parts)]
+
+
+def _joined(outputs: Sequence[Any], rows: Sequence[int]) -> Any:
+    shapes = [getattr(output, "shape", ()) for output in outputs]
+    if [shape[:1] for shape in shapes] == [(count,) for count in rows]:
+        return np.concatenate(outputs)
+    return outputs[0]
+
+
 _ONNX_TYPES = {
     "uint8": "tensor(uint8)",
     "float32": "tensor(float)",

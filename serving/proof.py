@@ -9,10 +9,10 @@ import numpy as np
 
 from adaptive.candidate import InputSpec, OutputSpec
 from adaptive.errors import EngineError
+from adaptive.serving.engine import OpenEngine, in_parts
 
 if TYPE_CHECKING:
     from adaptive.serving.choose import Wanted
-    from adaptive.serving.engine import OpenEngine
 
 #: An image's outputs in a batch may differ by this share of their range from those alone: other
 #: kernels round otherwise, at 16 bits by half a percent.
@@ -52,12 +52,7 @@ class OneByOne:
 
     def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Run one batch; see Engine.run."""
-        if len(inputs[0]) < 2:
-            return self.engine.run(*inputs)
-        rows = [
-            self.engine.run(*(array[i : i + 1] for array in inputs)) for i in range(len(inputs[0]))
-        ]
-        return [_stacked(parts) for parts in zip(*rows)]
+        return in_parts(self.engine.run, inputs, 1)
 
     def close(self) -> None:
         """Free what the engine holds."""
@@ -190,10 +185,3 @@ def _require_finite(outputs: Sequence[Any], key: str) -> None:
         floats = isinstance(output, np.ndarray) and output.dtype.kind == "f"
         if floats and not np.isfinite(output).all():
             raise EngineError(f"network {key!r} answers a made-up image with infinities or NaN")
-
-
-def _stacked(parts: Sequence[Any]) -> Any:
-    """One output of several runs as one array; what has no batch axis as the first run gave it."""
-    if all(isinstance(part, np.ndarray) and part.ndim for part in parts):
-        return np.concatenate(parts)
-    return parts[0]
