@@ -50,7 +50,7 @@ from adaptive.labelled import SUFFIXES
 from adaptive.photo import Photo, open_photo
 from adaptive.policy.base import Policy
 from adaptive.policy.fixed import Fixed
-from adaptive.running import Networks, through_key, ways_of
+from adaptive.running import Networks, ways_of
 from adaptive.serving.decode import MAX_PIXELS
 from adaptive.serving.preprocess import needed_short
 from features import drawn
@@ -105,7 +105,7 @@ class StepClock:
         kind = type(router.policy)
         places: list[tuple[Any, str, str]] = [
             (adaptive.router, "open_photo", "decode"),
-            (adaptive.router, "features_of", "features"),
+            (adaptive.router, "timed_features", "features"),
             (kind, "chances", "premodel"),
             (Photo, "tensor", "preprocess"),
             (adaptive.serving.engine, "probabilities", "probabilities"),
@@ -135,7 +135,7 @@ def plain_way(networks: Networks, short: int, path: Sequence[str]) -> Callable[[
     done: set[str] = set()
     for name in path:
         for run in networks.segments.needed(name, done, done):
-            key = through_key(run.segment) if run.headless else run.segment
+            key = run.step
             engine, candidate = networks.engines[key], networks.bundle.candidate(run.segment)
             runs.append((engine, candidate, run.headless))
             done.add(run.segment)

@@ -21,7 +21,8 @@ from adaptive.photo import Photo, open_photo
 from adaptive.policy.base import Output
 from adaptive.prediction import Prediction
 from adaptive.router import Router
-from adaptive.running import Networks, through_key, ways_of
+from adaptive.running import Networks, ways_of
+from adaptive.segments import through_key
 from adaptive.serving.batching import Batching, Ran, Telling
 from adaptive.serving.choose import EngineOptions, Engines, Wanted
 from adaptive.serving.decode import MAX_PIXELS
@@ -157,19 +158,7 @@ class Generation:
 
     def warm_up(self) -> None:
         """Run every network that is open once; nothing is told of these runs."""
-        import io
-
-        from PIL import Image
-
-        encoded = io.BytesIO()
-        Image.new("RGB", (64, 64), (127, 127, 127)).save(encoded, "JPEG")
-        ran, self.networks.ran = self.networks.ran, lambda *_: None
-        try:
-            self.router.warm_up()
-            for name in self._alone:
-                self.infer(name, [encoded.getvalue()])
-        finally:
-            self.networks.ran = ran
+        self.router.warm_up(self._alone)
 
     def classify(
         self, image: bytes, limits: Limits, explain: bool, request_id: str | None
@@ -192,8 +181,8 @@ class Generation:
         """What one candidate says of photos."""
         if isinstance(self.networks, Batching):
             with self.networks.until(limits):
-                return self.networks.run(name, photos)
-        return self.networks.run(name, photos)
+                return self.networks.run(name, photos).output
+        return self.networks.run(name, photos).output
 
     def infer(self, name: str, images: Sequence[bytes]) -> Output:
         """What one candidate says of images."""

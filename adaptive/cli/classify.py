@@ -85,10 +85,12 @@ def command(
         raise InputError("--key-file holds the key of a server; name the server with --url")
     lines = Lines(as_json, explain, top)
     if images:
-        found = _listed(images)
+        found, passed = _listed(images)
+        for line in passed:
+            click.echo(f"left out: {line}", err=True)
         with _answerer(bundle, url, key_file, engines, explain) as router:
             left_out = classify_files(router, found, lines)
-        sys.exit(1 if left_out else 0)
+        sys.exit(1 if left_out or passed else 0)
     source = video if camera is None else camera
     assert source is not None
     answerer = _answerer(bundle, url, key_file, engines, explain)
@@ -272,12 +274,18 @@ def _answers(
             return
 
 
-def _listed(paths: Sequence[Path]) -> list[Path]:
-    """Files as named, missing ones too, and all images below each folder; each once."""
+def _listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Files as named, missing ones too, and all images below each folder; each once.
+
+    The sentences are about what lies in folders and is not read.
+    """
     found: dict[Path, None] = {}
+    passed: list[str] = []
     for path in paths:
-        found.update(dict.fromkeys(find_images([path]) if path.is_dir() else [path]))
-    return list(found)
+        below, beside = find_images([path]) if path.is_dir() else ([path], [])
+        found.update(dict.fromkeys(below))
+        passed += beside
+    return list(found), passed
 
 
 def _pairs(values: dict[str, float]) -> str:
