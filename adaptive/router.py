@@ -15,7 +15,8 @@ from adaptive.answering import Answering
 from adaptive.bucket import Bucket
 from adaptive.bundle import Bundle, default_bundle
 from adaptive.candidate import positions
-from adaptive.errors import AdaptiveError, InputError
+from adaptive.checks import shown, whole
+from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog, Observer
@@ -26,7 +27,7 @@ from adaptive.policy.base import STOP, Policy
 from adaptive.policy.times import rescaled
 from adaptive.prediction import Prediction
 from adaptive.regroup import Group, Regroup
-from adaptive.running import Networks, ways_of
+from adaptive.running import Networks, checked, ways_of
 from adaptive.serving.choose import EngineChoice, EngineOptions, Engines
 from adaptive.serving.decode import MAX_PIXELS, ImageLike
 from adaptive.spread import spread
@@ -55,6 +56,12 @@ class Router:
     audit : on which requests the reference is run as well
     observers : are shown every decision, after its answer is made
     threads : that decode the images of a batch and compute their features
+
+    Raises
+    ------
+    InputError
+        when a network that the policy or an audit may ask is not among the engines, or an
+        argument is not what it is to be.
     """
 
     def __init__(
@@ -72,17 +79,21 @@ class Router:
     ) -> None:
         from adaptive.serving.preprocess import needed_short
 
-        given = policy or bundle.policy
+        given = bundle.policy if policy is None else policy
+        _check_kinds(given, bucket, audit)
         positions(given.candidates, bundle.names, "the bundle")
-        opened = engines if isinstance(engines, Networks) else Networks(bundle, engines)
+        opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
+        opened.check_open(
+            (*given.candidates, *(() if audit is None else audit.names(bundle))), ways_of(given)
+        )
         self._networks = opened
         self.bundle = bundle
         self.policy = given if bucket is None else with_costs(given, self._networks, bucket)
         self._measured = self.policy
-        self.max_pixels = max_pixels
+        self.max_pixels = whole(max_pixels, "max_pixels", 1)
         self.bucket = bucket
         self._extractor = extractor
-        self._threads = threads
+        self._threads = whole(threads, "threads", 1)
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
         premodel = given.premodel or bundle.premodel
         self._feature_names = computable(premodel, given.needs_features, extractor)
@@ -140,7 +151,8 @@ class Router:
             bucket's mean cannot be kept, or the log cannot be written.
         """
         read = Bundle.read(default_bundle() if bundle is None else bundle)
-        chosen = policy or read.policy
+        chosen = read.policy if policy is None else policy
+        _check_kinds(chosen, bucket, audit)
         positions(chosen.candidates, read.names, "the bundle")
         names = (*chosen.candidates, *(() if audit is None else audit.names(read)))
         watchers = [*observers]
@@ -165,7 +177,7 @@ class Router:
             )
             if log is not None:
                 router._watch.add(DecisionLog(log))
-        except AdaptiveError:
+        except BaseException:
             networks.close()
             raise
         return router
@@ -193,6 +205,7 @@ class Router:
             when the image cannot be read or is over a limit.
         """
         began = perf_counter()
+        _check_limits(limits)
         photo = self._open(image)
         chances = self._judge([photo], explain)
         walk = self._drive(photo, chances, limits, began)
@@ -219,8 +232,8 @@ class Router:
             is a deadline, which would run on meanwhile, or a bucket, whose tokens they would
             hold.
         """
-        if batch < 1:
-            raise InputError(f"batch {batch} is not a whole number >= 1")
+        batch = whole(batch, "batch", 1)
+        _check_limits(limits)
         waits = regroup and self.bucket is None and bool(np.all(limits.remaining_ms == np.inf))
         audits = self._watch.audit is not None
         groups = (MOST_AUDITED if audits else MOST_GROUPS) if waits else 1
@@ -423,3 +436,21 @@ class Router:
             self._watch.show(group.photos, part, limits.rows(slice(begin, begin + len(part))))
             answers += part
         return answers
+
+
+def _check_kinds(policy: Any, bucket: Any, audit: Any) -> None:
+    """Refuse what is taken for something else, before anything is opened."""
+    for name, value, kind in (
+        ("policy", policy, Policy),
+        ("bucket", bucket, Bucket),
+        ("audit", audit, Audit),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise InputError(
+                f"{name} {shown(value)} is no {kind.__name__}; make one, and give that"
+            )
+
+
+def _check_limits(limits: Any) -> None:
+    if not isinstance(limits, Limits):
+        raise InputError(f"limits {shown(limits)} is no Limits; Limits(remaining_ms=40) is one")

@@ -9,6 +9,8 @@ import numpy as np
 
 from adaptive.bundle import Bundle
 from adaptive.candidate import Candidate
+from adaptive.checks import shown
+from adaptive.errors import InputError
 from adaptive.photo import Photo
 from adaptive.policy.base import Output, Policy
 from adaptive.segments import Run, Segments
@@ -83,6 +85,26 @@ class Networks:
         networks.choice = opener.choice
         return networks
 
+    def check_open(self, names: Iterable[str], ways: Iterable[Sequence[str]]) -> None:
+        """Refuse engines of which one is missing that images on these ways may need.
+
+        Raises
+        ------
+        InputError
+            that names those that are missing.
+        """
+        alone = [[name] for name in names]
+        needed = [
+            run for way in (*alone, *ways) for runs in self.segments.steps(way) for run in runs
+        ]
+        keys = [through_key(run.segment) if run.headless else run.segment for run in needed]
+        missing = [key for key in dict.fromkeys(keys) if key not in self.engines]
+        if missing:
+            raise InputError(
+                f"there is no engine for {missing}, which the policy or an audit may ask; there "
+                f"are engines for {list(self.engines)}"
+            )
+
     def cost(self, name: str, unit: str) -> float | None:
         """Mean ms or mj of a candidate that is asked first; None where the bundle has none."""
         costs = [self._cost(run, unit) for run in self.segments.needed(name, (), ())]
@@ -146,6 +168,20 @@ class Networks:
         """Close the engines."""
         for engine in self.engines.values():
             engine.close()
+
+
+def checked(engines: Any) -> Mapping[str, Any]:
+    """Engines by name as they were handed over, or an InputError for what is none."""
+    if not isinstance(engines, Mapping):
+        raise InputError(f"engines {shown(engines)} is no mapping from a candidate to its engine")
+    for name, engine in engines.items():
+        lacks = [verb for verb in ("run", "close") if not callable(getattr(engine, verb, None))]
+        if lacks:
+            raise InputError(
+                f"the engine for {name!r}, {shown(engine)}, has no {' and no '.join(lacks)}; an "
+                "engine is an object with run(*inputs) -> outputs and close()"
+            )
+    return engines
 
 
 def through_key(name: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Callable, Mapping, Protocol
 import numpy as np
 
 from adaptive.bundle import Bundle, candidate_to_json
+from adaptive.checks import shown, whole
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import Policy
@@ -166,11 +167,11 @@ class DecisionLog:
         probabilities: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if max_bytes < 1 or keep < 1:
-            raise InputError(f"max_bytes {max_bytes} and keep {keep} must be 1 or more")
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"the decision log {shown(path)} is no path")
         self.path = Path(path)
-        self.max_bytes = max_bytes
-        self.keep = keep
+        self.max_bytes = whole(max_bytes, "max_bytes", 1)
+        self.keep = whole(keep, "keep", 1)
         self.probabilities = probabilities
         self.written = self.failures = 0
         self._clock = clock

@@ -24,6 +24,7 @@ from typing import Any, Iterator, Mapping
 
 import numpy as np
 
+from adaptive.checks import number
 from adaptive.errors import InputError
 from adaptive.files import Fields, check_format, read_json, write_json
 from adaptive.monitoring.decisions import Decision
@@ -61,12 +62,12 @@ class Monitor:
     name = "drift"
 
     def __init__(self, bound: float, alpha: float = 0.01) -> None:
+        self.bound = bound = number(bound, "a disagreement rate of")
+        self.alpha = alpha = number(alpha, "alpha")
         if not 0 < bound < 1:
             raise InputError(f"a disagreement rate of {bound} is not between 0 and 1")
         if not 0 < alpha < 1:
             raise InputError(f"alpha {alpha} is not between 0 and 1")
-        self.bound = float(bound)
-        self.alpha = float(alpha)
         odds = bound / (1 - bound) * _ODDS
         rates = odds / (1 + odds)
         # 1 + b (X - bound) is the likelihood ratio of these rates against the bound.
