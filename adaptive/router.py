@@ -52,7 +52,8 @@ class Router:
     policy : instead of the bundle's own
     extractor : computes the premodel's features where they are a user's own
     max_pixels : larger images are refused before they are decoded
-    bucket : caps the mean time or energy of an image; decoding and audits are not counted
+    bucket : caps the mean time or energy of an image; decoding, audits and what only an
+        explanation needs are not counted
     audit : on which requests the reference is run as well
     observers : are shown every decision, after its answer is made
     threads : that decode the images of a batch and compute their features
@@ -95,7 +96,7 @@ class Router:
         self._extractor = extractor
         self._threads = whole(threads, "threads", 1)
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
-        premodel = given.premodel or bundle.premodel
+        self._premodel = premodel = given.premodel or bundle.premodel
         self._feature_names = computable(premodel, given.needs_features, extractor)
         self._answering = Answering(self.policy, bundle.labels, self._feature_names)
         self._watch = Watch(
@@ -196,7 +197,8 @@ class Router:
         image : encoded bytes, a path, or an ndarray (height, width, 3), uint8, RGB
         limits : deadline, energy and preference for this image
         explain : compute features and the premodel's votes even where the policy does not, and
-            say more in the prediction's `explanation`
+            say more in the prediction's `explanation`. What the policy does not need is computed
+            after its answer is decided, so the answer is the same with and without.
         request_id : for the observers
 
         Raises
@@ -207,12 +209,13 @@ class Router:
         began = perf_counter()
         _check_limits(limits)
         photo = self._open(image)
-        chances = self._judge([photo], explain)
+        chances = self._judge([photo])
         walk = self._drive(photo, chances, limits, began)
+        votes = self._voted(photo) if explain else None
         photo.ms["total"] = (perf_counter() - began) * 1e3
         answers = self._answering.predictions(walk, [photo])
         self._watch.show([photo], answers, limits, request_id)
-        return self._explained(answers[0], walk, photo, limits) if explain else answers[0]
+        return self._explained(answers[0], votes, walk, photo, limits) if explain else answers[0]
 
     def classify_batch(
         self,
@@ -247,7 +250,7 @@ class Router:
                 photos = spread(self._open, chunk, self._threads)
                 own = limits.rows(slice(begun, begun + len(photos)))
                 begun += len(photos)
-                chances = self._judge(photos, False)
+                chances = self._judge(photos)
                 account = Account(photos, self.policy, self._energies, own, began, self.bucket)
                 crowd.admit(photos, chances, account)
             answers += self._answered(crowd.drain(), limits, len(answers))
@@ -292,7 +295,7 @@ class Router:
     def choose(self, image: ImageLike, limits: Limits = UNLIMITED) -> str | None:
         """The candidate that the policy would start with, without running any; None abstains."""
         photo = self._open(image)
-        chances = self._judge([photo], False)
+        chances = self._judge([photo])
         start = self.policy.affordable(self.policy.start(chances, 1, limits), (), limits)[0]
         return None if start == STOP else self.policy.candidates[start]
 
@@ -306,7 +309,8 @@ class Router:
         encoded = io.BytesIO()  # so that the decoder is loaded too
         Image.new("RGB", (side, side), (127, 127, 127)).save(encoded, "JPEG")
         photo = self._open(encoded.getvalue())
-        self._judge([photo], True)
+        self._judge([photo])
+        self._voted(photo)
         self._networks.warm_up(self._names, photo)
 
     def describe(self) -> dict[str, Any]:
@@ -378,9 +382,9 @@ class Router:
     def _open(self, image: ImageLike) -> Photo:
         return open_photo(image, self._short, self.max_pixels)
 
-    def _judge(self, photos: Sequence[Photo], explain: bool) -> np.ndarray | None:
-        """Features and the premodel's chances, where the policy or an explanation needs them."""
-        if not self._feature_names or not (self.policy.needs_features or explain):
+    def _judge(self, photos: Sequence[Photo]) -> np.ndarray | None:
+        """Features and the premodel's chances, where the policy needs them."""
+        if not self._feature_names or not self.policy.needs_features:
             return None
         self._extract(photos)
         if self.policy.premodel is None:
@@ -391,6 +395,22 @@ class Router:
         for photo in photos:
             photo.ms["premodel"] = spent
         return chances
+
+    def _voted(self, photo: Photo) -> dict[str, float] | None:
+        """The bundle's premodel's numbers where the policy has none; what it takes is noted."""
+        from adaptive.features.schema import SCHEMA
+
+        premodel = self._premodel
+        if premodel is None or not self._feature_names or self.policy.needs_features:
+            return None
+        self._extract([photo])
+        if premodel.schema_version not in (None, SCHEMA.version):
+            return None  # it learned from features that were computed otherwise
+        began = perf_counter()
+        chances = premodel.predict(photo.features[np.newaxis])[0]  # type: ignore[index]
+        photo.ms["premodel"] = (perf_counter() - began) * 1e3
+        known = zip(premodel.candidates, chances.tolist())
+        return {name: chance for name, chance in known if name in self.bundle.names}
 
     def _extract(self, photos: Sequence[Photo]) -> None:
         spread(self._extract_one, photos, self._threads)
@@ -415,15 +435,28 @@ class Router:
         return walk
 
     def _explained(
-        self, answer: Prediction, walk: Walk, photo: Photo, limits: Limits
+        self,
+        answer: Prediction,
+        votes: dict[str, float] | None,
+        walk: Walk,
+        photo: Photo,
+        limits: Limits,
     ) -> Prediction:
         from adaptive.explanation import explain
 
-        premodel = self.policy.premodel or self.bundle.premodel
+        votes = answer.votes if votes is None else votes
+        premodel = None if votes is None else self._premodel
         told = explain(
-            self.policy, premodel, self.bundle.labels, walk, photo, self._feature_names, limits
+            walk.policy,
+            premodel,
+            tuple(votes or ()),
+            self.bundle.labels,
+            walk,
+            photo,
+            self._feature_names,
+            limits,
         )
-        return replace(answer, explanation=told)
+        return replace(answer, votes=votes, explanation=told)
 
     def _answered(self, groups: Iterable[Group], limits: Limits, first: int) -> list[Prediction]:
         """The answers of groups that are done, the first of which begin with image `first`."""
