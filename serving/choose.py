@@ -196,7 +196,7 @@ class Engines:
                 opened[entry.key] = entry.open(threads, make)
             if engine != "onnx":
                 prove(opened, wanted)
-        except AdaptiveError:
+        except BaseException:
             for each in opened.values():
                 each.close()
             raise

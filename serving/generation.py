@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from typing import Any, Callable, Sequence
 
 from adaptive.bucket import Bucket
-from adaptive.bundle import Bundle, check_hash
+from adaptive.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.jetson.watch import watching
 from adaptive.limits import UNLIMITED, Limits
@@ -21,10 +21,12 @@ from adaptive.photo import Photo, open_photo
 from adaptive.policy.base import Output
 from adaptive.prediction import Prediction
 from adaptive.router import Router
-from adaptive.running import Networks, through_key, ways_of
+from adaptive.running import Networks, ways_of
 from adaptive.serving.batching import Batching, Ran, Telling
-from adaptive.serving.choose import EngineOptions, Engines, Wanted
+from adaptive.serving.choose import EngineOptions, Engines
 from adaptive.serving.decode import MAX_PIXELS
+from adaptive.serving.loaded import Loaded
+from adaptive.serving.readiness import NotLoaded
 
 #: Which candidates answer by themselves from the start.
 MODELS = ("all", "policy")
@@ -75,6 +77,10 @@ class Generation:
     monitor : makes what watches for drift, from the bundle; None watches nothing
     ran : is told of every run
 
+    Attributes
+    ----------
+    loaded : the candidates that answer by themselves
+
     Raises
     ------
     BundleError, EngineError, InputError
@@ -121,9 +127,8 @@ class Generation:
             opened.enter_context(watching(self.router))
             self._opened = opened.pop_all()
         self.hashes = (bundle_hash(bundle), policy_hash(bundle.policy))
-        self._needed = frozenset(m for n in needed for m in networks.chains[n])
-        self._alone = set(names)
-        self._changing = threading.Lock()
+        kept = [member for name in needed for member in networks.chains[name]]
+        self.loaded = Loaded(networks, self._engines, settings.threads, kept, names)
         self._using = threading.Lock()
         self._users = 0
         self._retired = False
@@ -157,17 +162,12 @@ class Generation:
 
     def warm_up(self) -> None:
         """Run every network that is open once; nothing is told of these runs."""
-        import io
-
-        from PIL import Image
-
-        encoded = io.BytesIO()
-        Image.new("RGB", (64, 64), (127, 127, 127)).save(encoded, "JPEG")
         ran, self.networks.ran = self.networks.ran, lambda *_: None
         try:
             self.router.warm_up()
-            for name in self._alone:
-                self.infer(name, [encoded.getvalue()])
+            for name in self.loaded.names:
+                with suppress(NotLoaded), self.loaded.lease(name):
+                    self.infer(name, [_grey_image()])
         finally:
             self.networks.ran = ran
 
@@ -189,7 +189,7 @@ class Generation:
         return [open_photo(image, short, self.settings.max_pixels) for image in images]
 
     def run(self, name: str, photos: Sequence[Photo], limits: Limits = UNLIMITED) -> Output:
-        """What one candidate says of photos."""
+        """What one candidate says of photos; whoever asks holds a lease on it."""
         if isinstance(self.networks, Batching):
             with self.networks.until(limits):
                 return self.networks.run(name, photos)
@@ -199,10 +199,6 @@ class Generation:
         """What one candidate says of images."""
         return self.run(name, self.photos(name, images))
 
-    def answers(self, name: str) -> bool:
-        """Whether a candidate answers by itself."""
-        return name in self._alone
-
     def load(self, name: str) -> None:
         """Have a candidate answer by itself; its networks are opened and run once.
 
@@ -211,30 +207,24 @@ class Generation:
         BundleError, EngineError
             when a file was altered since the bundle was read, or the runtime refuses it.
         """
-        with self._changing:
-            if name in self._alone:
-                return
-            fresh: list[Wanted] = []
-            engines = self.networks.engines
-            for member in self.networks.chains[name]:
-                headless = member != name and through_key(member) in engines
-                if member not in engines and not headless:
-                    candidate = self.bundle.candidate(member)
-                    path = self.bundle.folder / candidate.file
-                    check_hash(path, candidate.file, candidate.sha256)
-                    fresh.append(Wanted(member, self.bundle.folder, candidate))
-            engines.update(self._engines.open(fresh, self.settings.threads))
-            self._alone.add(name)
+        self.loaded.load(name, self._try_out)
 
-    def unload(self, name: str) -> None:
-        """Have a candidate answer by itself no more; close what nobody needs then."""
-        with self._changing:
-            self._alone.discard(name)
-            kept = self._needed.union(*(self.networks.chains[n] for n in self._alone))
-            for member in set(self.networks.chains[name]) - kept:
-                # Not closed: a run that has begun ends well, and then nobody holds it.
-                self.networks.engines.pop(member, None)
+    def _try_out(self, name: str) -> None:
+        """Run a candidate on a grey image; nothing is told of that."""
+        photos = self.photos(name, [_grey_image()])
+        Networks(self.bundle, self.networks.engines).run(name, photos)
 
     def describe(self) -> dict[str, Any]:
         """What is served, as JSON values."""
         return self.router.describe()
+
+
+def _grey_image() -> bytes:
+    """An image to try networks out on."""
+    import io
+
+    from PIL import Image
+
+    encoded = io.BytesIO()
+    Image.new("RGB", (64, 64), (127, 127, 127)).save(encoded, "JPEG")
+    return encoded.getvalue()

@@ -22,7 +22,7 @@ from adaptive.serving.deadlines import limits_from
 from adaptive.serving.generation import Generation, Settings
 from adaptive.serving.metrics import Metrics
 from adaptive.serving.protocols import ROUTER, Headers, ModelState, ModelStatistics
-from adaptive.serving.readiness import NotLoaded, Readiness
+from adaptive.serving.readiness import Readiness
 from adaptive.serving.record import current
 from adaptive.serving.tally import Tally
 
@@ -143,7 +143,7 @@ class Service:
         states = [ModelState(ROUTER, problem is None, problem or "")]
         with self._using() as generation:
             for name in generation.bundle.names:
-                loaded = generation.answers(name)
+                loaded = name in generation.loaded
                 states.append(ModelState(name, loaded, "" if loaded else "not loaded"))
         return states
 
@@ -176,7 +176,7 @@ class Service:
             raise InputError("the router cannot be unloaded; stop the server instead")
         with self._using() as generation:
             self._known(generation, name)
-            generation.unload(name)
+            generation.loaded.unload(name)
 
     def reload(self) -> None:
         """Read the bundle again, warm it up beside the one that is served, and change over.
@@ -276,11 +276,7 @@ class Service:
             )
 
     def _infer(self, name: str, images: Sequence[bytes], limits: Limits) -> np.ndarray:
-        with self._using() as generation:
-            if not generation.answers(name):
-                raise NotLoaded(
-                    f"model {name!r} is not loaded; POST /v2/repository/models/{name}/load loads it"
-                )
+        with self._using() as generation, generation.loaded.lease(name):
             with self._tally.request(name, len(images)):
                 began = perf_counter()
                 photos = generation.photos(name, images)
