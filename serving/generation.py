@@ -79,7 +79,7 @@ class Generation:
 
     Attributes
     ----------
-    loaded : the candidates that answer by themselves
+    alone : the candidates that answer by themselves
 
     Raises
     ------
@@ -128,7 +128,7 @@ class Generation:
             self._opened = opened.pop_all()
         self.hashes = (bundle_hash(bundle), policy_hash(bundle.policy))
         kept = [member for name in needed for member in networks.chains[name]]
-        self.loaded = Loaded(networks, self._engines, settings.threads, kept, names)
+        self.alone = Loaded(networks, self._engines, settings.threads, kept, names)
         self._using = threading.Lock()
         self._users = 0
         self._retired = False
@@ -165,8 +165,8 @@ class Generation:
         ran, self.networks.ran = self.networks.ran, lambda *_: None
         try:
             self.router.warm_up()
-            for name in self.loaded.names:
-                with suppress(NotLoaded), self.loaded.lease(name):
+            for name in self.alone.names:
+                with suppress(NotLoaded), self.alone.lease(name):
                     self.infer(name, [_grey_image()])
         finally:
             self.networks.ran = ran
@@ -207,7 +207,7 @@ class Generation:
         BundleError, EngineError
             when a file was altered since the bundle was read, or the runtime refuses it.
         """
-        self.loaded.load(name, self._try_out)
+        self.alone.load(name, self._try_out)
 
     def _try_out(self, name: str) -> None:
         """Run a candidate on a grey image; nothing is told of that."""

@@ -143,7 +143,7 @@ class Service:
         states = [ModelState(ROUTER, problem is None, problem or "")]
         with self._using() as generation:
             for name in generation.bundle.names:
-                loaded = name in generation.loaded
+                loaded = name in generation.alone
                 states.append(ModelState(name, loaded, "" if loaded else "not loaded"))
         return states
 
@@ -176,7 +176,7 @@ class Service:
             raise InputError("the router cannot be unloaded; stop the server instead")
         with self._using() as generation:
             self._known(generation, name)
-            generation.loaded.unload(name)
+            generation.alone.unload(name)
 
     def reload(self) -> None:
         """Read the bundle again, warm it up beside the one that is served, and change over.
@@ -276,7 +276,7 @@ class Service:
             )
 
     def _infer(self, name: str, images: Sequence[bytes], limits: Limits) -> np.ndarray:
-        with self._using() as generation, generation.loaded.lease(name):
+        with self._using() as generation, generation.alone.lease(name):
             with self._tally.request(name, len(images)):
                 began = perf_counter()
                 photos = generation.photos(name, images)

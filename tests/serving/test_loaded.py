@@ -152,7 +152,7 @@ def test_loaded_again_while_a_request_runs_it_stays_open(service, opened):
     service.unload("net@2")
     loading = threading.Thread(target=service.load, args=("net@2",))
     loading.start()  # it tries the engine out, which is held
-    while "net@2" not in service.generation.loaded._leases:
+    while "net@2" not in service.generation.alone._leases:
         threading.Event().wait(0.001)
     engine.hold.set()
     thread.join(30)
@@ -187,7 +187,7 @@ def test_what_does_not_run_is_not_loaded_and_leaves_nothing_open(service, opened
     with pytest.raises(EngineError):
         service.load("net@2")
     monkeypatch.undo()
-    assert "net@2" not in service.generation.loaded
+    assert "net@2" not in service.generation.alone
     assert open_now(opened) == ["cheap", "strong"]
 
 
