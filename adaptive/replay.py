@@ -120,11 +120,12 @@ def _drive(
     walk = Walk(policy, count, chances, left(np.arange(count)))
     while (step := walk.wanted()) is not None:
         name, rows = policy.candidates[step.candidate], step.rows
-        # A segment that already ran for these images is not paid for again.
+        # A segment that already ran for these images, and an input that is made, is not paid for
+        # again.
         path = [policy.candidates[c] for c in (*step.path, step.candidate)]
-        for member, headless in segments.steps(path)[-1]:
+        ms[rows] += table.step_ms(path)[rows]
+        for member, _ in segments.steps(path)[-1]:
             outcomes = table.outcomes[member]
-            ms[rows] += outcomes.run_ms(headless)[rows]
             if mj is not None and outcomes.mj is not None:
                 mj[rows] += outcomes.mj[rows]
         ran[rows, step.candidate] = True

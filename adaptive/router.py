@@ -22,7 +22,14 @@ from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog, Observer
 from adaptive.monitoring.drift import Monitor, monitor_of
 from adaptive.monitoring.watch import Watch
-from adaptive.photo import Extractor, Photo, computable, features_of, open_photo
+from adaptive.photo import (
+    Extractor,
+    Photo,
+    computable,
+    described,
+    open_photo,
+    warm_up_photo,
+)
 from adaptive.policy.base import STOP, Policy
 from adaptive.policy.times import rescaled
 from adaptive.prediction import Prediction
@@ -208,11 +215,12 @@ class Router:
         """
         began = perf_counter()
         _check_limits(limits)
-        photo = self._open(image)
-        chances = self._judge([photo])
-        walk = self._drive(photo, chances, limits, began)
-        votes = self._voted(photo) if explain else None
-        photo.ms["total"] = (perf_counter() - began) * 1e3
+        photos, chances = self._judge([self._open(image)])
+        walk, photo = self._drive(photos[0], chances, limits, began)
+        votes = None
+        if explain:
+            photo, votes = self._voted(photo)
+        photo = photo.timed("total", (perf_counter() - began) * 1e3)
         answers = self._answering.predictions(walk, [photo])
         self._watch.show([photo], answers, limits, request_id)
         return self._explained(answers[0], votes, walk, photo, limits) if explain else answers[0]
@@ -246,13 +254,8 @@ class Router:
         try:
             while chunk := list(islice(pending, batch)):
                 answers += self._answered(crowd.room(), limits, len(answers))
-                began = perf_counter()
-                photos = spread(self._open, chunk, self._threads)
-                own = limits.rows(slice(begun, begun + len(photos)))
-                begun += len(photos)
-                chances = self._judge(photos)
-                account = Account(photos, self.policy, self._energies, own, began, self.bucket)
-                crowd.admit(photos, chances, account)
+                self._admit(crowd, chunk, limits.rows(slice(begun, begun + len(chunk))))
+                begun += len(chunk)
             answers += self._answered(crowd.drain(), limits, len(answers))
         finally:
             crowd.close()
@@ -286,32 +289,27 @@ class Router:
         while chunk := list(islice(pending, batch)):
             photos = [self._open(image) for image in chunk]
             for name in chain:
-                values = self._networks.run(name, photos).probabilities
-                assert values is not None
-                found[name].append(values)
+                photos, output = self._networks.run(name, photos)
+                assert output.probabilities is not None
+                found[name].append(output.probabilities)
         empty = np.zeros((0, len(self.bundle.labels)), np.float32)
         return {name: np.concatenate(parts or [empty]) for name, parts in found.items()}
 
     def choose(self, image: ImageLike, limits: Limits = UNLIMITED) -> str | None:
         """The candidate that the policy would start with, without running any; None abstains."""
-        photo = self._open(image)
-        chances = self._judge([photo])
+        _, chances = self._judge([self._open(image)])
         start = self.policy.affordable(self.policy.start(chances, 1, limits), (), limits)[0]
         return None if start == STOP else self.policy.candidates[start]
 
-    def warm_up(self) -> None:
-        """Run every network and the features once, so that the first image is not slow."""
-        import io
+    def warm_up(self, also: Iterable[str] = ()) -> None:
+        """Run every network and the features once, so that the first image is not slow.
 
-        from PIL import Image
-
-        side = max(self._short, 64)
-        encoded = io.BytesIO()  # so that the decoder is loaded too
-        Image.new("RGB", (side, side), (127, 127, 127)).save(encoded, "JPEG")
-        photo = self._open(encoded.getvalue())
+        also : candidates that the policy does not ask
+        """
+        photo = warm_up_photo(self._short, self.max_pixels)
         self._judge([photo])
         self._voted(photo)
-        self._networks.warm_up(self._names, photo)
+        self._networks.warm_up((*self._names, *also), photo)
 
     def describe(self) -> dict[str, Any]:
         """The bundle as JSON values: candidates, policy, certificate, and what runs it."""
@@ -382,57 +380,62 @@ class Router:
     def _open(self, image: ImageLike) -> Photo:
         return open_photo(image, self._short, self.max_pixels)
 
-    def _judge(self, photos: Sequence[Photo]) -> np.ndarray | None:
+    def _judge(self, photos: Sequence[Photo]) -> tuple[Sequence[Photo], np.ndarray | None]:
         """Features and the premodel's chances, where the policy needs them."""
         if not self._feature_names or not self.policy.needs_features:
-            return None
-        self._extract(photos)
+            return photos, None
+        photos = self._extract(photos)
         if self.policy.premodel is None:
-            return None
+            return photos, None
         began = perf_counter()
         chances = self.policy.chances(np.stack([p.features for p in photos]))  # type: ignore[misc]
         spent = (perf_counter() - began) * 1e3 / len(photos)
-        for photo in photos:
-            photo.ms["premodel"] = spent
-        return chances
+        return [photo.timed("premodel", spent) for photo in photos], chances
 
-    def _voted(self, photo: Photo) -> dict[str, float] | None:
-        """The bundle's premodel's numbers where the policy has none; what it takes is noted."""
+    def _voted(self, photo: Photo) -> tuple[Photo, dict[str, float] | None]:
+        """The bundle's premodel's numbers where the policy has none, and what they took."""
         from adaptive.features.schema import SCHEMA
 
         premodel = self._premodel
         if premodel is None or not self._feature_names or self.policy.needs_features:
-            return None
-        self._extract([photo])
+            return photo, None
+        (photo,) = self._extract([photo])
         if premodel.schema_version not in (None, SCHEMA.version):
-            return None  # it learned from features that were computed otherwise
+            return photo, None  # it learned from features that were computed otherwise
         began = perf_counter()
         chances = premodel.predict(photo.features[np.newaxis])[0]  # type: ignore[index]
-        photo.ms["premodel"] = (perf_counter() - began) * 1e3
+        photo = photo.timed("premodel", (perf_counter() - began) * 1e3)
         known = zip(premodel.candidates, chances.tolist())
-        return {name: chance for name, chance in known if name in self.bundle.names}
+        return photo, {name: chance for name, chance in known if name in self.bundle.names}
 
-    def _extract(self, photos: Sequence[Photo]) -> None:
-        spread(self._extract_one, photos, self._threads)
+    def _extract(self, photos: Sequence[Photo]) -> list[Photo]:
+        return spread(self._extract_one, photos, self._threads)
 
-    def _extract_one(self, photo: Photo) -> None:
-        began = perf_counter()
-        photo.features = features_of(photo, self._feature_names, self._extractor)
-        photo.ms["features"] = (perf_counter() - began) * 1e3
+    def _extract_one(self, photo: Photo) -> Photo:
+        return described(photo, self._feature_names, self._extractor)
 
     def _drive(
         self, photo: Photo, chances: np.ndarray | None, limits: Limits, began: float
-    ) -> Walk:
+    ) -> tuple[Walk, Photo]:
         """Carry one photo through the policy."""
-        account = Account([photo], self.policy, self._energies, limits, began, self.bucket)
+        photos = [photo]
+        account = Account(photos, self.policy, self._energies, limits, began, self.bucket)
         try:
-            walk = Walk(self.policy, 1, chances, account.left())
+            walk = Walk(self.policy, 1, chances, account.left(photos))
             while (step := walk.wanted()) is not None:
-                output = self._networks.run(self.policy.candidates[step.candidate], [photo])
-                walk.feed(step, output, account.left(step.rows))
+                name = self.policy.candidates[step.candidate]
+                photos, output = self._networks.run(name, photos)
+                walk.feed(step, output, account.left(photos, step.rows))
         finally:
-            account.close()
-        return walk
+            account.close(photos)
+        return walk, photos[0]
+
+    def _admit(self, crowd: Regroup, images: Sequence[ImageLike], limits: Limits) -> None:
+        """Decode and judge images, and let them in."""
+        began = perf_counter()
+        photos, chances = self._judge(spread(self._open, images, self._threads))
+        account = Account(photos, self.policy, self._energies, limits, began, self.bucket)
+        crowd.admit(photos, chances, account)
 
     def _explained(
         self,
@@ -462,11 +465,10 @@ class Router:
         """The answers of groups that are done, the first of which begin with image `first`."""
         answers: list[Prediction] = []
         for group in groups:
-            for photo in group.photos:
-                photo.ms["total"] = sum(photo.ms.values())
-            part = self._answering.predictions(group.walk, group.photos)
+            photos = [photo.timed("total", sum(photo.ms.values())) for photo in group.photos]
+            part = self._answering.predictions(group.walk, photos)
             begin = first + len(answers)
-            self._watch.show(group.photos, part, limits.rows(slice(begin, begin + len(part))))
+            self._watch.show(photos, part, limits.rows(slice(begin, begin + len(part))))
             answers += part
         return answers
 

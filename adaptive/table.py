@@ -3,8 +3,9 @@
 `X.csv` holds one row an image, `X.json` beside it what was measured with what, and
 `X.probs/NAME.npy` the probabilities. Reserved columns are `image`, `label`, `decode:ms`,
 `features:ms`, and for each candidate `NAME:top1`, `NAME:top5`, `NAME:confidence`, `NAME:ms`,
-where energy was measured `NAME:mj`, and for an exit that can be run through without its head
-`NAME:through`; every other column is a feature.
+where energy was measured `NAME:mj`, for an exit that can be run through without its head
+`NAME:through`, and for what reads images `NAME:scale` and `NAME:normalise`, the parts of its time
+that are saved where a candidate that reads the same ran before; every other column is a feature.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from adaptive.segments import Segments
 
 FORMAT = 1
 
-PARTS = ("top1", "top5", "confidence", "ms", "mj", "through")
+PARTS = ("top1", "top5", "confidence", "ms", "mj", "through", "scale", "normalise")
 REQUIRED = ("top1", "top5", "confidence", "ms")
 #: More classes than this are a mistake in the table.
 MAX_CLASSES = 10_000_000
@@ -53,6 +54,8 @@ class Outcomes:
     ms, mj : float64, its own preprocessing plus its run; the increment after `after` for an exit
     through : float64, milliseconds where only a later exit is asked and the head is left out;
         None where the whole segment runs then too
+    scale, normalise : float64, the parts of `ms` that scaling the image and making the network's
+        input of it took; None where unknown, and for an exit that reads a state
     """
 
     top1: np.ndarray
@@ -62,17 +65,15 @@ class Outcomes:
     mj: np.ndarray | None = None
     after: str | None = None
     through: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    normalise: np.ndarray | None = None
 
     def rows(self, chosen: np.ndarray) -> Outcomes:
         """The same for some of the images."""
+        columns = {part: getattr(self, part) for part in PARTS}
         return Outcomes(
-            self.top1[chosen],
-            self.top5[chosen],
-            self.confidence[chosen],
-            self.ms[chosen],
-            None if self.mj is None else self.mj[chosen],
-            self.after,
-            None if self.through is None else self.through[chosen],
+            **{part: None if v is None else v[chosen] for part, v in columns.items()},
+            after=self.after,
         )
 
     def run_ms(self, headless: bool) -> np.ndarray:
@@ -127,6 +128,12 @@ class OutcomeTable:
         """Milliseconds of each feature by itself, where they were measured."""
         return dict(self.meta.get("feature_ms") or {})
 
+    @property
+    def reads(self) -> dict[str, dict[str, Any]]:
+        """What the candidates that read images make of them, as in a manifest, where known."""
+        entries = self.meta.get("candidates") or []
+        return {entry["name"]: entry["input"] for entry in entries if entry.get("input")}
+
     def of(self, name: str) -> Outcomes:
         """One candidate's outcomes, or an InputError that lists what there is."""
         positions([name], self.outcomes, "the outcome table")
@@ -154,8 +161,36 @@ class OutcomeTable:
         A segment is charged once, without its head where the path only runs through it.
         """
         positions(path, self.outcomes, "the outcome table")
-        runs = [run for runs in self.segments.steps(path) for run in runs]
-        return sum((self.outcomes[n].run_ms(h) for n, h in runs), np.zeros(len(self)))
+        return sum(self._steps_ms(path), np.zeros(len(self)))
+
+    def step_ms(self, path: Sequence[str]) -> np.ndarray:
+        """Milliseconds of asking the last candidate of a path after the others, shape (n,)."""
+        positions(path, self.outcomes, "the outcome table")
+        return self._steps_ms(path)[-1]
+
+    def _steps_ms(self, path: Sequence[str]) -> list[np.ndarray]:
+        """Milliseconds of each candidate of a path after those before it."""
+        found = []
+        before: list[str] = []
+        for runs in self.segments.steps(path):
+            spent = np.zeros(len(self))
+            for segment, headless in runs:
+                spent += self.outcomes[segment].run_ms(headless) - self._saved(segment, before)
+                before.append(segment)
+            found.append(spent)
+        return found
+
+    def _saved(self, name: str, before: Sequence[str]) -> np.ndarray | float:
+        """What `name` need not do because of candidates that ran before: images are prepared
+        once for all that read the same, and scaled once for all that see the same pixels."""
+        own, reads = self.outcomes[name], self.reads
+        if own.scale is None or own.normalise is None or name not in reads:
+            return 0.0
+        made = [reads[earlier] for earlier in before if earlier in reads]
+        if reads[name] in made:
+            return own.scale + own.normalise
+        seen = [_pixels(entry) for entry in made]
+        return own.scale if _pixels(reads[name]) in seen else 0.0
 
     def path_mj(self, path: Sequence[str]) -> np.ndarray | None:
         """The same in millijoules; None where the energy of a segment is not known.
@@ -248,7 +283,8 @@ class OutcomeTable:
                 (f"{name}:confidence", _texts(o.confidence, "%.9g")),
                 (f"{name}:ms", _texts(o.ms, "%.5f")),
             ]
-            for part, values in (("mj", o.mj), ("through", o.through)):
+            for part in ("mj", "through", "scale", "normalise"):
+                values = getattr(o, part)
                 if values is not None:
                     columns.append((f"{name}:{part}", _texts(values, "%.5f")))
         with written_aside(path) as aside:
@@ -258,6 +294,11 @@ class OutcomeTable:
                 writer.writerows(zip(*(values for _, values in columns)))
             # The CSV is what makes it a table, so it comes last.
             write_json(path.with_suffix(".json"), meta)
+
+
+def _pixels(entry: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Candidates with the same see the same pixels before they are normalised."""
+    return entry.get("size"), entry.get("resize")
 
 
 def _texts(values: np.ndarray, form: str) -> list[str]:
@@ -299,6 +340,9 @@ def _read(path: Path) -> OutcomeTable:
     def optional(column: str) -> np.ndarray | None:
         return columns.numbers(column, above=0) if column in columns.header else None
 
+    def part(column: str) -> np.ndarray | None:
+        return columns.numbers(column, at_least=0) if column in columns.header else None
+
     outcomes = {
         name: Outcomes(
             columns.flags(f"{name}:top1").astype(bool),
@@ -308,6 +352,8 @@ def _read(path: Path) -> OutcomeTable:
             optional(f"{name}:mj"),
             after.get(name),
             optional(f"{name}:through"),
+            part(f"{name}:scale"),
+            part(f"{name}:normalise"),
         )
         for name in names
     }
@@ -343,6 +389,7 @@ def _read_meta(path: Path, rows: int) -> dict[str, Any]:
             entry = Fields(value, f"{beside.name}: candidate")
             check_name(entry.get("name", str))
             entry.get("after", str, default=None)
+            entry.get("input", dict, default=None)
         if not 1 <= fields.get("classes", int, default=1) <= MAX_CLASSES:
             raise TableError(f"{beside.name} has {values['classes']} classes; 1 or more are needed")
         each = Fields(fields.get("feature_ms", dict, default={}), f"{beside.name}: feature_ms")

@@ -3,7 +3,7 @@
 What a candidate answers does not depend on the machine, what it takes does. So a table of
 outcomes may come from any machine, and the times from the board that will serve: `T.csv` holds
 `image`, `decode:ms`, `features:ms` and for each candidate `NAME:ms` (with `NAME:through` and
-`NAME:mj` where there are such), `T.json` beside it what was measured with what.
+`NAME:mj`, `NAME:scale`, `NAME:normalise` where there are such), `T.json` beside it what was measured with what.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ IMAGES = 200
 #: A time that a policy keeps deadlines with is exceeded by at most this share of new runs.
 EXCEEDED = 0.01
 
-_PARTS = ("ms", "through", "mj")
+_PARTS = ("ms", "through", "mj", "scale", "normalise")
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,8 @@ def _read(path: Path) -> Times:
         if fields.get("kind", str, default=None) != "times":
             raise TableError(f"{beside.name} does not belong to times but to an outcome table")
         entries = [Fields(e, f"{beside.name}: candidate") for e in fields.get("candidates", list)]
+        for entry in entries:
+            entry.get("input", dict, default=None)
         after = {e.get("name", str): e.get("after", str, default=None) for e in entries}
         features = fields.texts("features", default=())
     except TableError:
@@ -187,8 +189,8 @@ def _read(path: Path) -> Times:
     count = len(columns)
     nothing = np.zeros(count, bool)
 
-    def optional(column: str) -> np.ndarray | None:
-        return columns.numbers(column, above=0) if column in columns.header else None
+    def optional(column: str, **limits: float) -> np.ndarray | None:
+        return columns.numbers(column, **limits) if column in columns.header else None
 
     outcomes = {
         name: Outcomes(
@@ -196,9 +198,11 @@ def _read(path: Path) -> Times:
             nothing,
             np.zeros(count),
             columns.numbers(f"{name}:ms", above=0),
-            optional(f"{name}:mj"),
+            optional(f"{name}:mj", above=0),
             earlier,
-            optional(f"{name}:through"),
+            optional(f"{name}:through", above=0),
+            optional(f"{name}:scale", at_least=0),
+            optional(f"{name}:normalise", at_least=0),
         )
         for name, earlier in after.items()
     }
@@ -339,15 +343,10 @@ def with_times(table: OutcomeTable, times: Times, name: str = "times") -> Outcom
         rows = np.array([known[image] for image in table.images])
     else:
         rows = np.random.default_rng(0).permutation(len(table)) % len(measured)
-    outcomes = {
-        n: replace(
-            o,
-            ms=measured.of(n).ms[rows],
-            mj=None if (mj := measured.of(n).mj) is None else mj[rows],
-            through=None if (through := measured.of(n).through) is None else through[rows],
-        )
-        for n, o in table.outcomes.items()
-    }
+    outcomes = {}
+    for n, o in table.outcomes.items():
+        parts = {part: getattr(measured.of(n), part) for part in _PARTS}
+        outcomes[n] = replace(o, **{p: None if v is None else v[rows] for p, v in parts.items()})
     # Of the features that were timed, the table's own share.
     each = measured.feature_ms
     share = 1.0
@@ -356,6 +355,9 @@ def with_times(table: OutcomeTable, times: Times, name: str = "times") -> Outcom
     meta = {
         **{k: v for k, v in table.meta.items() if k not in ("board", "threads", "energy")},
         **{k: times.meta[k] for k in ("board", "threads", "energy") if k in times.meta},
+        "candidates": [
+            {"input": there.get(name, {}).get("input"), **entry} for name, entry in own.items()
+        ],
         "feature_ms": {n: each[n] for n in table.features},
         "times": {"of": name, "images": len(measured), "same_images": matched},
     }

@@ -11,8 +11,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 from adaptive.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.limits import Limits
-from adaptive.photo import Photo
-from adaptive.running import Networks, through_key
+from adaptive.running import Found, Inputs, Networks
 from adaptive.segments import Run
 
 #: Weight of the newest run in a network's mean time.
@@ -36,11 +35,12 @@ class Telling(Networks):
         super().__init__(bundle, engines)
         self.ran = ran
 
-    def advance(self, run: Run, photos: Sequence[Photo]) -> None:
-        """Run one segment on photos, all at once; what it continues from must have run."""
+    def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
+        """Run one segment, and tell of it; see `Networks.execute`."""
         began = perf_counter()
-        super().advance(run, photos)
-        self.ran(run.segment, len(photos), perf_counter() - began)
+        found = super().execute(run, rows)
+        self.ran(run.segment, len(rows), perf_counter() - began)
+        return found
 
 
 class Batching(Telling):
@@ -49,8 +49,8 @@ class Batching(Telling):
     Every request drives its own walk through the policy in a thread of its own. When one comes
     to a network it waits for others that come to the same one, at most `window_ms` and until
     there are `max_batch` images; whoever came first runs it for all. A network or exit has a
-    gathering of its own, and no thread of its own. Results stand in the photos themselves, so
-    there is nothing to be sorted back.
+    gathering of its own, and no thread of its own. Each request is handed the part of the batch
+    that is its own.
 
     A request that is due soon is not kept waiting: its batch leaves when it must. Where a batch
     fails, each request runs alone again, so that an image that breaks a network breaks no other
@@ -94,26 +94,28 @@ class Batching(Telling):
         finally:
             self._request.due = math.inf
 
-    def advance(self, run: Run, photos: Sequence[Photo]) -> None:
-        """Run one segment on photos, together with whoever wants it now."""
-        self._prepare(run, photos)
-        for begin in range(0, len(photos), self.max_batch):
-            self._join(run, photos[begin : begin + self.max_batch])
+    def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
+        """Run one segment together with whoever wants it now; see `Networks.execute`."""
+        found: list[Found] = []
+        for begin in range(0, len(rows), self.max_batch):
+            found += self._join(run, rows[begin : begin + self.max_batch])
+        return found
 
-    def _join(self, run: Run, photos: Sequence[Photo]) -> None:
-        """Join the batch that is gathered for `run`, or begin one; return when it has run."""
+    def _join(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
+        """Join the batch that is gathered for `run`, or begin one; what it found for `rows`."""
         due = getattr(self._request, "due", math.inf)
         with self._lock:
             batch = self._gathering.get(run)
-            if batch is not None and len(batch.photos) + len(photos) > self.max_batch:
+            if batch is not None and len(batch.rows) + len(rows) > self.max_batch:
                 self._leave(run, batch)
                 batch = None
             first = batch is None
             if batch is None:
                 batch = self._gathering[run] = _Batch(perf_counter() + self.window_ms / 1e3)
-            batch.photos.extend(photos)
+            begin = len(batch.rows)
+            batch.rows.extend(rows)
             latest = due - 2 * self._mean_s.get(run, 0.0)
-            if len(batch.photos) >= self.max_batch:
+            if len(batch.rows) >= self.max_batch:
                 self._leave(run, batch)
             elif latest < batch.leaves:
                 batch.leaves = latest
@@ -123,20 +125,8 @@ class Batching(Telling):
         else:
             batch.done.wait()
         if batch.failed:
-            for photo in photos:
-                self._run(run, [photo])
-
-    def _prepare(self, run: Run, photos: Sequence[Photo]) -> None:
-        """Preprocess in the thread that asks, so that the batch runs without waiting for it."""
-        candidate = self.bundle.candidate(run.segment)
-        if candidate.after is not None:
-            return
-        step = through_key(run.segment) if run.headless else run.segment
-        for photo in photos:
-            if candidate.input not in photo.tensors:
-                began = perf_counter()
-                photo.tensor(candidate.input)
-                photo.ms[step] += (perf_counter() - began) * 1e3
+            return [found for row in rows for found in self._run(run, [row])]
+        return batch.found[begin : begin + len(rows)]
 
     def _gather(self, run: Run, batch: _Batch) -> None:
         """Wait until the batch leaves, and run it."""
@@ -148,9 +138,9 @@ class Batching(Telling):
                 break
             batch.changed.clear()
         try:
-            self._run(run, batch.photos)
+            batch.found = self._run(run, batch.rows)
         except Exception:
-            if len(batch.photos) == 1:
+            if len(batch.rows) == 1:
                 raise
             batch.failed = True  # then everyone runs alone, the first one too
         except BaseException:
@@ -166,26 +156,29 @@ class Batching(Telling):
             del self._gathering[run]
         batch.changed.set()
 
-    def _run(self, run: Run, photos: Sequence[Photo]) -> None:
+    def _run(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         began = perf_counter()
-        super().advance(run, photos)
+        found = super().execute(run, rows)
         spent = perf_counter() - began
         mean = self._mean_s.get(run, spent)
         self._mean_s[run] = mean + _RECENT * (spent - mean)
+        return found
 
 
 class _Batch:
-    """Photos that will run together.
+    """Images that will run together, by what the network reads of each.
 
     Attributes
     ----------
+    rows, found : what goes in, and what came out for each
     leaves : when it stops waiting for more, by `perf_counter`
     left : whether it has
     """
 
     def __init__(self, leaves: float) -> None:
         self.leaves = leaves
-        self.photos: list[Photo] = []
+        self.rows: list[Inputs] = []
+        self.found: list[Found] = []
         self.left = False
         self.failed = False
         self.changed = threading.Event()

@@ -97,6 +97,17 @@ class OnnxEngine:
 
     def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Run one batch; see Engine.run."""
+        return self._run(None, inputs)
+
+    def attempt(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Run one batch that may fail, without ONNX Runtime's own lines on standard error."""
+        from onnxruntime import RunOptions
+
+        quiet = RunOptions()
+        quiet.log_severity_level = 4
+        return self._run(quiet, inputs)
+
+    def _run(self, options: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self._session is None:
             raise EngineError(f"engine {self.name!r} is closed")
         if len(inputs) != len(self.inputs):
@@ -105,7 +116,9 @@ class OnnxEngine:
                 f"but was given {len(inputs)}"
             )
         try:
-            outputs: list[np.ndarray] = self._session.run(None, dict(zip(self.inputs, inputs)))
+            outputs: list[np.ndarray] = self._session.run(
+                None, dict(zip(self.inputs, inputs)), options
+            )
         except Exception as exc:  # ONNX Runtime's errors share no public base class
             shapes = [(i.shape, str(i.dtype)) for i in inputs]
             raise EngineError(
@@ -130,6 +143,9 @@ _ONNX_TYPES = {
 }
 
 _ANSWER_TYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
+
+#: How far the sum of probabilities may lie from one, for rounding.
+_SUM = 1e-4
 
 #: How far a network's own probabilities may lie outside 0..1, for rounding.
 _ROUNDING = 1e-2
@@ -220,8 +236,9 @@ def _check_image_input(engine: OpenEngine, path: Path, candidate: Candidate) -> 
 def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
     """A network's raw answer as probabilities of shape (n, classes), float32.
 
-    Logits go through a softmax first; a background class is dropped after it, and the rest is
-    scaled to sum to one.
+    Logits go through a softmax first; a background class is dropped after it. What does not sum
+    to one then is scaled until it does, so that every signal lies in 0..1; where all is zero, no
+    class is any likelier than another.
 
     Raises
     ------
@@ -255,5 +272,9 @@ def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
             values = values.clip(0, 1)
     if output.background:
         values = values[:, 1:]
-        values = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12)
-    return values
+    elif output.kind == "logits":
+        return values
+    sums = np.add.reduce(values, axis=1, keepdims=True)
+    if not np.logical_and.reduce(np.abs(sums - 1) <= _SUM, axis=None):
+        values = np.where(sums > 1e-12, values / np.maximum(sums, 1e-12), 1 / output.classes)
+    return values.astype(np.float32, copy=False)

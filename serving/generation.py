@@ -17,7 +17,7 @@ from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import Observer, bundle_hash, policy_hash
 from adaptive.monitoring.drift import Monitor
-from adaptive.photo import Photo, open_photo
+from adaptive.photo import Photo, open_photo, warm_up_photo
 from adaptive.policy.base import Output
 from adaptive.prediction import Prediction
 from adaptive.router import Router
@@ -162,14 +162,13 @@ class Generation:
 
     def warm_up(self) -> None:
         """Run every network that is open once; nothing is told of these runs."""
-        ran, self.networks.ran = self.networks.ran, lambda *_: None
-        try:
-            self.router.warm_up()
+        with ExitStack() as held:
+            names = []
             for name in self.alone.names:
-                with suppress(NotLoaded), self.alone.lease(name):
-                    self.infer(name, [_grey_image()])
-        finally:
-            self.networks.ran = ran
+                with suppress(NotLoaded):
+                    held.enter_context(self.alone.lease(name))
+                    names.append(name)
+            self.router.warm_up(names)
 
     def classify(
         self, image: bytes, limits: Limits, explain: bool, request_id: str | None
@@ -192,8 +191,8 @@ class Generation:
         """What one candidate says of photos; whoever asks holds a lease on it."""
         if isinstance(self.networks, Batching):
             with self.networks.until(limits):
-                return self.networks.run(name, photos)
-        return self.networks.run(name, photos)
+                return self.networks.run(name, photos).output
+        return self.networks.run(name, photos).output
 
     def infer(self, name: str, images: Sequence[bytes]) -> Output:
         """What one candidate says of images."""
@@ -211,20 +210,12 @@ class Generation:
 
     def _try_out(self, name: str) -> None:
         """Run a candidate on a grey image; nothing is told of that."""
-        photos = self.photos(name, [_grey_image()])
-        Networks(self.bundle, self.networks.engines).run(name, photos)
+        from adaptive.serving.preprocess import needed_short
+
+        first = self.bundle.candidate(self.networks.chains[name][0])
+        photo = warm_up_photo(needed_short(first.input), self.settings.max_pixels)
+        self.networks.warm_up([name], photo)
 
     def describe(self) -> dict[str, Any]:
         """What is served, as JSON values."""
         return self.router.describe()
-
-
-def _grey_image() -> bytes:
-    """An image to try networks out on."""
-    import io
-
-    from PIL import Image
-
-    encoded = io.BytesIO()
-    Image.new("RGB", (64, 64), (127, 127, 127)).save(encoded, "JPEG")
-    return encoded.getvalue()

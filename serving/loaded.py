@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator
 
 from adaptive.bundle import check_hash
-from adaptive.running import Networks, through_key
+from adaptive.running import Networks
+from adaptive.segments import through_key
 from adaptive.serving.choose import Engines, Wanted
 from adaptive.serving.readiness import NotLoaded
 

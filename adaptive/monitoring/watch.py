@@ -34,7 +34,7 @@ class Watch:
     bundle, policy : what answers
     networks : run the audits
     feature_names : what an audit of all computes
-    extract : computes the features of photos
+    extract : gives photos with their features
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Watch:
         policy: Policy,
         networks: Networks,
         feature_names: tuple[str, ...],
-        extract: Callable[[Sequence[Photo]], None],
+        extract: Callable[[Sequence[Photo]], Sequence[Photo]],
         audit: Audit | None,
         observers: Sequence[Observer],
     ) -> None:
@@ -97,10 +97,12 @@ class Watch:
             return
         ran = [frozenset(photo.done) for photo in photos]
         wanted = [self.audit is not None and self.audit.wants() for _ in photos]
-        self._run(
-            [p for p, w in zip(photos, wanted) if w], [a for a, w in zip(answers, wanted) if w]
-        )
-        for row, (photo, answer) in enumerate(zip(photos, answers)):
+        seen = list(photos)
+        chosen = [row for row, w in enumerate(wanted) if w]
+        audited = self._run([photos[row] for row in chosen], [answers[row] for row in chosen])
+        for row, photo in zip(chosen, audited):
+            seen[row] = photo
+        for row, (photo, answer) in enumerate(zip(seen, answers)):
             outcomes = {
                 name: Outcome(
                     output.probabilities[0],  # type: ignore[index]
@@ -129,25 +131,38 @@ class Watch:
                 self.audit.count(decision.disagrees)
             self._hand_out(decision)
 
-    def _run(self, photos: Sequence[Photo], answers: Sequence[Prediction]) -> None:
-        """Run an audit's networks on photos that are answered; nothing may hurt the answers."""
+    def _run(self, photos: Sequence[Photo], answers: Sequence[Prediction]) -> Sequence[Photo]:
+        """Photos that are answered, after an audit's networks ran on them too.
+
+        Nothing may hurt the answers: where something fails, the photos are what they were.
+        """
         if not photos or self.audit is None:
-            return
+            return photos
         began = perf_counter()
         try:
-            for name in self.audited:
-                self._networks.run(name, photos)
-            for photo in photos:
-                # An exit's time is its increment, which tells nothing without those before it.
-                for name in {m for n in photo.done for m in self._networks.chains[n]}:
-                    self._networks.run(name, [photo])
-            if self.audit.scope == "all" and self._names:
-                self._extract([p for p in photos if p.features is None])
+            photos = self._audited(photos)
         except Exception as error:
             self.audit.failed(error)
         spent = (perf_counter() - began) * 1e3 / len(photos)
         for answer in answers:
             answer.ms["audit"] = spent
+        return photos
+
+    def _audited(self, photos: Sequence[Photo]) -> Sequence[Photo]:
+        for name in self.audited:
+            photos = self._networks.run(name, photos).photos
+        found = []
+        for photo in photos:
+            # An exit's time is its increment, which tells nothing without those before it.
+            for name in {m for n in photo.done for m in self._networks.chains[n]}:
+                ((photo,), _) = self._networks.run(name, [photo])
+            found.append(photo)
+        if self.audit is None or self.audit.scope != "all" or not self._names:
+            return found
+        bare = [row for row, photo in enumerate(found) if photo.features is None]
+        for row, photo in zip(bare, self._extract([found[row] for row in bare])):
+            found[row] = photo
+        return found
 
     def _hand_out(self, decision: Decision) -> None:
         for observer in self.observers:

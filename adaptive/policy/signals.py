@@ -23,7 +23,8 @@ def certainty(probabilities: np.ndarray) -> np.ndarray:
     """One minus the entropy divided by its largest value, the logarithm of the class count."""
     values = probabilities.astype(np.float32, copy=False)
     entropy = -(values * np.log(np.maximum(values, 1e-12))).sum(axis=1)
-    return np.asarray(1 - entropy / np.log(values.shape[1]))
+    # Probabilities from 16 bits may sum to a little more than one.
+    return np.asarray(np.maximum(1 - entropy / np.log(values.shape[1]), 0))
 
 
 #: From one answer's probabilities.

@@ -187,7 +187,7 @@ def test_memory_is_kept_for_those_that_wait(candidates: Path, images: list[Path]
     assert states
     assert all(state.base is None and len(state) == 1 for state in states)
     finished = [p for group in there for p in group.photos if not p.image.size]
-    assert not any(p.carried or p.tensors for p in finished)
+    assert not any(p.carried or p.pixels._tensors for p in finished)
     rest = list(crowd.drain())
     assert [len(group.photos) for group in done + rest] == [8] * 7 + [4]
     assert not crowd._queues

@@ -15,6 +15,7 @@ from onnx_files import colour_network, first_exit, integer, model, node, second_
 
 from adaptive import EngineError
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
+from adaptive.policy.signals import SIGNALS
 from adaptive.serving.engine import open_engine, probabilities
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
@@ -302,3 +303,20 @@ def test_without_a_runtime_the_pip_line_is_given(network: Path) -> None:
         "running a network needs onnxruntime, which is not installed: "
         "pip install 'adaptive-serving[cpu]'\n"
     )
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_probabilities_that_do_not_sum_to_one_are_scaled(background: bool) -> None:
+    """Sigmoids of one class each; softmax rounded to eight bits; nothing at all."""
+    raw = np.array([np.full(1000, 0.37), np.eye(1000)[5] * 0.9, np.zeros(1000)], np.float32)
+    raw = np.hstack([np.zeros((3, int(background)), np.float32), raw])
+    found = probabilities(raw, OutputSpec(1000, "probabilities", background))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(found[0], 1 / 1000, rtol=1e-5)
+    np.testing.assert_array_equal(found[1], np.eye(1000)[5])
+    np.testing.assert_allclose(found[2], 1 / 1000, rtol=1e-5)
+    for signal in SIGNALS.values():
+        values = signal(found)
+        assert ((values >= -1e-6) & (values <= 1)).all()
+        assert values[1] == values.max()
