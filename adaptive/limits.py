@@ -28,6 +28,7 @@ class Limits:
     ----------
     remaining_ms : milliseconds left until the answer is due. A candidate is not started unless
         its upper time fits (`Policy.upper_ms`), and an image that nothing fits gets no answer.
+        Images that are answered together share what is left.
     remaining_mj : millijoules left, held against the mean energies (`Policy.costs_mj`)
     preference : -1 (fast) to 1 (accurate); 0 follows the policy as it was tuned
     allowance_ms : milliseconds that the image may cost, held against the mean times

@@ -238,6 +238,9 @@ class Router:
 
         Parameters
         ----------
+        limits : as for `classify`. A deadline is each batch's, from when its first image is
+            decoded, and its images share it: a candidate is started where its upper time fits as
+            many times as there are images. Energy and allowance are each image's own.
         regroup : let images wait for later ones that need the same network or exit, so that
             batches are full although images stop at different depths. Nobody waits where there
             is a deadline, which would run on meanwhile, or a bucket, whose tokens they would

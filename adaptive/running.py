@@ -34,11 +34,13 @@ class Found(NamedTuple):
     output : what it said; None where it ran without its head
     state : what the next exit reads
     ms : the image's share of the run
+    together : how many images the run was on
     """
 
     output: Output | None
     state: Inputs
     ms: float
+    together: int
 
 
 class Asked(NamedTuple):
@@ -198,7 +200,7 @@ class Networks:
         states = handed_on(found, len(rows), run.step) if run.segment in self._continued else ()
         spent = (perf_counter() - began) * 1e3 / len(rows)
         return [
-            Found(output, tuple(state[i : i + 1] for state in states), spent)
+            Found(output, tuple(state[i : i + 1] for state in states), spent, len(rows))
             for i, output in enumerate(outputs)
         ]
 
@@ -275,7 +277,7 @@ def _after(run: Run, photo: Photo, ran: Found, prepared_ms: float) -> Photo:
     ms = prepared_ms + ran.ms
     if ran.output is None:
         return photo.run_through(run.segment, ran.state, ms)
-    return photo.answered(run.segment, ran.output, ran.state, ms)
+    return photo.answered(run.segment, ran.output, ran.state, ms, ran.together)
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -179,6 +179,13 @@ class Generation:
                 return self.router.classify(image, limits, explain, request_id)
         return self.router.classify(image, limits, explain, request_id)
 
+    def classify_batch(self, images: Sequence[bytes], limits: Limits) -> list[Prediction]:
+        """The router's answers to several images of one request."""
+        if isinstance(self.networks, Batching):
+            with self.networks.until(limits):
+                return self.router.classify_batch(images, limits)
+        return self.router.classify_batch(images, limits)
+
     def photos(self, name: str, images: Sequence[bytes]) -> list[Photo]:
         """Images decoded as large as one candidate wants to see them."""
         from adaptive.serving.preprocess import needed_short

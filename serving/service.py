@@ -120,7 +120,7 @@ class Service:
     ) -> list[Prediction]:
         """Answer several images of one request."""
         with self._using() as generation, self._tally.request(ROUTER, len(images)):
-            answers = generation.router.classify_batch(images, limits)
+            answers = generation.classify_batch(images, limits)
         for answer in answers:
             self._tally.answer(answer)
         return answers

@@ -39,12 +39,14 @@ class Outcome:
     probabilities : ndarray (classes,)
     ms : its own preprocessing plus its run; the increment after `after` for an exit
     audit : whether it ran only for an audit
+    together : on how many images it ran at once; `ms` is this one's share of that
     """
 
     probabilities: np.ndarray = field(repr=False)
     ms: float
     after: str | None = None
     audit: bool = False
+    together: int = 1
 
     @property
     def index(self) -> int:
@@ -317,6 +319,8 @@ def _outcome(outcome: Outcome, probabilities: bool) -> dict[str, Any]:
         values["after"] = outcome.after
     if outcome.audit:
         values["audit"] = True
+    if outcome.together > 1:
+        values["together"] = outcome.together
     if probabilities:
         halves = np.asarray(outcome.probabilities, "<f2").tobytes()
         values["probabilities"] = base64.b64encode(halves).decode("ascii")

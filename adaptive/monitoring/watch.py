@@ -109,6 +109,7 @@ class Watch:
                     photo.ms[name],
                     self._after[name],
                     name not in ran[row],
+                    photo.together[name],
                 )
                 for name, output in photo.done.items()
             }
