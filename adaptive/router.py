@@ -222,7 +222,7 @@ class Router:
             photo, votes = self._voted(photo)
         photo = photo.timed("total", (perf_counter() - began) * 1e3)
         answers = self._answering.predictions(walk, [photo])
-        self._watch.show([photo], answers, limits, request_id)
+        self._watch.show([photo], answers, walk, limits, request_id)
         return self._explained(answers[0], votes, walk, photo, limits) if explain else answers[0]
 
     def classify_batch(
@@ -471,7 +471,8 @@ class Router:
             photos = [photo.timed("total", sum(photo.ms.values())) for photo in group.photos]
             part = self._answering.predictions(group.walk, photos)
             begin = first + len(answers)
-            self._watch.show(photos, part, limits.rows(slice(begin, begin + len(part))))
+            own = limits.rows(slice(begin, begin + len(part)))
+            self._watch.show(photos, part, group.walk, own)
             answers += part
         return answers
 

@@ -79,6 +79,7 @@ class Walk:
     count : number of images
     chances : ndarray (count, m), the premodel's numbers for them; None without a premodel
     limits : what is left for each image when its first candidate is chosen
+    start : the policy's choice of a start, ndarray (count,), where it has been asked already
 
     Attributes
     ----------
@@ -91,6 +92,7 @@ class Walk:
         count: int,
         chances: np.ndarray | None = None,
         limits: Limits = UNLIMITED,
+        start: np.ndarray | None = None,
     ) -> None:
         self.policy = policy
         self.chances = chances
@@ -99,7 +101,8 @@ class Walk:
         self._waiting: list[Step] = []
         self._finished: list[Route] = []
         rows = np.arange(count)
-        choice = self._allowed(policy.start(chances, count, limits), rows, (), limits)
+        wanted = policy.start(chances, count, limits) if start is None else start
+        choice = self._allowed(wanted, rows, (), limits)
         self._send(rows, choice, History((), (), chances))
 
     def wanted(self) -> Step | None:
@@ -137,6 +140,18 @@ class Walk:
     def routes(self) -> Sequence[Route]:
         """How the images that are finished got there; every image is on exactly one route."""
         return tuple(self._finished)
+
+    def limited(self, row: int) -> bool:
+        """Whether limits changed a choice for one image, or a preference may have."""
+        return self.preference != 0 or any(row in changed.rows for changed in self._changed)
+
+    def wanted_start(self, row: int) -> int:
+        """What the policy chose as the start of one image, which has finished, before limits."""
+        for changed in self._changed:
+            if not changed.path and row in changed.rows:
+                return int(changed.wanted[np.flatnonzero(changed.rows == row)[0]])
+        route = next(route for route in self._finished if row in route.rows)
+        return route.path[0] if route.path else STOP
 
     def changes(self, row: int) -> tuple[Change, ...]:
         """What limits changed of the policy's choices for one image, in order."""

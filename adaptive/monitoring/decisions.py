@@ -72,6 +72,8 @@ class Decision:
     audit : the scope of the audit, or None where the request was not audited
     reference : name of the candidate that an audit compares with
     policy, bundle : what was asked, see `policy_hash` and `bundle_hash`
+    limited : whether limits, a bucket or a preference may have changed the answer
+    own : index of what an audited policy answers without them; None where it abstains
     """
 
     prediction: Prediction
@@ -85,6 +87,8 @@ class Decision:
     bundle: str = ""
     limits: Limits = UNLIMITED
     request_id: str | None = None
+    limited: bool = False
+    own: int | None = None
 
     @property
     def disagrees(self) -> bool | None:
@@ -97,6 +101,18 @@ class Decision:
         if self.audit is None or answer is None:
             return None
         return self.prediction.index != answer.index
+
+    @property
+    def departs(self) -> bool | None:
+        """Whether the policy by itself gives an audited image another answer than the reference.
+
+        Unlike `disagrees` it does not depend on what the request allowed, or a bucket, so that
+        it tells of the policy that was calibrated. None where it is unknown.
+        """
+        if self.disagrees is None or not self.limited:
+            return self.disagrees
+        assert self.reference is not None
+        return self.own != self.outcomes[self.reference].index
 
     def to_json(self, probabilities: bool = False) -> dict[str, Any]:
         """As plain JSON values; with `probabilities` also those, in 16 bits and base64."""
