@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Iterable, Tuple
+from typing import Any, Iterable
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def whole(value: Any, what: str, least: int = 0) -> int:
     return int(value)
 
 
-def numbers(values: Any, what: str) -> Tuple[float, ...]:
+def numbers(values: Any, what: str) -> tuple[float, ...]:
     """A list, tuple or array of numbers as a tuple of floats.
 
     Raises
@@ -60,7 +60,7 @@ def numbers(values: Any, what: str) -> Tuple[float, ...]:
     return tuple(number(value, f"{what} holds {shown(value)}; that") for value in listed)
 
 
-def texts(values: Any, what: str) -> Tuple[str, ...]:
+def texts(values: Any, what: str) -> tuple[str, ...]:
     """A list or tuple of texts as a tuple.
 
     Raises

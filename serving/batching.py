@@ -17,6 +17,7 @@ from adaptive.errors import InputError
 from adaptive.limits import Limits
 from adaptive.running import Found, Inputs, Networks
 from adaptive.segments import Run
+from adaptive.serving import progress
 
 #: So many of the last runs of a network on as many images say how long the next may take.
 _RECENT = 20
@@ -44,6 +45,7 @@ class Telling(Networks):
 
     def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         """Run one segment, and tell of it; see `Networks.execute`."""
+        progress.expect(len(rows))
         began = perf_counter()
         found = super().execute(run, rows)
         self.ran(run.segment, len(rows), perf_counter() - began)
@@ -111,6 +113,7 @@ class Batching(Telling):
     def _join(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         """Join the batch that is gathered for `run`, or begin one; what it found for `rows`."""
         due = getattr(self._request, "due", math.inf)
+        progress.expect(self.max_batch)  # for whoever runs them together with others
         with self._lock:
             batch = self._gathering.get(run)
             if batch is not None:

@@ -22,6 +22,7 @@ from adaptive.policy.base import Output
 from adaptive.prediction import Prediction
 from adaptive.router import Router
 from adaptive.running import Networks, ways_of
+from adaptive.serving import progress
 from adaptive.serving.batching import Batching, Ran, Telling
 from adaptive.serving.choose import EngineOptions, Engines
 from adaptive.serving.decode import MAX_PIXELS
@@ -181,6 +182,7 @@ class Generation:
 
     def classify_batch(self, images: Sequence[bytes], limits: Limits) -> list[Prediction]:
         """The router's answers to several images of one request."""
+        progress.expect(len(images))
         if isinstance(self.networks, Batching):
             with self.networks.until(limits):
                 return self.router.classify_batch(images, limits)
@@ -192,7 +194,11 @@ class Generation:
 
         first = self.bundle.candidate(self.networks.chains[name][0])
         short = needed_short(first.input)
-        return [open_photo(image, short, self.settings.max_pixels) for image in images]
+        photos = []
+        for image in images:
+            progress.expect(1)
+            photos.append(open_photo(image, short, self.settings.max_pixels))
+        return photos
 
     def run(self, name: str, photos: Sequence[Photo], limits: Limits = UNLIMITED) -> Output:
         """What one candidate says of photos; whoever asks holds a lease on it."""

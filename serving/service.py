@@ -17,7 +17,7 @@ from adaptive.errors import AdaptiveError, BusyError, DeadlineError, InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.drift import Monitor, monitor_of, resumed
 from adaptive.prediction import Prediction
-from adaptive.serving import families
+from adaptive.serving import families, progress
 from adaptive.serving.deadlines import limits_from
 from adaptive.serving.generation import Generation, Settings
 from adaptive.serving.metrics import Metrics
@@ -157,6 +157,7 @@ class Service:
         BundleError, EngineError
             when it cannot be opened, or the bundle cannot be served.
         """
+        progress.expect(math.inf)
         if name == ROUTER:
             self.reload()
             return
@@ -174,6 +175,7 @@ class Service:
         """
         if name == ROUTER:
             raise InputError("the router cannot be unloaded; stop the server instead")
+        progress.expect(math.inf)  # it may wait for one that is being loaded
         with self._using() as generation:
             self._known(generation, name)
             generation.alone.unload(name)
