@@ -126,10 +126,10 @@ class Generation:
                 observers=watchers,
             )
             opened.enter_context(watching(self.router))
+            self.hashes = (bundle_hash(bundle), policy_hash(bundle.policy))
+            kept = [member for name in needed for member in networks.chains[name]]
+            self.alone = Loaded(networks, self._engines, settings.threads, kept, names)
             self._opened = opened.pop_all()
-        self.hashes = (bundle_hash(bundle), policy_hash(bundle.policy))
-        kept = [member for name in needed for member in networks.chains[name]]
-        self.alone = Loaded(networks, self._engines, settings.threads, kept, names)
         self._using = threading.Lock()
         self._users = 0
         self._retired = False
