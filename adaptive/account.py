@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -14,6 +14,40 @@ from adaptive.limits import UNLIMITED, Limits, Number
 from adaptive.photo import Photo
 from adaptive.policy.base import Policy
 from adaptive.running import Networks
+
+
+@dataclass(frozen=True)
+class Left(Limits):
+    """What is left where a bucket limits too.
+
+    Attributes
+    ----------
+    unit : of the bucket
+    held_back : whether the bucket leaves less than the request does; for all images, or each
+    """
+
+    unit: str = "ms"
+    held_back: bool | np.ndarray = False
+
+    def rows(self, chosen: Any) -> Left:
+        """The same for some of the images: `chosen` indexes the arrays."""
+        plain = super().rows(chosen)
+        own = self.held_back
+        if isinstance(own, np.ndarray) and own.ndim:
+            own = own[chosen]
+        return Left(
+            plain.remaining_ms,
+            plain.remaining_mj,
+            plain.preference,
+            plain.allowance_ms,
+            self.unit,
+            own,
+        )
+
+    def of_bucket(self, name: str) -> bool:
+        """Whether the bucket, and not the request, set what is left under that name."""
+        limited = "allowance_ms" if self.unit == "ms" else "remaining_mj"
+        return name == limited and bool(np.all(self.held_back))
 
 
 class Account:
@@ -70,10 +104,14 @@ class Account:
             own = held - _column([self._spent(p) for p in photos])
             if rows is None:
                 own = np.maximum(own, self._cheapest)
+            remaining = limits.remaining_ms - (perf_counter() - self._began) * 1e3
             if self._bucket.unit == "ms":
-                allowance = np.minimum(allowance, own)
+                held_back, allowance = own < allowance, np.minimum(allowance, own)
             else:
-                energy = np.minimum(energy, own)
+                held_back, energy = own < energy, np.minimum(energy, own)
+            return Left(
+                remaining, energy, limits.preference, allowance, self._bucket.unit, held_back
+            )
         elapsed = (perf_counter() - self._began) * 1e3
         return Limits(limits.remaining_ms - elapsed, energy, limits.preference, allowance)
 

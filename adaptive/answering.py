@@ -42,10 +42,13 @@ class Answering:
                     values = route.probabilities[position]
                 elif route.path:
                     values = history.outputs[-1].probabilities[0]  # type: ignore[index]
-                answers[row] = self._prediction(photo, history, values)
+                why = walk.policy.reason(history, walk.preference, walk.changes(row))
+                answers[row] = self._prediction(photo, history, values, why)
         return [answers[row] for row in range(len(photos))]
 
-    def _prediction(self, photo: Photo, history: History, values: np.ndarray | None) -> Prediction:
+    def _prediction(
+        self, photo: Photo, history: History, values: np.ndarray | None, why: str
+    ) -> Prediction:
         features = votes = None
         if photo.features is not None:
             features = dict(zip(self.feature_names, photo.features.tolist()))
@@ -54,7 +57,6 @@ class Answering:
         ms = dict(photo.ms)
         path = tuple(self.policy.candidates[c] for c in history.path)
         if values is None:
-            why = "the policy abstained: nothing it may ask is expected to be right, or in time"
             return Prediction(None, None, None, (), None, path, ms, features, votes, why)
         best = _best(values, 5)
         index = best[0]
@@ -69,7 +71,7 @@ class Answering:
             ms=ms,
             features=features,
             votes=votes,
-            reason=self.policy.reason(history),
+            reason=why,
         )
 
 

@@ -101,6 +101,8 @@ class Photo:
     ms : milliseconds by step; "NET@1:through" is that of running through NET@1
     features : ndarray (d,), or None before they are computed
     done : by candidate that was asked, what it said
+    together : by candidate that was asked, on how many images it ran at once; `ms` has this
+        image's share
     carried : by candidate that ran, what the exit after it reads
     passed : exits that were run through without their heads
     """
@@ -117,6 +119,7 @@ class Photo:
         self.ms = ms
         self.features: np.ndarray | None = None
         self.done: Mapping[str, Output] = {}
+        self.together: Mapping[str, int] = {}
         self.carried: Mapping[str, tuple[np.ndarray, ...]] = {}
         self.passed: tuple[str, ...] = ()
 
@@ -144,10 +147,11 @@ class Photo:
         return self._with(features=features, native=None, ms={**self.ms, "features": ms})
 
     def answered(
-        self, name: str, output: Output, state: tuple[np.ndarray, ...], ms: float
+        self, name: str, output: Output, state: tuple[np.ndarray, ...], ms: float, together: int = 1
     ) -> Photo:
-        """The same after a candidate was asked."""
+        """The same after a candidate was asked, about so many images together."""
         return self._with(
+            together={**self.together, name: together},
             done={**self.done, name: output},
             carried={**self.carried, name: state},
             ms={**self.ms, name: ms},

@@ -22,8 +22,9 @@ class Prediction:
     candidate : name of the candidate that answered, or None
     path : names of the candidates that ran, in order
     ms : milliseconds by step: decode, features, premodel, each candidate, total
-    features : feature values by name where the policy asked for them, else None
-    votes : the premodel's number for each candidate by name, else None
+    features : feature values by name where the policy or an explanation asked for them, else None
+    votes : the premodel's number for each candidate that it judges, by name, where the policy or
+        an explanation asked for them, else None
     reason : one sentence, why this path was taken
     explanation : more about that where it was asked for, else None
     """

@@ -9,12 +9,14 @@ What an image is answered depends on its own outputs alone, so the answers are t
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from itertools import islice
 from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from adaptive.account import Account
+from adaptive.limits import Limits
 from adaptive.photo import Photo
 from adaptive.policy.base import Policy
 from adaptive.running import Networks, said
@@ -40,7 +42,8 @@ class Group:
     ) -> None:
         self.photos = list(photos)
         self.account = account
-        self.walk = Walk(policy, len(photos), chances, account.left(photos))
+        left = _each(account.left(photos), len(photos))
+        self.walk = Walk(policy, len(photos), chances, left)
         self.left = len(photos)
         self._routes = 0
 
@@ -196,9 +199,19 @@ class Regroup:
         if needed:
             self._queues.setdefault(needed[0], deque()).append(waiting)
             return
-        left = group.account.left(photos, step.rows)
+        left = _each(
+            group.account.left(photos, step.rows), len(photos), self._ahead_ms(group, step)
+        )
         for further in group.walk.feed(step, said(name, photos), left):
             self._put(Waiting(group, further))
+
+    def _ahead_ms(self, group: Group, step: Step) -> float:
+        """What the other photos of a group may still take for what they wait for."""
+        upper = self._policy.upper_ms
+        if upper is None:
+            return 0.0
+        others = (other for other in group.walk.waiting() if other is not step)
+        return sum(len(other.rows) * upper[other.candidate] for other in others)
 
     def _finish(self, group: Group) -> None:
         for row in group.finished():
@@ -213,6 +226,20 @@ class Regroup:
             group = self._groups.popleft()
             group.account.close(group.photos)
             yield group
+
+
+def _each(limits: Limits, count: int, ahead_ms: float = 0.0) -> Limits:
+    """The limits that each of so many images is held to, where they are answered together.
+
+    A policy knows how long a candidate takes on one image. They are all answered when the last of
+    them is, so together they may take as long as the deadline leaves.
+    """
+    if count < 2 and not ahead_ms:
+        return limits
+    remaining_ms = (limits.remaining_ms - ahead_ms) / count
+    if np.all(np.isposinf(remaining_ms)):
+        return limits
+    return replace(limits, remaining_ms=remaining_ms)
 
 
 def _count(queue: deque[Waiting]) -> int:

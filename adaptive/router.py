@@ -15,7 +15,8 @@ from adaptive.answering import Answering
 from adaptive.bucket import Bucket
 from adaptive.bundle import Bundle, default_bundle
 from adaptive.candidate import positions
-from adaptive.errors import AdaptiveError, InputError
+from adaptive.checks import shown, whole
+from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog, Observer
@@ -33,7 +34,7 @@ from adaptive.policy.base import STOP, Policy
 from adaptive.policy.times import rescaled
 from adaptive.prediction import Prediction
 from adaptive.regroup import Group, Regroup
-from adaptive.running import Networks, ways_of
+from adaptive.running import Networks, checked, ways_of
 from adaptive.serving.choose import EngineChoice, EngineOptions, Engines
 from adaptive.serving.decode import MAX_PIXELS, ImageLike
 from adaptive.spread import spread
@@ -61,10 +62,17 @@ class Router:
     policy : instead of the bundle's own
     extractor : computes those features of the premodel that are a user's own
     max_pixels : larger images are refused before they are decoded
-    bucket : caps the mean time or energy of an image; decoding and audits are not counted
+    bucket : caps the mean time or energy of an image; decoding, audits and what only an
+        explanation needs are not counted
     audit : on which requests the reference is run as well
     observers : are shown every decision, after its answer is made
     threads : that decode the images of a batch and compute their features
+
+    Raises
+    ------
+    InputError
+        when a network that the policy or an audit may ask is not among the engines, or an
+        argument is not what it is to be.
     """
 
     def __init__(
@@ -82,19 +90,23 @@ class Router:
     ) -> None:
         from adaptive.serving.preprocess import needed_short
 
-        given = policy or bundle.policy
+        given = bundle.policy if policy is None else policy
+        _check_kinds(given, bucket, audit)
         positions(given.candidates, bundle.names, "the bundle")
-        opened = engines if isinstance(engines, Networks) else Networks(bundle, engines)
+        opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
+        opened.check_open(
+            (*given.candidates, *(() if audit is None else audit.names(bundle))), ways_of(given)
+        )
         self._networks = opened
         self.bundle = bundle
         self.policy = given if bucket is None else with_costs(given, self._networks, bucket)
         self._measured = self.policy
-        self.max_pixels = max_pixels
+        self.max_pixels = whole(max_pixels, "max_pixels", 1)
         self.bucket = bucket
         self._extractor = extractor
-        self._threads = threads
+        self._threads = whole(threads, "threads", 1)
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
-        premodel = given.premodel or bundle.premodel
+        self._premodel = premodel = given.premodel or bundle.premodel
         self._feature_names = computable(premodel, given.needs_features, extractor)
         self._own_features = () if premodel is None else premodel.own_features
         self._answering = Answering(self.policy, bundle.labels, self._feature_names)
@@ -152,7 +164,8 @@ class Router:
             bucket's mean cannot be kept, or the log cannot be written.
         """
         read = Bundle.read(default_bundle() if bundle is None else bundle)
-        chosen = policy or read.policy
+        chosen = read.policy if policy is None else policy
+        _check_kinds(chosen, bucket, audit)
         positions(chosen.candidates, read.names, "the bundle")
         names = (*chosen.candidates, *(() if audit is None else audit.names(read)))
         watchers = [*observers]
@@ -177,7 +190,7 @@ class Router:
             )
             if log is not None:
                 router._watch.add(DecisionLog(log))
-        except AdaptiveError:
+        except BaseException:
             networks.close()
             raise
         return router
@@ -196,7 +209,8 @@ class Router:
         image : encoded bytes, a path, or an ndarray (height, width, 3), uint8, RGB
         limits : deadline, energy and preference for this image
         explain : compute features and the premodel's votes even where the policy does not, and
-            say more in the prediction's `explanation`
+            say more in the prediction's `explanation`. What the policy does not need is computed
+            after its answer is decided, so the answer is the same with and without.
         request_id : for the observers
 
         Raises
@@ -205,12 +219,16 @@ class Router:
             when the image cannot be read or is over a limit.
         """
         began = perf_counter()
-        photos, chances = self._judge([self._open(image)], explain)
+        _check_limits(limits)
+        photos, chances = self._judge([self._open(image)])
         walk, photo = self._drive(photos[0], chances, limits, began)
+        votes = None
+        if explain:
+            photo, votes = self._voted(photo)
         photo = photo.timed("total", (perf_counter() - began) * 1e3)
         answers = self._answering.predictions(walk, [photo])
-        self._watch.show([photo], answers, limits, request_id)
-        return self._explained(answers[0], walk, photo, limits) if explain else answers[0]
+        self._watch.show([photo], answers, walk, limits, request_id)
+        return self._explained(answers[0], votes, walk, photo, limits) if explain else answers[0]
 
     def classify_batch(
         self,
@@ -225,13 +243,16 @@ class Router:
 
         Parameters
         ----------
+        limits : as for `classify`. A deadline is each batch's, from when its first image is
+            decoded, and its images share it: a candidate is started where its upper time fits as
+            many times as there are images. Energy and allowance are each image's own.
         regroup : let images wait for later ones that need the same network or exit, so that
             batches are full although images stop at different depths. Nobody waits where there
             is a deadline, which would run on meanwhile, or a bucket, whose tokens they would
             hold.
         """
-        if batch < 1:
-            raise InputError(f"batch {batch} is not a whole number >= 1")
+        batch = whole(batch, "batch", 1)
+        _check_limits(limits)
         waits = regroup and self.bucket is None and bool(np.all(limits.remaining_ms == np.inf))
         audits = self._watch.audit is not None
         groups = (MOST_AUDITED if audits else MOST_GROUPS) if waits else 1
@@ -284,7 +305,7 @@ class Router:
 
     def choose(self, image: ImageLike, limits: Limits = UNLIMITED) -> str | None:
         """The candidate that the policy would start with, without running any; None abstains."""
-        _, chances = self._judge([self._open(image)], False)
+        _, chances = self._judge([self._open(image)])
         start = self.policy.affordable(self.policy.start(chances, 1, limits), (), limits)[0]
         return None if start == STOP else self.policy.candidates[start]
 
@@ -294,7 +315,8 @@ class Router:
         also : candidates that the policy does not ask
         """
         photo = self._open(warm_up_image(self._short))
-        self._judge([photo], True)
+        self._judge([photo])
+        self._voted(photo)
         self._networks.warm_up((*self._names, *also), photo)
 
     def describe(self) -> dict[str, Any]:
@@ -369,11 +391,9 @@ class Router:
         extracted = self._extractor is not None
         return open_photo(image, self._short, self.max_pixels, extracted)
 
-    def _judge(
-        self, photos: Sequence[Photo], explain: bool
-    ) -> tuple[Sequence[Photo], np.ndarray | None]:
-        """Features and the premodel's chances, where the policy or an explanation needs them."""
-        if not self._feature_names or not (self.policy.needs_features or explain):
+    def _judge(self, photos: Sequence[Photo]) -> tuple[Sequence[Photo], np.ndarray | None]:
+        """Features and the premodel's chances, where the policy needs them."""
+        if not self._feature_names or not self.policy.needs_features:
             return photos, None
         photos = self._extract(photos)
         if self.policy.premodel is None:
@@ -382,6 +402,22 @@ class Router:
         chances = self.policy.chances(np.stack([p.features for p in photos]))  # type: ignore[misc]
         spent = (perf_counter() - began) * 1e3 / len(photos)
         return [photo.timed("premodel", spent) for photo in photos], chances
+
+    def _voted(self, photo: Photo) -> tuple[Photo, dict[str, float] | None]:
+        """The bundle's premodel's numbers where the policy has none, and what they took."""
+        from adaptive.features.schema import SCHEMA
+
+        premodel = self._premodel
+        if premodel is None or not self._feature_names or self.policy.needs_features:
+            return photo, None
+        (photo,) = self._extract([photo])
+        if premodel.schema_version not in (None, SCHEMA.version):
+            return photo, None  # it learned from features that were computed otherwise
+        began = perf_counter()
+        chances = premodel.predict(photo.features[np.newaxis])[0]  # type: ignore[index]
+        photo = photo.timed("premodel", (perf_counter() - began) * 1e3)
+        known = zip(premodel.candidates, chances.tolist())
+        return photo, {name: chance for name, chance in known if name in self.bundle.names}
 
     def _extract(self, photos: Sequence[Photo]) -> list[Photo]:
         return spread(self._extract_one, photos, self._threads)
@@ -409,20 +445,33 @@ class Router:
     def _admit(self, crowd: Regroup, images: Sequence[ImageLike], limits: Limits) -> None:
         """Decode and judge images, and let them in."""
         began = perf_counter()
-        photos, chances = self._judge(spread(self._open, images, self._threads), False)
+        photos, chances = self._judge(spread(self._open, images, self._threads))
         account = Account(photos, self.policy, self._energies, limits, began, self.bucket)
         crowd.admit(photos, chances, account)
 
     def _explained(
-        self, answer: Prediction, walk: Walk, photo: Photo, limits: Limits
+        self,
+        answer: Prediction,
+        votes: dict[str, float] | None,
+        walk: Walk,
+        photo: Photo,
+        limits: Limits,
     ) -> Prediction:
         from adaptive.explanation import explain
 
-        premodel = self.policy.premodel or self.bundle.premodel
+        votes = answer.votes if votes is None else votes
+        premodel = None if votes is None else self._premodel
         told = explain(
-            self.policy, premodel, self.bundle.labels, walk, photo, self._feature_names, limits
+            walk.policy,
+            premodel,
+            tuple(votes or ()),
+            self.bundle.labels,
+            walk,
+            photo,
+            self._feature_names,
+            limits,
         )
-        return replace(answer, explanation=told)
+        return replace(answer, votes=votes, explanation=told)
 
     def _answered(self, groups: Iterable[Group], limits: Limits, first: int) -> list[Prediction]:
         """The answers of groups that are done, the first of which begin with image `first`."""
@@ -431,6 +480,25 @@ class Router:
             photos = [photo.timed("total", sum(photo.ms.values())) for photo in group.photos]
             part = self._answering.predictions(group.walk, photos)
             begin = first + len(answers)
-            self._watch.show(photos, part, limits.rows(slice(begin, begin + len(part))))
+            own = limits.rows(slice(begin, begin + len(part)))
+            self._watch.show(photos, part, group.walk, own)
             answers += part
         return answers
+
+
+def _check_kinds(policy: Any, bucket: Any, audit: Any) -> None:
+    """Refuse what is taken for something else, before anything is opened."""
+    for name, value, kind in (
+        ("policy", policy, Policy),
+        ("bucket", bucket, Bucket),
+        ("audit", audit, Audit),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise InputError(
+                f"{name} {shown(value)} is no {kind.__name__}; make one, and give that"
+            )
+
+
+def _check_limits(limits: Any) -> None:
+    if not isinstance(limits, Limits):
+        raise InputError(f"limits {shown(limits)} is no Limits; Limits(remaining_ms=40) is one")

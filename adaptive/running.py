@@ -11,6 +11,8 @@ import numpy as np
 
 from adaptive.bundle import Bundle
 from adaptive.candidate import Candidate
+from adaptive.checks import shown
+from adaptive.errors import InputError
 from adaptive.photo import Photo
 from adaptive.policy.base import Output, Policy
 from adaptive.segments import Run, Segments, through_key
@@ -32,11 +34,13 @@ class Found(NamedTuple):
     output : what it said; None where it ran without its head
     state : what the next exit reads
     ms : the image's share of the run
+    together : how many images the run was on
     """
 
     output: Output | None
     state: Inputs
     ms: float
+    together: int
 
 
 class Asked(NamedTuple):
@@ -118,6 +122,26 @@ class Networks:
         networks.doubts = dict(opener.doubts)
         return networks
 
+    def check_open(self, names: Iterable[str], ways: Iterable[Sequence[str]]) -> None:
+        """Refuse engines of which one is missing that images on these ways may need.
+
+        Raises
+        ------
+        InputError
+            that names those that are missing.
+        """
+        alone = [[name] for name in names]
+        needed = [
+            run for way in (*alone, *ways) for runs in self.segments.steps(way) for run in runs
+        ]
+        keys = [through_key(run.segment) if run.headless else run.segment for run in needed]
+        missing = [key for key in dict.fromkeys(keys) if key not in self.engines]
+        if missing:
+            raise InputError(
+                f"there is no engine for {missing}, which the policy or an audit may ask; there "
+                f"are engines for {list(self.engines)}"
+            )
+
     def cost(self, name: str, unit: str) -> float | None:
         """Mean ms or mj of a candidate that is asked first; None where the bundle has none."""
         costs = [self._cost(run, unit) for run in self.segments.needed(name, (), ())]
@@ -177,7 +201,7 @@ class Networks:
         states = handed_on(found, len(rows), run.step) if run.segment in self._continued else ()
         spent = (perf_counter() - began) * 1e3 / len(rows)
         return [
-            Found(output, tuple(state[i : i + 1] for state in states), spent)
+            Found(output, tuple(state[i : i + 1] for state in states), spent, len(rows))
             for i, output in enumerate(outputs)
         ]
 
@@ -212,6 +236,20 @@ class Networks:
             engine.close()
 
 
+def checked(engines: Any) -> Mapping[str, Any]:
+    """Engines by name as they were handed over, or an InputError for what is none."""
+    if not isinstance(engines, Mapping):
+        raise InputError(f"engines {shown(engines)} is no mapping from a candidate to its engine")
+    for name, engine in engines.items():
+        lacks = [verb for verb in ("run", "close") if not callable(getattr(engine, verb, None))]
+        if lacks:
+            raise InputError(
+                f"the engine for {name!r}, {shown(engine)}, has no {' and no '.join(lacks)}; an "
+                "engine is an object with run(*inputs) -> outputs and close()"
+            )
+    return engines
+
+
 def ways_of(policy: Policy) -> list[list[str]]:
     """The longest paths that images may take through a policy, as names."""
     return [[policy.candidates[position] for position in way] for way in policy.ways()]
@@ -240,7 +278,7 @@ def _after(run: Run, photo: Photo, ran: Found, prepared_ms: float) -> Photo:
     ms = prepared_ms + ran.ms
     if ran.output is None:
         return photo.run_through(run.segment, ran.state, ms)
-    return photo.answered(run.segment, ran.output, ran.state, ms)
+    return photo.answered(run.segment, ran.output, ran.state, ms, ran.together)
 
 
 def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:

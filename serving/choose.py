@@ -196,7 +196,7 @@ class Engines:
             for entry, make in zip(wanted, makers):
                 opened[entry.key] = entry.open(threads, make)
             proofs = prove(opened, wanted, strict=engine != "onnx")
-        except AdaptiveError:
+        except BaseException:
             for each in opened.values():
                 each.close()
             raise

@@ -6,8 +6,6 @@ from typing import Callable
 
 import numpy as np
 
-from adaptive.errors import InputError
-
 
 def top(probabilities: np.ndarray) -> np.ndarray:
     """The highest probability of each row (n, classes)."""
@@ -83,10 +81,3 @@ COMBINATIONS: dict[str, Callable[[list[np.ndarray], np.ndarray], np.ndarray]] = 
     "arithmetic": arithmetic,
     "geometric": geometric,
 }
-
-
-def check_signal(name: str) -> str:
-    """Return `name` if there is such a signal."""
-    if name not in SIGNALS and name not in PAIRED:
-        raise InputError(f"signal {name!r} is not one of {[*SIGNALS, *PAIRED]}")
-    return name

@@ -413,7 +413,7 @@ function judged(step, next) {
     meter.append(mark);
     const below = step.value < step.threshold;
     why = `${signal}, ${below ? "below" : "not below"} ${step.threshold.toFixed(2)}: ` +
-      (next ? `${next.candidate} is asked` : below ? "no time or energy for more" : "sure enough");
+      (next ? `${next.candidate} is asked` : below ? "a limit allows no more" : "sure enough");
   }
   return [meter, element("p", { class: "why" }, why)];
 }
