@@ -55,7 +55,7 @@ class Answering:
         path = tuple(self.policy.candidates[c] for c in history.path)
         if values is None:
             why = "the policy abstained: nothing it may ask is expected to be right, or in time"
-            return Prediction(None, None, None, (), None, path, ms, features, votes, why)
+            return Prediction(None, None, None, (), None, path, ms, False, features, votes, why)
         best = _best(values, 5)
         index = best[0]
         scores = values.take(best).tolist()
@@ -67,6 +67,7 @@ class Answering:
             candidate=path[-1],
             path=path,
             ms=ms,
+            calibrated=self.policy.calibrated(history.path),
             features=features,
             votes=votes,
             reason=self.policy.reason(history),

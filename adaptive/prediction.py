@@ -17,11 +17,14 @@ class Prediction:
     ----------
     label : the class, or None when the policy abstained
     index : the class's index in the bundle's labels, or None
-    score : probability of that class, 0..1, or None
+    score : probability of that class, 0..1, or None; see `calibrated`
     top5 : up to five (label, probability) pairs, best first
     candidate : name of the candidate that answered, or None
     path : names of the candidates that ran, in order
     ms : milliseconds by step: decode, features, premodel, each candidate, total
+    calibrated : whether the policy's exponents were fitted so that of answers with a score of
+        0.8, say, eight in ten are right on images like the tuning images; otherwise the score
+        is what the network says
     features : feature values by name where the policy asked for them, else None
     votes : the premodel's number for each candidate by name, else None
     reason : one sentence, why this path was taken
@@ -35,6 +38,7 @@ class Prediction:
     candidate: str | None
     path: tuple[str, ...]
     ms: dict[str, float]
+    calibrated: bool = False
     features: dict[str, float] | None = field(default=None, repr=False)
     votes: dict[str, float] | None = field(default=None, repr=False)
     reason: str = field(default="", repr=False)
@@ -50,6 +54,7 @@ class Prediction:
         answer: dict[str, Any] = {
             "label": self.label,
             "score": self.score,
+            "calibrated": self.calibrated,
             "top5": [{"label": label, "score": score} for label, score in self.top5],
             "candidate": self.candidate,
             "path": list(self.path),

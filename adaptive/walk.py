@@ -47,8 +47,7 @@ class Route:
     rows : ndarray (n,), which images
     path : positions of the candidates that ran, in order; empty when the policy abstained
     outputs : what each of them said
-    probabilities : ndarray (n, classes), combined from several outputs; None where the last
-        candidate answers alone
+    probabilities : ndarray (n, classes), of the answer; None where they are the last output's
     history : the same path and outputs as the policy was shown them
     """
 
@@ -133,7 +132,7 @@ class Walk:
         if candidate != STOP:
             self._waiting.append(Step(candidate, rows, history.path, history.outputs))
             return
-        combined = self.policy.answer(history) if len(history.path) > 1 else None
+        combined = self.policy.answer(history) if history.path else None
         self._finished.append(Route(rows, history.path, history.outputs, combined, history))
 
 

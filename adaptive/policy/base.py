@@ -15,6 +15,7 @@ import numpy as np
 from adaptive.candidate import check_name, exit_of, positions
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
+from adaptive.policy.exponents import Exponents, pooled
 from adaptive.premodel.base import Premodel
 
 #: "No further candidate": what ran last answers; as a start, the policy abstains.
@@ -79,6 +80,8 @@ class Policy(ABC):
         can a deadline be kept. None where nothing is known.
     costs_ms, costs_mj : for each candidate, what it costs in the mean when it is asked first;
         only with them can a mean time or an energy be kept. None where nothing is known.
+    exponents : for each set of candidates that may have run, how what they said is combined;
+        the answer's score is calibrated wherever they know the set that ran
 
     An exit NET@3 that follows NET@1 or NET@2 is charged less by what that one costs in the mean.
     """
@@ -88,6 +91,7 @@ class Policy(ABC):
     upper_ms: tuple[float, ...] | None = None
     costs_ms: tuple[float, ...] | None = None
     costs_mj: tuple[float, ...] | None = None
+    exponents: tuple[Exponents, ...] = ()
 
     kind: ClassVar[str]
 
@@ -108,6 +112,13 @@ class Policy(ABC):
         if self.premodel is not None:
             columns = positions(self.candidates, self.premodel.candidates, "the premodel")
             object.__setattr__(self, "_columns", columns)
+        object.__setattr__(self, "exponents", tuple(self.exponents))
+        sets = [fitted.members for fitted in self.exponents]
+        if len(set(sets)) != len(sets) or any(s[-1] >= len(self.candidates) for s in sets):
+            raise InputError(
+                f"exponents of {len(self.candidates)} candidates are for sets of positions below "
+                f"that, each once, not for {[list(s) for s in sets]}"
+            )
         for name, what in (("upper_ms", "times"), ("costs_ms", "times"), ("costs_mj", "energies")):
             values = getattr(self, name)
             if values is None:
@@ -208,8 +219,31 @@ class Policy(ABC):
         return paid
 
     def answer(self, history: History) -> np.ndarray | None:
-        """Combined probabilities (n, classes), or None where the last candidate answers alone."""
+        """The answer's probabilities (n, classes), or None where they are the last one's own.
+
+        Of the exponents of the set that ran, where they are known. Those of a single network
+        change how sure it is and not what it says.
+        """
+        weights = self.weights_of(history.path)
+        if weights is None or any(o.probabilities is None for o in history.outputs):
+            return None
+        key = (id(self), "pooled")
+        if key not in history.known:
+            members = [output.probabilities for output in history.outputs]
+            history.known[key] = pooled(members, weights)  # type: ignore[arg-type]
+        answer: np.ndarray = history.known[key]
+        return answer
+
+    def weights_of(self, path: tuple[int, ...]) -> tuple[float, ...] | None:
+        """The exponents of a path's set, in the path's order; None where they are not known."""
+        for fitted in self.exponents:
+            if fitted.members == path:
+                return fitted.weights
         return None
+
+    def calibrated(self, path: tuple[int, ...]) -> bool:
+        """Whether the score of an answer after this path is a probability that was fitted."""
+        return self.weights_of(path) is not None
 
     def reason(self, history: History) -> str:
         """One sentence for a person: why the (single) image took this path."""

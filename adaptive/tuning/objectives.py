@@ -104,7 +104,7 @@ class Tuner:
         self.seed = seed
         self.kind = kind
         self.cost = {n: _mean_cost(self.tune, n, cost) for n in self.tune.candidates}
-        self.members = Members.of(self.tune, self.cost, self._path_cost(cost))
+        self.members = Members.of(self.tune, self.cost, self._path_cost(cost), seed)
         accuracy = [float(self.tune.top1(n).mean()) for n in self.tune.candidates]
         self.reference = reference or self.tune.candidates[int(np.argmax(accuracy))]
         self.tune.of(self.reference)
@@ -127,7 +127,7 @@ class Tuner:
 
     def within(self, budget: float) -> Tuned:
         """The most accurate policy with a mean cost of at most `budget`."""
-        choice = choose(self.members, budget, self.chances, self.charge, self.seed, self.kind)
+        choice = choose(self.members, budget, self.chances, self.charge, self.kind)
         policy = self._build(choice)
         return Tuned(policy, choice.reason, choice)
 
@@ -152,7 +152,7 @@ class Tuner:
             return self._upper_of(trial, upper) + extra <= deadline_ms
 
         most = min(budget, sum(self.cost.values()))
-        choice = choose(self.members, most, self.chances, self.charge, self.seed, self.kind, fits)
+        choice = choose(self.members, most, self.chances, self.charge, self.kind, fits)
         return Tuned(
             self._build(choice, upper),
             f"every path of it ends within {deadline_ms:g} ms, by times that a run exceeds "
@@ -305,12 +305,10 @@ class Tuner:
             chances = self.chances[:, where]
             if trial.learned:
                 if trial.path not in self._learned:
-                    self._learned[trial.path] = learn_gains(
-                        trial, self.tune, chances, lambda path: self.members.steps(path)[-1]
-                    )
+                    self._learned[trial.path] = learn_gains(trial, self.tune, self.members, chances)
                 learned = self._learned[trial.path]
                 gains = learned.gains(learned.price(trial.cost - self.charge, own=True))
-        return build_policy(trial, self.tune, self.premodel, chances, upper_ms, gains)
+        return build_policy(trial, self.tune, self.members, self.premodel, chances, upper_ms, gains)
 
     def _infeasible(
         self,

@@ -19,7 +19,7 @@ from adaptive.replay import replay
 from adaptive.table import Outcomes, OutcomeTable
 from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.learned import learned_trials, premodel_explains
-from adaptive.tuning.members import CLASSES, Members
+from adaptive.tuning.members import CLASSES, DRAWN, Members
 from adaptive.tuning.objectives import Tuned, Tuner
 from adaptive.tuning.search import FAMILIES, Trial, choose, trials
 
@@ -58,8 +58,9 @@ def make_table(n=400, seed=0, classes=6, blind=False, probabilities=True, networ
     )
 
 
-def members_of(table):
-    return Members.of(table, {name: float(table.ms(name).mean()) for name in table.candidates})
+def members_of(table, seed=0):
+    cost = {name: float(table.ms(name).mean()) for name in table.candidates}
+    return Members.of(table, cost, seed=seed)
 
 
 def noted_chain(table, k=15):
@@ -119,7 +120,7 @@ def test_choose_refuses_a_budget_below_the_cheapest(members):
 
 
 def test_choose_is_the_same_every_time(table, chances):
-    first, second = (choose(members_of(table), 4.0, chances, 0.1, seed=3) for _ in range(2))
+    first, second = (choose(members_of(table, 3), 4.0, chances, 0.1) for _ in range(2))
     assert first.trial.path == second.trial.path
     assert first.reason == second.reason
     np.testing.assert_array_equal(first.trial.right, second.trial.right)
@@ -154,7 +155,7 @@ def test_uninformative_chances_hardly_ever_make_a_hybrid():
     for seed in range(60):
         table = make_table(300, seed, probabilities=False)
         noise = np.random.default_rng(1000 + seed).uniform(0, 1, (300, 3))
-        choice = choose(members_of(table), 3.0, noise, 0.01, seed)
+        choice = choose(members_of(table, seed), 3.0, noise, 0.01)
         picked += choice.trial.kind == "hybrid"
         if choice.trial.family in ("cascade", "averaging cascade", "cascade of three"):
             assert "it is left out" in choice.reason
@@ -168,7 +169,7 @@ def test_informative_chances_are_used_where_confidences_tell_nothing():
         table = make_table(600, seed, blind=True, probabilities=False)
         premodel = noted_chain(make_table(600, 500 + seed), k=51)
         chances = premodel.predict(table.feature_columns(("clear",)))
-        choice = choose(members_of(table), 2.0, chances, 0.01, seed)
+        choice = choose(members_of(table, seed), 2.0, chances, 0.01)
         picked += choice.trial.kind in ("hybrid", "premodel")
     assert picked >= 8
 
@@ -186,7 +187,7 @@ def replayed(trial: Trial, table, premodel=None, chances=None) -> tuple[Policy, 
     own = None
     if trial.family == "hybrid":
         own = chances[:, [table.candidates.index(name) for name in trial.path]]
-    policy = build_policy(trial, table, premodel, own)
+    policy = build_policy(trial, table, members_of(table), premodel, own)
     free = replace(table, features_ms=np.zeros(len(table)))
     done = replay(policy, free, chances=own)
     return policy, float(np.mean(done.top1 == trial.right)), float(done.ms.mean())
@@ -222,9 +223,9 @@ def test_learned_gains_are_served_as_they_were_foretold(probabilities, chances):
     for budget in (2.0, 4.5, 8.0):
         for trial in learned_trials(members, budget, chances, 0.0, fold):
             own = chances[:, [table.candidates.index(name) for name in trial.path]]
-            learned = learn_gains(trial, table, own, lambda path: members.steps(path)[-1])
+            learned = learn_gains(trial, table, members, own)
             price = learned.price(budget, own=True)
-            policy = build_policy(trial, table, premodel, own, gains=learned.gains(price))
+            policy = build_policy(trial, table, members, premodel, own, gains=learned.gains(price))
             right, cost = learned.walk(price, own=True)
             done = replay(policy, free, chances=own)
             np.testing.assert_array_equal(done.top1, right)
@@ -249,9 +250,9 @@ def test_cross_fitted_gains_do_not_know_the_image(table, members):
 
 
 def test_a_trial_is_nearly_what_its_policy_does_where_classes_are_cut_off():
-    table = make_table(300, classes=3 * CLASSES)
+    table = make_table(300, classes=5 * CLASSES)
     members = members_of(table)
-    assert members.answer(("small",), None, None).shape == (300, CLASSES)
+    assert members.answer(("small",), False).shape == (300, CLASSES + DRAWN)
     for trial in list(trials(members, 4.0))[::7]:
         _, agreement, cost = replayed(trial, table)
         assert agreement >= 0.96, trial
@@ -259,21 +260,21 @@ def test_a_trial_is_nearly_what_its_policy_does_where_classes_are_cut_off():
 
 
 def test_members_keep_the_likeliest_classes():
-    table = make_table(50, classes=40)
+    table = make_table(50, classes=140)
     members = members_of(table)
     for name in table.candidates:
         np.testing.assert_array_equal(
-            members.right((name,), None, None),
-            members.probabilities[name].argmax(axis=1) == members.label,
+            members.right((name,), False),
+            members.logs[name].argmax(axis=1) == members.label,
         )
-    assert members_of(make_table(50, probabilities=False)).probabilities is None
+    assert members_of(make_table(50, probabilities=False)).logs is None
 
 
 def test_without_probabilities_only_confidences_are_used(chances):
     members = members_of(make_table(probabilities=False))
     for trial in trials(members, 5.0, chances, 0.0):
         assert trial.signal == "top"
-        assert trial.combine is None
+        assert not trial.average
 
 
 def test_tuner_splits_by_name_and_keeps_the_test_part_out(table):
