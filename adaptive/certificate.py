@@ -200,6 +200,7 @@ class Certificate:
     drop_bound : the smallest drop that these images would have certified
     disagreements : calibration images whose answer is another class than the reference's, which
         audits watch; None where the table holds no probabilities
+    abstain_below : score below which the policy abstains, with its best guess counted here
     hashes : SHA-256 of what it speaks of, by name
     """
 
@@ -215,6 +216,7 @@ class Certificate:
     seed: int
     tested: int
     disagreements: int | None = None
+    abstain_below: float | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     board: Mapping[str, Any] = field(default_factory=dict)
 
@@ -229,5 +231,13 @@ class Certificate:
             f"With probability at least {100 * (1 - self.delta):g}% over the {self.images} "
             f"calibration images, top-1 is at most {drop} below {self.reference}'s on "
             f"images like them ({self.losses} images lost, {self.gains} gained; "
-            f"{BOUNDS[self.bound]})."
+            f"{BOUNDS[self.bound]}).{self._guesses()}"
+        )
+
+    def _guesses(self) -> str:
+        if self.abstain_below is None:
+            return ""
+        return (
+            f" Where it abstains, with a score below {self.abstain_below:g}, its best guess is "
+            "counted."
         )

@@ -33,7 +33,8 @@ class Replay:
         through is charged whole
     candidate : position in the policy's order of the candidate that answered, or ABSTAINED
     ran : bool (n, m), which candidates of the policy's order ran
-    confidence : float64, the answer's score, NaN where it abstained
+    confidence : float64, the score of the answer, or of the best guess where it abstained with
+        one; NaN where nothing ran
     answer : int, class index of the answer, ABSTAINED where there is none; only where asked for
     """
 
@@ -169,6 +170,9 @@ def _collect(
             rank = rank_of(values, table.label[rows])
             top1[rows], top5[rows] = rank == 0, rank < 5
             answer[rows] = values.argmax(axis=1)
+        none = rows[route.abstained]
+        candidate[none] = answer[none] = ABSTAINED
+        top1[none] = top5[none] = False
     said = answer if answers else None
     return Replay(policy, top1, top5, ms, candidate, ran, confidence, mj, said)
 

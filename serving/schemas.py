@@ -125,6 +125,7 @@ def schemas(max_batch: int) -> dict[str, Json]:
                 "label": nullable(TEXT),
                 "score": nullable(share),
                 "calibrated": TRUTH,
+                "abstained": TRUTH,
                 "top5": a_list(an_object({"label": TEXT, "score": share}), maxItems=TOP),
                 "candidate": nullable(TEXT),
                 "path": a_list(TEXT),

@@ -39,6 +39,12 @@ from adaptive.times import Times, with_times
 )
 @click.option("--budget-mj", type=float, help="The most accurate policy within this mean energy.")
 @click.option(
+    "--abstain-below",
+    type=float,
+    metavar="SCORE",
+    help="Give no answer where its score is below this, 0 to 1; a person looks there.",
+)
+@click.option(
     "--kind",
     type=click.Choice(["fixed", "premodel", "cascade", "hybrid"]),
     help="Only policies of this kind; default whichever is best.",
@@ -85,6 +91,7 @@ def command(
     budget_ms: float | None,
     deadline_ms: float | None,
     budget_mj: float | None,
+    abstain_below: float | None,
     kind: str | None,
     reference: str | None,
     bound: str,
@@ -116,6 +123,8 @@ def command(
     for value in (budget_ms, budget_mj, deadline_ms):
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"a budget or deadline of {value:g} is not a finite number above 0")
+    if abstain_below is not None and not 0 <= abstain_below <= 1:
+        raise InputError(f"--abstain-below {abstain_below:g} is not between 0 and 1")
     if certificate_path is None:
         certificate_path = output.with_name("certificate.json")
     refuse_existing(output, force)
@@ -182,6 +191,8 @@ def command(
         tuned = tuner.by_deadline(deadline_ms, budget_ms or math.inf)
     else:
         tuned = tuner.within(wanted[0])
+    if tuned.policy is not None and abstain_below is not None:
+        tuned = tuner.abstaining(tuned, abstain_below)
     if tuned.choice is not None:
         for family, value in tuned.choice.families.items():
             click.echo(f"  {family:20} {100 * value:6.2f} % top-1, cross-validated")

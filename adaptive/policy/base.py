@@ -82,6 +82,8 @@ class Policy(ABC):
         only with them can a mean time or an energy be kept. None where nothing is known.
     exponents : for each set of candidates that may have run, how what they said is combined;
         the answer's score is calibrated wherever they know the set that ran
+    abstain_below : an answer with a score below it is none: the policy abstains, and its best
+        guess is for a person to look at. None abstains nowhere
 
     An exit NET@3 that follows NET@1 or NET@2 is charged less by what that one costs in the mean.
     """
@@ -92,6 +94,7 @@ class Policy(ABC):
     costs_ms: tuple[float, ...] | None = None
     costs_mj: tuple[float, ...] | None = None
     exponents: tuple[Exponents, ...] = ()
+    abstain_below: float | None = None
 
     kind: ClassVar[str]
 
@@ -112,6 +115,8 @@ class Policy(ABC):
         if self.premodel is not None:
             columns = positions(self.candidates, self.premodel.candidates, "the premodel")
             object.__setattr__(self, "_columns", columns)
+        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+            raise InputError(f"abstain_below {self.abstain_below} is not between 0 and 1")
         object.__setattr__(self, "exponents", tuple(self.exponents))
         sets = [fitted.members for fitted in self.exponents]
         if len(set(sets)) != len(sets) or any(s[-1] >= len(self.candidates) for s in sets):
@@ -138,7 +143,7 @@ class Policy(ABC):
     @property
     def needs_probabilities(self) -> bool:
         """Whether decisions or answers need whole probability vectors, not only confidences."""
-        return False
+        return self.abstain_below is not None and bool(self.exponents)
 
     def chances(self, features: np.ndarray) -> np.ndarray | None:
         """What the premodel says of images with these features, one column a candidate.

@@ -31,6 +31,7 @@ def policy_to_json(policy: Policy) -> dict[str, Any]:
         "upper_ms": None if policy.upper_ms is None else list(policy.upper_ms),
         **{name: list(costs) for name, costs in _known_costs(policy).items()},
         **({"exponents": [e.to_json() for e in policy.exponents]} if policy.exponents else {}),
+        **({} if policy.abstain_below is None else {"abstain_below": policy.abstain_below}),
         **policy.settings(),
     }
 
@@ -62,6 +63,7 @@ def policy_from_json(
         "upper_ms": fields.numbers("upper_ms", default=None),
         "costs_ms": fields.numbers("costs_ms", default=None),
         "costs_mj": fields.numbers("costs_mj", default=None),
+        "abstain_below": fields.get("abstain_below", float, default=None),
     }
     fitted = fields.get("exponents", list, default=[])
     if issubclass(shape, (ByPremodel, Hybrid)):
@@ -76,7 +78,7 @@ def policy_from_json(
         raise
     except InputError as exc:
         raise BundleError(f"{where}: {exc}") from exc
-    known = list(dict.fromkeys([*policy_to_json(policy), "exponents"]))
+    known = list(dict.fromkeys([*policy_to_json(policy), "exponents", "abstain_below"]))
     for name in fields.values:
         if name not in known:
             raise BundleError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Mapping
 
 import numpy as np
@@ -22,7 +22,7 @@ from adaptive.parts import Split
 from adaptive.policy.base import Policy
 from adaptive.policy.gain import Gain
 from adaptive.premodel.base import Premodel
-from adaptive.replay import replay
+from adaptive.replay import Replay, replay
 from adaptive.table import OutcomeTable
 from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.gains import Learned
@@ -225,6 +225,27 @@ class Tuner:
         )
         return Tuned(chosen.policy, reason, chosen.choice, certificate, None, details)
 
+    def abstaining(self, tuned: Tuned, below: float) -> Tuned:
+        """The same policy, with no answer where its score is below `below`; says what is left.
+
+        Nothing else changes: who is asked, and what a promise counts, which is the best guess.
+        """
+        assert tuned.policy is not None
+        policy = replace(tuned.policy, abstain_below=below)
+        done = self._replayed(policy, self.tune)
+        kept = ~done.abstained
+        right = f", {100 * done.top1[kept].mean():.2f}% of them right" if kept.any() else ""
+        reason = (
+            f"{tuned.reason}; with scores below {below:g} left to a person it answers "
+            f"{100 * kept.mean():.1f}% of the tuning images{right}"
+        )
+        if not policy.exponents:
+            reason += "; the table holds no probabilities, so these scores are not calibrated"
+        certificate = tuned.certificate
+        if certificate is not None:
+            certificate = replace(certificate, abstain_below=below)
+        return replace(tuned, policy=policy, reason=reason, certificate=certificate)
+
     def upper_ms(self, level: float = 0.99) -> dict[str, float]:
         """A time for each candidate that a new run exceeds with probability at most 1 - level.
 
@@ -280,12 +301,14 @@ class Tuner:
         return found
 
     def _counts(self, policy: Policy, table: OutcomeTable) -> Counts:
+        return Counts.of(table.top1(self.reference), self._replayed(policy, table).top1)
+
+    def _replayed(self, policy: Policy, table: OutcomeTable) -> Replay:
         chances = None
         if policy.needs_features and table is self.tune and self.chances is not None:
             where = [self.tune.candidates.index(n) for n in policy.candidates]
             chances = self.chances[:, where]
-        done = replay(policy, table, chances=chances)
-        return Counts.of(table.top1(self.reference), done.top1)
+        return replay(policy, table, chances=chances)
 
     def _disagreements(self, policy: Policy) -> int | None:
         """On how many calibration images the policy answers another class than the reference."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from adaptive import BundleError, InputError, Limits, Router
+from adaptive import BundleError, InputError, Limits, Prediction, Router
+from adaptive.evaluation import policy_row
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.exponents import FLOOR, Exponents, logarithms, pooled
@@ -232,3 +233,85 @@ def test_without_probabilities_a_table_still_tells_who_answers(tiny_table: Outco
     np.testing.assert_array_equal(plain.top1, soft.top1)
     np.testing.assert_array_equal(plain.confidence, bare.of("strong").confidence)
     assert (soft.confidence < plain.confidence).all()
+
+
+# Abstaining
+
+
+@pytest.mark.parametrize("name", [*CALIBRATED, "raw"])
+def test_an_answer_below_the_threshold_is_none_and_its_guess_is_told(
+    name: str, tiny_candidates: Path, tiny_images: Path, tiny_table: OutcomeTable
+) -> None:
+    plain = CALIBRATED.get(name) or Cascade(PAIR, thresholds=(0.7,))
+    before = replay(plain, tiny_table)
+    level = float(np.median(before.confidence))
+    policy = replace(plain, abstain_below=level)
+    done = replay(policy, tiny_table)
+    unsure = before.confidence < level
+    assert 0 < unsure.sum() < len(unsure)
+    np.testing.assert_array_equal(done.abstained, unsure)
+    np.testing.assert_array_equal(done.top1, before.top1 & ~unsure)
+    np.testing.assert_array_equal(done.ran, before.ran)
+    np.testing.assert_array_equal(done.confidence, before.confidence)
+    row = policy_row(done)
+    assert row.abstained == pytest.approx(unsure.mean())
+    assert row.answered.value == pytest.approx(before.top1[~unsure].mean())
+    images = [tiny_images / image for image in tiny_table.images]
+    with Router.load(tiny_candidates, policy=plain) as router:
+        answers = [router.classify(image) for image in images]
+    with Router.load(tiny_candidates, policy=policy) as router:
+        shy = [router.classify(image) for image in images]
+        batch = router.classify_batch(images)
+    for answer, own, other in zip(answers, shy, batch):
+        if abs(answer.score - level) < 2e-3:
+            continue  # the table rounds it to the other side
+        assert own.abstained == other.abstained == (answer.score < level)
+        assert own.path == answer.path
+        assert own.score == answer.score
+        assert own.top5 == answer.top5
+        assert own.guess == answer.index
+        values = own.to_json(explain=1)
+        assert values["abstained"] is own.abstained
+        if own.abstained:
+            assert own.label is own.index is own.candidate is None
+            assert f"its best guess, {answer.label}, has a score of" in values["reason"]
+        else:
+            assert (own.label, own.candidate) == (answer.label, answer.candidate)
+
+
+def test_who_abstains_before_anything_runs_has_no_guess(
+    tiny_bundle: Path, tiny_images: Path
+) -> None:
+    policy = replace(CALIBRATED["averaged"], upper_ms=(50.0, 60.0), abstain_below=1.0)
+    with Router.load(tiny_bundle, policy=policy) as router:
+        late = router.classify(tiny_images / "004.png", Limits(remaining_ms=0.0))
+        unsure = router.classify(tiny_images / "004.png")
+    assert late.abstained
+    assert (late.guess, late.score, late.top5) == (None, None, ())
+    assert unsure.abstained
+    assert unsure.guess is not None
+
+
+def test_an_audit_compares_the_guess_as_a_certificate_does() -> None:
+    from adaptive.monitoring.decisions import Decision, Outcome
+
+    common: dict[str, Any] = {"top5": (("a", 0.4),), "path": ("small",), "ms": {}, "score": 0.4}
+    shy = Prediction(label=None, index=None, candidate=None, guess=0, **common)
+    silent = Prediction(None, None, None, (), None, (), {})
+    for said, reference, disagrees in ((shy, 0, False), (shy, 1, True), (silent, 0, True)):
+        large = {"large": Outcome(np.eye(2)[reference], 1.0, audit=True)}
+        assert Decision(said, large, audit="all", reference="large").disagrees is disagrees
+
+
+@pytest.mark.parametrize("level", [-0.1, 1.1, float("nan")])
+def test_a_threshold_is_a_chance(level: float) -> None:
+    with pytest.raises(InputError, match=r"abstain_below .* is not between 0 and 1"):
+        Fixed(("a",), abstain_below=level)
+
+
+def test_abstaining_survives_a_file() -> None:
+    policy = Fixed(("a",), exponents=SETS[:1], abstain_below=0.6)
+    assert policy_from_json(policy_to_json(policy)) == policy
+    plain = policy_to_json(Fixed(("a",)))
+    assert not {"abstain_below", "exponents"} & set(plain)
+    assert policy_from_json({**plain, "abstain_below": None, "exponents": []}) == Fixed(("a",))

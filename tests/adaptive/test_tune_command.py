@@ -265,3 +265,20 @@ def test_as_a_program(path, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("adaptive: a mean cost of 0.1 cannot be met")
     assert written(tmp_path) == ["X.json"]
+
+
+def test_unsure_answers_can_be_left_to_a_person(tune, path, tmp_path):
+    output = tmp_path / "policy.json"
+    arguments = ("-o", output, "--max-accuracy-drop", 0.08, "--abstain-below", 0.7)
+    code, out, _ = tune(path, *arguments)
+    assert code == 0
+    policy = read_policy(output)
+    assert policy.abstain_below == 0.7
+    assert "with scores below 0.7 left to a person it answers" in out
+    assert "these scores are not calibrated" in out  # this table holds no probabilities
+    certificate = json.loads((tmp_path / "certificate.json").read_text())
+    assert certificate["abstain_below"] == 0.7
+    assert "with a score below 0.7, its best guess is counted" in certificate["claim"]
+    code, _, err = tune(path, "-o", tmp_path / "b.json", "--budget-ms", 3, "--abstain-below", 60)
+    assert code == 2
+    assert "--abstain-below 60 is not between 0 and 1" in err
