@@ -34,8 +34,8 @@ from adaptive.times import Times, with_times
 @click.option(
     "--deadline-ms",
     type=float,
-    help="The most accurate policy whose every path ends within this time; with --budget-ms "
-    "also within that mean.",
+    help="The most accurate policy with which 99% of new images end within this time, decoding "
+    "included; with --budget-ms also within that mean.",
 )
 @click.option("--budget-mj", type=float, help="The most accurate policy within this mean energy.")
 @click.option(

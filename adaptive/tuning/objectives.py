@@ -8,7 +8,6 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
-from adaptive.candidate import exit_of
 from adaptive.certificate import (
     P_VALUES,
     Certificate,
@@ -18,6 +17,7 @@ from adaptive.certificate import (
     images_needed,
 )
 from adaptive.errors import InputError
+from adaptive.intervals import EXCEEDED, conformal_upper, fewest
 from adaptive.parts import Split
 from adaptive.policy.base import Policy
 from adaptive.policy.gain import Gain
@@ -132,33 +132,67 @@ class Tuner:
         return Tuned(policy, choice.reason, choice)
 
     def by_deadline(self, deadline_ms: float, budget: float = math.inf) -> Tuned:
-        """The most accurate policy whose every path finishes within `deadline_ms`.
+        """The most accurate policy with which a new image ends within `deadline_ms`.
 
-        A path's time is the sum of its candidates' upper times (`upper_ms`), features and
-        premodel; the policy carries those times, so that at run time it starts nothing that
-        could not finish either.
+        An image's time is that of its longest way through the policy: decoding, features,
+        premodel and networks as they were measured on that image, together. The policy is chosen
+        by the tuning images' times, and what is said of it stands on the calibration images':
+        a new image exceeds their conformal quantile with probability at most 1%, whichever way
+        it takes. The policy also carries such a time for each candidate, so that at run time it
+        starts nothing that could hardly finish.
+
+        Raises
+        ------
+        InputError
+            when not even the fastest candidate is in time.
         """
-        upper = self.upper_ms()
-        names = self.tune.candidates
-        if min(upper.values()) > deadline_ms:
-            fastest = min(names, key=lambda n: upper[n])
+        # Chosen with half of what may exceed, so that other images hardly ever undo the choice.
+        strict = EXCEEDED / 2 if len(self.tune) >= fewest(EXCEEDED / 2) else EXCEEDED
+        known: dict[tuple[str, tuple[str, ...]], float] = {}
+
+        def longest(trial: Trial) -> float:
+            key = (trial.kind, trial.path)
+            if key not in known:
+                known[key] = conformal_upper(self._whole_ms(trial, self.tune), strict)
+            return known[key]
+
+        alone = {
+            n: conformal_upper(_distinct(self.tune, self.tune.decode_ms + self.tune.ms(n)), strict)
+            for n in self.tune.candidates
+        }
+        if min(alone.values()) > deadline_ms:
+            fastest = min(alone, key=lambda n: alone[n])
             raise InputError(
                 f"a deadline of {deadline_ms:g} ms cannot be kept: the fastest candidate, "
-                f"{fastest}, takes up to {upper[fastest]:.4g} ms"
+                f"{fastest}, takes up to {alone[fastest]:.4g} with decoding"
             )
-
-        def fits(trial: Trial) -> bool:
-            extra = self.charge if trial.kind in ("hybrid", "premodel") else 0.0
-            return self._upper_of(trial, upper) + extra <= deadline_ms
-
         most = min(budget, sum(self.cost.values()))
-        choice = choose(self.members, most, self.chances, self.charge, self.kind, fits)
-        return Tuned(
-            self._build(choice, upper),
-            f"every path of it ends within {deadline_ms:g} ms, by times that a run exceeds "
-            f"with probability at most 1%; {choice.reason}",
-            choice,
+        choice = choose(
+            self.members, most, self.chances, self.charge, self.kind,
+            lambda trial: longest(trial) <= deadline_ms,
+        )  # fmt: skip
+        checked = self.calibration if len(self.calibration) else self.tune
+        part = "calibration" if checked is self.calibration else "tuning"
+        upper = conformal_upper(self._whole_ms(choice.trial, checked))
+        counted = "decoding and networks"
+        if choice.trial.kind in ("hybrid", "premodel"):
+            counted = "decoding, features, premodel and networks"
+        measured = (
+            f"{counted} together take longer than {upper:.4g} ms with probability at most "
+            f"{100 * EXCEEDED:g}%, whichever way an image takes, by the times of {len(checked)} "
+            f"{part} images"
         )
+        if checked is self.tune:
+            measured += ", which also chose it"
+        if upper > deadline_ms:
+            return Tuned(
+                None,
+                f"infeasible: of the most accurate policy that was in time on the tuning images, "
+                f"{measured}, which is more than {deadline_ms:g}; ask for a shorter deadline",
+                choice,
+            )
+        policy = self._build(choice, self.upper_ms())
+        return Tuned(policy, f"{measured}; {choice.reason}", choice)
 
     def certified(self, epsilon: float, delta: float, bound: str = "exact") -> Tuned:
         """The cheapest policy promised to be at most `epsilon` below the reference.
@@ -246,31 +280,26 @@ class Tuner:
             certificate = replace(certificate, abstain_below=below)
         return replace(tuned, policy=policy, reason=reason, certificate=certificate)
 
-    def upper_ms(self, level: float = 0.99) -> dict[str, float]:
-        """A time for each candidate that a new run exceeds with probability at most 1 - level.
+    def upper_ms(self, exceeded: float = EXCEEDED) -> dict[str, float]:
+        """For each candidate, asked first, a time that a new run exceeds hardly ever.
 
-        The split conformal quantile of the calibration images' times: the
-        ceil((n + 1) level)-th smallest (Vovk et al. 2005; infinite where n is too small).
+        exceeded : with at most this probability, over the calibration images' times
         """
         table = self.calibration if len(self.calibration) else self.tune
-        rank = math.ceil((len(table) + 1) * level)
-        if rank > len(table):
-            raise InputError(
-                f"{len(table)} images are too few for a {100 * level:g}% upper time; at least "
-                f"{math.ceil(level / (1 - level))} are needed"
-            )
-        return {n: float(np.sort(table.ms(n))[rank - 1]) for n in table.candidates}
+        return {
+            n: conformal_upper(_distinct(table, table.ms(n)), exceeded) for n in table.candidates
+        }
 
-    def _upper_of(self, trial: Trial, upper_ms: dict[str, float]) -> float:
-        """A path's upper time; of an exit only what its network's earlier exits have not run."""
+    def _whole_ms(self, trial: Trial, table: OutcomeTable) -> np.ndarray:
+        """Each image's milliseconds from its bytes to the end of its longest way, (n,)."""
         if trial.kind == "premodel":
-            return max(upper_ms[n] for n in trial.path)
-        spent = 0.0
-        for place, name in enumerate(trial.path):
-            network, depth = exit_of(name)
-            ran = [n for n in trial.path[:place] if exit_of(n)[0] == network and depth]
-            spent += upper_ms[name] - max((self.cost[n] for n in ran), default=0.0)
-        return spent
+            networks = np.max([table.ms(n) for n in trial.path], axis=0)
+        else:
+            networks = table.path_ms(trial.path)
+        whole = table.decode_ms + networks
+        if trial.kind in ("hybrid", "premodel") and self.premodel is not None:
+            whole = whole + table.features_cost(tuple(self.premodel.features)) + self.premodel_ms
+        return _distinct(table, whole)
 
     def _path_cost(self, cost: str) -> Callable[[tuple[str, ...]], float]:
         """Mean cost of asking candidates one after the other, in the objective's unit."""
@@ -366,6 +395,12 @@ class Tuner:
         else:
             reason += "; the tuning images promised more, so a few more images may do"
         return Tuned(None, reason, tried[order[0]].choice, None, needed, details)
+
+
+def _distinct(table: OutcomeTable, ms: np.ndarray) -> np.ndarray:
+    """Times of images, each measurement once: those from a board may be of other, fewer images."""
+    times = table.meta.get("times")
+    return ms if not times or times.get("same_images") else np.unique(ms)
 
 
 def _mean_cost(table: OutcomeTable, name: str, cost: str) -> float:

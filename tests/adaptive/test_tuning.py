@@ -399,11 +399,90 @@ def test_upper_times_are_exceeded_as_rarely_as_said():
             name: replace(o, ms=o.ms * generator.gamma(5, 0.2, 300))
             for name, o in table.outcomes.items()
         }
-        upper = Tuner(replace(table, outcomes=times), Split(0.5, 0.5, 0)).upper_ms(0.9)
+        upper = Tuner(replace(table, outcomes=times), Split(0.5, 0.5, 0)).upper_ms(0.1)
         exceeded.append(np.mean(generator.gamma(5, 0.2, 2000) > upper["small"]))
     assert 0.05 < np.mean(exceeded) < 0.115
-    with pytest.raises(InputError, match="too few for a 99% upper time; at least 99"):
+    with pytest.raises(InputError, match=r"too few for a time that .* at least 99"):
         Tuner(make_table(100), Split(0.6, 0.4, 0)).upper_ms()
+
+
+def with_decoding(table, ms):
+    return replace(table, decode_ms=np.full(len(table), ms))
+
+
+def test_a_deadline_counts_decoding_and_the_whole_path():
+    table = with_decoding(make_table(600), 5.0)  # networks of 1, 3 and 8 ms
+    tuner = Tuner(table, Split(0.5, 0.5, 0))
+    assert tuner.by_deadline(8.9).policy.candidates in (("small",), ("medium",))
+    both = tuner.by_deadline(9.1)
+    assert both.policy.candidates == ("small", "medium")
+    assert "decoding and networks together take longer than 9 ms with probability" in both.reason
+    assert "at most 1%, whichever way an image takes, by the times of" in both.reason
+    assert "calibration images" in both.reason
+    assert both.policy.upper_ms == (1.0, 3.0)
+    with pytest.raises(InputError, match="the fastest candidate, small, takes up to 6 with dec"):
+        tuner.by_deadline(5.9)
+
+
+def test_a_deadline_counts_features_and_premodel():
+    table = make_table(600, blind=True, probabilities=False)
+    slow = replace(table, features_ms=np.linspace(1.0, 9.0, 600))
+    premodel = noted_chain(make_table(600, 4))
+    for features, fits in ((table, True), (slow, False)):
+        tuner = Tuner(
+            features, Split(0.5, 0.5, 0), None, premodel, False, premodel_ms=0.5, kind="hybrid"
+        )
+        if fits:
+            assert "decoding, features, premodel and networks" in tuner.by_deadline(4.6).reason
+        else:  # a mean of 5 ms would be in time, and the slowest are not
+            with pytest.raises(InputError, match="no hybrid policy"):
+                tuner.by_deadline(4.0 + 0.5 + 5.5)
+
+
+def test_what_is_said_of_a_deadline_holds_for_other_images():
+    """Heavy-tailed times of every step."""
+
+    def slowed(table, generator):
+        n = len(table)
+        outcomes = {
+            name: replace(o, ms=o.ms * np.exp(generator.normal(0, 0.5, n)))
+            for name, o in table.outcomes.items()
+        }
+        return replace(table, outcomes=outcomes, decode_ms=np.exp(generator.normal(0, 0.5, n)))
+
+    generator = np.random.default_rng(0)
+    exceeded, lengths = [], set()
+    for seed in range(25):
+        table = slowed(make_table(600, seed, probabilities=False), generator)
+        tuned = Tuner(table, Split(0.5, 0.5, 0), kind="cascade").by_deadline(33.0)
+        if tuned.policy is None:
+            continue
+        fresh = slowed(make_table(4000, 99, probabilities=False), generator)
+        path = tuned.policy.candidates
+        lengths.add(len(path))
+        exceeded.append(float((fresh.decode_ms + fresh.path_ms(path) > 33.0).mean()))
+    assert len(exceeded) > 20
+    assert max(lengths) > 1
+    assert np.mean(exceeded) <= 0.01
+
+
+def test_a_policy_that_calibration_images_find_late_is_not_promised():
+    quick, slow = make_table(400, 1), with_decoding(make_table(400, 2), 50.0)
+    tuned = Tuner(quick, calibration=slow).by_deadline(20.0)
+    assert tuned.policy is None
+    assert tuned.reason.startswith("infeasible: of the most accurate policy that was in time")
+    assert "which is more than 20" in tuned.reason
+
+
+def test_times_of_other_images_count_once_each():
+    table = make_table(600)
+    ms = np.arange(1.0, 101.0)[np.arange(600) % 100]
+    times = {name: replace(o, ms=ms) for name, o in table.outcomes.items()}
+    meta = {"times": {"of": "T.csv", "images": 100, "same_images": False}}
+    few = replace(table, outcomes=times, meta=meta)
+    assert Tuner(few, Split(0.5, 0.5, 0)).upper_ms(0.1)["small"] >= 90
+    with pytest.raises(InputError, match="are too few for a time"):
+        Tuner(few, Split(0.5, 0.5, 0)).upper_ms(0.001)
 
 
 def test_chances_of_images_that_it_learned_from_are_cross_fitted():
