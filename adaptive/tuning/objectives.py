@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from adaptive.certificate import (
     bound_on_drop,
     first_failure,
     images_needed,
+    points,
 )
 from adaptive.errors import InputError
 from adaptive.intervals import EXCEEDED, conformal_upper, fewest
@@ -32,6 +33,10 @@ from adaptive.tuning.trial import Choice, Trial
 
 #: Mean costs between the cheapest candidate's and the reference's that are tried for a promise.
 BUDGETS = 24
+
+#: Of several drops, hypotheses with such a p-value on the tuning images are tested before all
+#: others. Little more than the least that the exact test can give.
+SURE = 2e-5
 
 FOLDS = 5
 
@@ -109,6 +114,7 @@ class Tuner:
         self.reference = reference or self.tune.candidates[int(np.argmax(accuracy))]
         self.tune.of(self.reference)
         self._learned: dict[tuple[str, ...], Learned] = {}
+        self._tried: list[Tuned] | None = None
         self.chances: np.ndarray | None = None
         self.charge = 0.0
         if premodel is not None:
@@ -194,70 +200,104 @@ class Tuner:
         policy = self._build(choice, self.upper_ms())
         return Tuned(policy, f"{measured}; {choice.reason}", choice)
 
-    def certified(self, epsilon: float, delta: float, bound: str = "exact") -> Tuned:
+    def certified(
+        self,
+        epsilon: float | Sequence[float],
+        delta: float,
+        bound: str = "exact",
+        take: float | None = None,
+    ) -> Tuned:
         """The cheapest policy promised to be at most `epsilon` below the reference.
 
-        Policies of rising cost are found on the tuning images and put in the order of their
-        p-values there; on the calibration images they are tested in that order until the first
-        failure, and the cheapest that passed is taken.
+        Policies of rising cost are found on the tuning images. Each of them with each drop is
+        one hypothesis, and all are put in an order by the tuning images alone. On the
+        calibration images they are tested in that order, each at the whole delta, until the
+        first failure. Since the order was fixed before, the promises of all that passed hold
+        together with probability at least 1 - delta, whichever of them is taken (fixed sequence
+        testing, `certificate.first_failure`).
+
+        Parameters
+        ----------
+        epsilon : a drop, or several that are to hold together
+        take : of which drop the policy is wanted; the smallest that is certified when left out
         """
-        if bound not in P_VALUES:
-            raise InputError(f"bound {bound!r} is not one of {list(P_VALUES)}")
-        if not 0 < delta < 1:
-            raise InputError(f"delta {delta} is not between 0 and 1")
-        if not -1 < epsilon < 1:
-            raise InputError(f"an accuracy drop of {epsilon} is not between -1 and 1")
+        drops = _checked_drops(epsilon, delta, bound, take)
         if not len(self.calibration):
             raise InputError("no images calibrate; give a split with a calibration part")
-        test = P_VALUES[bound]
-        tried = self._ladder()
-        seen = [self._counts(t.policy, self.tune) for t in tried]  # type: ignore[arg-type]
-        before = [test(c, epsilon) for c in seen]
-        # Many p-values are exactly 1, or the least there is: of those the smaller drop first.
-        order = np.lexsort(([c.drop for c in seen], before))
-        counts = [self._counts(tried[i].policy, self.calibration) for i in order]  # type: ignore[arg-type]
-        p_values = [test(c, epsilon) for c in counts]
-        passed = first_failure(p_values, delta)
+        if self._tried is None:
+            self._tried = self._ladder()
+        tried = self._tried
+        family = self._family(tried, drops, bound)
+        passed = first_failure([one.p_value for one in family], delta)
         details = {
             "tested_in_order": [
                 {
-                    "policy": tried[i].policy.kind,  # type: ignore[union-attr]
-                    "candidates": list(tried[i].policy.candidates),  # type: ignore[union-attr]
-                    "cost": tried[i].choice.trial.cost,  # type: ignore[union-attr]
-                    "p_value_tuning": before[i],
-                    "p_value": p_values[place],
-                    "losses": counts[place].losses,
-                    "gains": counts[place].gains,
+                    "policy": one.policy.kind,
+                    "candidates": list(one.policy.candidates),
+                    "drop": one.drop,
+                    "cost": one.cost,
+                    "p_value_tuning": one.before,
+                    "p_value": one.p_value,
+                    "losses": one.counts.losses,
+                    "gains": one.counts.gains,
                 }
-                for place, i in enumerate(order)
+                for one in family
             ]
         }
-        if passed == 0:
-            return self._infeasible(tried, counts, order, epsilon, delta, bound, details)
-        place = min(range(passed), key=lambda p: tried[order[p]].choice.trial.cost)  # type: ignore[union-attr]
-        chosen = tried[order[place]]
+        held = {one.drop for one in family[:passed]}
+        wanted = take if take is not None else min(held, default=max(drops))
+        own = [one for one in family[:passed] if one.drop == wanted]
+        summary = _summary(drops, family[:passed])
+        if not own:
+            first = next(one for one in family if one.drop == wanted)
+            return self._infeasible(first, delta, bound, summary, details)
+        chosen = min(own, key=lambda one: one.cost)
         certificate = Certificate(
             self.reference,
-            epsilon,
+            wanted,
             delta,
             bound,
-            counts[place].images,
-            counts[place].losses,
-            counts[place].gains,
-            p_values[place],
-            bound_on_drop(counts[place], delta, bound),
+            chosen.counts.images,
+            chosen.counts.losses,
+            chosen.counts.gains,
+            chosen.p_value,
+            bound_on_drop(chosen.counts, delta, bound),
             self.seed,
-            len(tried),
-            self._disagreements(chosen.policy),  # type: ignore[arg-type]
+            len(family),
+            self._disagreements(chosen.policy),
+            drops if len(drops) > 1 else (),
             board=dict(self.tune.meta.get("board") or {}),
         )
-        cost = chosen.choice.trial.cost  # type: ignore[union-attr]
         reason = (
-            f"cheapest of the {passed} certified policies out of {len(tried)}: mean cost "
-            f"{cost:.4g}, {self.cost[self.reference] / cost:.2f} times less than "
-            f"{self.reference}'s; {chosen.reason}"
+            f"{summary}cheapest of the {len(own)} certified policies out of {len(tried)}: mean "
+            f"cost {chosen.cost:.4g}, {self.cost[self.reference] / chosen.cost:.2f} times less "
+            f"than {self.reference}'s; {chosen.tuned.reason}"
         )
-        return Tuned(chosen.policy, reason, chosen.choice, certificate, None, details)
+        return Tuned(chosen.policy, reason, chosen.tuned.choice, certificate, None, details)
+
+    def _family(
+        self, tried: Sequence[Tuned], drops: Sequence[float], bound: str
+    ) -> list[Hypothesis]:
+        """Every policy with every drop, in the order in which they are tested.
+
+        The most promising on the tuning images come first; but before any that is not all but
+        sure there stands the most promising one of each drop, largest drop first, so that a
+        policy which is too cheap for a large drop does not keep a small one from being tested.
+        """
+        p_value = P_VALUES[bound]
+        seen = [self._counts(tuned.policy, self.tune) for tuned in tried]  # type: ignore[arg-type]
+        found = [self._counts(t.policy, self.calibration) for t in tried]  # type: ignore[arg-type]
+        family = [
+            Hypothesis(tuned, drop, p_value(before, drop), before, p_value(counts, drop), counts)
+            for tuned, before, counts in zip(tried, seen, found)
+            for drop in drops
+        ]
+        # Many p-values are exactly 1, or the least there is: of those the one with most room.
+        family.sort(key=lambda one: (one.before, one.seen.drop - one.drop))
+        sure = [one for one in family if one.before <= SURE]
+        best = [next(one for one in family if one.drop == drop) for drop in drops]
+        begun = [*sure, *(one for one in best if one.before > SURE)]
+        return [*begun, *(one for one in family if not any(one is other for other in begun))]
 
     def abstaining(self, tuned: Tuned, below: float) -> Tuned:
         """The same policy, with no answer where its score is below `below`; says what is left.
@@ -363,38 +403,103 @@ class Tuner:
         return build_policy(trial, self.tune, self.members, self.premodel, chances, upper_ms, gains)
 
     def _infeasible(
-        self,
-        tried: list[Tuned],
-        counts: list[Counts],
-        order: np.ndarray,
-        epsilon: float,
-        delta: float,
-        bound: str,
-        details: Mapping[str, Any],
+        self, first: Hypothesis, delta: float, bound: str, summary: str, details: Mapping[str, Any]
     ) -> Tuned:
-        first = counts[0]
-        both = self._counts(tried[order[0]].policy, self.tune)  # type: ignore[arg-type]
-        images = first.images + both.images
+        counts, seen = first.counts, first.seen
+        images = counts.images + seen.images
         needed = images_needed(
-            (first.losses + both.losses) / images,
-            (first.gains + both.gains) / images,
-            epsilon,
+            (counts.losses + seen.losses) / images,
+            (counts.gains + seen.gains) / images,
+            first.drop,
             delta,
             bound,
         )
         reason = (
-            f"infeasible: on {first.images} calibration images the most promising policy lost "
-            f"{first.losses} and gained {first.gains} images against {self.reference}, which "
-            f"does not show a drop of at most {100 * epsilon:g} points at "
+            f"{summary}infeasible: on {counts.images} calibration images the most promising "
+            f"policy lost {counts.losses} and gained {counts.gains} images against "
+            f"{self.reference}, which does not show a drop of at most {points(first.drop)} at "
             f"{100 * (1 - delta):g}% confidence"
         )
         if needed is None:
             reason += "; at these rates no number of images would"
-        elif needed > first.images:
-            reason += f"; about {needed - first.images:,} more labelled images would be needed"
+        elif needed > counts.images:
+            reason += f"; {self._more(needed - counts.images)}"
         else:
             reason += "; the tuning images promised more, so a few more images may do"
-        return Tuned(None, reason, tried[order[0]].choice, None, needed, details)
+        return Tuned(None, reason, first.tuned.choice, None, needed, details)
+
+    def _more(self, images: int) -> str:
+        """How many more images are needed, and of which part."""
+        said = f"about {images:,} more calibration images would be needed"
+        share = self.split.calibrate
+        if 0 < share < 1:
+            said += (
+                f", which at this split ({100 * share:g}% calibrate) takes about "
+                f"{math.ceil(images / share):,} more labelled images in all"
+            )
+        return said
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One policy held against one drop.
+
+    Attributes
+    ----------
+    before, seen : p-value and counts on the tuning images
+    p_value, counts : on the calibration images
+    """
+
+    tuned: Tuned
+    drop: float
+    before: float
+    seen: Counts
+    p_value: float
+    counts: Counts
+
+    @property
+    def policy(self) -> Policy:
+        """What is tested."""
+        assert self.tuned.policy is not None
+        return self.tuned.policy
+
+    @property
+    def cost(self) -> float:
+        """Its mean cost on the tuning images."""
+        assert self.tuned.choice is not None
+        return self.tuned.choice.trial.cost
+
+
+def _checked_drops(
+    epsilon: float | Sequence[float], delta: float, bound: str, take: float | None
+) -> tuple[float, ...]:
+    """The drops, largest first, each once."""
+    given = [epsilon] if isinstance(epsilon, (int, float)) else list(epsilon)
+    if bound not in P_VALUES:
+        raise InputError(f"bound {bound!r} is not one of {list(P_VALUES)}")
+    if not 0 < delta < 1:
+        raise InputError(f"delta {delta} is not between 0 and 1")
+    if not given:
+        raise InputError("no accuracy drop was given")
+    for drop in given:
+        if not -1 < drop < 1:
+            raise InputError(f"an accuracy drop of {drop} is not between -1 and 1")
+    if take is not None and take not in given:
+        raise InputError(f"{take:g} is not one of the drops that are tested, {given}")
+    return tuple(sorted(set(given), reverse=True))
+
+
+def _summary(drops: Sequence[float], passed: Sequence[Hypothesis]) -> str:
+    """What came of each of several drops, with a semicolon; nothing for a single one."""
+    if len(drops) == 1:
+        return ""
+    said = []
+    for drop in drops:
+        costs = [one.cost for one in passed if one.drop == drop]
+        said.append(
+            f"{points(drop)} " + (f"at a mean cost of {min(costs):.4g}" if costs else "infeasible")
+        )
+    return f"tested as one family: {', '.join(said)}; "
 
 
 def _distinct(table: OutcomeTable, ms: np.ndarray) -> np.ndarray:

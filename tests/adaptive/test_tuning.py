@@ -20,7 +20,7 @@ from adaptive.table import Outcomes, OutcomeTable
 from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.learned import learned_trials, premodel_explains
 from adaptive.tuning.members import CLASSES, DRAWN, Members
-from adaptive.tuning.objectives import Tuned, Tuner
+from adaptive.tuning.objectives import SURE, Tuned, Tuner
 from adaptive.tuning.search import FAMILIES, Trial, choose, trials
 
 NETWORKS = (("small", 0.5, 1.0), ("medium", 1.0, 3.0), ("large", 1.6, 8.0))
@@ -351,10 +351,68 @@ def test_infeasible_says_why_and_how_many_images_more():
     assert tuned.certificate is None
     assert tuned.reason.startswith("infeasible: on 60 calibration images the most promising")
     assert f"against {tuner.reference}" in tuned.reason
-    assert f"about {tuned.needed - 60:,} more labelled images" in tuned.reason
+    assert tuned.reason.endswith(
+        f"about {tuned.needed - 60:,} more calibration images would be needed"
+    )
     assert 60 < tuned.needed < 200_000
     _, fewer = infeasible(60, bound="exact")
     assert fewer.policy is not None or fewer.needed < tuned.needed
+
+
+def test_of_a_split_table_it_says_how_many_images_more_in_all():
+    tuner = Tuner(make_table(300, 1), Split(0.5, 0.25, 0.25), kind="cascade")
+    tuned = tuner.certified(0.005, 0.05)
+    more = tuned.needed - len(tuner.calibration)
+    assert tuned.reason.endswith(
+        f"about {more:,} more calibration images would be needed, which at this split (25% "
+        f"calibrate) takes about {4 * more:,} more labelled images in all"
+    )
+
+
+def test_several_drops_are_one_family_in_the_order_of_the_tuning_images():
+    drops = (0.02, 0.05, 0.1)
+    tuner = Tuner(make_table(500, 1), calibration=make_table(700, 2))
+    tuned = tuner.certified(drops, 0.05)
+    tested = tuned.details["tested_in_order"]
+    sure = [entry for entry in tested if entry["p_value_tuning"] <= SURE]
+    assert tested[: len(sure)] == sure
+    # Then the most promising of each drop that none of those has, then by promise again.
+    begun = len(sure) + len(set(drops) - {entry["drop"] for entry in sure})
+    for drop in set(drops) - {entry["drop"] for entry in sure}:
+        own = [entry["p_value_tuning"] for entry in tested if entry["drop"] == drop]
+        assert min(own) in [entry["p_value_tuning"] for entry in tested[len(sure) : begun]]
+    rest = [entry["p_value_tuning"] for entry in tested[begun:]]
+    assert rest == sorted(rest)
+    assert len(tested) == tuned.certificate.tested
+    assert {entry["drop"] for entry in tested} == set(drops)
+    passed = {}
+    for entry in tested:
+        if entry["p_value"] > 0.05:
+            break
+        passed.setdefault(entry["drop"], []).append(entry["cost"])
+    assert len(passed) > 1
+    assert tuned.certificate.epsilon == min(passed)
+    assert tuned.certificate.drops == (0.1, 0.05, 0.02)
+    assert "Tested as one family with" in tuned.certificate.words()
+    assert tuned.reason.startswith("tested as one family: 10 points at a mean cost of ")
+    for drop in drops:
+        own = tuner.certified(drops, 0.05, take=drop)
+        if drop in passed:
+            assert own.certificate.epsilon == drop
+            assert own.choice.trial.cost == min(passed[drop])
+        else:
+            assert own.policy is None
+            assert "infeasible: on 700 calibration images" in own.reason
+    with pytest.raises(InputError, match=r"0.03 is not one of the drops"):
+        tuner.certified(drops, 0.05, take=0.03)
+
+
+def test_one_drop_is_a_family_of_its_own():
+    tuner = Tuner(make_table(500, 1), calibration=make_table(700, 2))
+    one, same = tuner.certified(0.05, 0.05), tuner.certified([0.05, 0.05], 0.05)
+    assert one.certificate == same.certificate
+    assert one.certificate.drops == ()
+    assert one.reason.startswith("cheapest of the")
 
 
 def test_infeasible_at_any_number_says_so():
@@ -367,6 +425,8 @@ def test_infeasible_at_any_number_says_so():
     ("options", "sentence"),
     [
         ({"epsilon": 1.5}, "an accuracy drop of 1.5 is not between -1 and 1"),
+        ({"epsilon": (0.1, 1.5)}, "an accuracy drop of 1.5 is not between -1 and 1"),
+        ({"epsilon": ()}, "no accuracy drop was given"),
         ({"delta": 0.0}, "delta 0.0 is not between 0 and 1"),
         ({"delta": 1.0}, "delta 1.0 is not between 0 and 1"),
         ({"bound": "wald"}, "bound 'wald' is not one of"),
