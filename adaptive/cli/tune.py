@@ -20,7 +20,7 @@ from adaptive.table import OutcomeTable, table_hash
 from adaptive.times import Times, with_times
 
 if TYPE_CHECKING:
-    from adaptive.tuning.objectives import Tuned
+    from adaptive.tuning.hypotheses import Tuned
 
 
 @click.command(name="tune")

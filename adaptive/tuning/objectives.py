@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
@@ -27,6 +27,7 @@ from adaptive.replay import Replay, replay
 from adaptive.table import OutcomeTable
 from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.gains import Learned
+from adaptive.tuning.hypotheses import Hypothesis, Tuned, checked_drops, in_order, summary_of
 from adaptive.tuning.members import Members
 from adaptive.tuning.search import choose
 from adaptive.tuning.trial import Choice, Trial
@@ -34,32 +35,7 @@ from adaptive.tuning.trial import Choice, Trial
 #: Mean costs between the cheapest candidate's and the reference's that are tried for a promise.
 BUDGETS = 24
 
-#: Of several drops, hypotheses with such a p-value on the tuning images are tested before all
-#: others. Little more than the least that the exact test can give.
-SURE = 2e-5
-
 FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What tuning found.
-
-    Attributes
-    ----------
-    policy : what to serve; None when nothing can be promised
-    certificate : what is promised about it, where a promise was asked for
-    reason : why this policy, or why none, in words
-    choice : the winning trial and how the families compared
-    needed : about how many calibration images would be needed, where nothing could be promised
-    """
-
-    policy: Policy | None
-    reason: str
-    choice: Choice | None = None
-    certificate: Certificate | None = None
-    needed: int | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Tuner:
@@ -221,7 +197,7 @@ class Tuner:
         epsilon : a drop, or several that are to hold together
         take : of which drop the policy is wanted; the smallest that is certified when left out
         """
-        drops = _checked_drops(epsilon, delta, bound, take)
+        drops = checked_drops(epsilon, delta, bound, take)
         if not len(self.calibration):
             raise InputError("no images calibrate; give a split with a calibration part")
         if self._tried is None:
@@ -247,7 +223,7 @@ class Tuner:
         held = {one.drop for one in family[:passed]}
         wanted = take if take is not None else min(held, default=max(drops))
         own = [one for one in family[:passed] if one.drop == wanted]
-        summary = _summary(drops, family[:passed])
+        summary = summary_of(drops, family[:passed])
         if not own:
             first = next(one for one in family if one.drop == wanted)
             return self._infeasible(first, delta, bound, summary, details)
@@ -278,12 +254,7 @@ class Tuner:
     def _family(
         self, tried: Sequence[Tuned], drops: Sequence[float], bound: str
     ) -> list[Hypothesis]:
-        """Every policy with every drop, in the order in which they are tested.
-
-        The most promising on the tuning images come first; but before any that is not all but
-        sure there stands the most promising one of each drop, largest drop first, so that a
-        policy which is too cheap for a large drop does not keep a small one from being tested.
-        """
+        """Every policy with every drop, in the order in which they are tested."""
         p_value = P_VALUES[bound]
         seen = [self._counts(tuned.policy, self.tune) for tuned in tried]  # type: ignore[arg-type]
         found = [self._counts(t.policy, self.calibration) for t in tried]  # type: ignore[arg-type]
@@ -292,12 +263,7 @@ class Tuner:
             for tuned, before, counts in zip(tried, seen, found)
             for drop in drops
         ]
-        # Many p-values are exactly 1, or the least there is: of those the one with most room.
-        family.sort(key=lambda one: (one.before, one.seen.drop - one.drop))
-        sure = [one for one in family if one.before <= SURE]
-        best = [next(one for one in family if one.drop == drop) for drop in drops]
-        begun = [*sure, *(one for one in best if one.before > SURE)]
-        return [*begun, *(one for one in family if not any(one is other for other in begun))]
+        return in_order(family, drops)
 
     def abstaining(self, tuned: Tuned, below: float) -> Tuned:
         """The same policy, with no answer where its score is below `below`; says what is left.
@@ -438,68 +404,6 @@ class Tuner:
                 f"{math.ceil(images / share):,} more labelled images in all"
             )
         return said
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One policy held against one drop.
-
-    Attributes
-    ----------
-    before, seen : p-value and counts on the tuning images
-    p_value, counts : on the calibration images
-    """
-
-    tuned: Tuned
-    drop: float
-    before: float
-    seen: Counts
-    p_value: float
-    counts: Counts
-
-    @property
-    def policy(self) -> Policy:
-        """What is tested."""
-        assert self.tuned.policy is not None
-        return self.tuned.policy
-
-    @property
-    def cost(self) -> float:
-        """Its mean cost on the tuning images."""
-        assert self.tuned.choice is not None
-        return self.tuned.choice.trial.cost
-
-
-def _checked_drops(
-    epsilon: float | Sequence[float], delta: float, bound: str, take: float | None
-) -> tuple[float, ...]:
-    """The drops, largest first, each once."""
-    given = [epsilon] if isinstance(epsilon, (int, float)) else list(epsilon)
-    if bound not in P_VALUES:
-        raise InputError(f"bound {bound!r} is not one of {list(P_VALUES)}")
-    if not 0 < delta < 1:
-        raise InputError(f"delta {delta} is not between 0 and 1")
-    if not given:
-        raise InputError("no accuracy drop was given")
-    for drop in given:
-        if not -1 < drop < 1:
-            raise InputError(f"an accuracy drop of {drop} is not between -1 and 1")
-    if take is not None and take not in given:
-        raise InputError(f"{take:g} is not one of the drops that are tested, {given}")
-    return tuple(sorted(set(given), reverse=True))
-
-
-def _summary(drops: Sequence[float], passed: Sequence[Hypothesis]) -> str:
-    """What came of each of several drops, with a semicolon; nothing for a single one."""
-    if len(drops) == 1:
-        return ""
-    said = []
-    for drop in drops:
-        costs = [one.cost for one in passed if one.drop == drop]
-        said.append(
-            f"{points(drop)} " + (f"at a mean cost of {min(costs):.4g}" if costs else "infeasible")
-        )
-    return f"tested as one family: {', '.join(said)}; "
 
 
 def _distinct(table: OutcomeTable, ms: np.ndarray) -> np.ndarray:

@@ -18,9 +18,10 @@ from adaptive.premodel.scaling import Scaling
 from adaptive.replay import replay
 from adaptive.table import Outcomes, OutcomeTable
 from adaptive.tuning.build import build_policy, learn_gains
+from adaptive.tuning.hypotheses import SURE, Tuned
 from adaptive.tuning.learned import learned_trials, premodel_explains
 from adaptive.tuning.members import CLASSES, DRAWN, Members
-from adaptive.tuning.objectives import SURE, Tuned, Tuner
+from adaptive.tuning.objectives import Tuner
 from adaptive.tuning.search import FAMILIES, Trial, choose, trials
 
 NETWORKS = (("small", 0.5, 1.0), ("medium", 1.0, 3.0), ("large", 1.6, 8.0))
