@@ -15,7 +15,7 @@ from adaptive.files import refuse_existing, sha256, write_json
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import check_modes
 from adaptive.parts import Split, digest
-from adaptive.policy.files import policy_to_json, write_policy
+from adaptive.policy.files import write_policy
 from adaptive.table import OutcomeTable, table_hash
 from adaptive.times import Times, with_times
 
@@ -227,7 +227,8 @@ def command(
     if tuned.policy is None:
         sys.exit(1)
     write_policy(tuned.policy, output)
-    click.echo(f"{output}: {policy_to_json(tuned.policy)}")
+    named = ", ".join(tuned.policy.candidates)
+    click.echo(f"wrote {output}: a {tuned.policy.kind} policy of {named}")
     if tuned.certificate is not None:
         content = {
             **tuned.certificate.to_json(),
@@ -236,7 +237,7 @@ def command(
             "details": dict(tuned.details),
         }
         write_json(certificate_path, content)
-        click.echo(f"{certificate_path}: {tuned.certificate.words()}")
+        click.echo(f"wrote {certificate_path}: {tuned.certificate.words()}")
 
 
 def _drops(text: str) -> tuple[float, ...]:

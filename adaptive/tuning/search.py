@@ -282,7 +282,7 @@ def choose(
         if lead > FAMILIES[family] * error and lead > 0:
             why = (
                 f"{family} is {100 * lead:.2f} points above {best} in cross-validation "
-                f"(standard error {100 * error:.2f}; {FAMILIES[family]:g} of them are asked for)"
+                f"(standard error {100 * error:.2f}{_asked(FAMILIES[family])})"
             )
             best = family
     base = Choice(judged[best][0], values[best], values, why)
@@ -321,8 +321,8 @@ def _or_learned(
     why = (
         f"{base.reason}; with the premodel the gain of going on is foretold with "
         f"{100 * abs(share):.2f}% {'less' if share >= 0 else 'more'} squared error than from the "
-        f"signal alone ({errors:+.1f} standard errors; {asked:g} are asked for), and a hybrid by "
-        f"such gains is {100 * lead:+.2f} points against the {base.trial.kind} policy, its time "
+        f"signal alone ({errors:+.1f} standard errors; {asked:g} are needed), and a hybrid "
+        f"by such gains is {100 * lead:+.2f} points against the {base.trial.kind} policy, its time "
         f"charged (standard error {100 * error:.2f})"
     )
     if errors > asked and lead > -asked * error:
@@ -349,12 +349,17 @@ def _or_moved(base: Choice, hybrids: Sequence[Trial], fold: np.ndarray) -> Choic
     values["hybrid"] = max(values.get("hybrid", 0.0), base.expected + lead)
     why = (
         f"{base.reason}; moving its thresholds by the premodel adds {100 * lead:+.2f} points "
-        f"(standard error {100 * error:.2f}; {asked:g} of them are asked for)"
+        f"(standard error {100 * error:.2f}{_asked(asked)})"
     )
     if lead > asked * error and lead > 0:
         chosen = own[int(inside.sum(axis=1).argmax())]
         return Choice(chosen, base.expected + lead, values, why)
     return Choice(base.trial, base.expected, values, f"{why}: they stay as they are")
+
+
+def _asked(errors: float) -> str:
+    """How many standard errors a lead must have, where it must have any."""
+    return f"; a lead of at least {errors:g} of them is needed" if errors else ""
 
 
 def _lead(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
