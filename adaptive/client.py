@@ -398,6 +398,7 @@ def _prediction(value: Mapping[str, Any], url: str) -> Prediction:
             candidate=value["candidate"],
             path=tuple(value["path"]),
             ms=dict(value["ms"]),
+            calibrated=bool(value.get("calibrated", False)),
             features=value.get("features"),
             votes=value.get("votes"),
             reason=value.get("reason", ""),

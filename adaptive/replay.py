@@ -33,7 +33,8 @@ class Replay:
         through is charged whole
     candidate : position in the policy's order of the candidate that answered, or ABSTAINED
     ran : bool (n, m), which candidates of the policy's order ran
-    confidence : float64, the highest probability of the answer, NaN where it abstained
+    confidence : float64, the score of the answer, or of the best guess where it abstained with
+        one; NaN where nothing ran
     answer : int, class index of the answer, ABSTAINED where there is none; only where asked for
     """
 
@@ -131,7 +132,8 @@ def _drive(
                 mj[rows] += outcomes.mj[rows]
         ran[rows, step.candidate] = True
         probabilities = None
-        if policy.needs_probabilities:
+        # Where they are known the score is calibrated, as it is live.
+        if policy.needs_probabilities or (policy.exponents and name in table.probabilities):
             probabilities = table.probabilities_of(name, rows)
         output = Output(table.outcomes[name].confidence[rows], probabilities)
         walk.feed(step, output, left(rows))
@@ -157,19 +159,22 @@ def _collect(
             continue
         rows, last = route.rows, route.path[-1]
         candidate[rows] = last
-        if route.probabilities is None:
-            outcomes = table.outcomes[policy.candidates[last]]
+        values = route.probabilities
+        outcomes = table.outcomes[policy.candidates[last]]
+        confidence[rows] = outcomes.confidence[rows] if values is None else values.max(axis=1)
+        # One network alone says what it said, however sure it is made.
+        if values is None or len(route.path) == 1:
             top1[rows], top5[rows] = outcomes.top1[rows], outcomes.top5[rows]
-            confidence[rows] = outcomes.confidence[rows]
             if answers:
                 own = table.probabilities_of(policy.candidates[last], rows)
                 answer[rows] = own.argmax(axis=1)
         else:
-            values = route.probabilities
             rank = rank_of(values, table.label[rows])
             top1[rows], top5[rows] = rank == 0, rank < 5
-            confidence[rows] = values.max(axis=1)
             answer[rows] = values.argmax(axis=1)
+        none = rows[route.abstained]
+        candidate[none] = answer[none] = ABSTAINED
+        top1[none] = top5[none] = False
     said = answer if answers else None
     return Replay(policy, top1, top5, ms, candidate, ran, confidence, mj, said)
 

@@ -9,7 +9,6 @@ measured with what.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
@@ -35,6 +34,7 @@ from adaptive.files import (
     written_aside,
 )
 from adaptive.imagefiles import SUFFIXES, files_below, passed_over
+from adaptive.intervals import conformal_upper, fewest
 from adaptive.jetson.mode import mode_of
 from adaptive.labelled import LabelledImages
 from adaptive.policy.files import write_policy
@@ -46,9 +46,6 @@ FORMAT = 1
 
 #: Images that times are measured on, unless told.
 IMAGES = 200
-
-#: A time that a policy keeps deadlines with is exceeded by at most this share of new runs.
-EXCEEDED = 0.01
 
 _PARTS = ("ms", "through", "mj", "scale", "normalise")
 
@@ -100,21 +97,12 @@ class Times:
     def upper_ms(self, name: str) -> float:
         """A time that a new run, asked first, exceeds with probability at most 1%.
 
-        The split conformal quantile, as `adaptive tune` takes it.
-
         Raises
         ------
         InputError
             when there are too few images.
         """
-        count = len(self.table)
-        rank = math.ceil((count + 1) * (1 - EXCEEDED))
-        if rank > count:
-            raise InputError(
-                f"{count} images are too few for a time that is exceeded in at most "
-                f"{100 * EXCEEDED:g}% of the runs; at least {needed_images()} are needed"
-            )
-        return float(np.sort(self.table.ms(name))[rank - 1])
+        return conformal_upper(self.table.ms(name))
 
     def disturbed(self) -> list[str]:
         """A sentence when the means are far above the medians, which other work makes them."""
@@ -161,11 +149,6 @@ class Times:
             with one sentence, when they are no times or damaged.
         """
         return _read(Path(path))
-
-
-def needed_images() -> int:
-    """Fewest images that give a time for deadlines."""
-    return math.ceil((1 - EXCEEDED) / EXCEEDED)
 
 
 def _read(path: Path) -> Times:
@@ -375,10 +358,10 @@ def check_rewritable(bundle: Bundle, count: int) -> None:
     parent = bundle.folder.resolve().parent
     if not os.access(parent, os.W_OK):
         raise InputError(f"{bundle.folder} cannot be replaced: {parent} may not be written to")
-    if bundle.policy.upper_ms is not None and count < needed_images():
+    if bundle.policy.upper_ms is not None and count < fewest():
         raise InputError(
             f"the policy of {bundle.folder} keeps deadlines, and needs times of at least "
-            f"{needed_images()} images, not {count}"
+            f"{fewest()} images, not {count}"
         )
 
 

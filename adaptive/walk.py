@@ -46,11 +46,12 @@ class Route:
     Attributes
     ----------
     rows : ndarray (n,), which images
-    path : positions of the candidates that ran, in order; empty when the policy abstained
+    path : positions of the candidates that ran, in order; empty when it abstained before
     outputs : what each of them said
-    probabilities : ndarray (n, classes), combined from several outputs; None where the last
-        candidate answers alone
+    probabilities : ndarray (n, classes), of the answer; None where they are the last output's
     history : the same path and outputs as the policy was shown them
+    abstained : ndarray (n,), bool, which of them get no answer: none ran, or the policy finds
+        what they said too unsure
     """
 
     rows: np.ndarray
@@ -58,6 +59,7 @@ class Route:
     outputs: tuple[Output, ...]
     probabilities: np.ndarray | None
     history: History
+    abstained: np.ndarray
 
 
 class _Changed(NamedTuple):
@@ -190,8 +192,17 @@ class Walk:
         if candidate != STOP:
             self._waiting.append(Step(candidate, rows, history.path, history.outputs))
             return
-        combined = self.policy.answer(history) if len(history.path) > 1 else None
-        self._finished.append(Route(rows, history.path, history.outputs, combined, history))
+        self._finished.append(self._route(rows, history))
+
+    def _route(self, rows: np.ndarray, history: History) -> Route:
+        if not history.path:
+            return Route(rows, (), (), None, history, np.ones(len(rows), bool))
+        combined = self.policy.answer(history)
+        unsure = np.zeros(len(rows), bool)
+        if self.policy.abstain_below is not None:
+            score = history.outputs[-1].confidence if combined is None else combined.max(axis=1)
+            unsure = score < self.policy.abstain_below
+        return Route(rows, history.path, history.outputs, combined, history, unsure)
 
 
 def _part(step: Step, own: slice) -> Step:

@@ -146,7 +146,8 @@ class Lines:
     def labels(self, answer: Prediction) -> str:
         """The best labels with their scores, or that there is none."""
         if answer.label is None:
-            return "abstained"
+            guess = "".join(f", best guess {label} {p:.3f}" for label, p in answer.top5[:1])
+            return f"abstained{guess}"
         return ", ".join(f"{label} {score:.3f}" for label, score in answer.top5[: self.top])
 
     def explanation(self, answer: Prediction) -> str:

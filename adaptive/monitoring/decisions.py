@@ -94,13 +94,15 @@ class Decision:
     def disagrees(self) -> bool | None:
         """Whether an audited answer is another one than the reference's; None where unknown.
 
-        No answer disagrees with every answer. A reference that ran without an audit does not
+        Where the policy abstained with a guess, that is compared, as a certificate counts it;
+        without one it disagrees with every answer. A reference that ran without an audit does not
         count: it runs where images are hard.
         """
         answer = None if self.reference is None else self.outcomes.get(self.reference)
         if self.audit is None or answer is None:
             return None
-        return self.prediction.index != answer.index
+        said = self.prediction.index
+        return (self.prediction.guess if said is None else said) != answer.index
 
     @property
     def departs(self) -> bool | None:

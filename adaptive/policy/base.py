@@ -17,6 +17,7 @@ from adaptive.checks import numbers, shown, texts
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.change import Change
+from adaptive.policy.exponents import Exponents, pooled
 from adaptive.premodel.base import Premodel
 
 #: "No further candidate": what ran last answers; as a start, the policy abstains.
@@ -81,6 +82,10 @@ class Policy(ABC):
         can a deadline be kept. None where nothing is known.
     costs_ms, costs_mj : for each candidate, what it costs in the mean when it is asked first;
         only with them can a mean time or an energy be kept. None where nothing is known.
+    exponents : for each set of candidates that may have run, how what they said is combined;
+        the answer's score is calibrated wherever they know the set that ran
+    abstain_below : an answer with a score below it is none: the policy abstains, and its best
+        guess is for a person to look at. None abstains nowhere
 
     An exit NET@3 that follows NET@1 or NET@2 is charged less by what that one costs in the mean.
     """
@@ -90,6 +95,8 @@ class Policy(ABC):
     upper_ms: tuple[float, ...] | None = None
     costs_ms: tuple[float, ...] | None = None
     costs_mj: tuple[float, ...] | None = None
+    exponents: tuple[Exponents, ...] = ()
+    abstain_below: float | None = None
 
     kind: ClassVar[str]
 
@@ -113,6 +120,15 @@ class Policy(ABC):
                 )
             columns = positions(self.candidates, self.premodel.candidates, "the premodel")
             object.__setattr__(self, "_columns", columns)
+        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+            raise InputError(f"abstain_below {self.abstain_below} is not between 0 and 1")
+        object.__setattr__(self, "exponents", tuple(self.exponents))
+        sets = [fitted.members for fitted in self.exponents]
+        if len(set(sets)) != len(sets) or any(s[-1] >= len(self.candidates) for s in sets):
+            raise InputError(
+                f"exponents of {len(self.candidates)} candidates are for sets of positions below "
+                f"that, each once, not for {[list(s) for s in sets]}"
+            )
         for name, what in (("upper_ms", "times"), ("costs_ms", "times"), ("costs_mj", "energies")):
             values = getattr(self, name)
             if values is None:
@@ -139,7 +155,7 @@ class Policy(ABC):
     @property
     def needs_probabilities(self) -> bool:
         """Whether decisions or answers need whole probability vectors, not only confidences."""
-        return False
+        return self.abstain_below is not None and bool(self.exponents)
 
     def chances(self, features: np.ndarray) -> np.ndarray | None:
         """What the premodel says of images with these features, one column a candidate.
@@ -233,8 +249,31 @@ class Policy(ABC):
         return paid
 
     def answer(self, history: History) -> np.ndarray | None:
-        """Combined probabilities (n, classes), or None where the last candidate answers alone."""
+        """The answer's probabilities (n, classes), or None where they are the last one's own.
+
+        Of the exponents of the set that ran, where they are known. Those of a single network
+        change how sure it is and not what it says.
+        """
+        weights = self.weights_of(history.path)
+        if weights is None or any(o.probabilities is None for o in history.outputs):
+            return None
+        key = (id(self), "pooled")
+        if key not in history.known:
+            members = [output.probabilities for output in history.outputs]
+            history.known[key] = pooled(members, weights)  # type: ignore[arg-type]
+        answer: np.ndarray = history.known[key]
+        return answer
+
+    def weights_of(self, path: tuple[int, ...]) -> tuple[float, ...] | None:
+        """The exponents of a path's set, in the path's order; None where they are not known."""
+        for fitted in self.exponents:
+            if fitted.members == path:
+                return fitted.weights
         return None
+
+    def calibrated(self, path: tuple[int, ...]) -> bool:
+        """Whether the score of an answer after this path is a probability that was fitted."""
+        return self.weights_of(path) is not None
 
     def reason(
         self, history: History, preference: float = 0.0, changes: Sequence[Change] = ()

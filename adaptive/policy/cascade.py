@@ -12,6 +12,7 @@ from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import STOP, History, Policy
 from adaptive.policy.change import Change, prefers
+from adaptive.policy.exponents import pooled
 from adaptive.policy.gain import Gain, bar, describe
 from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS, soften
 
@@ -29,6 +30,8 @@ class Cascade(Policy):
     temperatures : one a candidate, applied to its probabilities before anything else, or None
     combine : None (the last that ran answers), "arithmetic" or "geometric" mean of all that ran
     weights : one a candidate for `combine`; equal when left out
+
+    With `exponents` there are none of these three: what ran answers together, by its set's.
     """
 
     kind: ClassVar[str] = "cascade"
@@ -55,6 +58,11 @@ class Cascade(Policy):
         chosen(self.signal, "signal", (*SIGNALS, *PAIRED))
         if self.combine is not None:
             chosen(self.combine, "combine", COMBINATIONS)
+        if self.exponents and (self.temperatures or self.combine or self.weights):
+            raise InputError(
+                "exponents take the place of temperatures, combine and weights; give either "
+                "those or these"
+            )
         for name, values in (("temperatures", self.temperatures), ("weights", self.weights)):
             if values is not None and (
                 len(values) != count or not all(v > 0 and np.isfinite(v) for v in values)
@@ -64,7 +72,8 @@ class Cascade(Policy):
     @property
     def needs_probabilities(self) -> bool:
         """Only the plain top probability can do without."""
-        return self.signal != "top" or self.temperatures is not None or self.combine is not None
+        fitted = self.temperatures is not None or bool(self.exponents)
+        return self.signal != "top" or self.combine is not None or fitted
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
         """The first candidate, for every image."""
@@ -118,9 +127,13 @@ class Cascade(Policy):
         return SIGNALS[self.signal](combined)
 
     def answer(self, history: History) -> np.ndarray | None:
-        """The mean of all that ran, where the policy combines and more than one ran."""
+        """By exponents, or the mean of all that ran, or the last at its temperature."""
+        if self.exponents:
+            return super().answer(history)
         if self.combine is None or len(history.path) == 1:
-            return None
+            if self.temperatures is None or history.outputs[-1].probabilities is None:
+                return None
+            return self._member(history, len(history.path) - 1)
         key = (id(self), "answer")
         if key in history.known:
             known: np.ndarray = history.known[key]
@@ -137,9 +150,17 @@ class Cascade(Policy):
                 f"this {self.kind} policy needs probabilities, and those of candidate "
                 f"{self.candidates[history.path[step]]!r} are not there"
             )
+        if self.exponents:
+            own = self.weights_of((history.path[step],))
+            return values if own is None else pooled([values], own)
         if self.temperatures is None:
             return values
         return soften(values, self.temperatures[history.path[step]])
+
+    def calibrated(self, path: tuple[int, ...]) -> bool:
+        """Where exponents know the set; by temperatures alone, where one network answers."""
+        alone = self.combine is None or len(path) == 1
+        return super().calibrated(path) or (self.temperatures is not None and alone)
 
     def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
         """Why an image starts there."""

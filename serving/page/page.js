@@ -341,8 +341,12 @@ function show(answer) {
 function showAnswer(answer) {
   const abstained = answer.label === null;
   $("label").textContent = abstained ? "No answer" : answer.label;
+  const unsure = abstained && answer.top5.length > 0; // there is a guess, for a person to judge
+  const none = unsure
+    ? `Too unsure to answer. The best guess is ${answer.top5[0].label}, ${percent(answer.score, 1)} sure: a person should look.`
+    : "The policy abstained.";
   const by = abstained
-    ? ["The policy abstained."]
+    ? [none]
     : [`${percent(answer.score, 1)} sure, answered by `, swatch(colour(answer.candidate)),
       element("b", {}, answer.candidate)];
   $("by").replaceChildren(...by);
@@ -351,7 +355,7 @@ function showAnswer(answer) {
   $("best").tBodies[0].replaceChildren(...answer.top5.map(({ label, score }) =>
     row(head(label), cell(bar(score, kind)), cell(percent(score, 1)))));
   const said = abstained
-    ? "No answer: the policy abstained."
+    ? `No answer. ${none}`
     : `${answer.label}, ${percent(answer.score)} sure, answered by ${answer.candidate}.`;
   if ($("said").dataset.label !== (answer.label ?? "") || camera === null) {
     $("said").textContent = said; // of a camera's pictures only a new answer is read out

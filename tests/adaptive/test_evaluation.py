@@ -128,7 +128,7 @@ def test_json_is_valid_and_the_text_has_every_row(count: int) -> None:
     assert again["images"] == count
     assert [r["name"] for r in again["fixed"]] == [f"always {name}" for name in NAMES]
     assert set(again["policy"]) == {
-        "name", "top1", "top5", "ms", "p95_ms", "shares", "abstained"
+        "name", "top1", "top5", "ms", "p95_ms", "shares", "abstained", "answered_top1"
     }  # fmt: skip
     text = text_table(found)
     for name in [f"always {n}" for n in NAMES] + ["random mix", "policy: cascade", "oracle"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -21,6 +22,7 @@ from adaptive.monitoring.decisions import DecisionLog
 from adaptive.monitoring.drift import Monitor
 from adaptive.policy.base import STOP, History, Output, Policy
 from adaptive.policy.cascade import Cascade, Hybrid, expected_gain
+from adaptive.policy.exponents import Exponents
 from adaptive.policy.files import (
     POLICIES,
     policy_from_json,
@@ -104,6 +106,31 @@ MAKE: dict[str, Callable[[], Policy]] = {
         typical_gain=(0.1, -0.2),
     ),
 }
+
+
+EXPONENTS = tuple(
+    Exponents(members, tuple(0.3 + 0.2 * member for member in members))
+    for length in (1, 2, 3)
+    for members in itertools.combinations(range(3), length)
+)
+MAKE.update(
+    {
+        "fixed, exponents": lambda: Fixed(NAMES, exponents=EXPONENTS[:1]),
+        "premodel, exponents": lambda: ByPremodel(NAMES, PREMODEL, exponents=EXPONENTS[:3]),
+        "cascade, exponents": lambda: Cascade(
+            NAMES, thresholds=(0.3, 0.3), signal="margin", exponents=EXPONENTS
+        ),
+        "cascade, agreement, exponents": lambda: Cascade(
+            NAMES, thresholds=(0.4, 0.4), signal="agreement", exponents=EXPONENTS
+        ),
+        "hybrid, gains and exponents": lambda: Hybrid(
+            NAMES, PREMODEL, thresholds=(0.5, 0.5), gains=GAINS, exponents=EXPONENTS
+        ),
+        "hybrid, exponents of some sets": lambda: Hybrid(
+            NAMES, PREMODEL, thresholds=(0.5, 0.5), start_gain=0.1, exponents=EXPONENTS[2:5]
+        ),
+    }
+)
 
 
 @pytest.fixture(params=MAKE)

@@ -17,6 +17,7 @@ from outcome_tables import chain, table_of
 
 from adaptive import Bundle, InputError, Router, TableError
 from adaptive.bundle import write_bundle
+from adaptive.intervals import fewest
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.rails import Rails
 from adaptive.labelled import list_images
@@ -30,7 +31,6 @@ from adaptive.times import (
     check_rewritable,
     make_up,
     measure_times,
-    needed_images,
     rewrite_times,
     with_times,
 )
@@ -157,7 +157,7 @@ def test_a_folder_of_candidates_gets_times_too(
 
 
 def test_deadlines_need_enough_images(bundle: Path) -> None:
-    assert needed_images() == 99
+    assert fewest() == 99
     with pytest.raises(InputError, match="at least 99 images, not 98"):
         check_rewritable(Bundle.read(bundle), 98)
     check_rewritable(Bundle.read(bundle), 99)
