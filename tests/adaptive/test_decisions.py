@@ -376,7 +376,7 @@ def two_chances() -> KNNChain:
     names = ["cheap", "strong"]
     outcomes = draw.integers(0, 2, (40, 2))
     features = ["contrast", "avg_perceived_brightness"]
-    return KNNChain.from_arrays(features, names, scaling, table, outcomes, 3)
+    return KNNChain.from_arrays(features, names, scaling, table, outcomes, 3, SCHEMA.version)
 
 
 @pytest.mark.parametrize("how", ["fast", "accurate", "deadline", "bucket", "batch", "energy"])

@@ -103,16 +103,14 @@ def test_fixed_policy_has_no_signal_and_needs_no_features():
     assert answer.explanation.extra == ("features", "premodel")
 
 
-@pytest.fixture
-def partial(tiny_candidates, tmp_path):
+def partial_bundle(tiny_candidates, tmp_path, features, version):
     """A bundle whose premodel judges two candidates, of which its policy asks one."""
     draw = np.random.default_rng(0)
-    features = ["edge_length1", "contrast"]
     scaling = Scaling("standard", np.ones(2), np.zeros(2))
     table = scaling.grid(draw.normal(size=(9, 2)))
     outcomes = draw.integers(0, 2, (9, 3))
     names = ["cheap", "net@1", "elsewhere"]
-    premodel = KNNChain.from_arrays(features, names, scaling, table, outcomes, 3)
+    premodel = KNNChain.from_arrays(features, names, scaling, table, outcomes, 3, version)
     output = tmp_path / "bundle"
     write_bundle(output, Bundle.read(tiny_candidates), ByPremodel(("cheap",), premodel))
     write_policy(Cascade(("cheap", "strong"), thresholds=(1.0,)), output / "policy.json")
@@ -120,6 +118,18 @@ def partial(tiny_candidates, tmp_path):
     manifest["files"]["policy.json"] = sha256(output / "policy.json")
     (output / "manifest.json").write_text(json.dumps(manifest))
     return output
+
+
+@pytest.fixture
+def partial(tiny_candidates, tmp_path):
+    features = ["edge_length1", "contrast"]
+    return partial_bundle(tiny_candidates, tmp_path, features, SCHEMA.version)
+
+
+@pytest.fixture
+def own(tiny_candidates, tmp_path):
+    """The same with features that only an extractor computes."""
+    return partial_bundle(tiny_candidates, tmp_path, ["tilt", "distance"], None)
 
 
 def test_premodel_that_lacks_candidates_of_the_policy_votes_on_the_others(partial, tiny_images):
@@ -162,7 +172,7 @@ def test_premodel_of_another_schema_does_not_vote(partial, tiny_images, monkeypa
     assert answer.explanation.extra == ("features",)
 
 
-def test_what_only_an_explanation_needs_is_computed_after_the_answer(partial, tiny_images):
+def test_what_only_an_explanation_needs_is_computed_after_the_answer(own, tiny_images):
     done = []
 
     class Telling:
@@ -178,9 +188,9 @@ def test_what_only_an_explanation_needs_is_computed_after_the_answer(partial, ti
 
     def extractor(image):
         done.append("features")
-        return {"edge_length1": 1.0, "contrast": 2.0}
+        return {"tilt": 1.0, "distance": 2.0}
 
-    bundle = Bundle.read(partial)
+    bundle = Bundle.read(own)
     opened = Networks.open(bundle, ("cheap", "strong"), 1)
     engines = {name: Telling(name, engine) for name, engine in opened.engines.items()}
     with Router(bundle, engines, extractor=extractor) as router:
@@ -191,15 +201,15 @@ def test_what_only_an_explanation_needs_is_computed_after_the_answer(partial, ti
         assert done == ["cheap", "strong"]
 
 
-def test_explaining_costs_the_bucket_nothing(partial, tiny_images):
+def test_explaining_costs_the_bucket_nothing(own, tiny_images):
     policy = Cascade(("cheap", "strong"), thresholds=(1.0,), costs_ms=(0.5, 1.0))
     bucket = Bucket(1000.0)
 
     def extractor(image):
         sleep(0.2)
-        return {"edge_length1": 1.0, "contrast": 2.0}
+        return {"tilt": 1.0, "distance": 2.0}
 
-    with Router.load(partial, policy=policy, bucket=bucket, extractor=extractor) as router:
+    with Router.load(own, policy=policy, bucket=bucket, extractor=extractor) as router:
         answer = router.classify(tiny_images / "000.png", explain=True)
     ran = sum(answer.ms[name] for name in answer.path)
     assert bucket.spent == pytest.approx(ran)

@@ -96,7 +96,7 @@ def test_budget_writes_a_policy_alone(tune, path, tmp_path):
     assert written(tmp_path) == ["X.json", "policy.json"]
     policy = read_policy(tmp_path / "policy.json")
     assert policy.kind == "cascade"
-    assert out.splitlines()[-1] == f"{tmp_path / 'policy.json'}: {policy.words()}"
+    assert out.splitlines()[-1] == f"wrote {tmp_path / 'policy.json'}: {policy.words()}"
     assert " 0 of them" not in out
     assert set(policy.candidates) <= {"small", "medium", "large"}
 
