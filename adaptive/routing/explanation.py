@@ -143,6 +143,7 @@ def explain(
     labels: Sequence[str],
     walk: Walk,
     photo: Photo,
+    features: np.ndarray | None,
     names: Sequence[str],
     limits: Limits,
 ) -> Explanation:
@@ -154,25 +155,25 @@ def explain(
     premodel, judged_by_it : what judged, and which candidates; None where nothing did
     labels : class names
     walk : of this one photo, finished
-    names : of the photo's features
+    features, names : the photo's features, ndarray (d,); None where they cannot be computed
     limits : of the request
     """
     from adaptive.features.schema import SCHEMA
 
-    (route,) = walk.routes()
+    (route,) = walk.routes
     steps = []
     for count in range(1, len(route.path) + 1):
         history = History(route.path[:count], route.outputs[:count], walk.chances)
         steps.append(judged(policy, labels, history, limits))
-    crop = SCHEMA.crop(photo.working)
-    height, width = photo.working.shape[:2]
+    crop = SCHEMA.crop(photo.image.working)
+    height, width = photo.image.working.shape[:2]
     rows, columns = crop.shape[:2]
     top, left = (height - rows) // 2, (width - columns) // 2
     taken = [step for step in ("features", "premodel") if step in photo.ms]
     neighbours = standing = None
-    if photo.features is not None:
-        neighbours = neighbours_of(premodel, photo.features, judged_by_it)
-        standing = standing_of(premodel, photo.features, names)
+    if features is not None:
+        neighbours = neighbours_of(premodel, features, judged_by_it)
+        standing = standing_of(premodel, features, names)
     return Explanation(
         tuple(steps),
         neighbours,
