@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from time import perf_counter
 from typing import Mapping, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
+from adaptive.bundle.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.images.decoded import DecodedImage
 from adaptive.policy.base import Policy
@@ -60,8 +62,8 @@ class Voted(NamedTuple):
     Attributes
     ----------
     features : ndarray (1, d)
-    votes : the premodel's numbers by candidate; None where it learned from features that were
-        computed otherwise
+    votes : the premodel's numbers by candidate of the bundle; None where it learned from
+        features that were computed otherwise
     """
 
     photo: Photo
@@ -74,13 +76,14 @@ class Judging:
 
     Parameters
     ----------
+    bundle : its premodel tells what the policy does not ask
     policy : whether it goes by features, and by what premodel
-    premodel : its own, or else the bundle's
     extractor : computes those features that are a user's own
     threads : that compute the features of several images
 
     Attributes
     ----------
+    premodel : the policy's own, or else the bundle's
     names : of the features, none where they cannot be computed
     needed : whether the policy goes by them
 
@@ -92,17 +95,18 @@ class Judging:
 
     def __init__(
         self,
+        bundle: Bundle,
         policy: Policy,
-        premodel: Premodel | None,
         extractor: Extractor | None,
         threads: int,
     ) -> None:
-        self.premodel = premodel
+        self.premodel = premodel = policy.premodel or bundle.premodel
         self.names = computable(premodel, policy.needs_features, extractor)
         self.needed = bool(self.names) and policy.needs_features
+        self._bundle = bundle
         self._policy = policy
-        self._own = () if premodel is None else premodel.own_features
-        self._extractor = extractor
+        own = () if premodel is None else premodel.own_features
+        self._features = partial(timed_features, names=self.names, own=own, extractor=extractor)
         self._threads = threads
 
     def judge(self, photos: Sequence[Photo]) -> Judged:
@@ -115,15 +119,16 @@ class Judging:
         if chances is None:
             return Judged(described, features)
         spent = (perf_counter() - began) * 1e3 / len(photos)
-        return Judged([photo.timed("premodel", spent) for photo in described], features, chances)
+        judged = [photo._replace(ms={**photo.ms, "premodel": spent}) for photo in described]
+        return Judged(judged, features, chances)
 
     def describe(self, photos: Sequence[Photo]) -> Described:
         """The features alone, of one photo or more."""
-        found = spread(self._timed, [photo.image for photo in photos], self._threads)
-        described = [
-            photo._replace(image=photo.image.without_native(), ms={**photo.ms, "features": ms})
-            for photo, (_, ms) in zip(photos, found)
-        ]
+        found = spread(self._features, [photo.image for photo in photos], self._threads)
+        described = []
+        for photo, (_, ms) in zip(photos, found):
+            image = photo.image if photo.image.native is None else photo.image.without_native()
+            described.append(photo._replace(image=image, ms={**photo.ms, "features": ms}))
         return Described(described, np.stack([features for features, _ in found]))
 
     def vote(self, photo: Photo) -> Voted | None:
@@ -137,11 +142,11 @@ class Judging:
             return Voted(photo, features, None)
         began = perf_counter()
         chances = self.premodel.predict(features)[0]
-        photo = photo.timed("premodel", (perf_counter() - began) * 1e3)
-        return Voted(photo, features, dict(zip(self.premodel.candidates, chances.tolist())))
-
-    def _timed(self, image: DecodedImage) -> tuple[np.ndarray, float]:
-        return timed_features(image, self.names, self._own, self._extractor)
+        spent = (perf_counter() - began) * 1e3
+        photo = photo._replace(ms={**photo.ms, "premodel": spent})
+        known = zip(self.premodel.candidates, chances.tolist())
+        votes = {name: chance for name, chance in known if name in self._bundle.names}
+        return Voted(photo, features, votes)
 
 
 def timed_features(

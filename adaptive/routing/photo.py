@@ -32,10 +32,6 @@ class Photo(NamedTuple):
     carried: Mapping[str, Tuple[np.ndarray, ...]] = MappingProxyType({})
     passed: Tuple[str, ...] = ()
 
-    def timed(self, step: str, ms: float) -> Photo:
-        """The same, with what one more step took."""
-        return self._replace(ms={**self.ms, step: ms})
-
     def holding_own(self) -> Photo:
         """The same with states of its own, not views that keep alive the batch they ran in."""
         carried = {

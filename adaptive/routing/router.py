@@ -92,8 +92,7 @@ class Router:
         self.bucket = bucket
         self._threads = whole(threads, "threads", 1)
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
-        premodel = given.premodel or bundle.premodel
-        self._judging = Judging(given, premodel, extractor, self._threads)
+        self._judging = Judging(bundle, given, extractor, self._threads)
         self._answering = Answering(bundle.labels, self._judging.names)
         self._watch = Watch(bundle, given, opened, self._judging, audit, tuple(observers))
         self._names = tuple(dict.fromkeys((*given.candidates, *self._watch.audited)))
@@ -139,8 +138,7 @@ class Router:
             when the engine does not run here, or refuses a network.
         InputError
             when the premodel needs features of a user's own and there is no extractor; they are
-            named. When the
-            bucket's mean cannot be kept, or the log cannot be written.
+            named. When the bucket's mean cannot be kept, or the log cannot be written.
         """
         check_kinds(policy, bucket, audit)
         opened = open_bundle(bundle, policy, audit, observers, engine, threads)
@@ -216,7 +214,14 @@ class Router:
         answer = self._answering.prediction(walk, route, 0, photo, own, total_ms)
         if self._watch.watching:
             self._watch.show([photo], [answer], walk, limits, request_id)
-        return self._explained(answer, votes, walk, photo, own, limits) if explain else answer
+        if not explain:
+            return answer
+        from adaptive.routing.explanation import explanation_of
+
+        votes = answer.votes if votes is None else votes
+        labels = self.bundle.labels
+        explanation = explanation_of(walk, photo, own, votes, self._judging, labels, limits)
+        return replace(answer, votes=votes, explanation=explanation)
 
     def classify_batch(
         self,
@@ -338,37 +343,6 @@ class Router:
 
     def _account(self, photos: Sequence[Photo], limits: Limits, began: float) -> Account:
         return Account(photos, self.policy, self._energies, limits, began, self.bucket)
-
-    def _explained(
-        self,
-        answer: Prediction,
-        voted: dict[str, float] | None,
-        walk: Walk,
-        photo: Photo,
-        features: np.ndarray | None,
-        limits: Limits,
-    ) -> Prediction:
-        """The answer with what only an explanation tells.
-
-        voted : the bundle's premodel's numbers, where the policy has asked for none
-        """
-        from adaptive.routing.explanation import explain
-
-        votes = answer.votes
-        if voted is not None:
-            votes = {name: chance for name, chance in voted.items() if name in self.bundle.names}
-        told = explain(
-            walk.policy,
-            None if votes is None else self._judging.premodel,
-            tuple(votes or ()),
-            self.bundle.labels,
-            walk,
-            photo,
-            features,
-            self._judging.names,
-            limits,
-        )
-        return replace(answer, votes=votes, explanation=told)
 
 
 def _no_limits(limits: Any) -> InputError:
