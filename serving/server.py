@@ -99,7 +99,8 @@ class Server(uvicorn.Server):
         """
         self._each_second = each_second
         try:
-            super().run(sockets=[])
+            with _without_preemption():
+                super().run(sockets=[])
         finally:
             self._socket.close()
             self.adapter.close()
@@ -190,3 +191,21 @@ class Server(uvicorn.Server):
         now = monotonic()
         for connection in self._open_ones():
             connection.check(now, keep_s, receive_s, since)
+
+
+@contextlib.contextmanager
+def _without_preemption() -> Iterator[None]:
+    """Have this thread, and those that it starts, interrupt nobody when they wake (Linux).
+
+    Otherwise each request that arrives takes the core from the network that runs there, which
+    costs a third more processor time a request.
+    """
+    before = None
+    with contextlib.suppress(OSError, AttributeError):
+        before = os.sched_getscheduler(0)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.sched_setscheduler(0, before, os.sched_param(0))

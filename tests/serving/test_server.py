@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import select
 import socket
@@ -400,8 +401,6 @@ def test_client_that_takes_nothing_is_given_up():
 
 
 def test_nothing_is_left_open_after_the_end():
-    import os
-
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with serving(plain_app()) as server:
@@ -558,3 +557,32 @@ def test_model_that_is_loaded_keeps_no_image_waiting():
         app.open.set()
         assert answer(image).endswith(b"/image")
         assert answer(load).endswith(b"/load")
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="needs Linux")
+def test_threads_interrupt_nobody_while_the_server_runs():
+    policies = {}
+
+    def app(environ, start_response):
+        policies["worker"] = os.sched_getscheduler(0)
+        start_response("200 OK", [])
+        return [b"{}\n"]
+
+    server = make_server(app)
+
+    def run() -> None:
+        server.run(lambda: policies.setdefault("loop", os.sched_getscheduler(0)))
+        policies["after"] = os.sched_getscheduler(0)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        exchange(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        deadline = time.monotonic() + HANG_S
+        while "loop" not in policies and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        server.stop()
+        thread.join(HANG_S)
+    batch = os.SCHED_BATCH
+    assert policies == {"worker": batch, "loop": batch, "after": os.SCHED_OTHER}
