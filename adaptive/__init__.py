@@ -6,7 +6,13 @@ router = Router.load("my-bundle")
 print(router.classify("photo.jpg").label)
 """
 
+from os.path import dirname, isdir, join
 from typing import TYPE_CHECKING
+
+# In a checkout four folders of this package are links to those beside it. Where a checkout was
+# unpacked without links, they are looked for there.
+if not isdir(join(__path__[0], "premodel")):
+    __path__.append(dirname(__path__[0]))
 
 if TYPE_CHECKING:
     from adaptive.bundle import Bundle

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -16,11 +16,48 @@ from adaptive.policy.base import Policy
 from adaptive.running import Networks
 
 
+@dataclass(frozen=True)
+class Left(Limits):
+    """What is left where a bucket limits too.
+
+    Attributes
+    ----------
+    unit : of the bucket
+    held_back : whether the bucket leaves less than the request does; for all images, or each
+    """
+
+    unit: str = "ms"
+    held_back: bool | np.ndarray = False
+
+    def rows(self, chosen: Any) -> Left:
+        """The same for some of the images: `chosen` indexes the arrays."""
+        plain = super().rows(chosen)
+        own = self.held_back
+        if isinstance(own, np.ndarray) and own.ndim:
+            own = own[chosen]
+        return Left(
+            plain.remaining_ms,
+            plain.remaining_mj,
+            plain.preference,
+            plain.allowance_ms,
+            self.unit,
+            own,
+        )
+
+    def of_bucket(self, name: str) -> bool:
+        """Whether the bucket, and not the request, set what is left under that name."""
+        limited = "allowance_ms" if self.unit == "ms" else "remaining_mj"
+        return name == limited and bool(np.all(self.held_back))
+
+
 class Account:
     """The budgets of some photos, from the limits of their request and a bucket.
 
+    It keeps no photos: whoever drives them shows them as they are by then.
+
     Parameters
     ----------
+    photos : as they are when it is opened
     policy : knows what its candidates cost, where there is a bucket
     energies : mean millijoules of each network
     began : when the request came in, by `perf_counter`
@@ -35,7 +72,6 @@ class Account:
         began: float,
         bucket: Bucket | None,
     ) -> None:
-        self._photos = photos
         self._energies = energies
         self._limits = limits
         self._began = began
@@ -48,33 +84,41 @@ class Account:
         # Twice the expected, so that a run that takes longer does not rule out the next one.
         self._held = np.array([bucket.open(self._spent(p) + 2 * sum(costs)) for p in photos])
 
-    def left(self, rows: np.ndarray | None = None) -> Limits:
-        """What is left for the photos at `rows`, which have taken the same path; for all at first.
+    def left(self, photos: Sequence[Photo], rows: np.ndarray | None = None) -> Limits:
+        """What is left for photos that have taken the same path.
 
         A photo of which nothing has run may always pay for the cheapest candidate.
+
+        Parameters
+        ----------
+        photos : as they are now
+        rows : which of the photos that it was opened for they are; all at first
         """
         if self._limits is UNLIMITED and self._bucket is None:
             return UNLIMITED
-        chosen = self._photos if rows is None else [self._photos[row] for row in rows]
         limits = self._limits if rows is None else self._limits.rows(rows)
-        allowance = limits.allowance_ms - _column([p.spent_ms() for p in chosen])
-        energy = limits.remaining_mj - _column([self._spent_mj(p) for p in chosen])
+        allowance = limits.allowance_ms - _column([p.spent_ms() for p in photos])
+        energy = limits.remaining_mj - _column([self._spent_mj(p) for p in photos])
         if self._bucket is not None:
             held = self._held if rows is None else self._held[rows]
-            own = held - _column([self._spent(p) for p in chosen])
+            own = held - _column([self._spent(p) for p in photos])
             if rows is None:
                 own = np.maximum(own, self._cheapest)
+            remaining = limits.remaining_ms - (perf_counter() - self._began) * 1e3
             if self._bucket.unit == "ms":
-                allowance = np.minimum(allowance, own)
+                held_back, allowance = own < allowance, np.minimum(allowance, own)
             else:
-                energy = np.minimum(energy, own)
+                held_back, energy = own < energy, np.minimum(energy, own)
+            return Left(
+                remaining, energy, limits.preference, allowance, self._bucket.unit, held_back
+            )
         elapsed = (perf_counter() - self._began) * 1e3
         return Limits(limits.remaining_ms - elapsed, energy, limits.preference, allowance)
 
-    def close(self) -> None:
-        """Pay the bucket, whether all went well or not."""
+    def close(self, photos: Sequence[Photo]) -> None:
+        """Pay the bucket for all photos as they are now, whether all went well or not."""
         if self._bucket is not None:
-            for photo, held in zip(self._photos, self._held.tolist()):
+            for photo, held in zip(photos, self._held.tolist()):
                 self._bucket.close(held, self._spent(photo))
 
     def _spent(self, photo: Photo) -> float:

@@ -42,10 +42,14 @@ class Answering:
                     values = route.probabilities[position]
                 elif route.path:
                     values = history.outputs[-1].probabilities[0]  # type: ignore[index]
-                answers[row] = self._prediction(photo, history, values)
+                why = walk.policy.reason(history, walk.preference, walk.changes(row))
+                unsure = bool(route.abstained[position])
+                answers[row] = self._prediction(photo, history, values, why, unsure)
         return [answers[row] for row in range(len(photos))]
 
-    def _prediction(self, photo: Photo, history: History, values: np.ndarray | None) -> Prediction:
+    def _prediction(
+        self, photo: Photo, history: History, values: np.ndarray | None, why: str, unsure: bool
+    ) -> Prediction:
         features = votes = None
         if photo.features is not None:
             features = dict(zip(self.feature_names, photo.features.tolist()))
@@ -54,22 +58,28 @@ class Answering:
         ms = dict(photo.ms)
         path = tuple(self.policy.candidates[c] for c in history.path)
         if values is None:
-            why = "the policy abstained: nothing it may ask is expected to be right, or in time"
-            return Prediction(None, None, None, (), None, path, ms, features, votes, why)
+            return Prediction(None, None, None, (), None, path, ms, False, features, votes, why)
         best = _best(values, 5)
         index = best[0]
         scores = values.take(best).tolist()
+        if unsure:
+            why += (
+                f"; its best guess, {self.labels[index]}, has a score of {scores[0]:.2f}, below "
+                f"{self.policy.abstain_below:g}, so the policy abstains"
+            )
         return Prediction(
-            label=self.labels[index],
-            index=index,
+            label=None if unsure else self.labels[index],
+            index=None if unsure else index,
             score=scores[0],
             top5=tuple(zip(map(self.labels.__getitem__, best), scores)),
-            candidate=path[-1],
+            candidate=None if unsure else path[-1],
             path=path,
             ms=ms,
+            calibrated=self.policy.calibrated(history.path),
             features=features,
             votes=votes,
-            reason=self.policy.reason(history),
+            reason=why,
+            guess=index,
         )
 
 

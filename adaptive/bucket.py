@@ -7,6 +7,7 @@ import math
 import threading
 from typing import Any, Sequence
 
+from adaptive.checks import chosen, number
 from adaptive.errors import InputError
 
 log = logging.getLogger("adaptive.bucket")
@@ -51,16 +52,15 @@ class Bucket:
     """
 
     def __init__(self, mean: float, burst: float | None = None, unit: str = "ms") -> None:
-        burst = 20 * mean if burst is None else burst
+        mean = number(mean, "a bucket's mean")
+        burst = 20 * mean if burst is None else number(burst, "a bucket's burst")
         if not (mean > 0 and math.isfinite(burst)):
             raise InputError(f"a bucket's mean {mean} and burst {burst} must be numbers above 0")
         if burst < mean:
             raise InputError(f"a burst of {burst:g} {unit} is below the mean of {mean:g} {unit}")
-        if unit not in UNITS:
-            raise InputError(f"a bucket's unit {unit!r} is not one of {list(UNITS)}")
-        self.mean = float(mean)
-        self.burst = float(burst)
-        self.unit = unit
+        self.mean = mean
+        self.burst = burst
+        self.unit = chosen(unit, "a bucket's unit", UNITS)
         self.level = self.burst
         self.images = 0
         self.spent = 0.0

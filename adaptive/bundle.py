@@ -24,6 +24,7 @@ from adaptive.files import (
     refuse_existing,
     sha256,
     write_json,
+    writing,
 )
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy, write_policy
@@ -36,6 +37,8 @@ MANIFEST = "manifest.json"
 
 #: What a bundle calls its own files; no network may be called so.
 OWN_NAMES = (MANIFEST, "labels.txt", "policy.json", "premodel", "certificate.json")
+
+_DEFAULT = Path(__file__).parent / "default"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Bundle:
         """Names of the candidates."""
         return tuple(c.name for c in self.candidates)
 
+    @property
+    def embedded(self) -> bool:
+        """Whether it is the one that ships inside the package."""
+        return self.folder.resolve() == _DEFAULT.resolve()
+
     def candidate(self, name: str) -> Candidate:
         """One candidate by name, or an InputError that lists what there is."""
         for candidate in self.candidates:
@@ -90,10 +98,9 @@ class Bundle:
 
 def default_bundle() -> Path:
     """The bundle that ships inside the package: ten classes of small photographs."""
-    folder = Path(__file__).parent / "default"
-    if not (folder / MANIFEST).exists():
+    if not (_DEFAULT / MANIFEST).exists():
         raise BundleError("this installation holds no embedded bundle; name one of your own")
-    return folder
+    return _DEFAULT
 
 
 def _read(folder: Path) -> Bundle:
@@ -275,7 +282,8 @@ def write_candidates(
     reference: str | None = None,
 ) -> None:
     """Make `folder`, which holds the ONNX files already, a folder of candidates."""
-    (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    with writing(folder / "labels.txt"):
+        (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
     write_json(
         folder / MANIFEST,
         {

@@ -144,6 +144,11 @@ def first_failure(p_values: Sequence[float], delta: float) -> int:
     return len(p_values)
 
 
+def points(drop: float) -> str:
+    """An accuracy drop in words: "2 points"."""
+    return f"{100 * drop:g} point" + ("" if drop == 0.01 else "s")
+
+
 def images_needed(
     losses: float, gains: float, epsilon: float, delta: float, bound: str = "betting"
 ) -> int | None:
@@ -200,6 +205,9 @@ class Certificate:
     drop_bound : the smallest drop that these images would have certified
     disagreements : calibration images whose answer is another class than the reference's, which
         audits watch; None where the table holds no probabilities
+    drops : all drops that were tested as one family with `epsilon`, whose promises hold together
+    earlier : what earlier looks at the same calibration images add to `delta`, in all
+    abstain_below : score below which the policy abstains, with its best guess counted here
     hashes : SHA-256 of what it speaks of, by name
     """
 
@@ -215,6 +223,9 @@ class Certificate:
     seed: int
     tested: int
     disagreements: int | None = None
+    drops: tuple[float, ...] = ()
+    earlier: float = 0.0
+    abstain_below: float | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     board: Mapping[str, Any] = field(default_factory=dict)
 
@@ -224,10 +235,28 @@ class Certificate:
 
     def words(self) -> str:
         """The promise as one sentence."""
-        drop = f"{100 * self.epsilon:g} point" + ("" if self.epsilon == 0.01 else "s")
+        more = ""
+        if self.earlier:
+            more += (
+                " These images were asked before, and the probability is that of all promises "
+                "made from them."
+            )
+        if len(self.drops) > 1:
+            also = [points(drop) for drop in self.drops if drop != self.epsilon]
+            more += f" Tested as one family with {' and '.join(also)}: what was promised of these "
+            more += "holds together with it."
+        sure = max(0.0, 1 - self.delta - self.earlier)
         return (
-            f"With probability at least {100 * (1 - self.delta):g}% over the {self.images} "
-            f"calibration images, top-1 is at most {drop} below {self.reference}'s on "
-            f"images like them ({self.losses} images lost, {self.gains} gained; "
-            f"{BOUNDS[self.bound]})."
+            f"With probability at least {100 * sure:.6g}% over the {self.images} "
+            f"calibration images, top-1 is at most {points(self.epsilon)} below "
+            f"{self.reference}'s on images like them ({self.losses} images lost, {self.gains} "
+            f"gained; {BOUNDS[self.bound]}).{more}{self._guesses()}"
+        )
+
+    def _guesses(self) -> str:
+        if self.abstain_below is None:
+            return ""
+        return (
+            f" Where it abstains, with a score below {self.abstain_below:g}, its best guess is "
+            "counted."
         )

@@ -15,28 +15,22 @@ import math
 import os
 import random
 import socket
-import threading
+import ssl
+from http.client import HTTPException
 from pathlib import Path
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple
 from urllib.parse import urlsplit
 
-from adaptive.errors import (
-    BusyError,
-    DeadlineError,
-    ImageError,
-    InputError,
-    ServiceError,
-)
-from adaptive.exchange import Line, connected, secured
+from PIL import Image
+from urllib3 import HTTPConnectionPool, Retry, Timeout
+from urllib3.exceptions import ClosedPoolError, HTTPError, InvalidHeader, SSLError, TimeoutError
+
+from adaptive.errors import BusyError, DeadlineError, ImageError, InputError, ServiceError
+from adaptive.exchange import KeptConnectionLost, check_length, make_pool
 from adaptive.limits import PREFERENCES
 from adaptive.prediction import Prediction
-
-if TYPE_CHECKING:
-    import ssl
-    from http.client import HTTPConnection
-
-    from adaptive.serving.decode import ImageLike
+from adaptive.serving.decode import ImageLike, decode, open_image
 
 #: Longest wait between two attempts, seconds, unless the server asks for a longer one.
 LONGEST_WAIT_S = 8.0
@@ -86,7 +80,6 @@ class Client:
         api_key: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        place = _place(url)
         if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
             raise InputError(
                 f"timeout_s {timeout_s} is not above 0 and up to {LONGEST_TIMEOUT_S:.0f}, a day"
@@ -96,14 +89,11 @@ class Client:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self.retries = retries
-        self._place = place
-        self._context = _context(ssl_context) if place.secure else None
+        self._pool, self._path = _open(url, ssl_context)
         self._headers = {}
         if api_key is not None:
             self._headers["Authorization"] = _sendable("the API key", f"Bearer {api_key}")
-        self._idle: list[HTTPConnection] = []
-        self._lock = threading.Lock()
-        self._closed = False
+        Image.preinit()  # imports the formats, which the first array's deadline need not pay for
 
     def classify(
         self,
@@ -149,13 +139,15 @@ class Client:
             headers["X-Prefer"] = prefer
         if request_id is not None:
             headers["X-Request-Id"] = _sendable("request_id", request_id)
-        end = None if deadline_ms is None else monotonic() + deadline_ms / 1e3
+        deadline = None
+        if deadline_ms is not None:
+            deadline = _Deadline(deadline_ms, monotonic() + deadline_ms / 1e3)
         path = "/v1/classify?explain=1" if explain else "/v1/classify"
-        answer = self._ask("POST", path, _encoded(image), headers, end)
-        if answer.status in (400, 413):
+        response = self._ask("POST", path, _encoded(image), headers, deadline)
+        if response.status in (400, 413):
             name = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
-            raise ImageError(f"{name}{answer.sentence()}")
-        return _prediction(self._value(answer), self.url)
+            raise ImageError(f"{name}{response.sentence()}")
+        return _prediction(self._value(response), self.url)
 
     def bundle(self) -> dict[str, Any]:
         """What the server serves: candidates, policy, certificate, board."""
@@ -184,11 +176,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; the client cannot be used afterwards."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        self._pool.close()
 
     def __enter__(self) -> Client:
         return self
@@ -205,33 +193,25 @@ class Client:
         path: str,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
-        end: float | None = None,
-    ) -> _Answer:
-        """Send a request, and again while the server has no room for it.
-
-        end : when the deadline passes, on the monotonic clock
-        """
+        deadline: _Deadline | None = None,
+    ) -> _Response:
+        """Send a request, and again while the server has no room for it."""
         attempt = 0
         while True:
             sent = {**(headers or {})}
-            if end is not None:
-                left_s = end - monotonic()
+            if deadline is not None:
+                left_s = deadline.end - monotonic()
                 if left_s < SHORTEST_DEADLINE_S:
-                    raise DeadlineError(f"the deadline passed before {self.url} was asked")
+                    raise DeadlineError(f"{deadline} passed before {self.url} was asked")
                 sent["X-Deadline-Ms"] = f"{min(left_s * 1e3, LONGEST_DEADLINE_MS):.3f}"
-            try:
-                answer = self._once(method, path, body, sent, math.inf if end is None else end)
-            except ServiceError as error:
-                if end is None or monotonic() < end:
-                    raise
-                raise DeadlineError(f"{self.url} did not answer before the deadline") from error
-            if answer.status != 503:
-                return answer
-            wait_s = answer.wait_s(attempt)
+            response = self._once(method, path, body, sent, deadline)
+            if response.status != 503:
+                return response
+            wait_s = response.wait_s(attempt)
             if attempt == self.retries or wait_s > self.timeout_s:
-                raise BusyError(answer.sentence(), wait_s)
-            if end is not None and monotonic() + wait_s >= end:
-                raise DeadlineError(f"{self.url} has no room before the deadline")
+                raise BusyError(response.sentence(), wait_s)
+            if deadline is not None and monotonic() + wait_s >= deadline.end:
+                raise DeadlineError(f"{self.url} has no room before {deadline}")
             sleep(wait_s)
             attempt += 1
 
@@ -241,74 +221,55 @@ class Client:
         path: str,
         body: bytes,
         headers: Mapping[str, str],
-        end: float = math.inf,
-    ) -> _Answer:
-        """Send a request; over a new connection where a kept one turns out to be closed.
-
-        end : when its answer must be there, if that is sooner than in `timeout_s`
-        """
-        from http.client import HTTPException
-
-        end = min(end, monotonic() + self.timeout_s)
+        deadline: _Deadline | None = None,
+    ) -> _Response:
+        """Send a request; over a new connection where a kept one turns out to be closed."""
+        end = monotonic() + self.timeout_s
+        late = ServiceError(f"{self.url} did not answer within {self.timeout_s:g} s")
+        if deadline is not None and deadline.end < end:
+            end = deadline.end
+            late = DeadlineError(f"{self.url} did not answer before {deadline}")
         while True:
-            connection, kept = self._connection()
+            left_s = end - monotonic()
+            if left_s <= 0:
+                raise late
             try:
-                if not kept:
-                    connection.sock = self._place.line(self._context, end)
-                line: Any = connection.sock
-                line.end = end
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    # what a server says to half a request can still be read
-                    connection.request(
-                        method, self._place.path + path, body or None, {**self._headers, **headers}
-                    )
-                with connection.getresponse() as raw:
-                    answer = _Answer(raw.status, raw.getheader("Retry-After"), raw.read())
-            except socket.timeout as error:
-                connection.close()
-                raise ServiceError(
-                    f"{self.url} did not answer within {self.timeout_s:g} s"
-                ) from error
-            except (OSError, HTTPException) as error:
-                connection.close()
-                if kept:
-                    continue
-                if isinstance(error, OSError):
-                    why = error.strerror or str(error)
+                raw = self._pool.urlopen(
+                    *(method, self._path + path, body or None, {**self._headers, **headers}),
+                    retries=False,
+                    redirect=False,
+                    timeout=Timeout(total=left_s),
+                    preload_content=False,
+                    enforce_content_length=True,
+                )
+                with contextlib.closing(raw):  # a connection is only kept that was read empty
+                    check_length(raw.length_remaining or 0)
+                    content = b"".join(raw.stream(decode_content=False))
+                return _Response(raw.status, raw.headers.get("Retry-After", ""), content)
+            except KeptConnectionLost:
+                continue
+            except ClosedPoolError as error:
+                raise InputError("this client is closed") from error
+            except (HTTPError, OSError, HTTPException) as error:
+                cause = error.args[-1] if error.args else error
+                if isinstance(error, TimeoutError) or isinstance(cause, socket.timeout):
+                    raise late from error
+                if isinstance(cause, OSError) or isinstance(error, SSLError):
+                    why = getattr(cause, "strerror", None) or cause
                     raise ServiceError(f"{self.url} cannot be reached: {why}") from error
-                raise ServiceError(f"{self.url} does not speak HTTP: {error!r}") from error
-            except BaseException:
-                connection.close()  # its answer would be taken for the next request's
-                raise
-            self._keep(connection, raw.will_close)
-            return answer
+                raise ServiceError(f"{self.url} does not speak HTTP: {cause}") from error
 
-    def _connection(self) -> tuple[HTTPConnection, bool]:
-        """A connection, and whether it has been used before; otherwise it is not open yet."""
-        with self._lock:
-            if self._closed:
-                raise InputError("this client is closed")
-            kept = self._idle.pop() if self._idle else None
-        return (self._place.connection(self._context), False) if kept is None else (kept, True)
-
-    def _keep(self, connection: HTTPConnection, ended: bool) -> None:
-        with self._lock:
-            if not (ended or self._closed):
-                self._idle.append(connection)
-                return
-        connection.close()
-
-    def _value(self, answer: _Answer) -> dict[str, Any]:
+    def _value(self, response: _Response) -> dict[str, Any]:
         """The JSON object of a good answer, or the error that a bad one stands for."""
-        if answer.status == 504:
-            raise DeadlineError(answer.sentence())
-        if answer.status in (401, 403):
-            raise InputError(f"{self.url} refuses this client: {answer.sentence()}")
-        if 400 <= answer.status < 500:
-            raise InputError(f"{self.url} refuses the request: {answer.sentence()}")
-        if answer.status != 200:
-            raise ServiceError(f"{self.url} failed: {answer.sentence()}")
-        value = answer.json()
+        if response.status == 504:
+            raise DeadlineError(response.sentence())
+        if response.status in (401, 403):
+            raise InputError(f"{self.url} refuses this client: {response.sentence()}")
+        if 400 <= response.status < 500:
+            raise InputError(f"{self.url} refuses the request: {response.sentence()}")
+        if response.status != 200:
+            raise ServiceError(f"{self.url} failed: {response.sentence()}")
+        value = response.json()
         if not isinstance(value, dict):
             raise ServiceError(f"{self.url} answers, but not as `adaptive serve` does")
         return value
@@ -334,11 +295,11 @@ def read_key(path: Path) -> str:
     raise InputError(f"{path} holds no key")
 
 
-class _Answer(NamedTuple):
+class _Response(NamedTuple):
     """What a server sent back."""
 
     status: int
-    retry_after: str | None
+    retry_after: str
     body: bytes
 
     def json(self) -> Any:
@@ -357,40 +318,27 @@ class _Answer(NamedTuple):
     def wait_s(self, attempt: int) -> float:
         """How long to wait before a request is sent again, seconds."""
         try:
-            asked = float(self.retry_after or "")
-        except ValueError:
-            asked = math.nan
-        if 0 <= asked < math.inf:
-            return asked * random.uniform(1.0, 1.25) + FIRST_WAIT_S * random.random()
+            asked_s = Retry().parse_retry_after(self.retry_after)
+        except InvalidHeader:
+            asked_s = 0.0
+        if asked_s > 0 or self.retry_after == "0":  # a date that is past tells of a wrong clock
+            return asked_s * random.uniform(1.0, 1.25) + FIRST_WAIT_S * random.random()
         doubled: float = FIRST_WAIT_S * 2**attempt
         return min(doubled, LONGEST_WAIT_S) * random.uniform(0.5, 1.5)
 
 
-class _Place(NamedTuple):
-    """Where a server is."""
+class _Deadline(NamedTuple):
+    """How long a caller waits, and when that is over on the monotonic clock."""
 
-    secure: bool
-    host: str
-    port: int
-    path: str
+    ms: float
+    end: float
 
-    def connection(self, context: ssl.SSLContext | None) -> HTTPConnection:
-        """A connection that is given a `line` as its socket before its first request."""
-        from http.client import HTTPConnection, HTTPSConnection
-
-        if context is not None:
-            return HTTPSConnection(self.host, self.port, context=context)
-        return HTTPConnection(self.host, self.port)
-
-    def line(self, context: ssl.SSLContext | None, end: float) -> Line:
-        """A line to the server, open; an OSError when there is none by the time that is `end`."""
-        plain = connected(self.host, self.port, end)
-        if context is not None:
-            return Line(secured(plain, self.host, context, end), end)
-        return Line(plain, end)
+    def __str__(self) -> str:
+        return f"the deadline of {self.ms:g} ms"
 
 
-def _place(url: str) -> _Place:
+def _open(url: str, context: ssl.SSLContext | None) -> tuple[HTTPConnectionPool, str]:
+    """Connections to the server of an address, none of them made yet, and the path in it."""
     if " " in url or not url.isprintable():
         raise InputError(
             f"{url!r} is no address of a server: it holds spaces or control characters"
@@ -405,15 +353,11 @@ def _place(url: str) -> _Place:
         raise InputError(f"{url!r} is no address of a server, as http://board.local:8080 is")
     if parts.username is not None:
         raise InputError("a server's address holds no user or password; give api_key")
-    if port is None:
-        port = 443 if parts.scheme == "https" else 80
-    return _Place(parts.scheme == "https", host, port, _sendable("url", parts.path.rstrip("/")))
-
-
-def _context(given: ssl.SSLContext | None) -> ssl.SSLContext:
-    import ssl
-
-    return ssl.create_default_context() if given is None else given
+    path = _sendable("url", parts.path.rstrip("/"))
+    if parts.scheme == "http":
+        return make_pool(host, 80 if port is None else port, None), path
+    context = ssl.create_default_context() if context is None else context
+    return make_pool(host, 443 if port is None else port, context), path
 
 
 def _sendable(what: str, text: str) -> str:
@@ -434,16 +378,11 @@ def _encoded(image: ImageLike) -> bytes:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return bytes(image)
     if isinstance(image, (str, os.PathLike)):
-        try:
-            return Path(image).read_bytes()
-        except OSError as exc:
-            raise ImageError(f"{image} cannot be read: {exc.strerror or exc}") from exc
-        except ValueError as exc:  # a path that no file system takes, with a NUL in it
-            raise ImageError(f"{str(image)!r} cannot be read: {exc}") from exc
-    from PIL import Image
-
-    from adaptive.serving.decode import decode
-
+        with open_image(image) as file:
+            try:
+                return file.read()
+            except OSError as exc:
+                raise ImageError(f"{image} cannot be read: {exc.strerror or exc}") from exc
     encoded = io.BytesIO()
     Image.fromarray(decode(image)).save(encoded, "PNG", compress_level=1)
     return encoded.getvalue()
@@ -459,6 +398,7 @@ def _prediction(value: Mapping[str, Any], url: str) -> Prediction:
             candidate=value["candidate"],
             path=tuple(value["path"]),
             ms=dict(value["ms"]),
+            calibrated=bool(value.get("calibrated", False)),
             features=value.get("features"),
             votes=value.get("votes"),
             reason=value.get("reason", ""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import posixpath
 import re
 from array import array
 from dataclasses import dataclass, field
@@ -20,6 +21,9 @@ BLOCK = 8192
 
 #: Between the cells of one column in a block: a CSV file is text, so it occurs in none.
 _MARK = "\0"
+
+#: The line that tells Excel the separator, and what a blank line may hold.
+_EXCEL, _BLANK = re.compile(r'"?sep=(.)"?', re.IGNORECASE), " \t\r\n"
 
 
 @dataclass(frozen=True)
@@ -78,16 +82,22 @@ class Columns:
             raise self.error(cells.index(""), name, "it needs a value")
         return cells
 
-    def unique(self, name: str) -> list[str]:
-        """One column's cells, none of them empty and no two alike."""
+    def unique(self, name: str, path: bool = False) -> list[str]:
+        """One column's cells, none of them empty and no two alike.
+
+        path : whether they are paths of files, of which `a.png` and `./a.png` are alike
+        """
         cells = self.filled(name)
-        if len(set(cells)) < len(cells):
+        keys = [posixpath.normpath(cell) for cell in cells] if path else cells
+        if len(set(keys)) < len(cells):
             first: dict[str, int] = {}
-            for row, cell in enumerate(cells):
-                if cell in first:
-                    before = f"which line {self.lines[first[cell]]} has already"
+            for row, (cell, key) in enumerate(zip(cells, keys)):
+                if key in first:
+                    line, other = self.lines[first[key]], cells[first[key]]
+                    before = f"which line {line} has already"
+                    before += "" if other == cell else f" as {other!r}"
                     raise self.error(row, name, "each may occur once", f"holds {cell!r}, {before}")
-                first[cell] = row
+                first[key] = row
         return cells
 
     def numbers(
@@ -162,9 +172,10 @@ class Columns:
 
 
 def read_csv(path: Path | str) -> Columns:
-    """Read a CSV file with a header, separated by commas or semicolons.
+    """Read a CSV file with a header, separated by commas, semicolons or tabs.
 
-    A byte order mark, CRLF line ends, quoted cells and empty lines at the end are accepted.
+    A byte order mark, CRLF line ends, quoted cells, empty lines at the beginning and the end, and
+    Excel's line `sep=;` before the header are accepted.
 
     Raises
     ------
@@ -200,7 +211,7 @@ def _not_text(path: Path) -> TableError:
 
 def _checked_header(path: Path, cells: Sequence[str], line: int) -> tuple[str, ...]:
     header = tuple(name.strip() for name in cells)
-    if not any(header):
+    if not header:
         raise TableError(f"{path} is empty; it needs a header line and at least one row")
     for position, name in enumerate(header):
         if not name:
@@ -216,30 +227,33 @@ def _checked_header(path: Path, cells: Sequence[str], line: int) -> tuple[str, .
 def _parsed(path: Path, file: Iterable[str]) -> Columns:
     """Read the lines of a file; only cells that are joined a block at a time stay in memory."""
     source = _without_nul(path, file)
-    first = next(source, "")
-    reader = csv.reader(chain([first], source), delimiter=_separator(first), strict=True)
+    first, before, mark = _first_line(source)
+    separator = _separator(first) if mark is None else mark
+    reader = csv.reader(chain([first], source), delimiter=separator, strict=True)
     blocks: list[tuple[str, ...]] = []
     lines = array("q")
     held: list[list[str]] = []
     blank: int | None = None  # the line of the first empty row; they may stand at the end
     try:
-        header = _checked_header(path, next(reader, ()), reader.line_num)
+        header = _checked_header(path, next(reader, ()), before + reader.line_num)
         for cells in reader:
             if not cells:
-                blank = blank or reader.line_num
+                blank = blank or before + reader.line_num
                 continue
             if blank is not None or len(cells) != len(header):
-                line, count = (reader.line_num, len(cells)) if blank is None else (blank, 0)
+                line, count = (
+                    (before + reader.line_num, len(cells)) if blank is None else (blank, 0)
+                )
                 raise TableError(
                     f"{path}, line {line} has {count} cells; the header has {len(header)} columns"
                 )
             held.append(cells)
-            lines.append(reader.line_num)
+            lines.append(before + reader.line_num)
             if len(held) == BLOCK:
                 blocks.append(tuple(map(_MARK.join, zip(*held))))
                 held = []
     except csv.Error as exc:
-        raise TableError(f"{path}, line {reader.line_num} is not CSV: {exc}") from exc
+        raise TableError(f"{path}, line {before + reader.line_num} is not CSV: {exc}") from exc
     if held:
         blocks.append(tuple(map(_MARK.join, zip(*held))))
     if not blocks:
@@ -254,13 +268,25 @@ def _without_nul(path: Path, source: Iterable[str]) -> Iterator[str]:
         yield line
 
 
+def _first_line(source: Iterator[str]) -> tuple[str, int, str | None]:
+    """The line of the header, how many lines stand before it, and the separator if one says it."""
+    mark = None
+    for number, text in enumerate(source):
+        said = _EXCEL.fullmatch(text.strip("\r\n")) if mark is None else None
+        if said is not None:
+            mark = said[1]
+        elif text.strip(_BLANK):
+            return text, number, mark
+    return "", 0, mark
+
+
 def _separator(text: str) -> str:
-    """Comma or semicolon, whichever splits the header into more columns."""
+    """Comma, semicolon or tab, whichever splits the header into most columns."""
     first = re.split(r"[\r\n]", text[:100_000], maxsplit=1)[0]
-    counts = {
-        mark: max(map(len, csv.reader([first], delimiter=mark)), default=0) for mark in (",", ";")
-    }
-    return ";" if counts[";"] > counts[","] else ","
+    return max(
+        (",", ";", "\t"),
+        key=lambda mark: max(map(len, csv.reader([first], delimiter=mark)), default=0),
+    )
 
 
 def _plain(text: str) -> bool:

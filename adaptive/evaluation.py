@@ -23,6 +23,7 @@ class Row:
     ms, p95_ms : after decoding, in milliseconds
     shares : share of the images that each candidate answered, by name
     abstained : share of the images without an answer
+    answered : top-1 among the images with an answer; None where there is no such image
     """
 
     name: str
@@ -32,6 +33,7 @@ class Row:
     p95_ms: Estimate
     shares: dict[str, float]
     abstained: float = 0.0
+    answered: Estimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -43,6 +45,7 @@ class Row:
             "p95_ms": self.p95_ms.to_json(),
             "shares": self.shares,
             "abstained": self.abstained,
+            "answered_top1": None if self.answered is None else self.answered.to_json(),
         }
 
 
@@ -140,6 +143,7 @@ def policy_row(done: Replay) -> Row:
         quantile(done.ms, 0.95),
         done.shares(),
         float(done.abstained.mean()),
+        None if done.abstained.all() else share(done.top1[~done.abstained]),
     )
 
 
@@ -217,12 +221,26 @@ def text_table(evaluation: Evaluation) -> str:
     chosen = evaluation.policy
     answered = ", ".join(f"{n} {100 * s:.1f}%" for n, s in chosen.shares.items())
     lines.append(f"answered by: {answered}; abstained {100 * chosen.abstained:.1f}%")
+    if chosen.abstained:
+        lines.append(_coverage(chosen))
     lines.append(f"policy minus random mix at equal cost: {_points(evaluation.over_mix)}")
     if evaluation.over_reference is not None:
         lines.append(
             f"policy minus always {evaluation.reference}: {_points(evaluation.over_reference)}"
         )
     return "\n".join(lines)
+
+
+def _coverage(row: Row) -> str:
+    """How many images get an answer, and how many of those answers are right."""
+    if row.answered is None:
+        return "no image gets an answer"
+    own = row.answered
+    return (
+        f"{100 * (1 - row.abstained):.1f}% of the images get an answer, and of these answers "
+        f"{100 * own.value:.2f}% are right (95% interval {100 * own.low:.1f} to "
+        f"{100 * own.high:.1f}); above, no answer counts as wrong"
+    )
 
 
 def _points(e: Estimate) -> str:

@@ -69,7 +69,8 @@ class Neighbours:
     Attributes
     ----------
     distances : in scaled units
-    right : for each of the policy's candidates and each neighbour, 1 where it was right
+    right : for each candidate that the answer's votes are about, and each neighbour, 1 where
+        it was right
     """
 
     distances: tuple[float, ...]
@@ -138,6 +139,7 @@ class Explanation:
 def explain(
     policy: Policy,
     premodel: Premodel | None,
+    judged_by_it: Sequence[str],
     labels: Sequence[str],
     walk: Walk,
     photo: Photo,
@@ -149,7 +151,7 @@ def explain(
     Parameters
     ----------
     policy : what decided
-    premodel : what judged
+    premodel, judged_by_it : what judged, and which candidates; None where nothing did
     labels : class names
     walk : of this one photo, finished
     names : of the photo's features
@@ -169,7 +171,7 @@ def explain(
     taken = [step for step in ("features", "premodel") if step in photo.ms]
     neighbours = standing = None
     if photo.features is not None:
-        neighbours = neighbours_of(premodel, photo.features, policy.candidates)
+        neighbours = neighbours_of(premodel, photo.features, judged_by_it)
         standing = standing_of(premodel, photo.features, names)
     return Explanation(
         tuple(steps),
@@ -229,8 +231,8 @@ def standing_of(
         return Standing("images", dict(zip(names, shares.tolist())))
     found = {}
     for name, value in zip(names, features.tolist()):
-        if name not in SCHEMA.names:
-            return None  # a user's own
+        if premodel is None or name in premodel.own_features:
+            return None
         feature = SCHEMA.feature(name)
         found[name] = min(max((value - feature.low) / (feature.high - feature.low), 0.0), 1.0)
     return Standing("range", found)

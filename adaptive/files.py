@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -65,12 +66,36 @@ def refuse_folder(path: Path) -> None:
         raise InputError(f"{path} is a folder; name a file to write")
 
 
+#: Errors of writing that name no file: the disk, the quota or the file is full.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def writing(path: Path, aside: Path | None = None) -> Iterator[None]:
+    """Have an error of the block that says that there is no room name `path` as the file.
+
+    aside : the folder that is written in the place of `path`, whose files are named as there
+    """
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in _FULL and (exc.filename is None or aside is not None):
+            named = str(path)
+            if exc.filename is not None and str(exc.filename).startswith(f"{aside}{os.sep}"):
+                named += str(exc.filename)[len(str(aside)) :]
+            raise OSError(exc.errno, os.strerror(exc.errno), named) from exc
+        if exc.errno is None and "requested and" in str(exc):  # numpy, which wrote less
+            raise OSError(errno.ENOSPC, "could not be written whole", str(path)) from exc
+        raise
+
+
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well, else removed."""
     aside = path.with_name(path.name + ".partial")
     try:
-        yield aside
+        with writing(path):
+            yield aside
         os.replace(aside, path)
     finally:
         aside.unlink() if aside.exists() else None
@@ -84,7 +109,8 @@ def folder_aside(path: Path) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     aside.chmod(0o755)
     try:
-        yield aside
+        with writing(path, aside):
+            yield aside
         old = None
         if path.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

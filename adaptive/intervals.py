@@ -8,6 +8,11 @@ from typing import Sequence
 
 import numpy as np
 
+from adaptive.errors import InputError
+
+#: An upper time is exceeded by a new run with at most this probability.
+EXCEEDED = 0.01
+
 #: two-sided 95% quantile of the normal distribution
 Z95 = 1.959963984540054
 
@@ -63,6 +68,33 @@ def quantile(values: np.ndarray, level: float) -> Estimate:
     low = int(np.clip(math.floor(n * level - half), 0, n - 1))
     high = int(np.clip(math.ceil(n * level + half), 0, n - 1))
     return Estimate(float(np.quantile(ordered, level)), float(ordered[low]), float(ordered[high]))
+
+
+def conformal_upper(values: np.ndarray, exceeded: float = EXCEEDED) -> float:
+    """What a new value, drawn like these, exceeds with probability at most `exceeded`.
+
+    The split conformal quantile: of n values the ceil((n + 1) (1 - exceeded))-th smallest (Vovk,
+    Gammerman and Shafer 2005).
+
+    values : ndarray (n,)
+
+    Raises
+    ------
+    InputError
+        when there are too few values.
+    """
+    rank = math.ceil((len(values) + 1) * (1 - exceeded) - 1e-9)
+    if rank > len(values):
+        raise InputError(
+            f"{len(values)} images are too few for a time that is exceeded in at most "
+            f"{100 * exceeded:g}% of the runs; at least {fewest(exceeded)} are needed"
+        )
+    return float(np.partition(values, rank - 1)[rank - 1])
+
+
+def fewest(exceeded: float = EXCEEDED) -> int:
+    """Fewest values that `conformal_upper` can do with."""
+    return math.ceil((1 - exceeded) / exceeded - 1e-9)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any, Union
 
 import numpy as np
 
+from adaptive.checks import is_number, number, numbers
 from adaptive.errors import InputError
 
 PREFERENCES = {"fast": -1.0, "balanced": 0.0, "accurate": 1.0}
@@ -27,6 +28,7 @@ class Limits:
     ----------
     remaining_ms : milliseconds left until the answer is due. A candidate is not started unless
         its upper time fits (`Policy.upper_ms`), and an image that nothing fits gets no answer.
+        Images that are answered together share what is left.
     remaining_mj : millijoules left, held against the mean energies (`Policy.costs_mj`)
     preference : -1 (fast) to 1 (accurate); 0 follows the policy as it was tuned
     allowance_ms : milliseconds that the image may cost, held against the mean times
@@ -41,11 +43,20 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("remaining_ms", "remaining_mj", "allowance_ms"):
             value = getattr(self, name)
+            if type(value) is not float:  # which most are, and need no more than the next line
+                value = _amounts(value, name)
+                object.__setattr__(self, name, value)
             # A number that is not itself is NaN; much quicker than asking numpy.
             if np.isnan(value).any() if isinstance(value, np.ndarray) else value != value:
                 raise InputError(f"{name} is not a number")
+        if type(self.preference) is not float:
+            object.__setattr__(self, "preference", _preference(self.preference))
         if not -1 <= self.preference <= 1:
             raise InputError(f"preference {self.preference} is not between -1 and 1")
+
+    def of_bucket(self, name: str) -> bool:
+        """Whether a bucket, and not the request, set what is left under that name."""
+        return False
 
     def rows(self, chosen: Any) -> Limits:
         """The same for some of the images: `chosen` indexes the arrays."""
@@ -56,6 +67,22 @@ class Limits:
             v[chosen] if isinstance(v, np.ndarray) and v.ndim else v for v in values
         )
         return Limits(ms, mj, self.preference, allowance)
+
+
+def _amounts(value: Any, name: str) -> Number:
+    """A number, or one for each image, as a float or an array of floats."""
+    if is_number(value):
+        return number(value, name)
+    return np.asarray(numbers(value, name))
+
+
+def _preference(value: Any) -> float:
+    if isinstance(value, str) and value in PREFERENCES:
+        raise InputError(
+            f"preference {value!r} is a word; give the number PREFERENCES[{value!r}], "
+            f"{PREFERENCES[value]:g}"
+        )
+    return number(value, "preference")
 
 
 UNLIMITED = Limits()

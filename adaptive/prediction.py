@@ -17,15 +17,21 @@ class Prediction:
     ----------
     label : the class, or None when the policy abstained
     index : the class's index in the bundle's labels, or None
-    score : probability of that class, 0..1, or None
+    score : probability of that class, or of the best guess where the policy abstains from
+        answering with it, 0..1; None where nothing ran. See `calibrated`
     top5 : up to five (label, probability) pairs, best first
-    candidate : name of the candidate that answered, or None
+    candidate : name of the candidate that answered, or None when the policy abstained
     path : names of the candidates that ran, in order
     ms : milliseconds by step: decode, features, premodel, each candidate, total
-    features : feature values by name where the policy asked for them, else None
-    votes : the premodel's number for each candidate by name, else None
+    calibrated : whether the policy's exponents were fitted so that of answers with a score of
+        0.8, say, eight in ten are right on images like the tuning images; otherwise the score
+        is what the network says
+    features : feature values by name where the policy or an explanation asked for them, else None
+    votes : the premodel's number for each candidate that it judges, by name, where the policy or
+        an explanation asked for them, else None
     reason : one sentence, why this path was taken
     explanation : more about that where it was asked for, else None
+    guess : the likeliest class's index, also where the policy abstains from answering with it
     """
 
     label: str | None
@@ -35,10 +41,17 @@ class Prediction:
     candidate: str | None
     path: tuple[str, ...]
     ms: dict[str, float]
+    calibrated: bool = False
     features: dict[str, float] | None = field(default=None, repr=False)
     votes: dict[str, float] | None = field(default=None, repr=False)
     reason: str = field(default="", repr=False)
     explanation: Explanation | None = field(default=None, repr=False, compare=False)
+    guess: int | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def abstained(self) -> bool:
+        """Whether there is no answer: a person should look. `top5` tells the best guesses."""
+        return self.candidate is None
 
     def to_json(self, explain: int = 0) -> dict[str, Any]:
         """As plain JSON values.
@@ -50,6 +63,8 @@ class Prediction:
         answer: dict[str, Any] = {
             "label": self.label,
             "score": self.score,
+            "calibrated": self.calibrated,
+            "abstained": self.abstained,
             "top5": [{"label": label, "score": score} for label, score in self.top5],
             "candidate": self.candidate,
             "path": list(self.path),

@@ -14,33 +14,33 @@ import os
 import shutil
 from dataclasses import asdict
 from itertools import cycle
-from pathlib import Path
-from time import perf_counter
-from typing import Any, Callable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from adaptive.bundle import Bundle
-from adaptive.candidate import Candidate, run_order
+from adaptive.candidate import Candidate
+from adaptive.doubts import labels_doubt
 from adaptive.energy import IMAGES as ENERGY_IMAGES
 from adaptive.energy import Energies
 from adaptive.errors import ImageError, InputError, TableError
-from adaptive.features.extract import extract
 from adaptive.features.measure import measure
 from adaptive.features.schema import SCHEMA, resolve_names
-from adaptive.files import read_json, write_json
+from adaptive.files import read_json, write_json, writing
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import PowerMode, power_mode
 from adaptive.jetson.state import BoardState
 from adaptive.jetson.sysfs import Sysfs
 from adaptive.labelled import LabelledImages
+from adaptive.photo import open_photo, timed_features, warm_up_image
 from adaptive.replay import rank_of
-from adaptive.running import through_key
-from adaptive.serving.choose import Engines, Wanted
-from adaptive.serving.decode import ImageLike, decode
-from adaptive.serving.engine import Engine, probabilities
-from adaptive.serving.preprocess import needed_short, preprocess
+from adaptive.running import Networks
+from adaptive.segments import Run, through_key
+from adaptive.serving.choose import Engines
+from adaptive.serving.decode import MAX_PIXELS, ImageLike, decode
+from adaptive.serving.preprocess import needed_short
 from adaptive.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
 
 log = logging.getLogger("adaptive.profiling")
@@ -76,21 +76,16 @@ class Profiler:
         self.threads = threads
         self._sysfs = sysfs
         self.features = resolve_names(features)
-        self._after = {c.name: c.after for c in bundle.candidates}
-        chains = run_order(self._after)
+        self._short = max(needed_short(c.input) for c in bundle.candidates)
+        names = bundle.names
+        # Asked one by one, an exit is reached through those before it, without their heads.
+        ways = [(name,) for name in names]
+        self.networks = Networks.open(bundle, names, threads, ways, True, engines)
+        assert self.networks.choice is not None
+        self.choice = self.networks.choice
         # An exit runs after what it continues from, whatever the manifest's order.
+        chains = self.networks.chains
         self._order = sorted(bundle.candidates, key=lambda c: len(chains[c.name]))
-        self._short = max([needed_short(c.input) for c in bundle.candidates] + [SCHEMA.short_side])
-        whole = [Wanted(c.name, bundle.folder, c) for c in self._order]
-        headless = [
-            Wanted(through_key(c.name), bundle.folder, c, True) for c in self._order if c.through
-        ]
-        opener = engines or Engines()
-        opened = opener.open([*whole, *headless], threads)
-        assert opener.choice is not None
-        self.choice = opener.choice
-        self._engines: dict[str, Engine] = {w.candidate.name: opened[w.key] for w in whole}
-        self._through: dict[str, Engine] = {w.candidate.name: opened[w.key] for w in headless}
 
     def profile(
         self,
@@ -111,14 +106,15 @@ class Profiler:
             when no image could be read, a stopped run was made with other settings or in another
             power mode, or the power mode changes meanwhile.
         """
-        self._warm_up()  # first, so that a network that cannot run leaves nothing behind
+        # First, so that a network that cannot run leaves nothing behind.
+        self.warm_up(images.root / name for name in one_of_each_kind(images.names))
         before = BoardState.read(self._sysfs)
         partial = Partial(
             output, self._fingerprint(images, keep_probabilities), self.bundle, keep_probabilities
         )
         left_out = dict(partial.left_out)
         todo = [i for i in range(len(images)) if images.names[i] not in partial.seen]
-        with partial, tqdm(
+        with writing(partial.folder), partial, tqdm(
             total=len(images), initial=len(images) - len(todo), unit="image", desc="profiling"
         ) as bar:
             for index in todo:
@@ -138,42 +134,49 @@ class Profiler:
             sample = [images.root / n for n in images.names if n not in left_out][:ENERGY_IMAGES]
             spent = energies(self.tasks(sample))
             self._require_mode(before.mode)
-        partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
+        with writing(partial.folder):
+            partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
         return [f"{name}: {why}" for name, why in left_out.items()]
 
     def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """One image's row and every candidate's probabilities, shape (1, classes)."""
-        began = perf_counter()
-        pixels = decode(path, SCHEMA.short_side)
-        working = SCHEMA.working(pixels)
-        decoded = perf_counter()
-        values = extract(SCHEMA.crop(working), self.features)
-        featured = perf_counter()
-        if self._short > SCHEMA.short_side:
-            pixels = decode(path, self._short)
-        row: dict[str, Any] = {
-            "decode:ms": (decoded - began) * 1e3,
-            "features:ms": (featured - decoded) * 1e3,
-            "features": values.tolist(),
-        }
-        answers: dict[str, np.ndarray] = {}
-        carried: dict[str, list[np.ndarray]] = {}
+        """One image's row and every candidate's probabilities, shape (1, classes).
+
+        It runs as it is served. Only the inputs are made before the networks run, so that a
+        candidate is charged with its own even where another one reads the same.
+        """
+        photo = open_photo(path, self._short, MAX_PIXELS)
+        features, features_ms = timed_features(photo, self.features)
+        prepared: dict[str, tuple[float, float]] = {}
         for candidate in self._order:
-            began = perf_counter()
-            inputs = _inputs(candidate, pixels, working, carried)
-            answer, *carried[candidate.name] = self._engines[candidate.name].run(*inputs)
-            found = probabilities(answer, candidate.output)
-            spent = (perf_counter() - began) * 1e3
-            rank = int(rank_of(found, np.array([label]))[0])
-            answers[candidate.name] = found
-            row[candidate.name] = [int(rank == 0), int(rank < 5), float(found.max()), spent]
+            if candidate.after is None:
+                prepared[candidate.name] = photo.pixels.prepared(candidate.input)
+            (photo,), _ = self.networks.run(candidate.name, [photo])
         # Afterwards, so that the runs above find the processor's caches as they are in use.
         for candidate in self._order:
-            if candidate.name in self._through:
-                began = perf_counter()
-                inputs = _inputs(candidate, pixels, working, carried)
-                self._through[candidate.name].run(*inputs)
-                row[candidate.name].append((perf_counter() - began) * 1e3)
+            if candidate.name in self.networks.segments.through:
+                (photo,) = self.networks.advance(Run(candidate.name, True), [photo])
+        answers: dict[str, np.ndarray] = {}
+        row: dict[str, Any] = {
+            "decode:ms": photo.ms["decode"],
+            "features:ms": features_ms,
+            "features": features.tolist(),
+        }
+        for candidate in self._order:
+            name = candidate.name
+            found = photo.done[name].probabilities
+            assert found is not None
+            answers[name] = found
+            rank = int(rank_of(found, np.array([label]))[0])
+            own = prepared.get(name, ())
+            row[name] = {
+                "top1": int(rank == 0),
+                "top5": int(rank < 5),
+                "confidence": float(found.max()),
+                "ms": photo.ms[name] + sum(own),
+                **dict(zip(("scale", "normalise"), own)),
+            }
+            if through_key(name) in photo.ms:
+                row[name]["through"] = photo.ms[through_key(name)] + sum(own)
         return row, answers
 
     def tasks(self, images: Sequence[ImageLike]) -> dict[str, Callable[[], object]]:
@@ -181,52 +184,50 @@ class Profiler:
 
         An exit goes on from states that are kept, so its run is the increment alone.
         """
-        decoded = []
-        for image in images:
-            pixels = decode(image, SCHEMA.short_side)
-            working = SCHEMA.working(pixels)
-            if self._short > SCHEMA.short_side:
-                pixels = decode(image, self._short)
-            decoded.append((pixels, working))
-        carried: dict[str, list[list[np.ndarray]]] = {}
+        photos = [open_photo(image, self._short, MAX_PIXELS) for image in images]
 
         def task(candidate: Candidate) -> Callable[[], object]:
-            engine = self._engines[candidate.name]
+            run, again = Run(candidate.name, False), cycle(list(photos))
+            if candidate.after is None:
+                return lambda: self.networks.advance(run, [next(again).unprepared()])
+            return lambda: self.networks.advance(run, [next(again)])
 
-            def run(source: Any) -> list[np.ndarray]:
-                inputs = source if candidate.after else _inputs(candidate, source[0], source[1], {})
-                answer, *state = engine.run(*inputs)
-                probabilities(answer, candidate.output)
-                return state
+        found = {}
+        for candidate in self._order:
+            found[candidate.name] = task(candidate)
+            photos = [self.networks.run(candidate.name, [p]).photos[0] for p in photos]
+        return found
 
-            sources = decoded if candidate.after is None else carried[candidate.after]
-            carried[candidate.name] = [run(source) for source in sources]
-            again = cycle(sources)
-            return lambda: run(next(again))
+    def warm_up(self, images: Iterable[Path]) -> None:
+        """Run whatever is timed a few times on a grey image, and decode these images.
 
-        return {candidate.name: task(candidate) for candidate in self._order}
+        The first image of a kind loads its decoder, which no later one does.
+        """
+        for image in images:
+            try:
+                open_photo(image, self._short, MAX_PIXELS)
+            except ImageError:
+                continue
+        photo = open_photo(warm_up_image(self._short), self._short, MAX_PIXELS)
+        timed_features(photo, self.features)
+        for _ in range(WARM_UP):
+            self.networks.warm_up(self.bundle.names, photo)
+
+    def doubts(self, table: OutcomeTable) -> list[str]:
+        """What makes the table that was profiled look wrong, in sentences."""
+        found = [f"{name}: {doubt}" for name, doubt in self.networks.doubts.items()]
+        untrained = [c.name for c in self.bundle.candidates if c.untrained]
+        labels = labels_doubt(table, len(self.bundle.labels), untrained)
+        return found if labels is None else [labels, *found]
 
     def close(self) -> None:
         """Close the engines."""
-        for engine in (*self._engines.values(), *self._through.values()):
-            engine.close()
-
-    def _warm_up(self) -> None:
-        grey = np.full((self._short, self._short, 3), 127, np.uint8)
-        extract(SCHEMA.crop(grey), self.features)
-        carried: dict[str, list[np.ndarray]] = {}
-        for candidate in self._order:
-            for _ in range(WARM_UP):
-                inputs = _inputs(candidate, grey, grey, carried)
-                answer, *carried[candidate.name] = self._engines[candidate.name].run(*inputs)
-                probabilities(answer, candidate.output)
-                if candidate.name in self._through:
-                    self._through[candidate.name].run(*inputs)
+        self.networks.close()
 
     def _fingerprint(self, images: LabelledImages, keep: bool) -> dict[str, Any]:
         listed = json.dumps([images.names, images.labels])
         fingerprint = {
-            "candidates": [{**_entry(c), **asdict(c.input)} for c in self.bundle.candidates],
+            "candidates": [_entry(c) for c in self.bundle.candidates],
             "outputs": [asdict(c.output) for c in self.bundle.candidates],
             "features": list(self.features),
             "schema": SCHEMA.version,
@@ -290,21 +291,22 @@ class Profiler:
         }
 
 
-def _inputs(
-    candidate: Candidate,
-    large: np.ndarray,
-    small: np.ndarray,
-    carried: Mapping[str, list[np.ndarray]],
-) -> list[np.ndarray]:
-    """What a candidate reads, made from the image at one of two scales, or handed on to it."""
-    if candidate.after is not None:
-        return carried[candidate.after]
-    enough = needed_short(candidate.input) <= min(small.shape[:2])
-    return [preprocess(small if enough else large, candidate.input)]
+def one_of_each_kind(names: Iterable[str]) -> list[str]:
+    """The first name with each suffix."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(PurePath(name).suffix.lower(), name)
+    return list(first.values())
 
 
 def _entry(candidate: Candidate) -> dict[str, Any]:
-    entry = {"name": candidate.name, "sha256": candidate.sha256, "after": candidate.after}
+    entry: dict[str, Any] = {
+        "name": candidate.name,
+        "sha256": candidate.sha256,
+        "after": candidate.after,
+        # What it reads tells which candidates share the work of making it.
+        "input": None if candidate.after else asdict(candidate.input),
+    }
     return entry if candidate.through is None else {**entry, "through": candidate.through.sha256}
 
 
@@ -378,15 +380,19 @@ class Partial:
         timed = np.array([[r["decode:ms"], r["features:ms"]] for r in rows])
         outcomes = {}
         for candidate in self._all:
-            columns = np.array([r[candidate.name] for r in rows], np.float64).T
+            own = [r[candidate.name] for r in rows]
+            columns = {part: np.array([r[part] for r in own], np.float64) for part in own[0]}
+            spent = mj.get(candidate.name)
             outcomes[candidate.name] = Outcomes(
-                columns[0].astype(bool),
-                columns[1].astype(bool),
-                columns[2],
-                columns[3],
-                np.full(len(rows), mj[candidate.name]) if candidate.name in mj else None,
+                columns["top1"].astype(bool),
+                columns["top5"].astype(bool),
+                columns["confidence"],
+                columns["ms"],
+                None if spent is None else np.full(len(rows), spent),
                 candidate.after,
-                columns[4] if candidate.through is not None else None,
+                columns.get("through"),
+                columns.get("scale"),
+                columns.get("normalise"),
             )
         table = OutcomeTable(
             tuple(r["image"] for r in rows),

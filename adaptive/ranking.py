@@ -15,6 +15,7 @@ import numpy as np
 from adaptive.intervals import Z95, Estimate, share
 from adaptive.premodel.neighbours import search_for
 from adaptive.premodel.scaling import Scaling
+from adaptive.premodel.scoring import midranks
 
 #: The KNN signal sees the cheap network's so many highest probabilities.
 TOP = 5
@@ -73,13 +74,6 @@ def _placements(score: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.nd
     own_right = (midranks(score)[right] - midranks(high)) / len(low)
     own_wrong = 1 - (midranks(score)[~right] - midranks(low)) / len(high)
     return own_right, own_wrong
-
-
-def midranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[place.reshape(-1)])
 
 
 def _delong(own_right: np.ndarray, own_wrong: np.ndarray) -> Estimate:

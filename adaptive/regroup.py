@@ -9,11 +9,14 @@ What an image is answered depends on its own outputs alone, so the answers are t
 from __future__ import annotations
 
 from collections import deque
-from typing import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from adaptive.account import Account
+from adaptive.limits import Limits
 from adaptive.photo import Photo
 from adaptive.policy.base import Policy
 from adaptive.running import Networks, said
@@ -26,6 +29,7 @@ class Group:
 
     Attributes
     ----------
+    photos : as they are now
     left : how many of them are not finished
     """
 
@@ -36,19 +40,20 @@ class Group:
         chances: np.ndarray | None,
         account: Account,
     ) -> None:
-        self.photos = photos
+        self.photos = list(photos)
         self.account = account
-        self.walk = Walk(policy, len(photos), chances, account.left())
+        left = _each(account.left(photos), len(photos))
+        self.walk = Walk(policy, len(photos), chances, left)
         self.left = len(photos)
         self._routes = 0
 
-    def finished(self) -> list[Photo]:
-        """The photos that have finished since the last call."""
+    def finished(self) -> list[int]:
+        """The rows of the photos that have finished since the last call."""
         routes = self.walk.routes()[self._routes :]
         self._routes += len(routes)
-        photos = [self.photos[row] for route in routes for row in route.rows.tolist()]
-        self.left -= len(photos)
-        return photos
+        rows = [row for route in routes for row in route.rows.tolist()]
+        self.left -= len(rows)
+        return rows
 
 
 class Waiting:
@@ -63,7 +68,16 @@ class Waiting:
         self.group = group
         self.step = step
         self.held = held
-        self.photos = [group.photos[row] for row in step.rows.tolist()]
+
+    @property
+    def photos(self) -> list[Photo]:
+        """As they are now."""
+        return [self.group.photos[row] for row in self.step.rows.tolist()]
+
+    def take(self, photos: Iterable[Photo]) -> None:
+        """Put these in the place of the photos that wait, one for each."""
+        for row, photo in zip(self.step.rows.tolist(), photos):
+            self.group.photos[row] = photo
 
     def split(self, count: int) -> tuple[Waiting, Waiting]:
         """The first `count` of them, and the others."""
@@ -73,8 +87,7 @@ class Waiting:
     def hold(self) -> None:
         """Let go of the batches in which they ran, since they are here to stay."""
         if not self.held:
-            for photo in self.photos:
-                photo.hold_own()
+            self.take([photo.holding_own() for photo in self.photos])
             self.held = True
 
 
@@ -119,7 +132,7 @@ class Regroup:
         try:
             group = Group(photos, self._policy, chances, account)
         except BaseException:
-            account.close()
+            account.close(photos)
             raise
         self._groups.append(group)
         for step in group.walk.waiting():
@@ -135,7 +148,7 @@ class Regroup:
     def close(self) -> None:
         """Settle the accounts of groups that something kept from being finished."""
         for group in self._groups:
-            group.account.close()
+            group.account.close(group.photos)
         self._groups.clear()
 
     def _turn(self, least: int) -> bool:
@@ -156,8 +169,10 @@ class Regroup:
 
     def _run(self, run: Run) -> None:
         taken = self._take(run)
-        self._networks.advance(run, [photo for waiting in taken for photo in waiting.photos])
+        photos = [photo for waiting in taken for photo in waiting.photos]
+        advanced = iter(self._networks.advance(run, photos))
         for waiting in taken:
+            waiting.take(islice(advanced, len(waiting.step.rows)))
             waiting.held = False
             self._put(waiting)
             self._finish(waiting.group)
@@ -184,14 +199,24 @@ class Regroup:
         if needed:
             self._queues.setdefault(needed[0], deque()).append(waiting)
             return
-        left = group.account.left(step.rows)
+        left = _each(
+            group.account.left(photos, step.rows), len(photos), self._ahead_ms(group, step)
+        )
         for further in group.walk.feed(step, said(name, photos), left):
             self._put(Waiting(group, further))
 
+    def _ahead_ms(self, group: Group, step: Step) -> float:
+        """What the other photos of a group may still take for what they wait for."""
+        upper = self._policy.upper_ms
+        if upper is None:
+            return 0.0
+        others = (other for other in group.walk.waiting() if other is not step)
+        return sum(len(other.rows) * upper[other.candidate] for other in others)
+
     def _finish(self, group: Group) -> None:
-        for photo in group.finished():
+        for row in group.finished():
             if self._forget:
-                photo.let_go()
+                group.photos[row] = group.photos[row].finished()
 
     def _queues_of(self, group: Group) -> list[Run]:
         return [r for r, q in self._queues.items() if any(w.group is group for w in q)]
@@ -199,8 +224,22 @@ class Regroup:
     def _done(self) -> Iterator[Group]:
         while self._groups and not self._groups[0].left:
             group = self._groups.popleft()
-            group.account.close()
+            group.account.close(group.photos)
             yield group
+
+
+def _each(limits: Limits, count: int, ahead_ms: float = 0.0) -> Limits:
+    """The limits that each of so many images is held to, where they are answered together.
+
+    A policy knows how long a candidate takes on one image. They are all answered when the last of
+    them is, so together they may take as long as the deadline leaves.
+    """
+    if count < 2 and not ahead_ms:
+        return limits
+    remaining_ms = (limits.remaining_ms - ahead_ms) / count
+    if np.all(np.isposinf(remaining_ms)):
+        return limits
+    return replace(limits, remaining_ms=remaining_ms)
 
 
 def _count(queue: deque[Waiting]) -> int:

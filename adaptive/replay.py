@@ -33,7 +33,8 @@ class Replay:
         through is charged whole
     candidate : position in the policy's order of the candidate that answered, or ABSTAINED
     ran : bool (n, m), which candidates of the policy's order ran
-    confidence : float64, the highest probability of the answer, NaN where it abstained
+    confidence : float64, the score of the answer, or of the best guess where it abstained with
+        one; NaN where nothing ran
     answer : int, class index of the answer, ABSTAINED where there is none; only where asked for
     """
 
@@ -89,7 +90,8 @@ def replay(
         names = tuple(policy.premodel.features)
         ms += table.features_cost(names) + premodel_ms
         if chances is None:
-            chances = policy.chances(table.feature_columns(names))
+            own = policy.premodel.own_features
+            chances = policy.chances(table.feature_columns(names, own))
     return _drive(policy, table, limits, ms, chances, answers)
 
 
@@ -120,16 +122,18 @@ def _drive(
     walk = Walk(policy, count, chances, left(np.arange(count)))
     while (step := walk.wanted()) is not None:
         name, rows = policy.candidates[step.candidate], step.rows
-        # A segment that already ran for these images is not paid for again.
+        # A segment that already ran for these images, and an input that is made, is not paid for
+        # again.
         path = [policy.candidates[c] for c in (*step.path, step.candidate)]
-        for member, headless in segments.steps(path)[-1]:
+        ms[rows] += table.step_ms(path)[rows]
+        for member, _ in segments.steps(path)[-1]:
             outcomes = table.outcomes[member]
-            ms[rows] += outcomes.run_ms(headless)[rows]
             if mj is not None and outcomes.mj is not None:
                 mj[rows] += outcomes.mj[rows]
         ran[rows, step.candidate] = True
         probabilities = None
-        if policy.needs_probabilities:
+        # Where they are known the score is calibrated, as it is live.
+        if policy.needs_probabilities or (policy.exponents and name in table.probabilities):
             probabilities = table.probabilities_of(name, rows)
         output = Output(table.outcomes[name].confidence[rows], probabilities)
         walk.feed(step, output, left(rows))
@@ -155,19 +159,22 @@ def _collect(
             continue
         rows, last = route.rows, route.path[-1]
         candidate[rows] = last
-        if route.probabilities is None:
-            outcomes = table.outcomes[policy.candidates[last]]
+        values = route.probabilities
+        outcomes = table.outcomes[policy.candidates[last]]
+        confidence[rows] = outcomes.confidence[rows] if values is None else values.max(axis=1)
+        # One network alone says what it said, however sure it is made.
+        if values is None or len(route.path) == 1:
             top1[rows], top5[rows] = outcomes.top1[rows], outcomes.top5[rows]
-            confidence[rows] = outcomes.confidence[rows]
             if answers:
                 own = table.probabilities_of(policy.candidates[last], rows)
                 answer[rows] = own.argmax(axis=1)
         else:
-            values = route.probabilities
             rank = rank_of(values, table.label[rows])
             top1[rows], top5[rows] = rank == 0, rank < 5
-            confidence[rows] = values.max(axis=1)
             answer[rows] = values.argmax(axis=1)
+        none = rows[route.abstained]
+        candidate[none] = answer[none] = ABSTAINED
+        top1[none] = top5[none] = False
     said = answer if answers else None
     return Replay(policy, top1, top5, ms, candidate, ran, confidence, mj, said)
 

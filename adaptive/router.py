@@ -15,22 +15,33 @@ from adaptive.answering import Answering
 from adaptive.bucket import Bucket
 from adaptive.bundle import Bundle, default_bundle
 from adaptive.candidate import positions
-from adaptive.errors import AdaptiveError, InputError
+from adaptive.checks import shown, whole
+from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog, Observer
 from adaptive.monitoring.drift import Monitor, monitor_of
 from adaptive.monitoring.watch import Watch
-from adaptive.photo import Extractor, Photo, computable, features_of, open_photo
+from adaptive.photo import (
+    Extractor,
+    Photo,
+    computable,
+    open_photo,
+    timed_features,
+    warm_up_image,
+)
 from adaptive.policy.base import STOP, Policy
 from adaptive.policy.times import rescaled
 from adaptive.prediction import Prediction
 from adaptive.regroup import Group, Regroup
-from adaptive.running import Networks, ways_of
+from adaptive.running import Networks, checked, ways_of
 from adaptive.serving.choose import EngineChoice, EngineOptions, Engines
 from adaptive.serving.decode import MAX_PIXELS, ImageLike
 from adaptive.spread import spread
 from adaptive.walk import Walk
+
+#: So many of the bundle's labels are named in its description, each up to so many characters.
+FIRST_LABELS, LONGEST_LABEL = 10, 100
 
 #: Batches of images that `classify_batch` has on their way at most, finished ones among them.
 MOST_GROUPS = 32
@@ -49,12 +60,19 @@ class Router:
     bundle : candidates, labels, policy
     engines : something that runs each candidate's network, by name; or `Networks` over them
     policy : instead of the bundle's own
-    extractor : computes the premodel's features where they are a user's own
+    extractor : computes those features of the premodel that are a user's own
     max_pixels : larger images are refused before they are decoded
-    bucket : caps the mean time or energy of an image; decoding and audits are not counted
+    bucket : caps the mean time or energy of an image; decoding, audits and what only an
+        explanation needs are not counted
     audit : on which requests the reference is run as well
     observers : are shown every decision, after its answer is made
     threads : that decode the images of a batch and compute their features
+
+    Raises
+    ------
+    InputError
+        when a network that the policy or an audit may ask is not among the engines, or an
+        argument is not what it is to be.
     """
 
     def __init__(
@@ -72,20 +90,25 @@ class Router:
     ) -> None:
         from adaptive.serving.preprocess import needed_short
 
-        given = policy or bundle.policy
+        given = bundle.policy if policy is None else policy
+        _check_kinds(given, bucket, audit)
         positions(given.candidates, bundle.names, "the bundle")
-        opened = engines if isinstance(engines, Networks) else Networks(bundle, engines)
+        opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
+        opened.check_open(
+            (*given.candidates, *(() if audit is None else audit.names(bundle))), ways_of(given)
+        )
         self._networks = opened
         self.bundle = bundle
         self.policy = given if bucket is None else with_costs(given, self._networks, bucket)
         self._measured = self.policy
-        self.max_pixels = max_pixels
+        self.max_pixels = whole(max_pixels, "max_pixels", 1)
         self.bucket = bucket
         self._extractor = extractor
-        self._threads = threads
+        self._threads = whole(threads, "threads", 1)
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
-        premodel = given.premodel or bundle.premodel
+        self._premodel = premodel = given.premodel or bundle.premodel
         self._feature_names = computable(premodel, given.needs_features, extractor)
+        self._own_features = () if premodel is None else premodel.own_features
         self._answering = Answering(self.policy, bundle.labels, self._feature_names)
         self._watch = Watch(
             bundle,
@@ -136,11 +159,13 @@ class Router:
         EngineError
             when the engine does not run here, or refuses a network.
         InputError
-            when the premodel needs features that cannot be computed; they are named. When the
+            when the premodel needs features of a user's own and there is no extractor; they are
+            named. When the
             bucket's mean cannot be kept, or the log cannot be written.
         """
         read = Bundle.read(default_bundle() if bundle is None else bundle)
-        chosen = policy or read.policy
+        chosen = read.policy if policy is None else policy
+        _check_kinds(chosen, bucket, audit)
         positions(chosen.candidates, read.names, "the bundle")
         names = (*chosen.candidates, *(() if audit is None else audit.names(read)))
         watchers = [*observers]
@@ -165,7 +190,7 @@ class Router:
             )
             if log is not None:
                 router._watch.add(DecisionLog(log))
-        except AdaptiveError:
+        except BaseException:
             networks.close()
             raise
         return router
@@ -184,7 +209,8 @@ class Router:
         image : encoded bytes, a path, or an ndarray (height, width, 3), uint8, RGB
         limits : deadline, energy and preference for this image
         explain : compute features and the premodel's votes even where the policy does not, and
-            say more in the prediction's `explanation`
+            say more in the prediction's `explanation`. What the policy does not need is computed
+            after its answer is decided, so the answer is the same with and without.
         request_id : for the observers
 
         Raises
@@ -193,13 +219,16 @@ class Router:
             when the image cannot be read or is over a limit.
         """
         began = perf_counter()
-        photo = self._open(image)
-        chances = self._judge([photo], explain)
-        walk = self._drive(photo, chances, limits, began)
-        photo.ms["total"] = (perf_counter() - began) * 1e3
+        _check_limits(limits)
+        photos, chances = self._judge([self._open(image)])
+        walk, photo = self._drive(photos[0], chances, limits, began)
+        votes = None
+        if explain:
+            photo, votes = self._voted(photo)
+        photo = photo.timed("total", (perf_counter() - began) * 1e3)
         answers = self._answering.predictions(walk, [photo])
-        self._watch.show([photo], answers, limits, request_id)
-        return self._explained(answers[0], walk, photo, limits) if explain else answers[0]
+        self._watch.show([photo], answers, walk, limits, request_id)
+        return self._explained(answers[0], votes, walk, photo, limits) if explain else answers[0]
 
     def classify_batch(
         self,
@@ -214,13 +243,16 @@ class Router:
 
         Parameters
         ----------
+        limits : as for `classify`. A deadline is each batch's, from when its first image is
+            decoded, and its images share it: a candidate is started where its upper time fits as
+            many times as there are images. Energy and allowance are each image's own.
         regroup : let images wait for later ones that need the same network or exit, so that
             batches are full although images stop at different depths. Nobody waits where there
             is a deadline, which would run on meanwhile, or a bucket, whose tokens they would
             hold.
         """
-        if batch < 1:
-            raise InputError(f"batch {batch} is not a whole number >= 1")
+        batch = whole(batch, "batch", 1)
+        _check_limits(limits)
         waits = regroup and self.bucket is None and bool(np.all(limits.remaining_ms == np.inf))
         audits = self._watch.audit is not None
         groups = (MOST_AUDITED if audits else MOST_GROUPS) if waits else 1
@@ -230,13 +262,8 @@ class Router:
         try:
             while chunk := list(islice(pending, batch)):
                 answers += self._answered(crowd.room(), limits, len(answers))
-                began = perf_counter()
-                photos = spread(self._open, chunk, self._threads)
-                own = limits.rows(slice(begun, begun + len(photos)))
-                begun += len(photos)
-                chances = self._judge(photos, False)
-                account = Account(photos, self.policy, self._energies, own, began, self.bucket)
-                crowd.admit(photos, chances, account)
+                self._admit(crowd, chunk, limits.rows(slice(begun, begun + len(chunk))))
+                begun += len(chunk)
             answers += self._answered(crowd.drain(), limits, len(answers))
         finally:
             crowd.close()
@@ -270,31 +297,27 @@ class Router:
         while chunk := list(islice(pending, batch)):
             photos = [self._open(image) for image in chunk]
             for name in chain:
-                values = self._networks.run(name, photos).probabilities
-                assert values is not None
-                found[name].append(values)
+                photos, output = self._networks.run(name, photos)
+                assert output.probabilities is not None
+                found[name].append(output.probabilities)
         empty = np.zeros((0, len(self.bundle.labels)), np.float32)
         return {name: np.concatenate(parts or [empty]) for name, parts in found.items()}
 
     def choose(self, image: ImageLike, limits: Limits = UNLIMITED) -> str | None:
         """The candidate that the policy would start with, without running any; None abstains."""
-        photo = self._open(image)
-        chances = self._judge([photo], False)
+        _, chances = self._judge([self._open(image)])
         start = self.policy.affordable(self.policy.start(chances, 1, limits), (), limits)[0]
         return None if start == STOP else self.policy.candidates[start]
 
-    def warm_up(self) -> None:
-        """Run every network and the features once, so that the first image is not slow."""
-        import io
+    def warm_up(self, also: Iterable[str] = ()) -> None:
+        """Run every network and the features once, so that the first image is not slow.
 
-        from PIL import Image
-
-        side = max(self._short, 64)
-        encoded = io.BytesIO()  # so that the decoder is loaded too
-        Image.new("RGB", (side, side), (127, 127, 127)).save(encoded, "JPEG")
-        photo = self._open(encoded.getvalue())
-        self._judge([photo], True)
-        self._networks.warm_up(self._names, photo)
+        also : candidates that the policy does not ask
+        """
+        photo = self._open(warm_up_image(self._short))
+        self._judge([photo])
+        self._voted(photo)
+        self._networks.warm_up((*self._names, *also), photo)
 
     def describe(self) -> dict[str, Any]:
         """The bundle as JSON values: candidates, policy, certificate, and what runs it."""
@@ -313,6 +336,8 @@ class Router:
                 for c in self.bundle.candidates
             ],
             "labels": len(self.bundle.labels),
+            "first_labels": [label[:LONGEST_LABEL] for label in self.bundle.labels[:FIRST_LABELS]],
+            "embedded": self.bundle.embedded,
             "reference": self.bundle.reference,
             "policy": policy_to_json(self.policy),
             "features": list(self._feature_names),
@@ -363,63 +388,117 @@ class Router:
         return f"Router({self.bundle.folder.name!r}, {self.policy!r})"
 
     def _open(self, image: ImageLike) -> Photo:
-        return open_photo(image, self._short, self.max_pixels)
+        extracted = self._extractor is not None
+        return open_photo(image, self._short, self.max_pixels, extracted)
 
-    def _judge(self, photos: Sequence[Photo], explain: bool) -> np.ndarray | None:
-        """Features and the premodel's chances, where the policy or an explanation needs them."""
-        if not self._feature_names or not (self.policy.needs_features or explain):
-            return None
-        self._extract(photos)
+    def _judge(self, photos: Sequence[Photo]) -> tuple[Sequence[Photo], np.ndarray | None]:
+        """Features and the premodel's chances, where the policy needs them."""
+        if not self._feature_names or not self.policy.needs_features:
+            return photos, None
+        photos = self._extract(photos)
         if self.policy.premodel is None:
-            return None
+            return photos, None
         began = perf_counter()
         chances = self.policy.chances(np.stack([p.features for p in photos]))  # type: ignore[misc]
         spent = (perf_counter() - began) * 1e3 / len(photos)
-        for photo in photos:
-            photo.ms["premodel"] = spent
-        return chances
+        return [photo.timed("premodel", spent) for photo in photos], chances
 
-    def _extract(self, photos: Sequence[Photo]) -> None:
-        spread(self._extract_one, photos, self._threads)
+    def _voted(self, photo: Photo) -> tuple[Photo, dict[str, float] | None]:
+        """The bundle's premodel's numbers where the policy has none, and what they took."""
+        from adaptive.features.schema import SCHEMA
 
-    def _extract_one(self, photo: Photo) -> None:
+        premodel = self._premodel
+        if premodel is None or not self._feature_names or self.policy.needs_features:
+            return photo, None
+        (photo,) = self._extract([photo])
+        if premodel.schema_version not in (None, SCHEMA.version):
+            return photo, None  # it learned from features that were computed otherwise
         began = perf_counter()
-        photo.features = features_of(photo, self._feature_names, self._extractor)
-        photo.ms["features"] = (perf_counter() - began) * 1e3
+        chances = premodel.predict(photo.features[np.newaxis])[0]  # type: ignore[index]
+        photo = photo.timed("premodel", (perf_counter() - began) * 1e3)
+        known = zip(premodel.candidates, chances.tolist())
+        return photo, {name: chance for name, chance in known if name in self.bundle.names}
+
+    def _extract(self, photos: Sequence[Photo]) -> list[Photo]:
+        return spread(self._extract_one, photos, self._threads)
+
+    def _extract_one(self, photo: Photo) -> Photo:
+        found = timed_features(photo, self._feature_names, self._own_features, self._extractor)
+        return photo.described(*found)
 
     def _drive(
         self, photo: Photo, chances: np.ndarray | None, limits: Limits, began: float
-    ) -> Walk:
+    ) -> tuple[Walk, Photo]:
         """Carry one photo through the policy."""
-        account = Account([photo], self.policy, self._energies, limits, began, self.bucket)
+        photos = [photo]
+        account = Account(photos, self.policy, self._energies, limits, began, self.bucket)
         try:
-            walk = Walk(self.policy, 1, chances, account.left())
+            walk = Walk(self.policy, 1, chances, account.left(photos))
             while (step := walk.wanted()) is not None:
-                output = self._networks.run(self.policy.candidates[step.candidate], [photo])
-                walk.feed(step, output, account.left(step.rows))
+                name = self.policy.candidates[step.candidate]
+                photos, output = self._networks.run(name, photos)
+                walk.feed(step, output, account.left(photos, step.rows))
         finally:
-            account.close()
-        return walk
+            account.close(photos)
+        return walk, photos[0]
+
+    def _admit(self, crowd: Regroup, images: Sequence[ImageLike], limits: Limits) -> None:
+        """Decode and judge images, and let them in."""
+        began = perf_counter()
+        photos, chances = self._judge(spread(self._open, images, self._threads))
+        account = Account(photos, self.policy, self._energies, limits, began, self.bucket)
+        crowd.admit(photos, chances, account)
 
     def _explained(
-        self, answer: Prediction, walk: Walk, photo: Photo, limits: Limits
+        self,
+        answer: Prediction,
+        votes: dict[str, float] | None,
+        walk: Walk,
+        photo: Photo,
+        limits: Limits,
     ) -> Prediction:
         from adaptive.explanation import explain
 
-        premodel = self.policy.premodel or self.bundle.premodel
+        votes = answer.votes if votes is None else votes
+        premodel = None if votes is None else self._premodel
         told = explain(
-            self.policy, premodel, self.bundle.labels, walk, photo, self._feature_names, limits
+            walk.policy,
+            premodel,
+            tuple(votes or ()),
+            self.bundle.labels,
+            walk,
+            photo,
+            self._feature_names,
+            limits,
         )
-        return replace(answer, explanation=told)
+        return replace(answer, votes=votes, explanation=told)
 
     def _answered(self, groups: Iterable[Group], limits: Limits, first: int) -> list[Prediction]:
         """The answers of groups that are done, the first of which begin with image `first`."""
         answers: list[Prediction] = []
         for group in groups:
-            for photo in group.photos:
-                photo.ms["total"] = sum(photo.ms.values())
-            part = self._answering.predictions(group.walk, group.photos)
+            photos = [photo.timed("total", sum(photo.ms.values())) for photo in group.photos]
+            part = self._answering.predictions(group.walk, photos)
             begin = first + len(answers)
-            self._watch.show(group.photos, part, limits.rows(slice(begin, begin + len(part))))
+            own = limits.rows(slice(begin, begin + len(part)))
+            self._watch.show(photos, part, group.walk, own)
             answers += part
         return answers
+
+
+def _check_kinds(policy: Any, bucket: Any, audit: Any) -> None:
+    """Refuse what is taken for something else, before anything is opened."""
+    for name, value, kind in (
+        ("policy", policy, Policy),
+        ("bucket", bucket, Bucket),
+        ("audit", audit, Audit),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise InputError(
+                f"{name} {shown(value)} is no {kind.__name__}; make one, and give that"
+            )
+
+
+def _check_limits(limits: Any) -> None:
+    if not isinstance(limits, Limits):
+        raise InputError(f"limits {shown(limits)} is no Limits; Limits(remaining_ms=40) is one")

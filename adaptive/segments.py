@@ -17,6 +17,16 @@ class Run(NamedTuple):
     segment: str
     headless: bool
 
+    @property
+    def step(self) -> str:
+        """What it is called, among engines and times."""
+        return through_key(self.segment) if self.headless else self.segment
+
+
+def through_key(name: str) -> str:
+    """What the run through an exit without its head is called, among engines and times."""
+    return f"{name}:through"
+
 
 class Segments:
     """The chains of some candidates, and the segments that exist without their heads too.

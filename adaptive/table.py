@@ -3,13 +3,13 @@
 `X.csv` holds one row an image, `X.json` beside it what was measured with what, and
 `X.probs/NAME.npy` the probabilities. Reserved columns are `image`, `label`, `decode:ms`,
 `features:ms`, and for each candidate `NAME:top1`, `NAME:top5`, `NAME:confidence`, `NAME:ms`,
-where energy was measured `NAME:mj`, and for an exit that can be run through without its head
-`NAME:through`; every other column is a feature.
+where energy was measured `NAME:mj`, for an exit that can be run through without its head
+`NAME:through`, and for what reads images `NAME:scale` and `NAME:normalise`, the parts of its time
+that are saved where a candidate that reads the same ran before; every other column is a feature.
 """
 
 from __future__ import annotations
 
-import csv
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +19,10 @@ import numpy as np
 
 from adaptive.candidate import check_name, positions, run_order
 from adaptive.csvfile import read_csv
+from adaptive.csvlines import write_lines
 from adaptive.errors import InputError, TableError
 from adaptive.features.cost import cost_ms
+from adaptive.features.provenance import own_among
 from adaptive.features.schema import Schema
 from adaptive.files import (
     Fields,
@@ -35,7 +37,7 @@ from adaptive.segments import Segments
 
 FORMAT = 1
 
-PARTS = ("top1", "top5", "confidence", "ms", "mj", "through")
+PARTS = ("top1", "top5", "confidence", "ms", "mj", "through", "scale", "normalise")
 REQUIRED = ("top1", "top5", "confidence", "ms")
 #: More classes than this are a mistake in the table.
 MAX_CLASSES = 10_000_000
@@ -53,6 +55,8 @@ class Outcomes:
     ms, mj : float64, its own preprocessing plus its run; the increment after `after` for an exit
     through : float64, milliseconds where only a later exit is asked and the head is left out;
         None where the whole segment runs then too
+    scale, normalise : float64, the parts of `ms` that scaling the image and making the network's
+        input of it took; None where unknown, and for an exit that reads a state
     """
 
     top1: np.ndarray
@@ -62,6 +66,8 @@ class Outcomes:
     mj: np.ndarray | None = None
     after: str | None = None
     through: np.ndarray | None = None
+    scale: np.ndarray | None = None
+    normalise: np.ndarray | None = None
 
     def rows(self, chosen: np.ndarray) -> Outcomes:
         """The same for some of the images."""
@@ -70,9 +76,11 @@ class Outcomes:
             self.top5[chosen],
             self.confidence[chosen],
             self.ms[chosen],
-            None if self.mj is None else self.mj[chosen],
+            _some(self.mj, chosen),
             self.after,
-            None if self.through is None else self.through[chosen],
+            _some(self.through, chosen),
+            _some(self.scale, chosen),
+            _some(self.normalise, chosen),
         )
 
     def run_ms(self, headless: bool) -> np.ndarray:
@@ -123,9 +131,20 @@ class OutcomeTable:
         return schema.get("version") if isinstance(schema, dict) else None
 
     @property
+    def own_features(self) -> tuple[str, ...]:
+        """Those feature columns that are a user's own, whatever they are called."""
+        return own_among(self.features, self.meta)
+
+    @property
     def feature_ms(self) -> dict[str, float]:
         """Milliseconds of each feature by itself, where they were measured."""
         return dict(self.meta.get("feature_ms") or {})
+
+    @property
+    def reads(self) -> dict[str, dict[str, Any]]:
+        """What the candidates that read images make of them, as in a manifest, where known."""
+        entries = self.meta.get("candidates") or []
+        return {entry["name"]: entry["input"] for entry in entries if entry.get("input")}
 
     def of(self, name: str) -> Outcomes:
         """One candidate's outcomes, or an InputError that lists what there is."""
@@ -154,8 +173,36 @@ class OutcomeTable:
         A segment is charged once, without its head where the path only runs through it.
         """
         positions(path, self.outcomes, "the outcome table")
-        runs = [run for runs in self.segments.steps(path) for run in runs]
-        return sum((self.outcomes[n].run_ms(h) for n, h in runs), np.zeros(len(self)))
+        return sum(self._steps_ms(path), np.zeros(len(self)))
+
+    def step_ms(self, path: Sequence[str]) -> np.ndarray:
+        """Milliseconds of asking the last candidate of a path after the others, shape (n,)."""
+        positions(path, self.outcomes, "the outcome table")
+        return self._steps_ms(path)[-1]
+
+    def _steps_ms(self, path: Sequence[str]) -> list[np.ndarray]:
+        """Milliseconds of each candidate of a path after those before it."""
+        found = []
+        before: list[str] = []
+        for runs in self.segments.steps(path):
+            spent = np.zeros(len(self))
+            for segment, headless in runs:
+                spent += self.outcomes[segment].run_ms(headless) - self._saved(segment, before)
+                before.append(segment)
+            found.append(spent)
+        return found
+
+    def _saved(self, name: str, before: Sequence[str]) -> np.ndarray | float:
+        """What `name` need not do because of candidates that ran before: images are prepared
+        once for all that read the same, and scaled once for all that see the same pixels."""
+        own, reads = self.outcomes[name], self.reads
+        if own.scale is None or own.normalise is None or name not in reads:
+            return 0.0
+        made = [reads[earlier] for earlier in before if earlier in reads]
+        if reads[name] in made:
+            return np.asarray(own.scale + own.normalise)
+        seen = [_pixels(entry) for entry in made]
+        return own.scale if _pixels(reads[name]) in seen else 0.0
 
     def path_mj(self, path: Sequence[str]) -> np.ndarray | None:
         """The same in millijoules; None where the energy of a segment is not known.
@@ -194,13 +241,32 @@ class OutcomeTable:
             row=rows if self.row is None else self.row[rows],
         )
 
-    def feature_columns(self, names: tuple[str, ...]) -> np.ndarray:
-        """The named features as ndarray (n, len(names)); unknown names are an InputError."""
+    def feature_columns(
+        self, names: tuple[str, ...], own: Sequence[str] | None = None
+    ) -> np.ndarray:
+        """The named features as ndarray (n, len(names)); unknown names are an InputError.
+
+        Parameters
+        ----------
+        own : those that the reader takes for a user's own columns: a column of the same name
+            that comes from elsewhere is refused. None asks nothing, and a table that says
+            nothing about its columns is taken to hold what is asked for.
+        """
         missing = [n for n in names if n not in self.features]
         if missing:
             raise InputError(
                 f"the outcome table has no features {missing}; it has {list(self.features)}"
             )
+        if own is not None and self.schema_version is not None:
+            foreign = set(self.own_features)
+            for name in names:
+                if (name in own) != (name in foreign):
+                    whose = ("your own", "this library's")
+                    raise InputError(
+                        f"column {name!r} of the outcome table is {whose[name not in foreign]}, "
+                        f"but the premodel learned from {whose[name not in own]} of that name; "
+                        "train it on this table, or rename the column"
+                    )
         return self.X[:, [self.features.index(n) for n in names]]
 
     def features_cost(self, names: tuple[str, ...]) -> np.ndarray:
@@ -248,16 +314,25 @@ class OutcomeTable:
                 (f"{name}:confidence", _texts(o.confidence, "%.9g")),
                 (f"{name}:ms", _texts(o.ms, "%.5f")),
             ]
-            for part, values in (("mj", o.mj), ("through", o.through)):
+            for part in ("mj", "through", "scale", "normalise"):
+                values = getattr(o, part)
                 if values is not None:
                     columns.append((f"{name}:{part}", _texts(values, "%.5f")))
         with written_aside(path) as aside:
             with open(aside, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow([name for name, _ in columns])
-                writer.writerows(zip(*(values for _, values in columns)))
+                write_lines(file, [[name for name, _ in columns]])
+                write_lines(file, zip(*(values for _, values in columns)))
             # The CSV is what makes it a table, so it comes last.
             write_json(path.with_suffix(".json"), meta)
+
+
+def _some(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else np.asarray(values[rows])
+
+
+def _pixels(entry: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Candidates with the same see the same pixels before they are normalised."""
+    return entry.get("size"), entry.get("resize")
 
 
 def _texts(values: np.ndarray, form: str) -> list[str]:
@@ -299,6 +374,9 @@ def _read(path: Path) -> OutcomeTable:
     def optional(column: str) -> np.ndarray | None:
         return columns.numbers(column, above=0) if column in columns.header else None
 
+    def part(column: str) -> np.ndarray | None:
+        return columns.numbers(column, at_least=0) if column in columns.header else None
+
     outcomes = {
         name: Outcomes(
             columns.flags(f"{name}:top1").astype(bool),
@@ -308,11 +386,13 @@ def _read(path: Path) -> OutcomeTable:
             optional(f"{name}:mj"),
             after.get(name),
             optional(f"{name}:through"),
+            part(f"{name}:scale"),
+            part(f"{name}:normalise"),
         )
         for name in names
     }
     return OutcomeTable(
-        tuple(columns.unique("image")),
+        tuple(columns.unique("image", path=True)),
         label.astype(np.int64),
         features,
         columns.matrix(features),
@@ -336,6 +416,7 @@ def _read_meta(path: Path, rows: int) -> dict[str, Any]:
             raise TableError(
                 f"{path.name} has {rows} rows, but {beside.name} was written for {values['rows']}"
             )
+        fields.texts("features", default=())
         schema = fields.get("schema", dict, default=None)
         if schema is not None:
             Schema.from_json(schema, beside.name)
@@ -343,6 +424,7 @@ def _read_meta(path: Path, rows: int) -> dict[str, Any]:
             entry = Fields(value, f"{beside.name}: candidate")
             check_name(entry.get("name", str))
             entry.get("after", str, default=None)
+            entry.get("input", dict, default=None)
         if not 1 <= fields.get("classes", int, default=1) <= MAX_CLASSES:
             raise TableError(f"{beside.name} has {values['classes']} classes; 1 or more are needed")
         each = Fields(fields.get("feature_ms", dict, default={}), f"{beside.name}: feature_ms")

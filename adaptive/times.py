@@ -2,14 +2,13 @@
 
 What a candidate answers does not depend on the machine, what it takes does. So a table of
 outcomes may come from any machine, and the times from the board that will serve: `T.csv` holds
-`image`, `decode:ms`, `features:ms` and for each candidate `NAME:ms` (with `NAME:through` and
-`NAME:mj` where there are such), `T.json` beside it what was measured with what.
+`image`, `decode:ms`, `features:ms` and for each candidate `NAME:ms` (with `NAME:through`,
+`NAME:mj`, `NAME:scale` and `NAME:normalise` where there are such), `T.json` beside it what was
+measured with what.
 """
 
 from __future__ import annotations
 
-import csv
-import math
 import os
 import shutil
 import tempfile
@@ -21,6 +20,7 @@ import numpy as np
 
 from adaptive.bundle import MANIFEST, Bundle
 from adaptive.csvfile import read_csv
+from adaptive.csvlines import write_lines
 from adaptive.energy import Energies
 from adaptive.errors import InputError, TableError
 from adaptive.features.cost import cost_ms
@@ -33,8 +33,10 @@ from adaptive.files import (
     write_json,
     written_aside,
 )
+from adaptive.imagefiles import SUFFIXES, files_below, passed_over
+from adaptive.intervals import conformal_upper, fewest
 from adaptive.jetson.mode import mode_of
-from adaptive.labelled import SUFFIXES, LabelledImages
+from adaptive.labelled import LabelledImages
 from adaptive.policy.files import write_policy
 from adaptive.policy.times import retimed, weighs_times
 from adaptive.serving.choose import Engines
@@ -45,10 +47,7 @@ FORMAT = 1
 #: Images that times are measured on, unless told.
 IMAGES = 200
 
-#: A time that a policy keeps deadlines with is exceeded by at most this share of new runs.
-EXCEEDED = 0.01
-
-_PARTS = ("ms", "through", "mj")
+_PARTS = ("ms", "through", "mj", "scale", "normalise")
 
 
 @dataclass(frozen=True)
@@ -98,21 +97,12 @@ class Times:
     def upper_ms(self, name: str) -> float:
         """A time that a new run, asked first, exceeds with probability at most 1%.
 
-        The split conformal quantile, as `adaptive tune` takes it.
-
         Raises
         ------
         InputError
             when there are too few images.
         """
-        count = len(self.table)
-        rank = math.ceil((count + 1) * (1 - EXCEEDED))
-        if rank > count:
-            raise InputError(
-                f"{count} images are too few for a time that is exceeded in at most "
-                f"{100 * EXCEEDED:g}% of the runs; at least {needed_images()} are needed"
-            )
-        return float(np.sort(self.table.ms(name))[rank - 1])
+        return conformal_upper(self.table.ms(name))
 
     def disturbed(self) -> list[str]:
         """A sentence when the means are far above the medians, which other work makes them."""
@@ -145,9 +135,8 @@ class Times:
         meta = {**self.meta, "format": FORMAT, "kind": "times", "rows": len(table)}
         with written_aside(path) as aside:
             with open(aside, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow([name for name, _ in columns])
-                writer.writerows(zip(*(values for _, values in columns)))
+                write_lines(file, [[name for name, _ in columns]])
+                write_lines(file, zip(*(values for _, values in columns)))
             write_json(path.with_suffix(".json"), meta)
 
     @classmethod
@@ -162,11 +151,6 @@ class Times:
         return _read(Path(path))
 
 
-def needed_images() -> int:
-    """Fewest images that give a time for deadlines."""
-    return math.ceil((1 - EXCEEDED) / EXCEEDED)
-
-
 def _read(path: Path) -> Times:
     columns = read_csv(path)
     beside = path.with_suffix(".json")
@@ -177,6 +161,8 @@ def _read(path: Path) -> Times:
         if fields.get("kind", str, default=None) != "times":
             raise TableError(f"{beside.name} does not belong to times but to an outcome table")
         entries = [Fields(e, f"{beside.name}: candidate") for e in fields.get("candidates", list)]
+        for entry in entries:
+            entry.get("input", dict, default=None)
         after = {e.get("name", str): e.get("after", str, default=None) for e in entries}
         features = fields.texts("features", default=())
     except TableError:
@@ -187,8 +173,8 @@ def _read(path: Path) -> Times:
     count = len(columns)
     nothing = np.zeros(count, bool)
 
-    def optional(column: str) -> np.ndarray | None:
-        return columns.numbers(column, above=0) if column in columns.header else None
+    def optional(column: str, **limits: float) -> np.ndarray | None:
+        return columns.numbers(column, **limits) if column in columns.header else None
 
     outcomes = {
         name: Outcomes(
@@ -196,9 +182,11 @@ def _read(path: Path) -> Times:
             nothing,
             np.zeros(count),
             columns.numbers(f"{name}:ms", above=0),
-            optional(f"{name}:mj"),
+            optional(f"{name}:mj", above=0),
             earlier,
-            optional(f"{name}:through"),
+            optional(f"{name}:through", above=0),
+            optional(f"{name}:scale", at_least=0),
+            optional(f"{name}:normalise", at_least=0),
         )
         for name, earlier in after.items()
     }
@@ -243,6 +231,7 @@ def measure_times(
     from adaptive.profiling import Profiler
     from adaptive.serving.preprocess import needed_short
 
+    passed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="adaptive-times-") as made:
         root = Path(made)
         if images is None:
@@ -251,7 +240,7 @@ def measure_times(
             names = make_up(root, count, size)
             origin: dict[str, Any] = {"made_up": True, "size": list(size), "count": count}
         else:
-            names = _found(images, count)
+            names, passed = _found(images, count)
             root, origin = images, {"made_up": False, "count": len(names)}
         profiler = Profiler(bundle, threads, features, engines=engines)
         try:
@@ -262,7 +251,7 @@ def measure_times(
             profiler.close()
         table = OutcomeTable.read(output)
     meta = {k: v for k, v in table.meta.items() if k not in ("schema", "classes", "reference")}
-    return Times(replace(table, meta={**meta, "images": origin})), left_out
+    return Times(replace(table, meta={**meta, "images": origin})), [*passed, *left_out]
 
 
 def make_up(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
@@ -287,19 +276,15 @@ def make_up(folder: Path, count: int, size: tuple[int, int]) -> list[str]:
     return names
 
 
-def _found(folder: Path, count: int) -> list[str]:
+def _found(folder: Path, count: int) -> tuple[list[str], list[str]]:
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder of images")
-    found = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
-    if not found:
+    below = files_below(folder)
+    if not below.images:
         raise InputError(f"no images in {folder}; {sorted(SUFFIXES)} are read")
     # Evenly from all folders, so that no class alone decides about the size.
-    step = max(1, len(found) // count)
-    return found[::step][:count]
+    step = max(1, len(below.images) // count)
+    return list(below.images[::step][:count]), passed_over(below.others, f"folder {folder}")
 
 
 def with_times(table: OutcomeTable, times: Times, name: str = "times") -> OutcomeTable:
@@ -339,15 +324,12 @@ def with_times(table: OutcomeTable, times: Times, name: str = "times") -> Outcom
         rows = np.array([known[image] for image in table.images])
     else:
         rows = np.random.default_rng(0).permutation(len(table)) % len(measured)
-    outcomes = {
-        n: replace(
-            o,
-            ms=measured.of(n).ms[rows],
-            mj=None if (mj := measured.of(n).mj) is None else mj[rows],
-            through=None if (through := measured.of(n).through) is None else through[rows],
+    outcomes = {}
+    for n, o in table.outcomes.items():
+        own_times = measured.of(n).rows(rows)
+        outcomes[n] = replace(
+            own_times, top1=o.top1, top5=o.top5, confidence=o.confidence, after=o.after
         )
-        for n, o in table.outcomes.items()
-    }
     # Of the features that were timed, the table's own share.
     each = measured.feature_ms
     share = 1.0
@@ -356,6 +338,9 @@ def with_times(table: OutcomeTable, times: Times, name: str = "times") -> Outcom
     meta = {
         **{k: v for k, v in table.meta.items() if k not in ("board", "threads", "energy")},
         **{k: times.meta[k] for k in ("board", "threads", "energy") if k in times.meta},
+        "candidates": [
+            {"input": there.get(name, {}).get("input"), **entry} for name, entry in own.items()
+        ],
         "feature_ms": {n: each[n] for n in table.features},
         "times": {"of": name, "images": len(measured), "same_images": matched},
     }
@@ -373,10 +358,10 @@ def check_rewritable(bundle: Bundle, count: int) -> None:
     parent = bundle.folder.resolve().parent
     if not os.access(parent, os.W_OK):
         raise InputError(f"{bundle.folder} cannot be replaced: {parent} may not be written to")
-    if bundle.policy.upper_ms is not None and count < needed_images():
+    if bundle.policy.upper_ms is not None and count < fewest():
         raise InputError(
             f"the policy of {bundle.folder} keeps deadlines, and needs times of at least "
-            f"{needed_images()} images, not {count}"
+            f"{fewest()} images, not {count}"
         )
 
 

@@ -26,45 +26,48 @@ def comparison_words(c: Comparison) -> str:
         return f"{who} is {size} of top-1 above {whom} {interval}."
     if c.pays is False:
         return f"{who} is {size} of top-1 below {whom} {interval}."
-    text = f"{who} cannot be told from {whom}: {_signed(c.difference)} points of top-1 {interval}"
+    text = (
+        f"{who} is not shown to be better or worse than {whom}: {_signed(c.difference)} points of "
+        f"top-1 {interval}."
+    )
     if c.needed is None:
-        return f"{text}; on these {c.images:,} images neither is ahead."
+        return f"{text} On these {c.images:,} images neither is ahead."
     if c.needed > _MANY:
-        return f"{text}; for a difference this small no number of images would be practical."
+        return f"{text} To show a difference this small would take more images than is practical."
     about = float(f"{c.needed:.2g}")
-    return f"{text}; about {about:,.0f} images would decide a difference of that size."
+    return f"{text} To show a difference of that size takes about {about:,.0f} images."
 
 
 def break_even_words(b: BreakEven) -> str:
     """What the premodel costs beside what it saves."""
     who = "The premodel" if b.subject == "premodel" else "The premodel within the policy"
+    cost = f"{who} takes {b.cost:.3f} ms an image, its features included."
     text = (
-        f"{who} takes {b.cost:.3f} ms with its features; not starting with {b.small} for "
-        f"{100 * (1 - b.kept):.1f}% of the images saves {b.saving:.3f} ms "
-        f"((1 - {b.kept:.3f}) x {b.small_ms:.3f} ms)"
+        f"{cost} Because of it {100 * (1 - b.kept):.1f}% of the images do not start with "
+        f"{b.small}, which saves {b.saving:.3f} ms an image "
+        f"((1 - {b.kept:.3f}) x {b.small_ms:.3f} ms)."
     )
     margin = (
         f"{b.margin.value:+.3f} ms an image, 95% interval {b.margin.low:+.3f} to "
         f"{b.margin.high:+.3f}"
     )
     if b.pays is True:
-        return f"{text}, so on mean time it earns its cost ({margin})."
+        return f"{text} So it saves more time than it costs ({margin})."
     if b.kept == 1:
         return (
-            f"{who} takes {b.cost:.3f} ms with its features, and as every image still starts "
-            f"with {b.small} it saves no time by that ({margin}); it can pay only by a better "
-            "choice of the images that go on."
+            f"{cost} It saves no time at the start, since every image still starts with "
+            f"{b.small} ({margin}). It can pay only by choosing better which images go on."
         )
     if b.pays is False:
-        return f"{text}, so on mean time it costs more than it saves ({margin})."
-    return f"{text}; whether that earns its cost on mean time cannot be said ({margin})."
+        return f"{text} So it costs more time than it saves ({margin})."
+    return f"{text} It is not shown which of the two is more ({margin})."
 
 
 def summary(verdict: Verdict) -> str:
     """The overall sentence, and one on the premodel where one was judged."""
     c = verdict.find("policy", "random mix")[0]
     at = f"{100 * verdict.top1:.1f}% top-1 in {verdict.ms:.3g} ms an image"
-    blind = "blind choice at no more time"
+    blind = "a random choice of networks in the same time"
     size = f"{100 * abs(c.difference.value):.2f} points"
     if c.pays is True:
         text = f"Routing pays: {at}, {size} above {blind}."
@@ -72,7 +75,7 @@ def summary(verdict: Verdict) -> str:
         text = f"Routing does not pay: {at}, {size} below {blind}."
     else:
         text = (
-            f"Whether routing pays cannot be said from these {verdict.images:,} images: {at}, "
+            f"These {verdict.images:,} images do not show whether routing pays: {at}, "
             f"{_signed(c.difference)} points against {blind} {_interval(c.difference)}."
         )
     return f"{text} {_premodel(verdict)}" if verdict.has_premodel else text
@@ -82,13 +85,13 @@ def _premodel(verdict: Verdict) -> str:
     lost = [c for c in verdict.find("premodel") if c.pays is False]
     against = verdict.find("policy", "cascade") if verdict.kind == "hybrid" else ()
     inside = f" (its policy: {_signed(against[0].difference)} points)" if against else ""
-    than = "the best cascade of the same mean time" if against else "what costs the same without it"
+    than = "the best cascade of the same mean time" if against else "what takes as long without it"
     if verdict.premodel_pays is True:
         text = f"The premodel pays: it does better than {than}{inside}"
     elif verdict.premodel_pays is False:
         text = f"The premodel does not pay: it does worse than {than}{inside}"
     else:
-        text = f"Whether the premodel pays cannot be said: it is not shown to beat {than}{inside}"
+        text = f"The premodel is not shown to pay, for it is not shown to beat {than}{inside}"
     if lost:
         parts = " and ".join(
             f"{'a random mix' if c.opponent == 'random mix' else 'the best cascade'} "
@@ -101,7 +104,8 @@ def _premodel(verdict: Verdict) -> str:
 
 def _opponent(c: Comparison) -> str:
     if c.opponent == "fixed":
-        return f"always {c.name}, which takes {c.opponent_ms / c.ms:.2f} times its {c.ms:.3g} ms"
+        times = f"{c.opponent_ms / c.ms:.2f} times as long ({c.ms:.3g} ms)"
+        return f"always {c.name}, which takes {times}"
     near = abs(c.opponent_ms - c.ms) <= _SAME * c.ms
     at = f"at {'the same mean time, ' if near else 'a mean time of '}{c.opponent_ms:.3g} ms"
     if not near:

@@ -41,6 +41,7 @@ from adaptive.policy.cascade import Cascade
 from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed
 from adaptive.prediction import Prediction
+from adaptive.running import Networks, ways_of
 from adaptive.serving.decode import decode
 from adaptive.serving.engine import OnnxEngine
 from adaptive.serving.preprocess import preprocess
@@ -98,10 +99,10 @@ class Counted:
 
 def fill(folder: Path, policy: Policy, run: Callable[[Router], object]) -> dict[str, Any]:
     """Runs of each segment and images in a run, counted apart from what is timed."""
-    with Router.load(folder, policy=policy) as router:
-        engines = router._networks.engines
-        for name in engines:
-            engines[name] = Counted(engines[name])
+    bundle = Bundle.read(folder)
+    networks = Networks.open(bundle, policy.candidates, 1, ways_of(policy), whole=False)
+    engines = {name: Counted(engine) for name, engine in networks.engines.items()}
+    with Router(bundle, engines, policy) as router:
         run(router)
         return {
             name: {"runs": len(e.sizes), "images_a_run": float(np.mean(e.sizes))}

@@ -34,6 +34,7 @@ from adaptive.networks.images import ImageArrays, hold_out, read_folder
 from adaptive.networks.losses import ExitLoss
 from adaptive.networks.small_exits import small_exits
 from adaptive.networks.training import Recipe, train
+from adaptive.premodel.scoring import area
 
 EXITS = 5
 HELD_OUT = 10_000
@@ -169,7 +170,7 @@ def measures(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     stops = {str(t): confidence >= t for t in THRESHOLDS}
     return {
         "accuracy": right.mean(1).tolist(),
-        "auc": [auc(c, r) for c, r in zip(confidence, right)],
+        "auc": [area(c, r) for c, r in zip(confidence, right)],
         "accuracy_of_surest_half": [
             float(r[np.argsort(-c, kind="stable")[: len(labels) // 2]].mean())
             for c, r in zip(confidence, right)
@@ -180,14 +181,6 @@ def measures(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
             for t, s in stops.items()
         },
     }
-
-
-def auc(score: np.ndarray, right: np.ndarray) -> float:
-    """Chance that a right answer is surer than a wrong one, ties counting half."""
-    _, place, count = np.unique(score, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(count) - (count - 1) / 2)[place]
-    rights, wrongs = int(right.sum()), int((~right).sum())
-    return float((ranks[right].sum() - rights * (rights + 1) / 2) / (rights * wrongs))
 
 
 def write(path: Path, found: Any) -> None:

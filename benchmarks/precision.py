@@ -32,6 +32,7 @@ from imagenet import NETWORKS, make_candidates
 
 from adaptive.bundle import Bundle
 from adaptive.files import read_json, write_json
+from adaptive.intervals import front
 from adaptive.jetson.board import board_profile
 from adaptive.labelled import list_images
 from adaptive.networks.copies import Copy, Parts, Recipe, make_copies, median_ms
@@ -138,14 +139,11 @@ def timed(
     return [{**copy, "ms": now.get(copy["name"])} for copy in copies]
 
 
-def front(networks: dict[str, Any]) -> list[str]:
+def fastest_as_good(networks: dict[str, Any]) -> list[str]:
     """Names of what nothing faster here answers as well as, the fastest first."""
     timed_here = [c for found in networks.values() for c in found["copies"] if c["ms"] is not None]
-    kept: list[dict[str, Any]] = []
-    for copy in sorted(timed_here, key=lambda c: (c["ms"], -c["top1"])):
-        if not kept or copy["top1"] > kept[-1]["top1"]:
-            kept.append(copy)
-    return [copy["name"] for copy in kept]
+    kept = front([copy["ms"] for copy in timed_here], [copy["top1"] for copy in timed_here])
+    return [timed_here[position]["name"] for position in kept]
 
 
 def one(
@@ -249,7 +247,7 @@ def main() -> None:
         )
         for copy in report["networks"][name]["copies"]:
             print("  " + Copy(**copy).text(), flush=True)
-        report["front"] = front(report["networks"])
+        report["front"] = fastest_as_good(report["networks"])
         if arguments.json:
             write_json(arguments.json, report)
     print("front, times of this processor: " + ", ".join(report["front"]))

@@ -20,6 +20,7 @@ import numpy as np
 
 from adaptive.bundle import Bundle
 from adaptive.candidate import InputSpec
+from adaptive.csvlines import write_lines
 from adaptive.files import write_json
 from adaptive.intervals import mean, random_mix, share
 from adaptive.parts import Split
@@ -62,9 +63,7 @@ def labelled(folder: Path, prefix: str) -> list[tuple[str, int]]:
 def write_labels(path: Path, rows: list[tuple[str, int]]) -> None:
     """A CSV of images and labels, as `adaptive profile --labels` reads it."""
     with open(path, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "label"])
-        writer.writerows(rows)
+        write_lines(file, [("image", "label"), *rows])
 
 
 def profiled(candidates: Path, data: Path, rows: list[tuple[str, int]], path: Path) -> OutcomeTable:

@@ -45,11 +45,14 @@ import adaptive.router
 import adaptive.serving.engine
 from adaptive import Router
 from adaptive.answering import Answering
+from adaptive.bundle import Bundle, default_bundle
 from adaptive.labelled import SUFFIXES
 from adaptive.photo import Photo, open_photo
 from adaptive.policy.base import Policy
 from adaptive.policy.fixed import Fixed
-from adaptive.running import through_key
+from adaptive.running import Networks, ways_of
+from adaptive.serving.decode import MAX_PIXELS
+from adaptive.serving.preprocess import needed_short
 from features import drawn
 
 WARM_UP = 2
@@ -97,19 +100,19 @@ class StepClock:
         return timed
 
     @contextmanager
-    def watching(self, router: Router) -> Iterator[None]:
+    def watching(self, router: Router, networks: Networks) -> Iterator[None]:
         """Take a router's requests apart meanwhile."""
         kind = type(router.policy)
         places: list[tuple[Any, str, str]] = [
             (adaptive.router, "open_photo", "decode"),
-            (adaptive.router, "features_of", "features"),
+            (adaptive.router, "timed_features", "features"),
             (kind, "chances", "premodel"),
             (Photo, "tensor", "preprocess"),
             (adaptive.serving.engine, "probabilities", "probabilities"),
             *((kind, name, "policy") for name in ("start", "next", "affordable", "answer")),
             (Answering, "predictions", "answer"),
         ]
-        places += [(engine, "run", "network") for engine in router._networks.engines.values()]
+        places += [(engine, "run", "network") for engine in networks.engines.values()]
         with ExitStack() as stack:
             for owner, name, step in places:
                 own = name in vars(owner)
@@ -120,20 +123,25 @@ class StepClock:
             yield
 
 
-def plain_way(router: Router, path: Sequence[str]) -> Callable[[bytes], int]:
+def decoded_short(networks: Networks, names: Sequence[str]) -> int:
+    """The short side that a photo is decoded at for these candidates, pixels."""
+    firsts = [networks.bundle.candidate(networks.chains[name][0]) for name in names]
+    return max(needed_short(candidate.input) for candidate in firsts)
+
+
+def plain_way(networks: Networks, short: int, path: Sequence[str]) -> Callable[[bytes], int]:
     """Decode, prepare and run these candidates by hand, as one who knew the path would."""
-    networks = router._networks
     runs = []
     done: set[str] = set()
     for name in path:
         for run in networks.segments.needed(name, done, done):
-            key = through_key(run.segment) if run.headless else run.segment
+            key = run.step
             engine, candidate = networks.engines[key], networks.bundle.candidate(run.segment)
             runs.append((engine, candidate, run.headless))
             done.add(run.segment)
 
     def answer(data: bytes) -> int:
-        photo = open_photo(data, router._short, router.max_pixels)
+        photo = open_photo(data, short, MAX_PIXELS)
         states: dict[str, list[np.ndarray]] = {}
         best = -1
         for engine, candidate, headless in runs:
@@ -149,11 +157,17 @@ def plain_way(router: Router, path: Sequence[str]) -> Callable[[bytes], int]:
     return answer
 
 
-def measured(router: Router, images: list[bytes], rounds: int) -> dict[str, Any]:
-    """One way of deciding: steps, the whole, and what it is held against."""
+def measured(
+    router: Router, networks: Networks, images: list[bytes], rounds: int
+) -> dict[str, Any]:
+    """One way of deciding: steps, the whole, and what it is held against.
+
+    networks : those that the router runs
+    """
+    short = decoded_short(networks, router.policy.candidates)
     paths = [router.classify(image).path for image in images]
     first = Counter(path[:1] for path in paths).most_common(1)[0][0]
-    by_path = {path: plain_way(router, path) for path in {*paths, first}}
+    by_path = {path: plain_way(networks, short, path) for path in {*paths, first}}
     own = [by_path[path] for path in paths]
     clock = StepClock()
     whole = np.empty((4, WARM_UP + rounds, len(images)))
@@ -164,14 +178,14 @@ def measured(router: Router, images: list[bytes], rounds: int) -> dict[str, Any]
                 router.classify,
                 own[position],
                 by_path[first],
-                lambda data: open_photo(data, router._short, router.max_pixels),
+                lambda data: open_photo(data, short, MAX_PIXELS),
             ]
             # whichever comes first finds the caches as the last image left them
             for way in np.roll(range(4), number):
                 began = perf_counter()
                 ways[way](image)
                 whole[way, number, position] = perf_counter() - began
-        with clock.watching(router):
+        with clock.watching(router, networks):
             for position, image in enumerate(images):
                 clock.start()
                 router.classify(image)
@@ -183,7 +197,7 @@ def measured(router: Router, images: list[bytes], rounds: int) -> dict[str, Any]
     overhead = steps[[STEPS.index(step) for step in OVERHEAD]].sum(axis=0)
     return {
         "paths": {" > ".join(path): count for path, count in Counter(paths).most_common()},
-        "features": list(router._feature_names) if router.policy.needs_features else [],
+        "features": router.describe()["features"] if router.policy.needs_features else [],
         "results": {name: result(times.ravel(), "us") for name, times in zip(names, whole)},
         "steps": {step: spread(times, steps.sum()) for step, times in zip(STEPS, steps)},
         "overhead": spread(overhead, steps.sum()),
@@ -226,13 +240,13 @@ def main() -> None:
         parser.error("--limit and --rounds must be at least 1")
     cv2.setNumThreads(1)
     images = read_images(options.images, options.limit)
-    with Router.load(options.bundle) as router:
-        policies = ways_of_deciding(router.policy)
+    bundle = Bundle.read(options.bundle or default_bundle())
     results, ways = {}, {}
-    for name, policy in policies.items():
-        with Router.load(options.bundle, policy=policy) as router:
+    for name, policy in ways_of_deciding(bundle.policy).items():
+        networks = Networks.open(bundle, policy.candidates, 1, ways_of(policy), whole=False)
+        with Router(bundle, networks, policy) as router:
             router.warm_up()
-            way = measured(router, images, options.rounds)
+            way = measured(router, networks, images, options.rounds)
         results.update({f"{name}: {key}": found for key, found in way["results"].items()})
         ways[name] = way
     settings = {

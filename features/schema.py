@@ -145,13 +145,6 @@ class Schema:
         _require_same(data, own.to_json(), where)
         return own
 
-    def require_same(self, own: Schema, where: str = "the file") -> None:
-        """Raise InputError, naming both versions, unless this schema equals `own`.
-
-        `where` is what this schema came from, for the message.
-        """
-        _require_same(self.to_json(), own.to_json(), where)
-
 
 def _require_same(data: dict[str, Any], own: dict[str, Any], where: str) -> None:
     version = data["version"]

@@ -10,6 +10,7 @@ the log and the router's status say so.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from contextlib import contextmanager
@@ -84,6 +85,7 @@ class BoardWatch:
         self._reasons: tuple[str, ...] = ()
         self._factors: dict[str, float] = {}
         self._recent: dict[str, deque[float]] = {}
+        self._shares: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -102,10 +104,14 @@ class BoardWatch:
         return dict(self._factors)
 
     def observe(self, decision: Decision) -> None:
-        """Take in what the candidates of one decision took."""
+        """Take in what the candidates of one decision took.
+
+        The times to compare with are of one image alone. A share of a batch is kept apart.
+        """
         with self._lock:
             for name, outcome in decision.outcomes.items():
-                self._recent.setdefault(name, deque(maxlen=RECENT)).append(outcome.ms)
+                times = self._recent if outcome.together == 1 else self._shares
+                times.setdefault(name, deque(maxlen=RECENT)).append(outcome.ms)
 
     def poll(self) -> None:
         """Look at the board once."""
@@ -115,6 +121,7 @@ class BoardWatch:
             self._tell(reasons)
             with self._lock:
                 self._recent.clear()  # what ran before the change says nothing about now
+                self._shares.clear()
         factors = self._measure() if reasons else {}
         if not reasons and self._factors:
             self._apply({})
@@ -193,6 +200,12 @@ class BoardWatch:
         """For every candidate what it takes now over what it is expected to take."""
         with self._lock:
             now = {n: median(ms) for n, ms in self._recent.items() if len(ms) >= ENOUGH}
+            shares = {n: median(ms) for n, ms in self._shares.items() if len(ms) >= ENOUGH}
+        for name in shares.keys() - now.keys():
+            # Alone an image takes at least its share of a batch. So a share can show that the
+            # board is slower, and never that it is faster.
+            if shares[name] > self._expected.get(name, math.inf):
+                now[name] = shares[name]
         known = [name for name in now if name in self._expected]
         if not known:
             return {}

@@ -1,45 +1,41 @@
 """`python -m adaptive.jetson.wheelhouse`: all wheels that a board needs, in a folder.
 
 Made on a machine with a network, for a board without one: the wheels of the board's Python and
-architecture, their checksums, and a script that installs them there. pip looks for wheels of
-another platform, but asks the Python it runs on, not the board's, which of a wheel's requirements
-apply (`python_version < "3.10"`). So pip only fetches here; what is required is read from the
-wheels themselves, for the board.
+architecture, their checksums, and a script that installs them there. pip resolves, fetches and
+checks; what it gets are names and versions (`locks/` or the project's own requirements) and the
+board's platforms. It can look for another platform's wheels, but asks the Python that it runs on
+which of their requirements apply (`python_version < "3.10"`); so it is told the board's answers.
 """
 
 from __future__ import annotations
 
-import email.parser
+import importlib.util
+import json
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Iterable, Sequence
 
 import click
 
 from adaptive.errors import AdaptiveError, InputError
 from adaptive.files import folder_aside, refuse_existing, sha256
 
-try:  # pip's own readers, since pip is needed anyway
-    from pip._vendor.packaging import tags
-    from pip._vendor.packaging.markers import default_environment
-    from pip._vendor.packaging.requirements import InvalidRequirement, Requirement
-    from pip._vendor.packaging.utils import canonicalize_name, parse_wheel_filename
-    from pip._vendor.packaging.version import Version
-except ImportError as exc:
-    raise InputError(
-        f"{sys.executable} has no pip ({exc}); run {sys.executable} -m ensurepip"
-    ) from exc
+HERE = Path(__file__).resolve().parent
 
-HERE = Path(__file__).parent
-
-#: Rounds of fetching after which requirements that still change count as contradictory.
-ROUNDS = 20
+#: pip, with a target's answers to the markers of requirements as its first argument.
+PIP = """
+import json, runpy, sys
+from pip._vendor.packaging import markers
+answers = {**markers.default_environment(), **json.loads(sys.argv.pop(1))}
+markers.default_environment = lambda: dict(answers)
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -65,19 +61,10 @@ class Target:
         return [*newest, *(f"manylinux{n}_{self.machine}" for n in old), f"linux_{self.machine}"]
 
     @property
-    def tags(self) -> frozenset[Any]:
-        """Every tag of a wheel that can be installed there."""
-        version, platforms = self.python, self.platforms
-        return frozenset(tags.cpython_tags(version, platforms=platforms)) | frozenset(
-            tags.compatible_tags(version, f"cp{version[0]}{version[1]}", platforms)
-        )
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What markers of requirements are asked against."""
+    def markers(self) -> dict[str, str]:
+        """What the target answers to the markers of requirements."""
         version = ".".join(map(str, self.python))
         return {
-            **default_environment(),
             "implementation_name": "cpython",
             "implementation_version": f"{version}.0",
             "os_name": "posix",
@@ -114,161 +101,6 @@ TARGETS = {
 }
 
 
-@dataclass(frozen=True)
-class Wheel:
-    """A wheel in a folder: its file, its name and version, and what it requires."""
-
-    path: Path
-    name: str
-    version: Version
-    requires: tuple[Requirement, ...]
-
-    @classmethod
-    def read(cls, path: Path) -> Wheel:
-        """Read a wheel's file name and its METADATA; InputError when it is no wheel."""
-        try:
-            parsed = parse_wheel_filename(path.name)
-            with zipfile.ZipFile(path) as archive:
-                (inner,) = (
-                    n for n in archive.namelist()
-                    if n.count("/") == 1 and n.endswith(".dist-info/METADATA")
-                )  # fmt: skip
-                metadata = email.parser.HeaderParser().parsestr(archive.read(inner).decode())
-            required = metadata.get_all("Requires-Dist") or []
-            return cls(path, parsed[0], parsed[1], tuple(Requirement(line) for line in required))
-        except (ValueError, OSError, zipfile.BadZipFile, InvalidRequirement) as error:
-            raise InputError(f"{path} is no wheel that can be read: {error}") from error
-
-    def requirements(self, target: Target, extras: Iterable[str]) -> list[Requirement]:
-        """What this wheel needs on the target, with the extras that were asked for."""
-        environments = [{**target.environment, "extra": extra} for extra in ("", *extras)]
-        return [
-            requirement
-            for requirement in self.requires
-            if requirement.marker is None
-            or any(requirement.marker.evaluate(environment) for environment in environments)
-        ]
-
-
-def read_wheels(folder: Path, target: Target) -> dict[str, list[Wheel]]:
-    """The folder's wheels that fit the target, by name, the newest first."""
-    found: dict[str, list[Wheel]] = {}
-    for path in sorted(folder.glob("*.whl")):
-        wheel = Wheel.read(path)
-        if target.tags & parse_wheel_filename(path.name)[3]:
-            found.setdefault(wheel.name, []).append(wheel)
-    for wheels in found.values():
-        wheels.sort(key=lambda wheel: wheel.version, reverse=True)
-    return found
-
-
-def close(
-    roots: Sequence[Requirement], wheels: Mapping[str, Sequence[Wheel]], target: Target
-) -> tuple[dict[str, Wheel], list[Requirement]]:
-    """Which wheels the roots need, and what is not among `wheels`.
-
-    Returns
-    -------
-    The wheels by name, and one requirement, with all that is asked of it, for every name of which
-    no wheel fits.
-    """
-    asked: dict[str, list[Requirement]] = {}
-    extras: dict[str, set[str]] = {}
-    todo = list(roots)
-    seen: set[str] = set()
-    while todo:
-        requirement = todo.pop()
-        if str(requirement) in seen:
-            continue
-        seen.add(str(requirement))
-        name = canonicalize_name(requirement.name)
-        asked.setdefault(name, []).append(requirement)
-        extras.setdefault(name, set()).update(requirement.extras)
-        wheel = _fitting(wheels.get(name, ()), asked[name])
-        if wheel is not None:
-            todo.extend(wheel.requirements(target, extras[name]))
-    chosen: dict[str, Wheel] = {}
-    missing: list[Requirement] = []
-    for key, requirements in sorted(asked.items()):
-        wheel = _fitting(wheels.get(key, ()), requirements)
-        if wheel is not None:
-            chosen[key] = wheel
-            continue
-        parts = {str(r.specifier) for r in requirements if str(r.specifier)}
-        missing.append(Requirement(key + ",".join(sorted(parts))))
-    return chosen, missing
-
-
-def _fitting(wheels: Sequence[Wheel], requirements: Sequence[Requirement]) -> Wheel | None:
-    for wheel in wheels:
-        if all(r.specifier.contains(wheel.version, prereleases=True) for r in requirements):
-            return wheel
-    return None
-
-
-def fetch(
-    roots: Sequence[Requirement],
-    folder: Path,
-    target: Target,
-    lock: Path | None = None,
-    options: Sequence[str] = (),
-) -> dict[str, Wheel]:
-    """Have pip download into `folder` what the roots need on the target.
-
-    Parameters
-    ----------
-    folder : may hold wheels already; those that nothing needs are removed
-    lock : exact versions with checksums, fetched first; what they leave open is resolved anew
-    options : more options of `pip download`, such as an index
-
-    Raises
-    ------
-    InputError
-        with pip's own words when something is not to be had for the target.
-    """
-    if lock is not None:
-        _download(["--require-hashes", "--requirement", str(lock)], folder, target, options)
-    for _ in range(ROUNDS):
-        chosen, missing = close(roots, read_wheels(folder, target), target)
-        if not missing:
-            break
-        _download([str(requirement) for requirement in missing], folder, target, options)
-    else:
-        names = ", ".join(map(str, missing))
-        raise InputError(f"no set of wheels fits together for {target.name}; still open: {names}")
-    needed = {wheel.path for wheel in chosen.values()}
-    for path in folder.glob("*.whl"):
-        if path not in needed:
-            path.unlink()
-    return chosen
-
-
-def _download(what: Sequence[str], folder: Path, target: Target, options: Sequence[str]) -> None:
-    version = ".".join(map(str, target.python))
-    command = [
-        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-        *("--no-deps", "--only-binary=:all:", "--dest", str(folder)),
-        *("--implementation", "cp", "--python-version", version),
-        *(word for name in target.platforms for word in ("--platform", name)),
-        *options,
-        *what,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        said = " ".join(errors) or done.stderr.strip() or f"exit code {done.returncode}"
-        raise InputError(f"pip cannot fetch the wheels for {target.name}: {said}")
-
-
-def requirements_text(wheels: Iterable[Wheel]) -> str:
-    """A requirements file for `pip install --require-hashes`; each wheel's name above its line."""
-    lines = []
-    for wheel in sorted(wheels, key=lambda wheel: wheel.name):
-        lines.append(f"# {wheel.path.name}")
-        lines.append(f"{wheel.name}=={wheel.version} --hash=sha256:{sha256(wheel.path)}")
-    return "\n".join(lines) + "\n"
-
-
 def make(
     output: Path,
     target: Target,
@@ -279,7 +111,7 @@ def make(
     newest: bool = False,
     force: bool = False,
     options: Sequence[str] = (),
-) -> list[Wheel]:
+) -> list[Path]:
     """Write a wheelhouse: `wheels/`, `requirements.txt`, `target` and `install.sh`.
 
     Parameters
@@ -288,48 +120,82 @@ def make(
     given : wheels that no index has, such as NVIDIA's ONNX Runtime; each is installed
     extra : further requirements, such as pytest
     newest : the newest versions, rather than those of `locks/`
+    options : more options of `pip download`, such as an index
 
     Raises
     ------
     InputError
-        when a wheel does not fit the target, or pip cannot fetch one.
+        with pip's own words when a wheel does not fit the target, or is not to be had.
     """
     refuse_existing(output, force)
-    with folder_aside(output) as aside:
+    if importlib.util.find_spec("pip") is None:
+        raise InputError(f"{sys.executable} has no pip; run {sys.executable} -m ensurepip")
+    lock = HERE / "locks" / f"{target.name}.txt"
+    locked = [] if newest or not lock.exists() else lock.read_text().splitlines()
+    roots = ["pip", *extra, *map(str, given)]
+    if any(name.startswith("onnxruntime") for name in (*extra, *(path.name for path in given))):
+        locked = [line for line in locked if not line.startswith("onnxruntime==")]
+    else:
+        roots.append(target.engine)
+    with folder_aside(output) as aside, tempfile.TemporaryDirectory() as work:
         folder = aside / "wheels"
         folder.mkdir(parents=True)
-        roots = [Requirement("pip"), *(Requirement(line) for line in extra)]
-        for path in (_project_wheel(project, folder), *given):
-            roots.append(_put(path, folder, target))
-        if not any(root.name.startswith("onnxruntime") for root in roots):
-            roots.append(Requirement(target.engine))
-        lock = HERE / "locks" / f"{target.name}.txt"
-        wheels = fetch(
-            roots, folder, target, None if newest or not lock.exists() else lock, options
-        )
-        (aside / "requirements.txt").write_text(requirements_text(wheels.values()))
+        if given:  # first, since one that does not fit ends it all
+            _download(target, folder, *options, "--no-deps", *map(str, given))
+        roots.append(str(_project_wheel(project, Path(work))))
+        hashes, versions = Path(work) / "locked.txt", Path(work) / "versions.txt"
+        hashes.write_text("\n".join(locked))
+        versions.write_text("\n".join(line.partition(" --hash=")[0] for line in locked))
+        if locked:
+            _download(target, folder, *options, "--no-deps", "--require-hashes", "-r", str(hashes))
+        # What is there by now is not fetched again; what no lock names is.
+        _download(target, folder, *options, "--constraint", str(versions), *roots)
+        wheels = sorted(folder.iterdir(), key=_name)
+        (aside / "requirements.txt").write_text(requirements_text(wheels))
         (aside / "target").write_text(
             f"name={target.name}\npython={target.python[0]}.{target.python[1]}\n"
             f"machine={target.machine}\nglibc={target.glibc[0]}.{target.glibc[1]}\n"
         )
         shutil.copyfile(HERE / "offline.sh", aside / "install.sh")
         (aside / "install.sh").chmod(0o755)
-    return [wheels[name] for name in sorted(wheels)]
+    return [output / "wheels" / path.name for path in wheels]
 
 
-def _put(path: Path, folder: Path, target: Target) -> Requirement:
-    """Copy a wheel into the folder; the requirement that asks for exactly it."""
-    wheel = Wheel.read(path)
-    if not target.tags & parse_wheel_filename(path.name)[3]:
-        version = "".join(map(str, target.python))
-        raise InputError(
-            f"{path.name} cannot be installed on {target.name}: there a wheel is named like "
-            f"{wheel.name.replace('-', '_')}-{wheel.version}-cp{version}-cp{version}"
-            f"-linux_{target.machine}.whl (one that was saved under another name can be renamed)"
-        )
-    if path.parent != folder:
-        shutil.copyfile(path, folder / path.name)
-    return Requirement(f"{wheel.name}=={wheel.version}")
+def requirements_text(wheels: Iterable[Path]) -> str:
+    """A requirements file for `pip install --require-hashes`; each wheel's file above its line."""
+    return "".join(
+        f"# {path.name}\n{_name(path)}=={path.name.split('-')[1]} --hash=sha256:{sha256(path)}\n"
+        for path in wheels
+    )
+
+
+def _name(wheel: Path) -> str:
+    """The name that a wheel's project has on an index."""
+    return re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
+
+
+def _download(target: Target, folder: Path, *arguments: str) -> None:
+    version = ".".join(map(str, target.python))
+    command = [
+        *(sys.executable, "-c", PIP, json.dumps(target.markers), "download", "--quiet"),
+        *("--disable-pip-version-check", "--only-binary=:all:", "--dest", str(folder)),
+        *("--implementation", "cp", "--python-version", version),
+        *(word for name in target.platforms for word in ("--platform", name)),
+        *arguments,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    said = " ".join(errors) or done.stderr.strip() or f"exit code {done.returncode}"
+    tag = f"cp{version.replace('.', '')}"
+    said = re.sub(
+        r"(\S+)-[^-\s]+-[^-\s]+-[^-\s]+\.whl is not a supported wheel on this platform\.",
+        rf"\g<0> There it would be named \1-{tag}-{tag}-linux_{target.machine}.whl "
+        "(one that was saved under another name can be renamed).",
+        said,
+    )
+    raise InputError(f"pip cannot fetch the wheels for {target.name}: {said}")
 
 
 def _project_wheel(project: Path, folder: Path) -> Path:
@@ -340,15 +206,13 @@ def _project_wheel(project: Path, folder: Path) -> Path:
             f"{project} is neither a wheel of adaptive-serving nor the folder of its source; "
             "name one with --project"
         )
-    with tempfile.TemporaryDirectory() as work:
-        # From a copy, so that no build folder is left in the source.
-        copy = Path(work) / "source"
-        ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "tests")
-        shutil.copytree(project, copy, ignore=ignored)
-        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", str(copy)]
-        done = subprocess.run(
-            [*command, "--wheel-dir", str(folder)], capture_output=True, text=True, check=False
-        )
+    # From a copy, so that no build folder is left in the source.
+    ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "tests")
+    shutil.copytree(project, folder / "source", ignore=ignored)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir"]
+    done = subprocess.run(
+        [*command, str(folder), str(folder / "source")], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise InputError(f"pip cannot build {project}: {done.stderr.strip()}")
     (wheel,) = folder.glob("adaptive_serving-*.whl")
@@ -391,11 +255,11 @@ def command(
     """
     chosen = TARGETS.get(target) or this_machine()
     made = make(output, chosen, project, wheels, extra=extra, newest=newest, force=force)
-    for wheel in made:
-        click.echo(wheel.path.name)
+    for path in made:
+        click.echo(path.name)
     for path in wheels:
         click.echo(f"{path.name}: its checksum is your copy's own; compare it with its source's")
-    megabytes = sum((output / "wheels" / w.path.name).stat().st_size for w in made) / 1e6
+    megabytes = sum(path.stat().st_size for path in made) / 1e6
     click.echo(f"{len(made)} wheels, {megabytes:.0f} MB, in {output}; there: ./install.sh FOLDER")
 
 

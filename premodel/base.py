@@ -10,6 +10,7 @@ import numpy as np
 
 from adaptive.candidate import check_name
 from adaptive.errors import InputError
+from adaptive.features.schema import SCHEMA
 from adaptive.files import folder_aside, refuse_existing
 
 #: the number that `premodel.json` carries; a newer one is refused
@@ -36,7 +37,8 @@ class Premodel(ABC):
     kind : the name under which `load_premodel` knows the class
     features : names of the features that it reads, in the order of the columns of X
     candidates : names of the candidates that it judges, in the chain's order
-    schema_version : version of the feature schema, or None for a user's own columns
+    schema_version : version of the schema under which this library computed features, or None
+        where all are a user's own columns, whatever they are called
     training_ : what is known about the training, as JSON values; for reading, not for computing
     """
 
@@ -45,6 +47,13 @@ class Premodel(ABC):
     candidates: tuple[str, ...]
     schema_version: int | None
     training_: dict[str, Any]
+
+    @property
+    def own_features(self) -> tuple[str, ...]:
+        """Those features that are a user's own, which this library never fills in by name."""
+        if self.schema_version is None:
+            return tuple(self.features)
+        return tuple(name for name in self.features if name not in SCHEMA.names)
 
     @abstractmethod
     def unfitted(self) -> Premodel:

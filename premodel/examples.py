@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
 from adaptive.candidate import check_name
 from adaptive.csvfile import Columns, read_csv
 from adaptive.errors import InputError, TableError
+from adaptive.features.provenance import described, own_among, read_beside, schema_of
 from adaptive.features.schema import PAPER7, resolve_names
+from adaptive.intervals import front as pareto_front
 from adaptive.parts import Split
 from adaptive.table import OutcomeTable
 
@@ -34,12 +36,13 @@ class Examples:
     outcomes : ndarray of shape (n, candidates), uint8: from an outcome table, whether the
         candidate is right; from a `best` column, whether it is the best
     measured : whether they come from an outcome table
-    schema_version : version of the feature schema, or None for a user's own columns
+    schema_version : as in `Premodel`
     left_out : candidates of the table that take no part -> why
     feature_ms : measured milliseconds of the features, where the file tells
     spread_ms : mean milliseconds of the most accurate candidate less those of the fastest, where
         the file tells
     images : names of the images, of an outcome table
+    about : what is known about where the columns come from, see `adaptive.features.provenance`
     """
 
     source: Path
@@ -48,11 +51,16 @@ class Examples:
     candidates: tuple[str, ...]
     outcomes: np.ndarray = field(repr=False)
     measured: bool
-    schema_version: int | None = None
+    about: Mapping[str, Any] = field(default_factory=dict, repr=False)
     left_out: dict[str, str] = field(default_factory=dict)
     feature_ms: dict[str, float] = field(default_factory=dict, repr=False)
     spread_ms: float | None = None
     images: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def schema_version(self) -> int | None:
+        """As `Premodel.schema_version`; InputError where nobody could tell own from ours."""
+        return schema_of(self.features, self.about)
 
     def only(self, features: Sequence[str]) -> Examples:
         """The same with some of the features, in this order."""
@@ -65,6 +73,7 @@ def read_examples(
     features: str | None = None,
     order: Sequence[str] | None = None,
     split: Split | None = None,
+    source: str | None = None,
 ) -> Examples:
     """Read an outcome table, or a user's own CSV with the columns `image`, features and `best`.
 
@@ -79,6 +88,8 @@ def read_examples(
     split : of an outcome table only the tuning part is read; None reads all
     order : the candidates, cheapest first. An outcome table knows without: by mean
         milliseconds, leaving out dominated ones.
+    source : who computed the features, "adaptive" or "own"; None believes the file beside the
+        CSV, and takes for the user's own what no file tells of
 
     Raises
     ------
@@ -93,8 +104,23 @@ def read_examples(
         table = OutcomeTable.read(path)
         if split is not None:
             table = table.select(split.rows(table.images, "tune"))
-        return _from_outcomes(table, path, features, order)
-    return _from_best(columns, features, order)
+        examples = _from_outcomes(table, path, features, order)
+        about: Mapping[str, Any] = table.meta
+    else:
+        examples = _from_best(columns, features, order)
+        try:
+            about = read_beside(path)
+        except InputError as exc:
+            raise TableError(str(exc)) from exc
+    examples = replace(examples, about=described(about, source))
+    if source == "adaptive" and len(own_among(examples.features, examples.about)) == len(
+        examples.features
+    ):
+        raise InputError(
+            f"--features-from adaptive, but none of {list(examples.features)} is a feature of "
+            "this library"
+        )
+    return examples
 
 
 def _from_best(columns: Columns, features: str | None, order: Sequence[str] | None) -> Examples:
@@ -109,7 +135,7 @@ def _from_best(columns: Columns, features: str | None, order: Sequence[str] | No
             f"{columns.path} has no column beside 'image' and 'best'; at least one feature is "
             "needed"
         )
-    columns.unique("image")
+    columns.unique("image", path=True)
     best = columns.filled("best")
     found = sorted(set(best) - {NO_CANDIDATE})
     for name in found:
@@ -170,7 +196,6 @@ def _from_outcomes(
         tuple(order),
         np.stack([table.top1(name) for name in order], axis=1).astype(np.uint8),
         measured=True,
-        schema_version=table.schema_version,
         left_out=left_out,
         feature_ms={name: ms for name, ms in table.feature_ms.items() if name in names},
         spread_ms=cost[strongest] - min(cost.values()),
@@ -186,15 +211,17 @@ def front(table: OutcomeTable) -> tuple[tuple[str, ...], dict[str, str]]:
     """
     cost = {name: float(table.ms(name).mean()) for name in table.candidates}
     right = {name: int(table.top1(name).sum()) for name in table.candidates}
-    kept: list[str] = []
-    dominated: dict[str, str] = {}
-    # sorted is stable, and of equally fast ones the more accurate comes first
-    for name in sorted(table.candidates, key=lambda name: (cost[name], -right[name])):
-        better = [other for other in kept if right[other] >= right[name]]
-        if better:
-            dominated[name] = f"{better[0]} is at least as fast and as accurate"
-        else:
-            kept.append(name)
+    kept = [
+        table.candidates[position]
+        for position in pareto_front(
+            [cost[name] for name in table.candidates], [right[name] for name in table.candidates]
+        )
+    ]
+    dominated = {}
+    for name in table.candidates:
+        if name not in kept:
+            better = next(o for o in kept if right[o] >= right[name] and cost[o] <= cost[name])
+            dominated[name] = f"{better} is at least as fast and as accurate"
     return tuple(kept), dominated
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from adaptive.errors import InputError, MissingExtra
 from adaptive.premodel.base import NONE, Premodel, first_yes
 from adaptive.premodel.scoring import areas, brier
+from adaptive.premodel.telling import Telling, telling
 
 FORMAT = 1
 
@@ -36,6 +37,7 @@ class Report:
         chance, and "base", that of its share in all images, which a useful chance stays below
     top1 : where it is known which candidates are right: share of images answered right by the
         chain (where all say no, the last one answers), by each candidate, and by the oracle
+    telling : whether all this is better than what needs no premodel
     """
 
     rows: int
@@ -52,11 +54,17 @@ class Report:
     classes: tuple[str, ...] = field(repr=False)
     confusion: tuple[tuple[int, ...], ...] = field(repr=False)
     chances: dict[str, dict[str, float | None]] = field(repr=False)
+    telling: Telling
     top1: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {"format": FORMAT, **asdict(self)}
+        told = {
+            **asdict(self.telling),
+            "saved": self.telling.saved.to_json(),
+            "words": self.telling.words(),
+        }
+        return {"format": FORMAT, **asdict(self), "telling": told}
 
     def to_text(self) -> str:
         """As a table for a terminal."""
@@ -148,6 +156,7 @@ def cross_validate(
         np.where(best == NONE, len(names) - 1, best),
         np.where(chosen == NONE, len(names) - 1, chosen),
         chances=_chances(premodel.candidates, chances, outcomes, np.array(ranked)),
+        telling=telling(names, chances, outcomes, chosen, best, [held for _, held in parts]),
         top1=_top1(premodel.candidates, outcomes, chosen) if measured else None,
         folds=len(parts),
         seed=seed,

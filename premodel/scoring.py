@@ -15,11 +15,30 @@ def brier(chances: np.ndarray, outcomes: np.ndarray) -> float:
     return float(((chances - outcomes) ** 2).mean())
 
 
-def areas(chances: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each candidate; NaN where it is always right, or never.
+def midranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[place.reshape(-1)])
 
-    The chance that of two images, one that the candidate gets right and one that it does not,
-    the first has the higher score; ties count half (Hanley and McNeil 1982).
+
+def area(score: np.ndarray, right: np.ndarray) -> float:
+    """Area under the ROC curve of one score; NaN where all are right, or none is.
+
+    The chance that of two images, one that a candidate gets right and one that it does not, the
+    first has the higher score; ties count half (Hanley and McNeil 1982).
+
+    score, right : ndarrays of shape (n,), the second bool
+    """
+    yes = int(right.sum())
+    no = len(right) - yes
+    if not yes or not no:
+        return float("nan")
+    return float((midranks(score)[right].sum() - yes * (yes + 1) / 2) / (yes * no))
+
+
+def areas(chances: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """The area of each candidate's chance.
 
     Parameters
     ----------
@@ -30,15 +49,7 @@ def areas(chances: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
     -------
     ndarray of shape (candidates,)
     """
-    found = np.full(outcomes.shape[1], np.nan)
-    for column, right in enumerate(outcomes.T.astype(bool)):
-        yes = int(right.sum())
-        no = len(right) - yes
-        if yes and no:
-            _, place, count = np.unique(chances[:, column], return_inverse=True, return_counts=True)
-            ranks = (np.cumsum(count) - (count - 1) / 2)[place.ravel()]
-            found[column] = (ranks[right].sum() - yes * (yes + 1) / 2) / (yes * no)
-    return found
+    return np.array([area(*column) for column in zip(chances.T, outcomes.T.astype(bool))])
 
 
 def mean_area(chances: np.ndarray, outcomes: np.ndarray) -> float:

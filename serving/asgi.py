@@ -16,6 +16,7 @@ from typing import IO, Any, Callable, Dict, Iterable, List, Tuple, Union
 from urllib.parse import unquote_to_bytes
 
 from adaptive.errors import BusyError
+from adaptive.serving import progress
 from adaptive.serving.admission import Admissions
 from adaptive.serving.answers import Answer, as_json, refusal, too_large
 from adaptive.serving.memory import give_back
@@ -76,7 +77,6 @@ class Adapter:
         self._gate = gate
         self._jobs: SimpleQueue[Any] = SimpleQueue()
         self._workers: list[threading.Thread] = []
-        self._begun: dict[int, float] = {}  # by job: when its image began to be worked on
         self._said_hung = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -113,8 +113,7 @@ class Adapter:
 
     def hung(self) -> bool:
         """Whether an image is worked on for so long that it will hardly end."""
-        latest = perf_counter() - HUNG_S
-        hung = any(began < latest for began in list(self._begun.values()))
+        hung = progress.stalled(HUNG_S)
         if hung and not self._said_hung:
             log.error("a request is worked on for more than %g s", HUNG_S)
         self._said_hung = hung
@@ -179,14 +178,14 @@ class Adapter:
             admission, environ, loop, response = job
             began = perf_counter()
             if admission is self.admissions.images:
-                self._begun[id(job)] = began
+                progress.begin()
             try:
                 found = respond(self.app, environ)
             except Exception:
                 where = (environ["REQUEST_METHOD"], environ["PATH_INFO"])
                 log.exception("%s %s failed in the application", *where)
                 found = (500, _encoded(BUG.pairs()), BUG.body)
-            self._begun.pop(id(job), None)
+            progress.end()
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(_settle, response, found)
             if admission is self.admissions.admin:

@@ -18,6 +18,9 @@ from adaptive.errors import InputError
 
 Source = Union[int, str, Path]
 
+#: What of a video's length may be without frames at its end: a share, and seconds at most.
+SLACK, SLACK_S = 0.02, 1.0
+
 
 class Camera:
     """Iterate over the frames of a camera or a video file; use it in a `with` statement.
@@ -36,6 +39,8 @@ class Camera:
     Attributes
     ----------
     number : of the frame delivered last, counted from 1 over all that the source gave
+    left_out : after the last frame of a file that ended early, a sentence on how many frames
+        were read of how many; None where there is nothing to say
 
     Raises
     ------
@@ -51,6 +56,8 @@ class Camera:
         self.live = isinstance(source, int) if live is None else live
         self.every = every
         self.number = 0
+        self.left_out: str | None = None
+        self._read, self._ms = 0, 0.0
         self._capture: Any = _open(source)
         self._newest = _Newest(self._capture) if self.live else None
 
@@ -65,6 +72,8 @@ class Camera:
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         if self._capture is not None and (self.number == 0 or isinstance(self.source, int)):
             raise InputError(f"{_name(self.source)} gave {self.number or 'no'} frames and stopped")
+        if self._capture is not None and self._newest is None:
+            self.left_out = self._missing()
 
     def close(self) -> None:
         """Give the device or file back; a running iteration ends."""
@@ -87,12 +96,40 @@ class Camera:
         for _ in range(skip):
             if not self._capture.grab():  # not decoded
                 return None
+            self._count()
         right, frame = self._capture.read()
         if not right:
             return None
+        self._count()
         self.number += skip + 1
         result: np.ndarray = frame
         return result
+
+    def _count(self) -> None:
+        import cv2
+
+        self._read += 1
+        self._ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+
+    def _missing(self) -> str | None:
+        """What is said of a file that ended before the time that its header says.
+
+        Many containers tell only how long they are, so that the number of frames is an estimate;
+        the time must be short too, by more than sound that goes on a little longer.
+        """
+        import cv2
+
+        frames = round(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        if not (frames > self._read + 1 and rate > 0):
+            return None
+        seconds = frames / rate
+        if seconds - self._ms / 1e3 <= max(2.5 / rate, min(SLACK_S, SLACK * seconds)):
+            return None
+        return (
+            f"{_name(self.source)} ended after {self._read} of {frames} frames; the rest is cut "
+            "off or damaged"
+        )
 
     def _next_live(self, newest: _Newest) -> np.ndarray | None:
         number, frame = newest.after(self.number + self.every - 1 if self.number else 0)

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Sequence
 
-import numpy as np
-
 from adaptive.candidate import Candidate
 from adaptive.errors import AdaptiveError, EngineError, InputError
 from adaptive.serving.cudart import device_file
 from adaptive.serving.engine import OnnxEngine, OpenEngine, open_engine, open_through
+from adaptive.serving.proof import OneByOne, prove
 from adaptive.serving.providers import (
     NAMED_BY_FILE,
     PRECISIONS,
@@ -119,11 +118,13 @@ class Engines:
     Attributes
     ----------
     choice : what runs; None before the first networks are open
+    doubts : by network, what its answers have that its manifest entry does not say
     """
 
     def __init__(self, options: EngineOptions | None = None) -> None:
         self.options = options or EngineOptions()
         self.choice: EngineChoice | None = None
+        self.doubts: dict[str, str] = {}
 
     def open(self, wanted: Sequence[Wanted], threads: int = 1) -> dict[str, OpenEngine]:
         """Open networks, by their keys; a segment stands after the one that it continues.
@@ -188,18 +189,23 @@ class Engines:
     def _attempt(
         self, engine: str, wanted: Sequence[Wanted], threads: int, precision: str | None = None
     ) -> tuple[dict[str, OpenEngine], str | None]:
-        """Open all with one engine and, away from the processor, see them run."""
+        """Open all with one engine, and see them run."""
         makers, precision = self._makers(engine, wanted, precision or self.options.precision)
         opened: dict[str, OpenEngine] = {}
         try:
             for entry, make in zip(wanted, makers):
                 opened[entry.key] = entry.open(threads, make)
-            if engine != "onnx":
-                prove(opened, wanted)
-        except AdaptiveError:
+            proofs = prove(opened, wanted, strict=engine != "onnx")
+        except BaseException:
             for each in opened.values():
                 each.close()
             raise
+        for key, proof in proofs.items():
+            if proof.alone is not None:
+                log.warning("%s runs on one image after the other: %s", key, proof.alone)
+                opened[key] = OneByOne(opened[key])
+            if proof.doubt is not None:
+                self.doubts[key] = proof.doubt
         return opened, precision
 
     def _makers(
@@ -274,29 +280,3 @@ def named_by(engine: str, path: Path) -> str:
     if engine == "tensorrt":
         return ""
     return path.name if runtime_version() >= NAMED_BY_FILE else str(path.resolve())
-
-
-def prove(opened: dict[str, OpenEngine], wanted: Sequence[Wanted]) -> None:
-    """Run one grey image through the networks, a segment on what the one before it hands on.
-
-    Raises
-    ------
-    EngineError
-        when one does not run, or answers with what is not finite.
-    """
-    states: dict[str, list[np.ndarray]] = {}
-    for entry in wanted:
-        candidate = entry.candidate
-        if candidate.after is None:
-            spec = candidate.input
-            sides = (spec.size, spec.size)
-            shape = (1, *sides, 3) if spec.layout == "NHWC" else (1, 3, *sides)
-            inputs = [np.full(shape, 127 if spec.dtype == "uint8" else 0, spec.dtype)]
-        elif candidate.after in states:
-            inputs = states[candidate.after]
-        else:
-            continue  # what it continues is open elsewhere
-        outputs = opened[entry.key].run(*inputs)
-        if not all(np.isfinite(o).all() for o in outputs if o.dtype.kind == "f"):
-            raise EngineError(f"network {entry.key!r} answers a grey image with infinities or NaN")
-        states[candidate.name] = outputs if entry.through else outputs[1:]

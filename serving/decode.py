@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-from pathlib import Path
+import re
+import stat
 from typing import IO, TYPE_CHECKING, Iterable, Sequence, Union
 
 import numpy as np
 
 from adaptive.errors import ImageError
+from adaptive.serving.metadata import bare, is_walked, orientation
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,8 +28,11 @@ MAX_PIXELS = 50_000_000
 #: side of 256, and thinner ones of one request together would fill the memory.
 LARGE, THINNEST = 1_000_000, 100
 
-#: EXIF's tag of how the camera was held, and the last bytes of a whole JPEG.
-_ORIENTATION, _END_OF_JPEG = 0x0112, [0xFF, 0xD9]
+#: The last bytes of a whole JPEG.
+_END_OF_JPEG = b"\xff\xd9"
+
+#: What begins like this is no path of a file, though somebody may take it for one.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
 
 #: How an image lies that was stored in some EXIF orientation: what Pillow calls the turn.
 _TURNS = {
@@ -55,7 +60,8 @@ def decode(
     A JPEG is decoded at the smallest of its decoder's scales (1, 1/2, 1/4, 1/8) that leaves the
     short side at `short` or more; other formats come at full size. The EXIF orientation is
     applied, transparency is laid on white, 16-bit grey is scaled to 8 bits, and the first frame
-    of an animation is taken.
+    of an animation is taken. What is damaged beside the pixels, as EXIF or a text that cannot be
+    read, is passed over.
 
     Parameters
     ----------
@@ -81,21 +87,52 @@ def decode_scales(
     if isinstance(image, np.ndarray):
         return [_check_array(image)] * len(shorts)
     if isinstance(image, (str, os.PathLike)):
-        path = Path(image)
-        try:
-            with open(path, "rb") as file:
-                return _decode_stream(file, f"{path}", shorts, max_pixels)
-        except OSError as exc:
-            raise ImageError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-        except ImageError:
-            raise
-        except ValueError as exc:  # a path that no file system takes, with a NUL in it
-            raise ImageError(f"{str(path)!r} cannot be read: {exc}") from exc
-    if not isinstance(image, (bytes, bytearray, memoryview)):
+        path = os.fsdecode(image)
+        with open_image(path) as file:
+            return _decode_stream(file, _shortened(path), shorts, max_pixels)
+    if isinstance(image, memoryview):
+        image = image.tobytes()  # which need not lie in one piece
+    if not isinstance(image, (bytes, bytearray)):
         raise ImageError(f"an image is bytes, a path or a uint8 array, not {type(image).__name__}")
-    if len(image) == 0:
-        raise ImageError("the image is empty (0 bytes); JPEG, PNG, WebP, BMP and GIF are read")
     return _decode_stream(io.BytesIO(image), "the image", shorts, max_pixels)
+
+
+def open_image(path: str | os.PathLike[str]) -> IO[bytes]:
+    """Open an image's file for reading.
+
+    Raises
+    ------
+    ImageError
+        when there is none or it cannot be read; when it is a folder, or a pipe or a device,
+        which might never end.
+    """
+    path = os.fsdecode(path)
+    if not path:
+        raise ImageError("the path of an image is empty")
+    try:
+        kind = os.stat(path).st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+            raise ImageError(
+                f"{_shortened(path)} is a pipe or a device, and only files are opened; read it "
+                "and give the bytes"
+            )
+        return open(path, "rb")
+    except OSError as exc:
+        if _URL.match(path):
+            raise ImageError(
+                f"{_shortened(path)} is a URL, and only files are opened; fetch it and give the "
+                "bytes or the file"
+            ) from exc
+        raise ImageError(f"{_shortened(path)} cannot be read: {exc.strerror or exc}") from exc
+    except ImageError:
+        raise
+    except ValueError as exc:  # a path that no file system takes, with a NUL in it
+        raise ImageError(f"{_shortened(path)!r} cannot be read: {exc}") from exc
+
+
+def _shortened(path: str) -> str:
+    """A path as it is shown: bytes that somebody took for one may be long."""
+    return path if len(path) <= 300 else f"{path[:140]}…{path[-140:]}"
 
 
 def decode_working(image: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -123,6 +160,19 @@ def _decode_stream(
 ) -> list[np.ndarray]:
     from PIL import Image
 
+    data, turn = b"", 1
+    try:
+        head = stream.read(12)
+        if not head:
+            raise ImageError(f"{name} is empty (0 bytes); JPEG, PNG, WebP, BMP and GIF are read")
+        if is_walked(head):
+            stream.seek(0)
+            data = stream.read()
+            turn, data = orientation(data), bare(data)
+            stream = io.BytesIO(data)
+        stream.seek(0)
+    except OSError as exc:
+        raise ImageError(f"{name} cannot be read: {exc.strerror or exc}") from exc
     opened = _open(stream, name, max_pixels)
     width, height = opened.size
     if width * height > max_pixels:
@@ -134,15 +184,19 @@ def _decode_stream(
     scaled = opened.format in ("JPEG", "MPO")
     scales = [jpeg_scale(width, height, short) if scaled else 1 for short in shorts]
     try:
-        found = _plain_jpeg(opened, stream, set(scales))
+        found = _plain_jpeg(opened, data, set(scales)) if turn == 1 else {}
         for number, scale in enumerate(set(scales).difference(found)):
             if number:
                 stream.seek(0)
                 opened = Image.open(stream, formats=FORMATS)
             opened.draft(None, (width // scale, height // scale))
             opened.load()
-            found[scale] = _to_rgb(opened)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, MemoryError) as exc:
+            if opened.format == "PNG":
+                _scale_key(opened, depth=data[24])
+            found[scale] = _to_rgb(opened, turn)
+    except MemoryError as exc:
+        raise ImageError(f"there is not enough memory to decode {name}") from exc
+    except Exception as exc:  # whatever damaged bytes lead Pillow to; its errors share no base
         raise ImageError(f"{name} is damaged or cut off and cannot be decoded") from exc
     return [found[scale] for scale in scales]
 
@@ -168,10 +222,11 @@ def _open(stream: IO[bytes], name: str, max_pixels: int) -> Image.Image:
             f"{name} is not a JPEG, PNG, WebP, BMP or GIF image, or its header is damaged"
         ) from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
-        raise ImageError(
-            f"{name} has more pixels than the {max_pixels:,} that are allowed"
-        ) from exc
-    except (OSError, SyntaxError, ValueError) as exc:
+        most = min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))  # Pillow has its own
+        raise ImageError(f"{name} has more pixels than the {most:,} that are allowed") from exc
+    except MemoryError as exc:
+        raise ImageError(f"there is not enough memory to open {name}") from exc
+    except Exception as exc:  # whatever damaged bytes lead Pillow to; its errors share no base
         raise ImageError(f"{name} has a damaged header") from exc
 
 
@@ -182,7 +237,7 @@ def jpeg_scale(width: int, height: int, short: int) -> int:
 
 
 def _plain_jpeg(
-    opened: Image.Image, stream: IO[bytes], scales: Iterable[int]
+    opened: Image.Image, encoded: bytes, scales: Iterable[int]
 ) -> dict[int, np.ndarray]:
     """A whole JPEG of ordinary kind at some scales, by OpenCV; nothing of any other image.
 
@@ -191,16 +246,11 @@ def _plain_jpeg(
     """
     if opened.format != "JPEG" or opened.mode not in ("RGB", "L"):
         return {}
-    if opened.getexif().get(_ORIENTATION, 1) != 1:
-        return {}
-    place = stream.tell()
-    stream.seek(0)
-    data = np.frombuffer(stream.read(), np.uint8)
-    stream.seek(place)
-    if data[-2:].tolist() != _END_OF_JPEG:
+    if not encoded.endswith(_END_OF_JPEG):
         return {}
     import cv2
 
+    data = np.frombuffer(encoded, np.uint8)
     found = {}
     width, height = opened.size
     in_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # newer versions have it
@@ -216,21 +266,35 @@ def _plain_jpeg(
     return found
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def _scale_key(image: Image.Image, depth: int) -> None:
+    """Give the colour of a PNG that is transparent in the numbers that its pixels have now.
+
+    Pillow leaves it in those of the file, whose white may be 1, 3, 15 or 65535.
+    """
+    key = image.info.get("transparency")
+    if isinstance(key, tuple):
+        image.info["transparency"] = tuple(k >> 8 if depth == 16 else k & 255 for k in key)
+    elif isinstance(key, int) and image.mode == "1":
+        image.info["transparency"] = 255 if key else 0
+    elif isinstance(key, int) and image.mode == "L":
+        top = 2**depth - 1
+        image.info["transparency"] = 255 * (key & top) // top
+
+
+def _to_rgb(image: Image.Image, turn: int = 1) -> np.ndarray:
     """A loaded image, upright and in RGB; a large one tile by tile, or it was there many times."""
     width, height = image.size
-    orientation = image.getexif().get(_ORIENTATION, 1)
     if width * height <= _WHOLE:
-        return _converted(image, orientation)
-    sideways = orientation in (5, 6, 7, 8)
+        return _converted(image, turn)
+    sideways = turn in (5, 6, 7, 8)
     upright = np.empty((width, height, 3) if sideways else (height, width, 3), np.uint8)
     columns = min(width, _TILE)
     rows = _TILE // columns
     for top in range(0, height, rows):
         for left in range(0, width, columns):
             box = (left, top, min(left + columns, width), min(top + rows, height))
-            place = _turned(box, width, height, orientation)
-            upright[place] = _converted(image.crop(box), orientation)
+            place = _turned(box, width, height, turn)
+            upright[place] = _converted(image.crop(box), turn)
     return upright
 
 
@@ -255,7 +319,10 @@ def _converted(image: Image.Image, orientation: int) -> np.ndarray:
         image = image.transpose(getattr(Image.Transpose, _TURNS[orientation]))
     if image.mode.startswith(("I", "F")):
         # 16-bit grey: Pillow's own conversion to 8 bits clips at 255 instead of scaling.
-        grey = np.clip(np.asarray(image, np.float64) / 257.0, 0, 255).round().astype(np.uint8)
+        values = np.asarray(image, np.float64)
+        grey = np.clip(values / 257.0, 0, 255).round().astype(np.uint8)
+        if isinstance(image.info.get("transparency"), int):
+            grey[values == image.info["transparency"]] = 255
         return np.repeat(grey[:, :, np.newaxis], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         over = image.convert("RGBA")

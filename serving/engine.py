@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, Callable, Mapping, Protocol, Sequence
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from adaptive.candidate import Candidate, OutputSpec
 from adaptive.errors import EngineError, MissingExtra
+from adaptive.reasons import reason
 from adaptive.serving.onnxfile import read_header
 
 
@@ -81,10 +83,9 @@ class OnnxEngine:
                 str(path), options, providers=list(providers), enable_fallback=0
             )
         except Exception as exc:  # ONNX Runtime's errors share no public base class
-            reason = _first_line(exc)
             raise EngineError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {path.name} "
-                f"(opset {header.opset}): {reason}"
+                f"(opset {header.opset}): {_refusal(exc)}"
             ) from exc
         self.name = path.stem
         self.providers: list[str] = self._session.get_providers()
@@ -97,6 +98,17 @@ class OnnxEngine:
 
     def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Run one batch; see Engine.run."""
+        return self._run(None, inputs)
+
+    def attempt(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Run one batch that may fail, without ONNX Runtime's own lines on standard error."""
+        from onnxruntime import RunOptions
+
+        quiet = RunOptions()
+        quiet.log_severity_level = 4
+        return self._run(quiet, inputs)
+
+    def _run(self, options: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self._session is None:
             raise EngineError(f"engine {self.name!r} is closed")
         if len(inputs) != len(self.inputs):
@@ -105,11 +117,13 @@ class OnnxEngine:
                 f"but was given {len(inputs)}"
             )
         try:
-            outputs: list[np.ndarray] = self._session.run(None, dict(zip(self.inputs, inputs)))
+            outputs: list[np.ndarray] = self._session.run(
+                None, dict(zip(self.inputs, inputs)), options
+            )
         except Exception as exc:  # ONNX Runtime's errors share no public base class
             shapes = [(i.shape, str(i.dtype)) for i in inputs]
             raise EngineError(
-                f"network {self.name!r} failed on inputs {shapes}: {_first_line(exc)}"
+                f"network {self.name!r} failed on inputs {shapes}: {_refusal(exc)}"
             ) from exc
         return outputs
 
@@ -118,9 +132,54 @@ class OnnxEngine:
         self._session = None
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+#: What ONNX Runtime puts before the reasons of its errors.
+_PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : (?:Load model from .*? failed: ?)?")
+
+#: How it says that a file is too new for it.
+_NEWER_IR = re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)")
+_NEWER_OPSET = re.compile(r"Opset (\d+) is under .* support for domain (\S+) is till opset (\d+)")
+
+
+def _refusal(error: Exception) -> str:
+    """Why ONNX Runtime did not load a file or run it; what to do, where a file is too new."""
+    said = str(error)
+    found = _NEWER_IR.search(said)
+    if found is not None:
+        return (
+            f"its IR version is {found[1]}, and this ONNX Runtime reads up to {found[2]}; set "
+            f"model.ir_version = {found[2]} with the onnx package and save it again, or take a "
+            "newer ONNX Runtime"
+        )
+    found = _NEWER_OPSET.search(said)
+    if found is not None:
+        return (
+            f"its opset of {found[2]} is {found[1]}, and this ONNX Runtime knows up to {found[3]}; "
+            f"export it again with opset {found[3]} or lower, or take a newer ONNX Runtime"
+        )
+    return reason(error, skip=_PREFIX)
+
+
+def in_parts(
+    run: Callable[..., list[np.ndarray]], inputs: Sequence[np.ndarray], most: int | None
+) -> list[np.ndarray]:
+    """`run` on no more than `most` rows at a time, the outputs joined.
+
+    An output without a row for each image is that of the first part.
+    """
+    if most is None or not inputs or not inputs[0].ndim or len(inputs[0]) <= most:
+        return run(*inputs)
+    count = len(inputs[0])
+    firsts = range(0, count, most)
+    parts = [run(*(values[first : first + most] for values in inputs)) for first in firsts]
+    rows = [min(most, count - first) for first in firsts]
+    return [_joined(outputs, rows) for outputs in zip(*parts)]
+
+
+def _joined(outputs: Sequence[Any], rows: Sequence[int]) -> Any:
+    shapes = [getattr(output, "shape", ()) for output in outputs]
+    if [shape[:1] for shape in shapes] == [(count,) for count in rows]:
+        return np.concatenate(outputs)
+    return outputs[0]
 
 
 _ONNX_TYPES = {
@@ -130,6 +189,9 @@ _ONNX_TYPES = {
 }
 
 _ANSWER_TYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
+
+#: How far the sum of probabilities may lie from one, for rounding.
+_SUM = 1e-4
 
 #: How far a network's own probabilities may lie outside 0..1, for rounding.
 _ROUNDING = 1e-2
@@ -220,8 +282,9 @@ def _check_image_input(engine: OpenEngine, path: Path, candidate: Candidate) -> 
 def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
     """A network's raw answer as probabilities of shape (n, classes), float32.
 
-    Logits go through a softmax first; a background class is dropped after it, and the rest is
-    scaled to sum to one.
+    Logits go through a softmax first; a background class is dropped after it. What does not sum
+    to one then is scaled until it does, so that every signal lies in 0..1; where all is zero, no
+    class is any likelier than another.
 
     Raises
     ------
@@ -255,5 +318,9 @@ def probabilities(raw: np.ndarray, output: OutputSpec) -> np.ndarray:
             values = values.clip(0, 1)
     if output.background:
         values = values[:, 1:]
-        values = values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12)
-    return values
+    elif output.kind == "logits":
+        return values
+    sums = np.add.reduce(values, axis=1, keepdims=True)
+    if not np.logical_and.reduce(np.abs(sums - 1) <= _SUM, axis=None):
+        values = np.where(sums > 1e-12, values / np.maximum(sums, 1e-12), 1 / output.classes)
+    return values.astype(np.float32, copy=False)

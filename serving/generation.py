@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
 from typing import Any, Callable, Sequence
 
 from adaptive.bucket import Bucket
-from adaptive.bundle import Bundle, check_hash
+from adaptive.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.jetson.watch import watching
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import Observer, bundle_hash, policy_hash
 from adaptive.monitoring.drift import Monitor
-from adaptive.photo import Photo, open_photo
+from adaptive.photo import Photo, open_photo, warm_up_image
 from adaptive.policy.base import Output
 from adaptive.prediction import Prediction
 from adaptive.router import Router
-from adaptive.running import Networks, through_key, ways_of
+from adaptive.running import Networks, ways_of
+from adaptive.serving import progress
 from adaptive.serving.batching import Batching, Ran, Telling
-from adaptive.serving.choose import EngineOptions, Engines, Wanted
+from adaptive.serving.choose import EngineOptions, Engines
 from adaptive.serving.decode import MAX_PIXELS
+from adaptive.serving.loaded import Loaded
+from adaptive.serving.readiness import NotLoaded
 
 #: Which candidates answer by themselves from the start.
 MODELS = ("all", "policy")
@@ -75,6 +78,10 @@ class Generation:
     monitor : makes what watches for drift, from the bundle; None watches nothing
     ran : is told of every run
 
+    Attributes
+    ----------
+    alone : the candidates that answer by themselves
+
     Raises
     ------
     BundleError, EngineError, InputError
@@ -119,11 +126,10 @@ class Generation:
                 observers=watchers,
             )
             opened.enter_context(watching(self.router))
+            self.hashes = (bundle_hash(bundle), policy_hash(bundle.policy))
+            kept = [member for name in needed for member in networks.chains[name]]
+            self.alone = Loaded(networks, self._engines, settings.threads, kept, names)
             self._opened = opened.pop_all()
-        self.hashes = (bundle_hash(bundle), policy_hash(bundle.policy))
-        self._needed = frozenset(m for n in needed for m in networks.chains[n])
-        self._alone = set(names)
-        self._changing = threading.Lock()
         self._using = threading.Lock()
         self._users = 0
         self._retired = False
@@ -157,19 +163,13 @@ class Generation:
 
     def warm_up(self) -> None:
         """Run every network that is open once; nothing is told of these runs."""
-        import io
-
-        from PIL import Image
-
-        encoded = io.BytesIO()
-        Image.new("RGB", (64, 64), (127, 127, 127)).save(encoded, "JPEG")
-        ran, self.networks.ran = self.networks.ran, lambda *_: None
-        try:
-            self.router.warm_up()
-            for name in self._alone:
-                self.infer(name, [encoded.getvalue()])
-        finally:
-            self.networks.ran = ran
+        with ExitStack() as held:
+            names = []
+            for name in self.alone.names:
+                with suppress(NotLoaded):
+                    held.enter_context(self.alone.lease(name))
+                    names.append(name)
+            self.router.warm_up(names)
 
     def classify(
         self, image: bytes, limits: Limits, explain: bool, request_id: str | None
@@ -180,28 +180,36 @@ class Generation:
                 return self.router.classify(image, limits, explain, request_id)
         return self.router.classify(image, limits, explain, request_id)
 
+    def classify_batch(self, images: Sequence[bytes], limits: Limits) -> list[Prediction]:
+        """The router's answers to several images of one request."""
+        progress.expect(len(images))
+        if isinstance(self.networks, Batching):
+            with self.networks.until(limits):
+                return self.router.classify_batch(images, limits)
+        return self.router.classify_batch(images, limits)
+
     def photos(self, name: str, images: Sequence[bytes]) -> list[Photo]:
         """Images decoded as large as one candidate wants to see them."""
         from adaptive.serving.preprocess import needed_short
 
         first = self.bundle.candidate(self.networks.chains[name][0])
         short = needed_short(first.input)
-        return [open_photo(image, short, self.settings.max_pixels) for image in images]
+        photos = []
+        for image in images:
+            progress.expect(1)
+            photos.append(open_photo(image, short, self.settings.max_pixels))
+        return photos
 
     def run(self, name: str, photos: Sequence[Photo], limits: Limits = UNLIMITED) -> Output:
-        """What one candidate says of photos."""
+        """What one candidate says of photos; whoever asks holds a lease on it."""
         if isinstance(self.networks, Batching):
             with self.networks.until(limits):
-                return self.networks.run(name, photos)
-        return self.networks.run(name, photos)
+                return self.networks.run(name, photos).output
+        return self.networks.run(name, photos).output
 
     def infer(self, name: str, images: Sequence[bytes]) -> Output:
         """What one candidate says of images."""
         return self.run(name, self.photos(name, images))
-
-    def answers(self, name: str) -> bool:
-        """Whether a candidate answers by itself."""
-        return name in self._alone
 
     def load(self, name: str) -> None:
         """Have a candidate answer by itself; its networks are opened and run once.
@@ -211,29 +219,16 @@ class Generation:
         BundleError, EngineError
             when a file was altered since the bundle was read, or the runtime refuses it.
         """
-        with self._changing:
-            if name in self._alone:
-                return
-            fresh: list[Wanted] = []
-            engines = self.networks.engines
-            for member in self.networks.chains[name]:
-                headless = member != name and through_key(member) in engines
-                if member not in engines and not headless:
-                    candidate = self.bundle.candidate(member)
-                    path = self.bundle.folder / candidate.file
-                    check_hash(path, candidate.file, candidate.sha256)
-                    fresh.append(Wanted(member, self.bundle.folder, candidate))
-            engines.update(self._engines.open(fresh, self.settings.threads))
-            self._alone.add(name)
+        self.alone.load(name, self._try_out)
 
-    def unload(self, name: str) -> None:
-        """Have a candidate answer by itself no more; close what nobody needs then."""
-        with self._changing:
-            self._alone.discard(name)
-            kept = self._needed.union(*(self.networks.chains[n] for n in self._alone))
-            for member in set(self.networks.chains[name]) - kept:
-                # Not closed: a run that has begun ends well, and then nobody holds it.
-                self.networks.engines.pop(member, None)
+    def _try_out(self, name: str) -> None:
+        """Run a candidate on a grey image; nothing is told of that."""
+        from adaptive.serving.preprocess import needed_short
+
+        first = self.bundle.candidate(self.networks.chains[name][0])
+        short = needed_short(first.input)
+        photo = open_photo(warm_up_image(short), short, self.settings.max_pixels)
+        self.networks.warm_up([name], photo)
 
     def describe(self) -> dict[str, Any]:
         """What is served, as JSON values."""

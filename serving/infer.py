@@ -161,7 +161,8 @@ def _numbered(answer: Prediction, labels: Sequence[str]) -> list[tuple[float, in
     best: list[tuple[float, int, str]] = []
     for label, score in answer.top5:
         taken = [number for _, number, own in best if own == label]
-        number = answer.index if not best else None
+        first = answer.index if answer.guess is None else answer.guess
+        number = first if not best else None
         if number is None:  # of classes that are called the same, one after the other
             number = next(
                 (n for n, own in enumerate(labels) if own == label and n not in taken), UNKNOWN

@@ -99,13 +99,15 @@ class Lines:
         self._thread.join(2.0)
         self.flush()
         with self._writing:
-            if self.path is not None:
-                os.close(self._file)
-                self._file = os.open(os.devnull, os.O_WRONLY)
+            os.close(self._file)
+            self._file = os.open(os.devnull, os.O_WRONLY)
 
     def _open(self) -> int:
         if self.path is None:
-            return 2
+            try:
+                return os.dup(2)  # of its own, since a pipe may take the place of 2
+            except OSError:  # it is closed
+                return os.open(os.devnull, os.O_WRONLY)
         return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def _run(self) -> None:

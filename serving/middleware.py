@@ -12,14 +12,13 @@ from adaptive.serving.asgi import Application
 from adaptive.serving.keys import Keys
 from adaptive.serving.logs import Lines, line
 from adaptive.serving.metrics import Metrics
+from adaptive.serving.page import FILES
 from adaptive.serving.record import Record, begin, end
 
 Headers = List[Tuple[str, str]]
 
 #: Paths that need no key: whoever watches a server has none, and they tell nothing.
-OPEN = frozenset(
-    ("/", "/page.css", "/page.js", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
-)
+OPEN = frozenset((*FILES, "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
 
 #: What changes which models are served.
 _CHANGES = re.compile(r"/v2/repository/models/[^/]+/(load|unload)/?")

@@ -1,4 +1,4 @@
-"""The page at `/`: drop an image, see the answer and why. Three files that are read once."""
+"""The page at `/`: drop an image, see the answer and why. A few files that are read once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import pkgutil
 from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
-#: Path -> file under serving/page, and its type. `middleware.OPEN` lets them through without a key.
+#: Images that the page offers with the embedded default; serving/page/samples.txt says whose.
+SAMPLES = tuple(f"sample-{name}.jpg" for name in ("cat", "ship", "horse", "coffee"))
+
+#: Path -> file under serving/page, and its type. They need no key.
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}": (name, "image/jpeg") for name in SAMPLES},
 }
 
 #: Nothing from elsewhere, nothing inline, in nobody's frame; pictures may be the user's own.

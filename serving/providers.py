@@ -14,12 +14,12 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
 from adaptive.errors import EngineError, MissingExtra
-from adaptive.serving.engine import OnnxEngine
+from adaptive.serving.engine import OnnxEngine, in_parts
 
 TENSORRT, CUDA, CPU = (
     "TensorrtExecutionProvider",
@@ -172,22 +172,9 @@ class ProviderEngine(OnnxEngine):
             )
         self._most = settings.most
 
-    def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        """Run one batch; see Engine.run."""
-        return in_parts(super().run, inputs, self._most)
-
-
-def in_parts(
-    run: Callable[..., list[np.ndarray]], inputs: Sequence[np.ndarray], most: int | None
-) -> list[np.ndarray]:
-    """`run` on no more than `most` rows at a time, the outputs joined."""
-    if most is None or not inputs or not inputs[0].ndim or len(inputs[0]) <= most:
-        return run(*inputs)
-    parts = [
-        run(*(values[first : first + most] for values in inputs))
-        for first in range(0, len(inputs[0]), most)
-    ]
-    return [np.concatenate(outputs) for outputs in zip(*parts)]
+    def _run(self, options: Any, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        whole = super()._run
+        return in_parts(lambda *part: whole(options, part), inputs, self._most)
 
 
 def _onnxruntime() -> Any:

@@ -14,6 +14,8 @@ import threading
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from adaptive.serving import progress
+
 if TYPE_CHECKING:
     from adaptive.prediction import Prediction
     from adaptive.serving.generation import Generation
@@ -79,12 +81,14 @@ def current() -> Record | None:
 def begin(record: Record) -> None:
     """Make it this thread's record."""
     _own.record = record
+    progress.begin()
 
 
 def end() -> None:
     """The thread's request is answered; what the service held for it is given back."""
     record: Record | None = getattr(_own, "record", None)
     _own.record = None
+    progress.end()
     if record is not None and record.generation is not None:
         record.generation.give()
         record.generation = None

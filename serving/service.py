@@ -17,12 +17,13 @@ from adaptive.errors import AdaptiveError, BusyError, DeadlineError, InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.drift import Monitor, monitor_of, resumed
 from adaptive.prediction import Prediction
+from adaptive.serving import progress
 from adaptive.serving.deadlines import limits_from
 from adaptive.serving.generation import Generation, Settings
 from adaptive.serving.metrics import Metrics
 from adaptive.serving.model_statistics import Statistics
 from adaptive.serving.protocols import ROUTER, Headers, ModelState, ModelStatistics
-from adaptive.serving.readiness import NotLoaded, Readiness
+from adaptive.serving.readiness import Readiness
 from adaptive.serving.record import current
 
 log = logging.getLogger("adaptive.serving")
@@ -119,7 +120,7 @@ class Service:
     ) -> list[Prediction]:
         """Answer several images of one request."""
         with self._using() as generation, self._statistics.request(ROUTER, len(images)):
-            answers = generation.router.classify_batch(images, limits)
+            answers = generation.classify_batch(images, limits)
         for answer in answers:
             self._statistics.answer(answer)
         return answers
@@ -142,7 +143,7 @@ class Service:
         states = [ModelState(ROUTER, problem is None, problem or "")]
         with self._using() as generation:
             for name in generation.bundle.names:
-                loaded = generation.answers(name)
+                loaded = name in generation.alone
                 states.append(ModelState(name, loaded, "" if loaded else "not loaded"))
         return states
 
@@ -156,6 +157,7 @@ class Service:
         BundleError, EngineError
             when it cannot be opened, or the bundle cannot be served.
         """
+        progress.expect(math.inf)
         if name == ROUTER:
             self.reload()
             return
@@ -173,9 +175,10 @@ class Service:
         """
         if name == ROUTER:
             raise InputError("the router cannot be unloaded; stop the server instead")
+        progress.expect(math.inf)  # it may wait for one that is being loaded
         with self._using() as generation:
             self._known(generation, name)
-            generation.unload(name)
+            generation.alone.unload(name)
 
     def reload(self) -> None:
         """Read the bundle again, warm it up beside the one that is served, and change over.
@@ -275,11 +278,7 @@ class Service:
             )
 
     def _infer(self, name: str, images: Sequence[bytes], limits: Limits) -> np.ndarray:
-        with self._using() as generation:
-            if not generation.answers(name):
-                raise NotLoaded(
-                    f"model {name!r} is not loaded; POST /v2/repository/models/{name}/load loads it"
-                )
+        with self._using() as generation, generation.alone.lease(name):
             with self._statistics.request(name, len(images)):
                 began = perf_counter()
                 photos = generation.photos(name, images)

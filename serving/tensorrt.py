@@ -18,7 +18,7 @@ from adaptive.errors import EngineError
 from adaptive.serving.bindings import Tensor, bindings_of
 from adaptive.serving.contexts import Context, Loaded
 from adaptive.serving.cudart import Cuda
-from adaptive.serving.providers import in_parts
+from adaptive.serving.engine import in_parts
 
 log = logging.getLogger("adaptive.serving")
 

@@ -25,6 +25,17 @@ from adaptive.table import OutcomeTable
 COLOURS = ("blue", "green", "red")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as quick what needs no real images or browser, trains no network and is not slow."""
+    for item in items:
+        for fixture, name in (("data", "data"), ("browser", "slow")):
+            if fixture in getattr(item, "fixturenames", ()):
+                item.add_marker(name)
+        if not any(item.get_closest_marker(name) for name in ("data", "slow", "train")):
+            item.add_marker("quick")
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real images and networks; tests that need it skip where it is not."""

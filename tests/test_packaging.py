@@ -29,7 +29,12 @@ FOLDERS = {
 
 
 #: package with files that are not modules -> folder
-SHIPPED = {"adaptive": "adaptive", "adaptive.serving": "serving", "adaptive.jetson": "jetson"}
+SHIPPED = {
+    "adaptive": "adaptive",
+    "adaptive.report": "adaptive/report",
+    "adaptive.serving": "serving",
+    "adaptive.jetson": "jetson",
+}
 
 
 def setting(name: str) -> list[str]:
@@ -52,7 +57,7 @@ def sources() -> set[str]:
 def data() -> set[str]:
     """Where every other file that is shipped must lie in a wheel."""
     return {
-        f"{FOLDERS[folder]}/{path.relative_to(ROOT / folder).as_posix()}"
+        f"{name.replace('.', '/')}/{path.relative_to(ROOT / folder).as_posix()}"
         for name, folder in SHIPPED.items()
         for pattern in setting(name)
         for path in (ROOT / folder).glob(pattern)
@@ -74,30 +79,23 @@ def test_imports_name_the_package_not_the_folders() -> None:
             assert not wrong.search(path.read_text(encoding="utf-8")), path
 
 
-def test_type_marker_and_embedded_bundle_are_shipped() -> None:
-    shipped = data()
-    assert "adaptive/py.typed" in shipped
+def test_every_file_that_is_no_module_is_shipped() -> None:
     there = {
-        p.relative_to(ROOT).as_posix() for p in (ROOT / "adaptive" / "default").rglob("*")
-        if p.is_file()
-    }  # fmt: skip
-    assert there <= shipped
-
-
-def test_everything_to_install_on_a_board_is_shipped() -> None:
-    there = {
-        f"adaptive/jetson/{path.relative_to(ROOT / 'jetson').as_posix()}"
-        for path in (ROOT / "jetson").rglob("*")
+        f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, package in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*")
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
-    assert there == {name for name in data() if name.startswith("adaptive/jetson/")}
-    assert "adaptive/jetson/install.sh" in there
-
-
-def test_page_is_shipped() -> None:
-    there = {f"adaptive/serving/page/{path.name}" for path in (ROOT / "serving/page").iterdir()}
-    assert there == {name for name in data() if name.startswith("adaptive/serving/")}
-    assert "adaptive/serving/page/index.html" in there
+    assert there == data()
+    for name in (
+        "py.typed",
+        "default/manifest.json",
+        "report/templates/page.html",
+        "serving/openapi.json",
+        "serving/page/index.html",
+        "jetson/install.sh",
+    ):
+        assert f"adaptive/{name}" in there
 
 
 def wheel_maker() -> None:
@@ -118,7 +116,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = folder / "source"
     ignore = shutil.ignore_patterns("__pycache__")
     for name in FOLDERS:
-        shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+        shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, copy / name)
     subprocess.run(
@@ -166,7 +164,7 @@ def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path)
         "print(len(own))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, str(target)],
+        [sys.executable, "-I", "-W", "error", "-c", program, str(target)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

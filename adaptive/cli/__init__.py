@@ -63,5 +63,7 @@ def main() -> None:
         click.echo(f"adaptive: {error}", err=True)
         sys.exit(2)
     except OSError as error:
-        click.echo(f"adaptive: {error.filename or 'the system'}: {error.strerror}", err=True)
+        click.echo(
+            f"adaptive: {error.filename or 'the system'}: {error.strerror or error}", err=True
+        )
         sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Sequence
 
 import click
 import numpy as np
@@ -55,7 +56,10 @@ def command(
     all_candidates: bool,
     force: bool,
 ) -> None:
-    """Make a folder that `adaptive serve` and `Router.load` can use on a board."""
+    """Make a folder that `adaptive serve` and `Router.load` can use on a board.
+
+    It carries what the policy needs and the reference; what is left out is listed, with why.
+    """
     from adaptive.premodel.registry import load_premodel
 
     check_output(output, force)
@@ -103,3 +107,52 @@ def command(
     size = sum(p.stat().st_size for p in output.rglob("*") if p.is_file())
     asked = ", ".join(policy.candidates)
     click.echo(f"{output}: {policy.kind} policy over {asked}, {size:,} bytes")
+    for line in left_out(source, policy, premodel_path, names, certificate_path):
+        click.echo(f"left out: {line}")
+    if outcomes is not None:
+        carried = source.names if names is None else names
+        untimed = [name for name in carried if name not in outcomes.candidates]
+        if untimed:
+            click.echo(f"note: {times_path or table} has no times of {', '.join(untimed)}")
+    own = () if policy.premodel is None else policy.premodel.own_features
+    if own and policy.needs_features:
+        click.echo(
+            f"note: the premodel reads columns of your own ({', '.join(own)}); only Router.load "
+            "with an extractor can use this bundle, the server cannot"
+        )
+
+
+def left_out(
+    source: Bundle,
+    policy: Policy,
+    premodel: Path | None,
+    carried: Sequence[str] | None,
+    certificate: Path | None,
+) -> list[str]:
+    """What was handed over and is not in the bundle, and why.
+
+    Parameters
+    ----------
+    source : the folder of candidates, which may be a bundle itself
+    policy : what the bundle serves
+    premodel, certificate : as they were named on the command line
+    carried : names of the candidates in the bundle; None means all
+    """
+    found = []
+    if premodel is not None and policy.premodel is None:
+        found.append(f"the premodel {premodel}: a {policy.kind} policy does not ask it")
+    elif premodel is None and source.premodel is not None:
+        found.append(f"the premodel in {source.folder}: name it with --premodel to carry it")
+    if certificate is None and source.certificate is not None:
+        found.append(
+            f"the certificate in {source.folder}: it speaks of another bundle; name one with "
+            "--certificate"
+        )
+    unasked = [] if carried is None else [name for name in source.names if name not in carried]
+    if unasked:
+        them, they = ("it", "it is") if len(unasked) == 1 else ("them", "they are")
+        found.append(
+            f"{', '.join(unasked)}: the policy never asks {them} and {they} not the reference; "
+            f"--all-candidates carries {them}"
+        )
+    return found

@@ -14,8 +14,7 @@ from typing import Iterable, Iterator, Protocol, Sequence
 import click
 
 from adaptive.cli.engines import engine_options
-from adaptive.cli.features import find_images
-from adaptive.client import Client, read_key
+from adaptive.cli.features import ImagePath, find_images
 from adaptive.errors import ImageError, InputError
 from adaptive.prediction import Prediction
 from adaptive.router import Router
@@ -28,7 +27,7 @@ WINDOW = 30
 
 
 @click.command(name="classify")
-@click.argument("images", nargs=-1, type=click.Path(path_type=Path), metavar="[IMAGE_OR_DIR]...")
+@click.argument("images", nargs=-1, type=ImagePath(), metavar="[IMAGE_OR_DIR]...")
 @click.option(
     "--bundle",
     type=click.Path(path_type=Path),
@@ -71,8 +70,8 @@ def command(
 ) -> None:
     """Answer images (folders with all below them), a camera's frames or a video's.
 
-    Images that cannot be read are listed and the others go on; the exit code is then 1. Ctrl-C
-    ends a camera with a summary.
+    Images that cannot be read are listed and the others go on; the exit code is then 1, and so it
+    is where a video ends early. Ctrl-C ends a camera with a summary.
     """
     if (len(images) > 0) + (camera is not None) + (video is not None) != 1:
         raise InputError("name images, or --camera INDEX, or --video FILE, and only one of them")
@@ -86,15 +85,20 @@ def command(
         raise InputError("--key-file holds the key of a server; name the server with --url")
     lines = Lines(as_json, explain, top)
     if images:
-        found = _listed(images)
+        found, passed = _listed(images)
+        for line in passed:
+            click.echo(f"left out: {line}", err=True)
         with _answerer(bundle, url, key_file, engines, explain) as router:
             left_out = classify_files(router, found, lines)
-        sys.exit(1 if left_out else 0)
+        sys.exit(1 if left_out or passed else 0)
     source = video if camera is None else camera
     assert source is not None
     answerer = _answerer(bundle, url, key_file, engines, explain)
     with answerer as router, Camera(source, every=every or 1) as opened:
         classify_frames(router, opened, lines, frames)
+        if opened.left_out is not None:
+            click.echo(f"left out: {opened.left_out}", err=True)
+            sys.exit(1)
 
 
 class Answerer(Protocol):
@@ -114,6 +118,8 @@ def _answerer(
     explain: bool,
 ) -> Iterator[Answerer]:
     if url is not None:
+        from adaptive.client import Client, read_key  # whoever asks no server need not load it
+
         key = None if key_file is None else read_key(key_file)
         with Client(url, api_key=key) as client:
             yield client
@@ -140,7 +146,8 @@ class Lines:
     def labels(self, answer: Prediction) -> str:
         """The best labels with their scores, or that there is none."""
         if answer.label is None:
-            return "abstained"
+            guess = "".join(f", best guess {label} {p:.3f}" for label, p in answer.top5[:1])
+            return f"abstained{guess}"
         return ", ".join(f"{label} {score:.3f}" for label, score in answer.top5[: self.top])
 
     def explanation(self, answer: Prediction) -> str:
@@ -268,12 +275,18 @@ def _answers(
             return
 
 
-def _listed(paths: Sequence[Path]) -> list[Path]:
-    """Files as named, missing ones too, and all images below each folder; each once."""
+def _listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Files as named, missing ones too, and all images below each folder; each once.
+
+    The sentences are about what lies in folders and is not read.
+    """
     found: dict[Path, None] = {}
+    passed: list[str] = []
     for path in paths:
-        found.update(dict.fromkeys(find_images([path]) if path.is_dir() else [path]))
-    return list(found)
+        below, beside = find_images([path]) if path.is_dir() else ([path], [])
+        found.update(dict.fromkeys(below))
+        passed += beside
+    return list(found), passed
 
 
 def _pairs(values: dict[str, float]) -> str:

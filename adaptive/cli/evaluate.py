@@ -77,7 +77,9 @@ def command(
     if live and images is None:
         raise InputError("--live needs --images, the folder that the table's images lie in")
     if not live and engines != EngineOptions():
-        raise InputError("engines run nothing in a replay; give --live with --images too")
+        raise InputError(
+            "a replay runs no networks, so it takes no engine; give --live and --images too"
+        )
     if images is not None and not images.is_dir():
         raise InputError(f"{images} is no folder; --images names the one that the images lie in")
     read = Bundle.read(bundle)
@@ -214,7 +216,9 @@ def promise(bundle: Bundle, policy: Policy) -> tuple[str | None, str]:
             "The bundle's certificate speaks of the bundle's own policy, not of the one that is "
             "evaluated here."
         )
-    return str(claim), "It was tested on calibration images, which are not among the test part's."
+    return str(
+        claim
+    ), "It was tested on the calibration images, which are others than those of the test part."
 
 
 def _split(path: Path, bundle: Bundle) -> Any:

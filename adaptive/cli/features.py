@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 import click
 
+from adaptive.csvlines import write_lines
 from adaptive.errors import ImageError, InputError
+from adaptive.features.provenance import beside, write_beside
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import refuse_existing, written_aside
-from adaptive.labelled import SUFFIXES
+from adaptive.imagefiles import SUFFIXES, files_below, passed_over
+
+
+class ImagePath(click.Path):
+    """A path that is not empty, as of a variable that was not set: that would be the folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is empty."""
+        if not os.fspath(value):
+            raise InputError("the path of an image is empty")
+        return super().convert(value, param, ctx)
 
 
 @click.command(name="features")
-@click.argument(
-    "images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE_OR_DIR..."
-)
+@click.argument("images", nargs=-1, required=True, type=ImagePath(), metavar="IMAGE_OR_DIR...")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="X.csv")
 @click.option(
     "--features",
@@ -31,20 +43,30 @@ from adaptive.labelled import SUFFIXES
 def command(images: tuple[Path, ...], output: Path, features: str, force: bool) -> None:
     """Write the features of images into a CSV, one row an image; folders with all below them.
 
+    X.json beside X.csv says that the numbers are this library's; keep the two together.
+
     Images that cannot be read are listed and left out; the exit code is then 1.
     """
     names = resolve_names(features)
+    if output.suffix == ".json":
+        raise InputError(f"{output} is the name of what goes beside the table; name a CSV file")
     refuse_existing(output, force)
+    refuse_existing(beside(output), force)
     if output.is_dir():
         raise InputError(f"{output} is a folder; name the CSV file to write")
-    left_out = write_features(find_images(images), output, names)
+    found, passed = find_images(images)
+    left_out = [*passed, *write_features(found, output, names)]
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
     sys.exit(1 if left_out else 0)
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
+def find_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Files as named, and every image file below a folder, sorted; each once.
+
+    Returns
+    -------
+    The images, and what lies in the folders and may be an image but is not read, in sentences.
 
     Raises
     ------
@@ -52,26 +74,23 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         when a path is not there, or a folder has no image in it.
     """
     found: dict[Path, None] = {}
+    passed: list[str] = []
     for path in paths:
         if path.is_dir():
-            below = sorted(
-                Path(folder, file)
-                for folder, _, files in os.walk(path)
-                for file in files
-                if Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")
-            )
-            if not below:
+            below = files_below(path)
+            if not below.images:
                 raise InputError(f"folder {path} holds no image; looked for {sorted(SUFFIXES)}")
-            found.update(dict.fromkeys(below))
+            found.update(dict.fromkeys(path / name for name in below.images))
+            passed += passed_over(below.others, f"folder {path}")
         elif path.exists():
             found[path] = None
         else:
             raise InputError(f"there is no image or folder {path}")
-    return list(found)
+    return list(found), passed
 
 
 def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -> list[str]:
-    """Write the CSV and return one sentence for each image that cannot be read.
+    """Write the CSV and what is beside it; one sentence for each image that cannot be read.
 
     Raises
     ------
@@ -87,15 +106,15 @@ def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -
     with written_aside(output) as aside:
         # file names need not be valid text; what came in goes out
         with open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("image", *names))
+            write_lines(file, [("image", *names)])
             for path in tqdm(images, unit="image", disable=None):
                 try:
                     values = extract(SCHEMA.crop(decode_working(path)), names)
                 except ImageError as error:
                     left_out.append(str(error) if str(path) in str(error) else f"{path}: {error}")
                 else:
-                    writer.writerow((str(path), *values.tolist()))
+                    write_lines(file, [(path, *values.tolist())])
         if len(left_out) == len(images):
             raise InputError(f"none of {len(images)} images can be read; the first: {left_out[0]}")
+        write_beside(output, names)
     return left_out

@@ -17,7 +17,7 @@ from adaptive.files import refuse_existing
 from adaptive.jetson.meter import open_meter
 from adaptive.labelled import list_images
 from adaptive.serving.choose import EngineOptions, Engines
-from adaptive.table import check_table_name
+from adaptive.table import OutcomeTable, check_table_name
 
 
 @click.command(name="profile")
@@ -94,13 +94,14 @@ def command(
 
     Stopped, it goes on where it was when called again. Images that cannot be read are listed
     and left out; the exit code is then 1, as it is when an energy is refused because it would be
-    finer than the sensor.
+    finer than the sensor, and when the table is there but looks wrong: no candidate is better
+    than guessing, or a network's answers are not what its manifest entry says.
 
     With --latency-only it is BUNDLEs that are named, and nothing is learned about answers.
     """
     folders = [*bundles, *([] if candidates is None else [candidates])]
     if rails is not None and not energy:
-        raise InputError("--rails says what --energy adds up; give that too")
+        raise InputError("--rails names what --energy is measured on; give --energy too")
     if latency_only and labels is not None:
         raise InputError("--latency-only looks at no answers, so it takes no --labels")
     energies = None
@@ -127,13 +128,20 @@ def command(
     found = list_images(images, bundle.labels, labels, limit)
     profiler = Profiler(bundle, threads, features, engines=Engines(engines))
     click.echo(f"engine {profiler.choice}")
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
     left_out = profiler.profile(found, output, probabilities, energies)
     profiler.close()
-    click.echo(f"{output}: {len(found) - len(left_out)} images, {len(bundle.names)} candidates")
-    left_out += [] if energies is None else energies.refusals
+    # As whoever uses it next will read it.
+    table = OutcomeTable.read(output)
+    click.echo(f"{output}: {len(table)} images, {len(bundle.names)} candidates")
+    left_out += [*found.omitted, *([] if energies is None else energies.refusals)]
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
-    sys.exit(1 if left_out else 0)
+    doubts = profiler.doubts(table)
+    for line in doubts:
+        click.echo(f"warning: {line}", err=True)
+    sys.exit(1 if left_out or doubts else 0)
 
 
 class EnergyPass:

@@ -166,12 +166,18 @@ def command(
     from adaptive.serving.keys import Keys
     from adaptive.serving.logs import Lines
     from adaptive.serving.service import Service
+    from adaptive.serving.stderr import as_json
     from adaptive.serving.tls import Certificate
 
     if tls_cert is None and tls_key is not None:
         raise InputError("--tls-key is of no use without --tls-cert")
     audit = Audit(audit_share, audit_scope) if audit_share > 0 else None
     with ExitStack() as opened:
+        lines = None
+        if request_log == "-":
+            lines = Lines()
+            opened.callback(lines.close)
+            opened.enter_context(as_json(lines))
         decisions = None if log_path is None else opened.enter_context(DecisionLog(log_path))
         settings = Settings(
             max_pixels=round(max_megapixels * 1e6),
@@ -193,9 +199,8 @@ def command(
                 "policy disagreed with the reference; audits are made and counted all the same",
                 err=True,
             )
-        lines = None
-        if request_log != "none":
-            lines = Lines(None if request_log == "-" else Path(request_log))
+        if request_log not in ("-", "none"):
+            lines = Lines(Path(request_log))
             opened.callback(lines.close)
         endpoint = Endpoint(
             host,

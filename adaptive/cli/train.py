@@ -10,9 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from adaptive.errors import InputError, TableError
+from adaptive.features.provenance import SOURCES
+from adaptive.features.schema import SCHEMA
 from adaptive.files import folder_aside, sha256, write_json
 from adaptive.parts import Split, digest
-from adaptive.premodel.base import check_output
+from adaptive.premodel.base import Premodel, check_output
 from adaptive.premodel.condense import condensed_words
 from adaptive.premodel.examples import SELECTIONS, Examples, read_examples
 from adaptive.premodel.fit import NEIGHBOURS, TRAINERS, Trained
@@ -51,6 +53,13 @@ SHARE_OF_SPREAD = 0.01
     "all columns.",
 )
 @click.option(
+    "--features-from",
+    "source",
+    type=click.Choice(SOURCES),
+    help="Who computed the numbers: adaptive, or you with a program of your own. Default: what "
+    "X.json beside X.csv says; without one, you did.",
+)
+@click.option(
     "--ms-per-point",
     type=click.FloatRange(min=0, min_open=True),
     help="For auto-cost: milliseconds that one point of mean area under the ROC curve is worth. "
@@ -86,6 +95,7 @@ def command(
     output: Path,
     classifier: str,
     features: str | None,
+    source: str | None,
     ms_per_point: float | None,
     order: str | None,
     k: int | None,
@@ -107,7 +117,7 @@ def command(
         raise InputError("--ms-per-point is for --features auto-cost")
     names = None if order is None else [name.strip() for name in order.split(",")]
     parts = Split.parse(split, seed)
-    examples = read_examples(table, features, names, parts)
+    examples = read_examples(table, features, names, parts, source)
     selection = None
     try:
         if features in SELECTIONS:
@@ -139,12 +149,13 @@ def command(
         trained.premodel.write(aside)
         write_json(aside / "report.json", content)
     _tell(examples, trained, report)
+    click.echo(f"saved {output}")
+    click.echo(report.telling.words())
     if selection is not None:
         click.echo(
-            f"the features were selected on these same {report.rows} images, so the numbers above "
-            "are somewhat too good; `adaptive evaluate` has images of its own"
+            f"These numbers are somewhat too good: the features were chosen on the same "
+            f"{report.rows} images. `adaptive evaluate` has images of its own."
         )
-    click.echo(f"saved {output}")
 
 
 def _options(classifier: str, k: int | None, scaling: str | None, seed: int) -> dict[str, Any]:
@@ -198,6 +209,7 @@ def _summary(examples: Examples, trained: Trained, report: Report) -> dict[str, 
         **trained.premodel.training_,
         "source": examples.source.name,
         "learned": "NAME:top1" if examples.measured else "best",
+        "own_features": list(trained.premodel.own_features),
         "dropped": list(trained.dropped),
         "left_out": examples.left_out,
         "compared_with_scikit_learn": trained.compared,
@@ -219,6 +231,8 @@ def _tell(examples: Examples, trained: Trained, report: Report) -> None:
         f"{premodel.kind} on {report.rows} images, {len(premodel.features)} features, asked in "
         f"this order: {', '.join(premodel.candidates)}"
     )
+    for sentence in _whose(examples, premodel):
+        click.echo(sentence)
     if "condensed" in premodel.training_:
         click.echo(condensed_words(premodel.training_["condensed"]))
     for name, value in chosen.items():
@@ -230,3 +244,22 @@ def _tell(examples: Examples, trained: Trained, report: Report) -> None:
         + (f" ({trained.tied} more have a tie at the k-th distance)" if trained.tied else "")
     )
     click.echo(report.to_text())
+
+
+def _whose(examples: Examples, premodel: Premodel) -> list[str]:
+    """Where the features come from, and what follows from that for serving."""
+    own = premodel.own_features
+    if not own:
+        return [f"features: this library's, schema {premodel.schema_version}"]
+    told = [
+        f"features: {', '.join(own)} {'is a column' if len(own) == 1 else 'are columns'} of your "
+        "own; Router.load needs an extractor that computes them, and the server cannot"
+    ]
+    alike = [name for name in own if name in SCHEMA.names]
+    if alike:
+        told.append(
+            f"note: {', '.join(alike)} also {'is' if len(alike) == 1 else 'are'} the name of a "
+            f"feature of this library; if `adaptive features` computed {examples.source.name}, "
+            "say --features-from adaptive"
+        )
+    return told

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import click
 
 from adaptive.errors import InputError
-from adaptive.files import refuse_existing, write_json
+from adaptive.files import refuse_existing, sha256, write_json
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import check_modes
 from adaptive.parts import Split, digest
-from adaptive.policy.files import policy_to_json, write_policy
+from adaptive.policy.files import write_policy
 from adaptive.table import OutcomeTable, table_hash
 from adaptive.times import Times, with_times
+
+if TYPE_CHECKING:
+    from adaptive.tuning.hypotheses import Tuned
 
 
 @click.command(name="tune")
@@ -25,19 +29,31 @@ from adaptive.times import Times, with_times
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @click.option(
     "--max-accuracy-drop",
-    type=float,
+    "max_accuracy_drops",
+    metavar="DROP[,DROP...]",
+    callback=lambda _context, _option, text: None if text is None else _drops(text),
     help="The cheapest policy promised to be at most this far below the reference; 0.01 is one "
-    "point of top-1.",
+    "point of top-1. Several are tested as one family, so that their promises hold together; "
+    "the smallest that is certified is taken.",
+)
+@click.option(
+    "--take", type=float, metavar="DROP", help="Of several drops, the one to take instead."
 )
 @click.option("--confidence", type=float, default=0.95, show_default=True, help="Of the promise.")
 @click.option("--budget-ms", type=float, help="The most accurate policy within this mean time.")
 @click.option(
     "--deadline-ms",
     type=float,
-    help="The most accurate policy whose every path ends within this time; with --budget-ms "
-    "also within that mean.",
+    help="The most accurate policy with which 99% of new images end within this time, decoding "
+    "included; with --budget-ms also within that mean.",
 )
 @click.option("--budget-mj", type=float, help="The most accurate policy within this mean energy.")
+@click.option(
+    "--abstain-below",
+    type=float,
+    metavar="SCORE",
+    help="Give no answer where its score is below this, 0 to 1; a person looks there.",
+)
 @click.option(
     "--kind",
     type=click.Choice(["fixed", "premodel", "cascade", "hybrid"]),
@@ -80,11 +96,13 @@ def command(
     table: Path,
     premodel_path: Path | None,
     output: Path,
-    max_accuracy_drop: float | None,
+    max_accuracy_drops: tuple[float, ...] | None,
+    take: float | None,
     confidence: float,
     budget_ms: float | None,
     deadline_ms: float | None,
     budget_mj: float | None,
+    abstain_below: float | None,
     kind: str | None,
     reference: str | None,
     bound: str,
@@ -100,26 +118,31 @@ def command(
 
     Premodel and thresholds see only the tuning part of the images, a promise is tested on the
     calibration part, and the test part is left for `adaptive evaluate`. When nothing can be
-    promised, it says why and about how many more labelled images would be needed, writes
-    nothing, and ends with exit code 1.
+    promised, it says why and about how many more images would be needed, writes nothing but the
+    note of its look (X.looks.json), and ends with exit code 1.
     """
     from adaptive.premodel.cost import predict_ms
     from adaptive.premodel.registry import load_premodel
     from adaptive.tuning.objectives import Tuner
 
-    wanted = [v for v in (max_accuracy_drop, budget_ms, budget_mj) if v is not None]
-    if len(wanted) + (deadline_ms is not None and budget_ms is None) != 1:
+    budgets = [v for v in (budget_ms, budget_mj) if v is not None]
+    asked = len(budgets) + (max_accuracy_drops is not None)
+    if asked + (deadline_ms is not None and budget_ms is None) != 1:
         raise InputError(
             "give one of --max-accuracy-drop, --budget-ms, --deadline-ms (which may go with "
             "--budget-ms) and --budget-mj"
         )
+    if take is not None and max_accuracy_drops is None:
+        raise InputError("--take chooses one of the drops that --max-accuracy-drop names")
     for value in (budget_ms, budget_mj, deadline_ms):
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"a budget or deadline of {value:g} is not a finite number above 0")
+    if abstain_below is not None and not 0 <= abstain_below <= 1:
+        raise InputError(f"--abstain-below {abstain_below:g} is not between 0 and 1")
     if certificate_path is None:
         certificate_path = output.with_name("certificate.json")
     refuse_existing(output, force)
-    if max_accuracy_drop is not None:
+    if max_accuracy_drops is not None:
         refuse_existing(certificate_path, force)
     outcomes = OutcomeTable.read(table)
     premodel = None if premodel_path is None else load_premodel(premodel_path)
@@ -176,20 +199,35 @@ def command(
         f"{len(tuner.tune)} images tune, {len(tuner.calibration)} calibrate; reference "
         f"{tuner.reference}"
     )
-    if max_accuracy_drop is not None:
-        tuned = tuner.certified(max_accuracy_drop, 1 - confidence, bound)
+    if max_accuracy_drops is not None:
+        tuned = tuner.certified(max_accuracy_drops, 1 - confidence, bound, take)
     elif deadline_ms is not None:
         tuned = tuner.by_deadline(deadline_ms, budget_ms or math.inf)
     else:
-        tuned = tuner.within(wanted[0])
+        tuned = tuner.within(budgets[0])
+    if tuned.policy is not None and abstain_below is not None:
+        tuned = tuner.abstaining(tuned, abstain_below)
     if tuned.choice is not None:
         for family, value in tuned.choice.families.items():
             click.echo(f"  {family:20} {100 * value:6.2f} % top-1, cross-validated")
     click.echo(tuned.reason)
+    if max_accuracy_drops is not None:
+        question = {
+            "drops": sorted(max_accuracy_drops),
+            "delta": 1 - confidence,
+            "bound": bound,
+            "kind": kind,
+            "reference": tuner.reference,
+            "seed": seed,
+            "split": tuner.split.to_json(),
+            "tables": [table_hash(p) for p in (table, calibration_path, times_path) if p],
+            "premodel": {} if premodel_path is None else _hashes(premodel_path),
+        }
+        tuned = _looked(calibration_path or table, tuner.calibration.images, question, tuned)
     if tuned.policy is None:
         sys.exit(1)
     write_policy(tuned.policy, output)
-    click.echo(f"{output}: {policy_to_json(tuned.policy)}")
+    click.echo(f"wrote {output}: {tuned.policy.words()}")
     if tuned.certificate is not None:
         content = {
             **tuned.certificate.to_json(),
@@ -198,4 +236,42 @@ def command(
             "details": dict(tuned.details),
         }
         write_json(certificate_path, content)
-        click.echo(f"{certificate_path}: {tuned.certificate.words()}")
+        click.echo(f"wrote {certificate_path}: {tuned.certificate.words()}")
+
+
+def _drops(text: str) -> tuple[float, ...]:
+    """The accuracy drops that an option names."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"--max-accuracy-drop {text!r} is neither a number nor several like 0.01,0.02"
+        ) from None
+
+
+def _looked(table: Path, images: Sequence[str], question: Mapping[str, Any], tuned: Tuned) -> Tuned:
+    """Note this look at the calibration images; with earlier ones a promise is less certain."""
+    from adaptive.tuning.looks import Look, earlier_looks, looks_words, note_look, read_looks
+
+    drops, delta = question["drops"], question["delta"]
+    came = "infeasible" if tuned.certificate is None else f"{tuned.certificate.epsilon:g} certified"
+    words = f"{', '.join(f'{d:g}' for d in drops)} at {100 * (1 - delta):.6g}%: {came}"
+    now = Look.of(images, question, delta, words)
+    try:
+        looks = read_looks(table)
+        note_look(table, looks, now)
+    except InputError as exc:
+        click.echo(f"{exc}; other looks at these calibration images are not known, or not noted")
+        return tuned
+    earlier = earlier_looks(looks, images, now)
+    if not earlier:
+        return tuned
+    click.echo(looks_words(earlier, now))
+    if tuned.certificate is None:
+        return tuned
+    spent = sum(look.delta for look in earlier)
+    return replace(tuned, certificate=replace(tuned.certificate, earlier=spent))
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from adaptive.bundle import Bundle
+from adaptive.checks import chosen, number, whole
 from adaptive.errors import InputError
 
 log = logging.getLogger("adaptive.monitoring.audit")
@@ -36,13 +37,11 @@ class Audit:
     """
 
     def __init__(self, share: float, scope: str = "reference", seed: int = 0) -> None:
-        if not 0 <= share <= 1:
+        self.share = number(share, "an audit's share")
+        if not 0 <= self.share <= 1:
             raise InputError(f"an audit's share {share} is not between 0 and 1")
-        if scope not in SCOPES:
-            raise InputError(f"an audit's scope {scope!r} is not one of {list(SCOPES)}")
-        self.share = share
-        self.scope = scope
-        self.seed = seed
+        self.scope = chosen(scope, "an audit's scope", SCOPES)
+        self.seed = whole(seed, "an audit's seed")
         self.requests = self.audited = self.disagreements = self.failures = 0
         self._lock = threading.Lock()
 

@@ -127,9 +127,10 @@ def counterfactual(policy: Policy, logged: Logged, premodel_ms: float = 0.0) -> 
     table, known = logged.table(features, schema)
     positions(policy.candidates, table.outcomes, "the log's audited decisions")
     if not known.features.any():
+        whose = "of your own" if schema is None else f"under schema {schema}"
         raise InputError(
-            f"no audited decision holds the features {list(features)} under schema {schema}; "
-            "audits of all candidates (--audit all) compute the features of the bundle's premodel"
+            f"no audited decision holds the features {list(features)} {whose}; audits of "
+            "all candidates (--audit all) compute the features of the bundle's premodel"
         )
     answers = known.outcomes
     if policy.needs_probabilities:

@@ -18,6 +18,7 @@ from typing import Any, Callable, Mapping, Protocol
 import numpy as np
 
 from adaptive.bundle import Bundle, candidate_to_json
+from adaptive.checks import shown, whole
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import Policy
@@ -38,12 +39,14 @@ class Outcome:
     probabilities : ndarray (classes,)
     ms : its own preprocessing plus its run; the increment after `after` for an exit
     audit : whether it ran only for an audit
+    together : on how many images it ran at once; `ms` is this one's share of that
     """
 
     probabilities: np.ndarray = field(repr=False)
     ms: float
     after: str | None = None
     audit: bool = False
+    together: int = 1
 
     @property
     def index(self) -> int:
@@ -65,10 +68,12 @@ class Decision:
     prediction : the answer
     outcomes : every candidate that ran, by name
     features : by name, where they were computed, for the answer or for an audit
-    features_ms, schema : what they took, and the version of their schema
+    features_ms, schema : what they took, and the version of their schema; None for a user's own
     audit : the scope of the audit, or None where the request was not audited
     reference : name of the candidate that an audit compares with
     policy, bundle : what was asked, see `policy_hash` and `bundle_hash`
+    limited : whether limits, a bucket or a preference may have changed the answer
+    own : index of what an audited policy answers without them; None where it abstains
     """
 
     prediction: Prediction
@@ -82,18 +87,34 @@ class Decision:
     bundle: str = ""
     limits: Limits = UNLIMITED
     request_id: str | None = None
+    limited: bool = False
+    own: int | None = None
 
     @property
     def disagrees(self) -> bool | None:
         """Whether an audited answer is another one than the reference's; None where unknown.
 
-        No answer disagrees with every answer. A reference that ran without an audit does not
+        Where the policy abstained with a guess, that is compared, as a certificate counts it;
+        without one it disagrees with every answer. A reference that ran without an audit does not
         count: it runs where images are hard.
         """
         answer = None if self.reference is None else self.outcomes.get(self.reference)
         if self.audit is None or answer is None:
             return None
-        return self.prediction.index != answer.index
+        said = self.prediction.index
+        return (self.prediction.guess if said is None else said) != answer.index
+
+    @property
+    def departs(self) -> bool | None:
+        """Whether the policy by itself gives an audited image another answer than the reference.
+
+        Unlike `disagrees` it does not depend on what the request allowed, or a bucket, so that
+        it tells of the policy that was calibrated. None where it is unknown.
+        """
+        if self.disagrees is None or not self.limited:
+            return self.disagrees
+        assert self.reference is not None
+        return self.own != self.outcomes[self.reference].index
 
     def to_json(self, probabilities: bool = False) -> dict[str, Any]:
         """As plain JSON values; with `probabilities` also those, in 16 bits and base64."""
@@ -166,11 +187,11 @@ class DecisionLog:
         probabilities: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if max_bytes < 1 or keep < 1:
-            raise InputError(f"max_bytes {max_bytes} and keep {keep} must be 1 or more")
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(f"the decision log {shown(path)} is no path")
         self.path = Path(path)
-        self.max_bytes = max_bytes
-        self.keep = keep
+        self.max_bytes = whole(max_bytes, "max_bytes", 1)
+        self.keep = whole(keep, "keep", 1)
         self.probabilities = probabilities
         self.written = self.failures = 0
         self._clock = clock
@@ -316,6 +337,8 @@ def _outcome(outcome: Outcome, probabilities: bool) -> dict[str, Any]:
         values["after"] = outcome.after
     if outcome.audit:
         values["audit"] = True
+    if outcome.together > 1:
+        values["together"] = outcome.together
     if probabilities:
         halves = np.asarray(outcome.probabilities, "<f2").tobytes()
         values["probabilities"] = base64.b64encode(halves).decode("ascii")

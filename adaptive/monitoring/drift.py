@@ -1,8 +1,9 @@
 """Drift: whether live answers differ from the reference's more often than calibration allows.
 
-On audited requests the answer is compared with the reference's. The monitor tests, after each,
-the hypothesis that at every audit the chance of a disagreement is at most `bound`, the upper
-confidence bound of the calibration images' disagreement rate.
+On audited requests the policy's answer is compared with the reference's: the answer that it gives
+without limits. Calibration knows of none, and whoever sends them could raise an alarm at will. The
+monitor tests, after each, the hypothesis that at every audit the chance of a disagreement is at
+most `bound`, the upper confidence bound of the calibration images' disagreement rate.
 
 With X_t = 1 for a disagreement, a bet b in [0, 1 / bound) and any start s, the capital
 prod over i = s..t of (1 + b (X_i - bound)) is in expectation at most 1 under the hypothesis
@@ -24,6 +25,7 @@ from typing import Any, Iterator, Mapping
 
 import numpy as np
 
+from adaptive.checks import number
 from adaptive.errors import InputError
 from adaptive.files import Fields, check_format, read_json, write_json
 from adaptive.monitoring.decisions import Decision
@@ -61,12 +63,12 @@ class Monitor:
     name = "drift"
 
     def __init__(self, bound: float, alpha: float = 0.01) -> None:
+        self.bound = bound = number(bound, "a disagreement rate of")
+        self.alpha = alpha = number(alpha, "alpha")
         if not 0 < bound < 1:
             raise InputError(f"a disagreement rate of {bound} is not between 0 and 1")
         if not 0 < alpha < 1:
             raise InputError(f"alpha {alpha} is not between 0 and 1")
-        self.bound = float(bound)
-        self.alpha = float(alpha)
         odds = bound / (1 - bound) * _ODDS
         rates = odds / (1 + odds)
         # 1 + b (X - bound) is the likelihood ratio of these rates against the bound.
@@ -123,9 +125,9 @@ class Monitor:
 
     def observe(self, decision: Decision) -> None:
         """Take in a decision; one that was not audited tells nothing."""
-        disagrees = decision.disagrees
-        if disagrees is not None:
-            self.update(disagrees)
+        departs = decision.departs
+        if departs is not None:
+            self.update(departs)
 
     def update(self, disagrees: bool) -> bool:
         """Take in one audit, and return whether there is an alarm."""

@@ -106,7 +106,7 @@ class Logged:
 
         Parameters
         ----------
-        features, schema : what a policy's premodel reads
+        features, schema : what a policy's premodel reads; None for features of a user's own
         """
         rows = [row for row in self.rows if row.reference is not None]
         label = np.array([row.reference[1] for row in rows if row.reference], np.int64)
@@ -173,7 +173,7 @@ class Known:
 def _holds(row: Audited, features: tuple[str, ...], schema: int | None) -> bool:
     if not features:
         return True
-    if row.features is None or (schema is not None and row.schema != schema):
+    if row.features is None or row.schema != schema:
         return False
     return all(name in row.features for name in features)
 

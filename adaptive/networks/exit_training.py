@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from adaptive.bundle import check_output
 from adaptive.candidate import InputSpec, check_name
+from adaptive.csvlines import write_lines
 from adaptive.errors import InputError
 from adaptive.files import folder_aside
 from adaptive.networks.costs import exit_costs
@@ -120,9 +120,8 @@ def train_exits(
     with folder_aside(output) as aside:
         candidates = export_exits(trained, aside, design.name, everything.classes, spec)
         with open(aside / "held_out.csv", "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["image", "label"])
-            writer.writerows((everything.names[row], int(everything.labels[row])) for row in held)
+            rows = [(everything.names[row], int(everything.labels[row])) for row in held]
+            write_lines(file, [("image", "label"), *rows])
     say(f"{output} holds {', '.join(c.name for c in candidates)}")
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
-from adaptive.errors import InputError
-from adaptive.labelled import SUFFIXES
+from adaptive.errors import ImageError, InputError
+from adaptive.imagefiles import files_below, is_hidden, passed_over
+from adaptive.serving.decode import decode
+
+log = logging.getLogger("adaptive.networks")
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class ImageArrays:
 
 
 def read_folder(root: Path, size: int = 32) -> ImageArrays:
-    """Read `root/CLASS/IMAGE` with one sub-folder a class.
+    """Read `root/CLASS/IMAGE` with one sub-folder a class, which may have folders below it.
 
     An image of another size is scaled to `size` on its short side and cut in the middle.
 
@@ -46,7 +50,9 @@ def read_folder(root: Path, size: int = 32) -> ImageArrays:
     InputError
         when there is no class folder, a class has no image, or an image cannot be read.
     """
-    classes = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    classes: list[str] = []
+    if root.is_dir():
+        classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
     if len(classes) < 2:
         raise InputError(
             f"{root} holds {len(classes)} class folders; it needs at least two, one for each "
@@ -55,11 +61,13 @@ def read_folder(root: Path, size: int = 32) -> ImageArrays:
     paths: list[Path] = []
     labels: list[int] = []
     for index, name in enumerate(classes):
-        found = sorted(p for p in (root / name).iterdir() if p.suffix.lower() in SUFFIXES)
-        if not found:
+        found = files_below(root / name)
+        if not found.images:
             raise InputError(f"class folder {root / name} holds no image")
-        paths += found
-        labels += [index] * len(found)
+        for line in passed_over(found.others, f"class folder {root / name}"):
+            log.warning("left out: %s", line)
+        paths += [root / name / image for image in found.images]
+        labels += [index] * len(found.images)
     images = np.empty((len(paths), size, size, 3), np.uint8)
     for row, path in enumerate(tqdm(paths, desc=f"reading {root.name}", unit="image")):
         images[row] = _read_square(path, size)
@@ -69,10 +77,10 @@ def read_folder(root: Path, size: int = 32) -> ImageArrays:
 
 def _read_square(path: Path, size: int) -> np.ndarray:
     try:
-        with Image.open(path) as opened:
-            image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError) as exc:
-        raise InputError(f"{path} cannot be read as an image: {exc}") from exc
+        # at full size, and otherwise as it is read where the network serves
+        image = Image.fromarray(decode(path, short=2**16))
+    except ImageError as exc:
+        raise InputError(str(exc)) from exc
     width, height = image.size
     if (width, height) != (size, size):
         side = min(width, height)

@@ -21,6 +21,7 @@ from onnx import ModelProto
 
 from adaptive.errors import EngineError, InputError, MissingExtra
 from adaptive.files import written_aside
+from adaptive.reasons import reason
 
 #: Who runs the copy. On processors tensors are uint8 with a zero point, so that an activation
 #: function disappears in the range. Those with AVX2 or AVX-512 but without VNNI add products of
@@ -113,7 +114,7 @@ def quantize(
                 extra_options=options,
             )
         except Exception as exc:  # the quantiser's errors share no base class
-            raise EngineError(f"{source.name} cannot be quantised: {_first_line(exc)}") from exc
+            raise EngineError(f"{source.name} cannot be quantised: {reason(exc)}") from exc
         result = onnx.load(str(aside))
         _forget_unused_domains(result)
         onnx.save(result, str(aside))
@@ -159,7 +160,7 @@ def calibration_table(source: Path, target: Path, images: Sequence[np.ndarray]) 
             ranges = calibrator.compute_data()
             quant_utils.write_calibration_table(dict(ranges.items()), work)
         except Exception as exc:  # the calibrator's errors share no base class
-            raise EngineError(f"{source.name} cannot be calibrated: {_first_line(exc)}") from exc
+            raise EngineError(f"{source.name} cannot be calibrated: {reason(exc)}") from exc
         with written_aside(target) as aside:
             aside.write_bytes((Path(work) / "calibration.flatbuffers").read_bytes())
 
@@ -235,7 +236,3 @@ def _quietly() -> Iterator[None]:
     finally:
         logging.disable(before)
         onnxruntime.set_default_logger_severity(2)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

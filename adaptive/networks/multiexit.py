@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from adaptive.errors import InputError
+from adaptive.reasons import reason
 
 
 class Join(nn.Module):
@@ -146,9 +147,8 @@ def split_at(network: nn.Module, layers: Sequence[str], example: Tensor) -> list
     try:
         graph = tracer.trace(network)
     except Exception as exc:  # whatever the network's own code raises on symbolic values
-        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
         raise InputError(
-            f"torch.fx cannot record {type(network).__name__} ({reason}); a network that "
+            f"torch.fx cannot record {type(network).__name__} ({reason(exc)}); a network that "
             "branches on its values cannot be cut"
         ) from exc
     known = {name for name, _ in network.named_modules() if name}

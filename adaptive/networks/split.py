@@ -24,6 +24,7 @@ from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through
 from adaptive.errors import EngineError, InputError
 from adaptive.files import read_json, sha256, write_json
 from adaptive.networks.export import save_onnx
+from adaptive.reasons import reason
 from adaptive.serving.engine import OnnxEngine
 
 #: Largest difference between ONNX Runtime's and torch's logits, as a share of the largest logit.
@@ -57,17 +58,6 @@ class Segment(nn.Module):
         state = self.network.segment(self.position, x)
         answer = (self.network.head(self.position, state),) if self.logits else ()
         return (*answer, state) if self.state else answer
-
-
-class AllExits(nn.Module):
-    """A network with exits whose logits come as a tuple, first exit first."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.network(images))
 
 
 def export_exits(
@@ -148,29 +138,6 @@ def export_exits(
     return candidates
 
 
-def export_all_exits(network: Any, path: Path, spec: InputSpec, half_weights: bool = True) -> Path:
-    """Write a network as one ONNX file that gives the logits of all exits, first exit first.
-
-    Raises
-    ------
-    InputError
-        when the network cannot be written.
-    EngineError
-        when ONNX Runtime answers otherwise than torch.
-    """
-    network = copy.deepcopy(network).cpu().eval()
-    images = _example(spec, CHECKED)
-    outputs = [f"logits@{k + 1}" for k in range(network.exits)]
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        aside = Path(folder) / path.name
-        _save(AllExits(network), images, aside, half_weights, outputs)
-        engine = OnnxEngine(aside)
-        _compare(network, images, engine.run(images.numpy()), path.name, half_weights)
-        engine.close()
-        os.replace(aside, path)
-    return path
-
-
 def _others(folder: Path, name: str, labels: Sequence[str], force: bool) -> dict[str, Any] | None:
     """The manifest of the folder without the exits that are replaced; None for a new folder."""
     if not (folder / MANIFEST).exists():
@@ -204,36 +171,25 @@ def _example(spec: InputSpec, count: int) -> Tensor:
     return torch.randn(shape, generator=generator).to(getattr(torch, spec.dtype))
 
 
-def _save(
-    module: nn.Module,
-    example: Tensor,
-    path: Path,
-    half_weights: bool,
-    outputs: Sequence[str] | None = None,
-) -> None:
-    source = "images"
-    if isinstance(module, Segment):
-        outputs = ["logits"] * module.logits + ["state"] * module.state
-        source = "images" if module.position == 0 else "carried"
-        with torch.no_grad():
-            state = module.network.segment(module.position, example)
-        if not isinstance(state, Tensor):
-            raise InputError(
-                f"segment {module.position + 1} hands on a {type(state).__name__}; a network can "
-                "be split only where one tensor passes"
-            )
+def _save(segment: Segment, example: Tensor, path: Path, half_weights: bool) -> None:
+    with torch.no_grad():
+        state = segment.network.segment(segment.position, example)
+    if not isinstance(state, Tensor):
+        raise InputError(
+            f"segment {segment.position + 1} hands on a {type(state).__name__}; a network can "
+            "be split only where one tensor passes"
+        )
     try:
         save_onnx(
-            module,
+            segment,
             example[:1],
             path,
             half_weights=half_weights,
-            source=source,
-            outputs=outputs or ["logits"],
+            source="images" if segment.position == 0 else "carried",
+            outputs=["logits"] * segment.logits + ["state"] * segment.state,
         )
     except RuntimeError as exc:
-        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
-        raise InputError(f"{path.name} cannot be written as ONNX: {reason}") from exc
+        raise InputError(f"{path.name} cannot be written as ONNX: {reason(exc)}") from exc
 
 
 def _check(

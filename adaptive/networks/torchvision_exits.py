@@ -19,6 +19,7 @@ from adaptive.errors import InputError
 from adaptive.networks.multiexit import Join, MultiExit, split_at
 from adaptive.networks.small import conv_bn
 from adaptive.networks.small_exits import Answer
+from adaptive.reasons import reason
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -167,6 +168,5 @@ def _from_file(name: str, path: Path) -> nn.Module:
         network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
         network.load_state_dict(state)
     except Exception as exc:  # torch's loader raises nearly everything on a damaged file
-        reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
-        raise InputError(f"{path} does not hold a state_dict of {name} ({reason})") from exc
+        raise InputError(f"{path} does not hold a state_dict of {name} ({reason(exc)})") from exc
     return network

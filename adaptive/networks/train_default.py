@@ -9,7 +9,6 @@ data set of the same shape will do, and --download fetches CIFAR-10 through torc
 
 from __future__ import annotations
 
-import csv
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import click
 import torch
 
+from adaptive.csvlines import write_lines
 from adaptive.errors import AdaptiveError
 from adaptive.networks.cifar import fetch_cifar10
 from adaptive.networks.export import export_network
@@ -59,9 +59,8 @@ def main(
     test = read_folder(data / "test", size) if (data / "test").is_dir() else None
     output.mkdir(parents=True, exist_ok=True)
     with open(output / "held_out.csv", "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["image", "label"])
-        writer.writerows((everything.names[row], int(everything.labels[row])) for row in held)
+        rows = [(everything.names[row], int(everything.labels[row])) for row in held]
+        write_lines(file, [("image", "label"), *rows])
     (output / "labels.txt").write_text("\n".join(everything.classes) + "\n")
     for name in designs or tuple(DESIGNS):
         # Depthwise convolutions have no fast bfloat16 kernel on a CPU.

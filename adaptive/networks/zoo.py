@@ -18,6 +18,7 @@ from adaptive.bundle import MANIFEST, Bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.errors import EngineError, InputError, MissingExtra
 from adaptive.files import folder_aside, read_json, refuse_existing, sha256
+from adaptive.reasons import reason
 from adaptive.serving.engine import open_engine
 from adaptive.serving.preprocess import needed_short
 
@@ -201,7 +202,7 @@ def fetch_weights(entry: Pretrained, folder: Path) -> Path:
             entry.weights.url, str(path), hash_prefix=digits, progress=sys.stderr.isatty()
         )
     except (OSError, HTTPException, RuntimeError) as exc:
-        reason = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or exc
+        why = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or exc
         others = [
             e.asked_as
             for e in pretrained()
@@ -209,7 +210,7 @@ def fetch_weights(entry: Pretrained, folder: Path) -> Path:
         ]
         raise InputError(
             f"the weights of {entry.asked_as} are not in {folder} and could not be downloaded "
-            f"({reason}); put {entry.weights.url} there, "
+            f"({why}); put {entry.weights.url} there, "
             + (f"export {' or '.join(others)}, whose weights are there, " if others else "")
             + "or ask for random weights with --untrained"
         ) from exc
@@ -234,7 +235,7 @@ def load_network(entry: Pretrained, weights: Path) -> nn.Module:
     except Exception as exc:  # torch's loader raises nearly everything on a damaged file
         raise InputError(
             f"{weights} does not hold the weights of {entry.asked_as} "
-            f"({_first_line(exc)}); delete it to have it downloaded again"
+            f"({reason(exc)}); delete it to have it downloaded again"
         ) from exc
     result: nn.Module = network.eval()
     return result
@@ -297,7 +298,7 @@ def export(
         save_onnx(network, inputs[:1], path, opset)
     except RuntimeError as exc:
         raise InputError(
-            f"{entry.asked_as} cannot be written at opset {opset} ({_first_line(exc)}); "
+            f"{entry.asked_as} cannot be written at opset {opset} ({reason(exc)}); "
             + ("try --opset 16" if opset < 16 else "this version of torch cannot export it")
         ) from exc
     output = OutputSpec(len(entry.labels))
@@ -425,7 +426,3 @@ def _hub_of(folder: Path) -> Iterator[None]:
             yield
         finally:
             torch.hub.set_dir(before)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Iterator, Sequence
 
 import numpy as np
 
 from adaptive.candidate import check_name, exit_of, positions
+from adaptive.checks import numbers, shown, texts
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
+from adaptive.policy.change import Change
+from adaptive.policy.exponents import Exponents, pooled
 from adaptive.premodel.base import Premodel
 
 #: "No further candidate": what ran last answers; as a start, the policy abstains.
@@ -79,6 +82,10 @@ class Policy(ABC):
         can a deadline be kept. None where nothing is known.
     costs_ms, costs_mj : for each candidate, what it costs in the mean when it is asked first;
         only with them can a mean time or an energy be kept. None where nothing is known.
+    exponents : for each set of candidates that may have run, how what they said is combined;
+        the answer's score is calibrated wherever they know the set that ran
+    abstain_below : an answer with a score below it is none: the policy abstains, and its best
+        guess is for a person to look at. None abstains nowhere
 
     An exit NET@3 that follows NET@1 or NET@2 is charged less by what that one costs in the mean.
     """
@@ -88,26 +95,40 @@ class Policy(ABC):
     upper_ms: tuple[float, ...] | None = None
     costs_ms: tuple[float, ...] | None = None
     costs_mj: tuple[float, ...] | None = None
+    exponents: tuple[Exponents, ...] = ()
+    abstain_below: float | None = None
 
     kind: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if isinstance(self.candidates, str):
-            raise InputError(f"candidates is the text {self.candidates!r}; give a list of names")
-        object.__setattr__(self, "candidates", tuple(self.candidates))
+        object.__setattr__(self, "candidates", texts(self.candidates, "candidates"))
         if not self.candidates:
             raise InputError(f"a {self.kind} policy needs at least one candidate")
         for name in self.candidates:
             check_name(name)
         if len(set(self.candidates)) != len(self.candidates):
             raise InputError(f"a candidate stands twice in the policy's order {self.candidates}")
+        self._as_numbers("upper_ms", "costs_ms", "costs_mj")
         given = {name: getattr(self, name) for name in ("upper_ms", "costs_ms", "costs_mj")}
         arrays = {name: np.asarray(v, np.float64) for name, v in given.items() if v is not None}
         object.__setattr__(self, "_costs", arrays)
         object.__setattr__(self, "_later_exits", _later_exits(self.candidates))
         if self.premodel is not None:
+            if not isinstance(self.premodel, Premodel):
+                raise InputError(
+                    f"premodel {shown(self.premodel)} is no premodel; `load_premodel` reads one"
+                )
             columns = positions(self.candidates, self.premodel.candidates, "the premodel")
             object.__setattr__(self, "_columns", columns)
+        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
+            raise InputError(f"abstain_below {self.abstain_below} is not between 0 and 1")
+        object.__setattr__(self, "exponents", tuple(self.exponents))
+        sets = [fitted.members for fitted in self.exponents]
+        if len(set(sets)) != len(sets) or any(s[-1] >= len(self.candidates) for s in sets):
+            raise InputError(
+                f"exponents of {len(self.candidates)} candidates are for sets of positions below "
+                f"that, each once, not for {[list(s) for s in sets]}"
+            )
         for name, what in (("upper_ms", "times"), ("costs_ms", "times"), ("costs_mj", "energies")):
             values = getattr(self, name)
             if values is None:
@@ -119,6 +140,13 @@ class Policy(ABC):
             if not all(value > 0 for value in values):
                 raise InputError(f"{name} {list(values)} must be numbers above 0")
 
+    def _as_numbers(self, *names: str) -> None:
+        """Turn lists and arrays that were handed over into tuples of floats."""
+        for name in names:
+            values = getattr(self, name)
+            if values is not None:
+                object.__setattr__(self, name, numbers(values, name))
+
     @property
     def needs_features(self) -> bool:
         """Whether features must be computed, and are charged."""
@@ -127,7 +155,7 @@ class Policy(ABC):
     @property
     def needs_probabilities(self) -> bool:
         """Whether decisions or answers need whole probability vectors, not only confidences."""
-        return False
+        return self.abstain_below is not None and bool(self.exponents)
 
     def chances(self, features: np.ndarray) -> np.ndarray | None:
         """What the premodel says of images with these features, one column a candidate.
@@ -176,14 +204,31 @@ class Policy(ABC):
         latest = len(self.candidates) - 1 - np.argmax(fits[:, ::-1], axis=1)
         return np.where(over, np.where(fits.any(axis=1), latest, STOP), choice)
 
+    def short_of(self, candidate: int, path: tuple[int, ...], limits: Limits) -> tuple[str, ...]:
+        """Which limits do not pay for a candidate after `path`, for one image: see `Change`."""
+        names = {"remaining_ms": "deadline", "allowance_ms": "allowance", "remaining_mj": "energy"}
+        return tuple(
+            "bucket" if limits.of_bucket(limit) else names[limit]
+            for limit, within in self._within(path, limits)
+            if not within.reshape(-1)[candidate]
+        )
+
     def _fits(self, count: int, path: tuple[int, ...], limits: Limits) -> np.ndarray | None:
         """Which candidates each image can pay for, (count, m); None where nothing is limited."""
         fits: np.ndarray | None = None
+        for _, within in self._within(path, limits):
+            fits = within if fits is None else fits & within
+        if fits is None or fits.ndim == 2:
+            return fits
+        return fits[np.newaxis] if count == 1 else np.broadcast_to(fits, (count, len(fits)))
+
+    def _within(self, path: tuple[int, ...], limits: Limits) -> Iterator[tuple[str, np.ndarray]]:
+        """For each limit that is set, which candidates it pays for: (m,), or (n, m)."""
         known: dict[str, np.ndarray] = self._costs  # type: ignore[attr-defined]
-        for name, mean, left in (
-            ("upper_ms", "costs_ms", limits.remaining_ms),
-            ("costs_ms", "costs_ms", limits.allowance_ms),
-            ("costs_mj", "costs_mj", limits.remaining_mj),
+        for limit, name, mean, left in (
+            ("remaining_ms", "upper_ms", "costs_ms", limits.remaining_ms),
+            ("allowance_ms", "costs_ms", "costs_ms", limits.allowance_ms),
+            ("remaining_mj", "costs_mj", "costs_mj", limits.remaining_mj),
         ):
             one = not isinstance(left, np.ndarray) or not left.ndim
             if name not in known or (left == np.inf if one else np.isposinf(left).all()):
@@ -193,11 +238,7 @@ class Policy(ABC):
                 left = max(left, asked.min()) if one else np.maximum(left, asked.min())
             if mean in known and any(self._later_exits[ran] for ran in path):  # type: ignore[attr-defined]
                 asked = asked - self._paid(path, known[mean])
-            within = asked <= (left if one else np.asarray(left)[:, np.newaxis])
-            fits = within if fits is None else fits & within
-        if fits is None or fits.ndim == 2:
-            return fits
-        return fits[np.newaxis] if count == 1 else np.broadcast_to(fits, (count, len(fits)))
+            yield limit, asked <= (left if one else np.asarray(left)[:, np.newaxis])
 
     def _paid(self, path: tuple[int, ...], means: np.ndarray) -> np.ndarray:
         """What of each candidate's cost, (m,), ran already as an earlier exit of its network."""
@@ -208,12 +249,79 @@ class Policy(ABC):
         return paid
 
     def answer(self, history: History) -> np.ndarray | None:
-        """Combined probabilities (n, classes), or None where the last candidate answers alone."""
+        """The answer's probabilities (n, classes), or None where they are the last one's own.
+
+        Of the exponents of the set that ran, where they are known. Those of a single network
+        change how sure it is and not what it says.
+        """
+        weights = self.weights_of(history.path)
+        if weights is None or any(o.probabilities is None for o in history.outputs):
+            return None
+        key = (id(self), "pooled")
+        if key not in history.known:
+            members = [output.probabilities for output in history.outputs]
+            history.known[key] = pooled(members, weights)  # type: ignore[arg-type]
+        answer: np.ndarray = history.known[key]
+        return answer
+
+    def weights_of(self, path: tuple[int, ...]) -> tuple[float, ...] | None:
+        """The exponents of a path's set, in the path's order; None where they are not known."""
+        for fitted in self.exponents:
+            if fitted.members == path:
+                return fitted.weights
         return None
 
-    def reason(self, history: History) -> str:
-        """One sentence for a person: why the (single) image took this path."""
-        return f"the {self.kind} policy asked {self.candidates[history.path[-1]]}"
+    def calibrated(self, path: tuple[int, ...]) -> bool:
+        """Whether the score of an answer after this path is a probability that was fitted."""
+        return self.weights_of(path) is not None
+
+    def reason(
+        self, history: History, preference: float = 0.0, changes: Sequence[Change] = ()
+    ) -> str:
+        """One sentence for a person: why the (single) image, which is finished, took this path.
+
+        Parameters
+        ----------
+        preference : of its request
+        changes : the choices of this policy that limits did not allow, in order
+        """
+        first = next((change for change in changes if not change.path), None)
+        later = next((change for change in changes if change.path), None)
+        if first is None and not history.path:
+            return self.why_none(history.chances, preference)
+        told = []
+        if first is not None:
+            why = self.why_start(first.wanted, history.chances, preference)
+            told.append(f"{why}, but {first.text(self.candidates)}")
+        on = self.why_path(history, preference, later) if history.path else None
+        if on is not None:
+            told.append(on)
+        elif first is None:
+            told.append(self.why_start(history.path[0], history.chances, preference))
+        return "; ".join(told)
+
+    def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
+        """Why the policy chooses to start an image, of these chances (1, m), at a candidate."""
+        return f"the {self.kind} policy chose {self.candidates[candidate]}"
+
+    def why_none(self, chances: np.ndarray | None, preference: float) -> str:
+        """Why the policy abstains on an image."""
+        return f"the {self.kind} policy gives no answer to this image"
+
+    def why_path(self, history: History, preference: float, cut: Change | None) -> str | None:
+        """Why the image went on and stopped as it did; None where nothing follows the start.
+
+        cut : the candidate that was not asked at the end, since a limit did not allow it
+        """
+        if len(history.path) == 1 and cut is None:
+            return None
+        names = [self.candidates[c] for c in history.path]
+        asked = f"the {self.kind} policy asked {' and '.join(names)}"
+        return asked if cut is None else f"{asked}, but {cut.text(self.candidates)}"
+
+    def words(self) -> str:
+        """What the policy does, for a person; the file has the numbers."""
+        return f"a {self.kind} policy over {', '.join(self.candidates)}"
 
     def settings(self) -> dict[str, Any]:
         """What `from_settings` needs to build the policy again, as JSON values."""

@@ -7,11 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from adaptive.checks import chosen, finite, numbers, shown
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import STOP, History, Policy
+from adaptive.policy.change import Change, prefers
+from adaptive.policy.exponents import pooled
 from adaptive.policy.gain import Gain, bar, describe
-from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS, check_signal, soften
+from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS, soften
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class Cascade(Policy):
     temperatures : one a candidate, applied to its probabilities before anything else, or None
     combine : None (the last that ran answers), "arithmetic" or "geometric" mean of all that ran
     weights : one a candidate for `combine`; equal when left out
+
+    With `exponents` there are none of these three: what ran answers together, by its set's.
     """
 
     kind: ClassVar[str] = "cascade"
@@ -39,6 +44,8 @@ class Cascade(Policy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "thresholds", numbers(self.thresholds, "thresholds"))
+        self._as_numbers("temperatures", "weights")
         count = len(self.candidates)
         if len(self.thresholds) != count - 1:
             raise InputError(
@@ -48,9 +55,14 @@ class Cascade(Policy):
         bounded = self.kind == "cascade"
         if not all(np.isfinite(t) and (0 <= t <= 1 or not bounded) for t in self.thresholds):
             raise InputError(f"thresholds {list(self.thresholds)} must lie between 0 and 1")
-        check_signal(self.signal)
-        if self.combine is not None and self.combine not in COMBINATIONS:
-            raise InputError(f"combine {self.combine!r} is not one of {list(COMBINATIONS)}")
+        chosen(self.signal, "signal", (*SIGNALS, *PAIRED))
+        if self.combine is not None:
+            chosen(self.combine, "combine", COMBINATIONS)
+        if self.exponents and (self.temperatures or self.combine or self.weights):
+            raise InputError(
+                "exponents take the place of temperatures, combine and weights; give either "
+                "those or these"
+            )
         for name, values in (("temperatures", self.temperatures), ("weights", self.weights)):
             if values is not None and (
                 len(values) != count or not all(v > 0 and np.isfinite(v) for v in values)
@@ -60,7 +72,8 @@ class Cascade(Policy):
     @property
     def needs_probabilities(self) -> bool:
         """Only the plain top probability can do without."""
-        return self.signal != "top" or self.temperatures is not None or self.combine is not None
+        fitted = self.temperatures is not None or bool(self.exponents)
+        return self.signal != "top" or self.combine is not None or fitted
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
         """The first candidate, for every image."""
@@ -114,9 +127,13 @@ class Cascade(Policy):
         return SIGNALS[self.signal](combined)
 
     def answer(self, history: History) -> np.ndarray | None:
-        """The mean of all that ran, where the policy combines and more than one ran."""
+        """By exponents, or the mean of all that ran, or the last at its temperature."""
+        if self.exponents:
+            return super().answer(history)
         if self.combine is None or len(history.path) == 1:
-            return None
+            if self.temperatures is None or history.outputs[-1].probabilities is None:
+                return None
+            return self._member(history, len(history.path) - 1)
         key = (id(self), "answer")
         if key in history.known:
             known: np.ndarray = history.known[key]
@@ -133,20 +150,66 @@ class Cascade(Policy):
                 f"this {self.kind} policy needs probabilities, and those of candidate "
                 f"{self.candidates[history.path[step]]!r} are not there"
             )
+        if self.exponents:
+            own = self.weights_of((history.path[step],))
+            return values if own is None else pooled([values], own)
         if self.temperatures is None:
             return values
         return soften(values, self.temperatures[history.path[step]])
 
-    def reason(self, history: History) -> str:
-        """Why the image took this path."""
-        names = [self.candidates[c] for c in history.path]
-        if self.next(history, UNLIMITED)[0] != STOP:
-            return f"{names[-1]} was not sure enough, but there was no time or energy for more"
-        if len(names) == 1 and len(self.candidates) > 1 and history.path[0] == 0:
-            return f"{names[0]} was sure enough"
-        if len(names) == 1:
-            return f"{names[0]} was asked first"
-        return f"{' and '.join(names[:-1])} not sure enough, so {names[-1]} was asked"
+    def calibrated(self, path: tuple[int, ...]) -> bool:
+        """Where exponents know the set; by temperatures alone, where one network answers."""
+        alone = self.combine is None or len(path) == 1
+        return super().calibrated(path) or (self.temperatures is not None and alone)
+
+    def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
+        """Why an image starts there."""
+        if len(self.candidates) == 1:
+            return f"every image goes to {self.candidates[candidate]}"
+        return f"{self.candidates[candidate]} comes first"
+
+    def why_path(self, history: History, preference: float, cut: Change | None) -> str | None:
+        """Why the image went on, and why it stopped."""
+        path = history.path
+        on = [self._asked_on(history, count, preference) for count in range(1, len(path))]
+        parts = [f"{_listed(on)}, so {self.candidates[path[-1]]} was asked"] if on else []
+        if path[-1] == len(self.candidates) - 1:
+            return "; ".join(parts) or None  # nothing comes after it
+        unsure, sure = self._said(history)
+        would = preference == 0 or self.next(history, UNLIMITED)[0] != STOP
+        if cut is not None:
+            liking = "" if would else f"; {prefers(preference)}"
+            parts.append(f"{unsure if would else sure}{liking}, but {cut.text(self.candidates)}")
+        elif preference < 0 and would:
+            parts.append(f"{unsure}, but {prefers(preference)}")
+        else:
+            parts.append(sure)
+        return "; ".join(parts)
+
+    def _asked_on(self, history: History, count: int, preference: float) -> str:
+        """Why another candidate was asked after the first `count`."""
+        before = History(history.path[:count], history.outputs[:count], history.chances)
+        unsure, sure = self._said(before)
+        # A preference for speed asks nobody whom the policy would not ask anyway.
+        if preference <= 0 or self.next(before, UNLIMITED)[0] != STOP:
+            return unsure
+        return f"{sure}, but {prefers(preference)}"
+
+    def _said(self, history: History) -> tuple[str, str]:
+        """What is said of the last that ran where another is asked, and where none is."""
+        last = self.candidates[history.path[-1]]
+        return f"{last} was not sure enough", f"{last} was sure enough"
+
+    def words(self) -> str:
+        """Who is asked first, and below which signal the next one is."""
+        later = [
+            f"{name} where the {self.signal} is below {threshold:.3g}"
+            for name, threshold in zip(self.candidates[1:], self.thresholds)
+        ]
+        return f"{', then '.join([f'{self.candidates[0]} first', *later])}{self._together()}"
+
+    def _together(self) -> str:
+        return "" if self.combine is None else f"; answers are averaged ({self.combine} mean)"
 
     def settings(self) -> dict[str, Any]:
         """Thresholds, signal and combination."""
@@ -192,18 +255,23 @@ class Hybrid(Cascade):
         super().__post_init__()
         if self.premodel is None:
             raise InputError("a hybrid policy needs a premodel")
+        self._as_numbers("typical_gain")
         count = len(self.candidates)
+        if not isinstance(self.gains, (list, tuple)):
+            raise InputError(f"gains {shown(self.gains)} is not a list of gains")
+        object.__setattr__(self, "gains", tuple(self.gains))
         for gain in self.gains:
+            if not isinstance(gain, Gain):
+                raise InputError(f"gains holds {shown(gain)}, which is no `Gain`")
             furthest = max(max(way) for way in gain.ways)
             if furthest >= count or gain.coefficients.shape[1] != 4 + 2 * count:
                 raise InputError(
                     f"a gain for {count} candidates needs {4 + 2 * count} coefficients a way and "
                     f"positions below {count}, got {gain.coefficients.shape[1]} and {furthest}"
                 )
-        if not np.isfinite(self.shift):
-            raise InputError(f"shift {self.shift} is not a finite number")
-        if self.start_gain is not None and not np.isfinite(self.start_gain):
-            raise InputError(f"start_gain {self.start_gain} is not a finite number")
+        object.__setattr__(self, "shift", finite(self.shift, "shift"))
+        if self.start_gain is not None:
+            object.__setattr__(self, "start_gain", finite(self.start_gain, "start_gain"))
         if self.typical_gain is not None and (
             len(self.typical_gain) != len(self.thresholds)
             or not np.all(np.isfinite(self.typical_gain))
@@ -219,6 +287,26 @@ class Hybrid(Cascade):
         if chances is None:
             raise InputError("a hybrid policy needs the premodel's chances")
         return np.asarray(np.argmax(expected_gain(chances) <= self.start_gain, axis=1))
+
+    def words(self) -> str:
+        """Who may be asked, and what decides."""
+        return (
+            f"one or more of {', '.join(self.candidates)}, as network and premodel together "
+            f"expect a gain from the next one{self._together()}"
+        )
+
+    def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
+        """Why an image starts there."""
+        if self.start_gain is None:
+            return super().why_start(candidate, chances, preference)
+        name = self.candidates[candidate]
+        return f"{name} is the first from which the premodel expects little of going on"
+
+    def _said(self, history: History) -> tuple[str, str]:
+        if history.chances is None or all(g.path != history.path for g in self.gains):
+            return super()._said(history)
+        going = f"going on from {self.candidates[history.path[-1]]} promised"
+        return f"{going} a gain", f"{going} too little"
 
     def starts(self) -> tuple[int, ...]:
         """Anywhere, where the gain decides."""
@@ -288,6 +376,15 @@ def expected_gain(chances: np.ndarray) -> np.ndarray:
         later = np.maximum.accumulate(chances[:, ::-1], axis=1)[:, ::-1]
         gain[:, :-1] = later[:, 1:] - chances[:, :-1]
     return gain
+
+
+def _listed(clauses: list[str]) -> str:
+    """Clauses after each other; those that say the same of several candidates as one."""
+    end = " was not sure enough"
+    names = [clause[: -len(end)] for clause in clauses if clause.endswith(end)]
+    if len(names) == len(clauses) > 1:
+        return f"{', '.join(names[:-1])} and {names[-1]} were not sure enough"
+    return ", then ".join(clauses)
 
 
 def _shifted(threshold: np.ndarray | float, preference: float) -> np.ndarray | float:

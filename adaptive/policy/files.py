@@ -9,6 +9,7 @@ from adaptive.errors import BundleError, InputError
 from adaptive.files import Fields, check_format, read_json, write_json
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.exponents import Exponents
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.gain import Gain
 from adaptive.policy.premodel import ByPremodel
@@ -29,6 +30,8 @@ def policy_to_json(policy: Policy) -> dict[str, Any]:
         "candidates": list(policy.candidates),
         "upper_ms": None if policy.upper_ms is None else list(policy.upper_ms),
         **{name: list(costs) for name, costs in _known_costs(policy).items()},
+        **({"exponents": [e.to_json() for e in policy.exponents]} if policy.exponents else {}),
+        **({} if policy.abstain_below is None else {"abstain_below": policy.abstain_below}),
         **policy.settings(),
     }
 
@@ -60,16 +63,22 @@ def policy_from_json(
         "upper_ms": fields.numbers("upper_ms", default=None),
         "costs_ms": fields.numbers("costs_ms", default=None),
         "costs_mj": fields.numbers("costs_mj", default=None),
+        "abstain_below": fields.get("abstain_below", float, default=None),
     }
+    fitted = fields.get("exponents", list, default=[])
     if issubclass(shape, (ByPremodel, Hybrid)):
         common["premodel"] = premodel
     try:
+        common["exponents"] = tuple(
+            Exponents.from_json(entry, f"entry {number} of the {where}'s exponents")
+            for number, entry in enumerate(fitted)
+        )
         policy = shape(**common, **_settings(shape, fields))
     except BundleError:
         raise
     except InputError as exc:
         raise BundleError(f"{where}: {exc}") from exc
-    known = list(policy_to_json(policy))
+    known = list(dict.fromkeys([*policy_to_json(policy), "exponents", "abstain_below"]))
     for name in fields.values:
         if name not in known:
             raise BundleError(

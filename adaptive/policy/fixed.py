@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from adaptive.checks import whole
 from adaptive.errors import InputError
 from adaptive.limits import Limits
 from adaptive.policy.base import STOP, History, Policy
@@ -26,9 +27,13 @@ class Fixed(Policy):
         """Always STOP."""
         return np.full(len(history), STOP, np.intp)
 
-    def reason(self, history: History) -> str:
-        """Why the image took this path."""
-        return f"every image goes to {self.candidates[history.path[0]]}"
+    def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
+        """Why an image starts there."""
+        return f"every image goes to {self.candidates[candidate]}"
+
+    def words(self) -> str:
+        """Who answers."""
+        return f"{self.candidates[0]} answers every image"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Random(Policy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._as_numbers("shares")
         shares = self.shares
         if shares is None:
             shares = (1 / len(self.candidates),) * len(self.candidates)
@@ -59,9 +65,8 @@ class Random(Policy):
             raise InputError(
                 f"shares {shares} must be {len(self.candidates)} numbers >= 0 that sum to 1"
             )
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"seed {self.seed!r} is not a whole number >= 0")
-        object.__setattr__(self, "shares", tuple(shares))
+        object.__setattr__(self, "seed", whole(self.seed, "seed"))
+        object.__setattr__(self, "shares", shares)
         object.__setattr__(self, "_generator", np.random.default_rng(self.seed))
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
@@ -74,9 +79,9 @@ class Random(Policy):
         """Always STOP."""
         return np.full(len(history), STOP, np.intp)
 
-    def reason(self, history: History) -> str:
-        """Why the image took this path."""
-        return f"a draw by fixed shares chose {self.candidates[history.path[0]]}"
+    def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
+        """Why an image starts there."""
+        return f"a draw by fixed shares chose {self.candidates[candidate]}"
 
     def settings(self) -> dict[str, Any]:
         """Shares and seed."""

@@ -7,6 +7,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
+from adaptive.checks import shown, whole
 from adaptive.errors import InputError
 from adaptive.files import Fields
 
@@ -60,6 +61,16 @@ class Gain:
     first: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "path", _places(self.path))
+        object.__setattr__(self, "ways", tuple(map(_places, _listed(self.ways))))
+        try:
+            object.__setattr__(self, "coefficients", np.asarray(self.coefficients, np.float64))
+        except (TypeError, ValueError) as exc:
+            raise InputError("coefficients are not an array of numbers, a row a way") from exc
+        if self.coefficients.ndim != 2:
+            raise InputError(
+                f"coefficients have shape {self.coefficients.shape}; a row a way is needed"
+            )
         if self.coefficients.shape[:1] != (len(self.ways),) or not len(self.ways):
             raise InputError(
                 f"{len(self.ways)} ways need as many rows of coefficients, got an array of shape "
@@ -129,6 +140,16 @@ def paths_of(count: int) -> dict[tuple[int, ...], tuple[tuple[int, ...], ...]]:
     if count == 3:
         return {(0,): ((1,), (2,), (1, 2)), (0, 1): ((2,),), (1,): ((2,),)}
     raise InputError(f"gains are learned for two or three candidates, not for {count}")
+
+
+def _places(values: object) -> tuple[int, ...]:
+    return tuple(whole(value, "a position") for value in _listed(values))
+
+
+def _listed(values: object) -> Sequence[Any]:
+    if not isinstance(values, (list, tuple)):
+        raise InputError(f"{shown(values)} is not a list of positions")
+    return values
 
 
 def _positions(values: object) -> tuple[int, ...]:

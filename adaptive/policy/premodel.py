@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from adaptive.checks import chosen, number
 from adaptive.errors import InputError
 from adaptive.limits import Limits
 from adaptive.policy.base import STOP, History, Policy
+from adaptive.policy.change import prefers
 from adaptive.premodel.base import first_yes
 
 ON_ABSTAIN = ("strongest", "abstain")
@@ -46,10 +48,9 @@ class ByPremodel(Policy):
         super().__post_init__()
         if self.premodel is None:
             raise InputError("a premodel policy needs a premodel")
-        if self.on_abstain not in ON_ABSTAIN:
-            raise InputError(f"on_abstain {self.on_abstain!r} is not one of {list(ON_ABSTAIN)}")
-        if self.rule not in RULES:
-            raise InputError(f"rule {self.rule!r} is not one of {list(RULES)}")
+        chosen(self.on_abstain, "on_abstain", ON_ABSTAIN)
+        chosen(self.rule, "rule", RULES)
+        object.__setattr__(self, "price", number(self.price, "price"))
         if self.rule == "utility":
             self._check_utility()
         elif self.price != 0:
@@ -88,14 +89,35 @@ class ByPremodel(Policy):
         """Always STOP."""
         return np.full(len(history), STOP, np.intp)
 
-    def reason(self, history: History) -> str:
-        """Why the image took this path."""
-        chosen = self.candidates[history.path[0]]
+    def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
+        """Why an image starts there."""
+        name = self.candidates[candidate]
         if self.rule == "utility":
-            return f"the premodel's chance for {chosen}, less the price of its time, is the highest"
-        if history.chances is not None and history.chances[0].max() <= 0.5:
-            return f"the premodel expects no candidate to be right, so {chosen} was asked"
-        return f"the premodel expects {chosen} to be the first that is right"
+            if self._moved(chances, preference):
+                return f"{prefers(preference)}, and then no candidate is worth more than {name}"
+            return f"the premodel's chance for {name}, less the price of its time, is the highest"
+        if chances is not None and chances[0].max() <= 0.5:
+            return f"the premodel expects no candidate to be right, which calls for {name}"
+        return f"the premodel expects {name} to be the first that is right"
+
+    def why_none(self, chances: np.ndarray | None, preference: float) -> str:
+        """Why an image gets no answer."""
+        if self.rule == "first-yes":
+            return "the premodel expects no candidate to be right, so the policy abstained"
+        if self._moved(chances, preference):
+            return f"{prefers(preference)}, and then none is worth its time: the policy abstained"
+        return "no candidate's chance is worth the price of its time, so the policy abstained"
+
+    def _moved(self, chances: np.ndarray | None, preference: float) -> bool:
+        """Whether a preference made one image start elsewhere."""
+        if chances is None or preference == 0:
+            return False
+        plain, preferred = (self.start(chances, 1, Limits(preference=p)) for p in (0.0, preference))
+        return bool(plain[0] != preferred[0])
+
+    def words(self) -> str:
+        """Who chooses among whom."""
+        return f"the premodel chooses one of {', '.join(self.candidates)} for each image"
 
     def settings(self) -> dict[str, Any]:
         """The rule, and what happens when the premodel abstains."""

@@ -6,8 +6,6 @@ from typing import Callable
 
 import numpy as np
 
-from adaptive.errors import InputError
-
 
 def top(probabilities: np.ndarray) -> np.ndarray:
     """The highest probability of each row (n, classes)."""
@@ -25,7 +23,8 @@ def certainty(probabilities: np.ndarray) -> np.ndarray:
     """One minus the entropy divided by its largest value, the logarithm of the class count."""
     values = probabilities.astype(np.float32, copy=False)
     entropy = -(values * np.log(np.maximum(values, 1e-12))).sum(axis=1)
-    return np.asarray(1 - entropy / np.log(values.shape[1]))
+    # Probabilities from 16 bits may sum to a little more than one.
+    return np.asarray(np.maximum(1 - entropy / np.log(values.shape[1]), 0))
 
 
 #: From one answer's probabilities.
@@ -82,10 +81,3 @@ COMBINATIONS: dict[str, Callable[[list[np.ndarray], np.ndarray], np.ndarray]] = 
     "arithmetic": arithmetic,
     "geometric": geometric,
 }
-
-
-def check_signal(name: str) -> str:
-    """Return `name` if there is such a signal."""
-    if name not in SIGNALS and name not in PAIRED:
-        raise InputError(f"signal {name!r} is not one of {[*SIGNALS, *PAIRED]}")
-    return name

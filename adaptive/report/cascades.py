@@ -38,14 +38,14 @@ def best_cascades(table: OutcomeTable, points: int = POINTS, seed: int = 0) -> t
     low, high = min(cost.values()), cost[max(accuracy, key=lambda n: accuracy[n])]
     if high <= low:
         high = max(cost.values())
-    members = Members.of(table, cost)
+    members = Members.of(table, cost, seed=seed)
     found: dict[Policy, tuple[float, float]] = {}
     for budget in np.geomspace(low * 1.02, max(high, low * 1.05), points):
         try:
-            choice = choose(members, float(budget), seed=seed, kind="cascade")
+            choice = choose(members, float(budget), kind="cascade")
         except InputError:
             continue  # no cascade is that cheap
-        policy = build_policy(choice.trial, table)
+        policy = build_policy(choice.trial, table, members)
         found.setdefault(policy, (choice.trial.cost, choice.expected))
     # One that two others beat by dividing the images at random is nobody's best.
     policies, at = list(found), list(found.values())

@@ -6,6 +6,7 @@ import math
 from typing import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from adaptive.evaluation import Evaluation, Row
 from adaptive.intervals import concave_hull, front
@@ -31,7 +32,7 @@ _SPREAD = 6.0
 SMALL = 220.0
 
 
-def accuracy_chart(evaluation: Evaluation, cascades: Sequence[Row] = ()) -> str:
+def accuracy_chart(evaluation: Evaluation, cascades: Sequence[Row] = ()) -> Markup:
     """Top-1 against mean time: fixed candidates, blind mixes, cascades, oracle, policy."""
     fixed, chosen = evaluation.fixed, evaluation.policy
     rows = [*fixed, *cascades, evaluation.oracle, chosen]
@@ -139,7 +140,7 @@ def _straight(
     return drawn or [(x(a), y(b)) for a, b in points]
 
 
-def reliability_chart(name: str, title: str, found: Reliability) -> str:
+def reliability_chart(name: str, title: str, found: Reliability) -> Markup:
     """What confidences promise against what they keep; bar width shows nothing but the bin."""
     left, end, bottom = 34.0, SMALL - 16.0, SMALL - 32.0
     x, y = Scale(0, 1, left, end), Scale(0, 1, bottom, 8.0)

@@ -114,7 +114,9 @@ def gather(
     lines = sorted((policy_row(replay(c, table)) for c in cascades), key=lambda r: r.ms.value)
     chances = None
     if premodel is not None:
-        judged = premodel.predict(table.feature_columns(tuple(premodel.features)))
+        judged = premodel.predict(
+            table.feature_columns(tuple(premodel.features), premodel.own_features)
+        )
         chances = {n: judged[:, i] for i, n in enumerate(premodel.candidates)}
     signals = signal_table(table, others, chances)
     needed, counts = needed_by_answered(done, table)

@@ -94,7 +94,7 @@ def groups(
     right = np.stack([table.top1(n) for n in table.candidates])
     sure = np.mean([table.of(n).confidence for n in table.candidates], axis=0)
     own = np.stack([table.top1(n) for n in done.policy.candidates]).any(axis=0)
-    answered = np.where(np.isnan(done.confidence), -1.0, done.confidence)
+    answered = np.where(done.abstained, -1.0, done.confidence)
     kinds = (
         (
             "The easiest",
@@ -133,7 +133,8 @@ def _picture(
     name, label = table.images[row], int(table.label[row])
     position = int(done.candidate[row])
     if position == ABSTAINED:
-        caption = "no answer"
+        unsure = done.confidence[row]
+        caption = "no answer" + ("" if np.isnan(unsure) else f", {100 * unsure:.0f}% sure")
     else:
         asked = [c for c, ran in zip(done.policy.candidates, done.ran[row]) if ran]
         caption = (

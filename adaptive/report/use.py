@@ -1,4 +1,4 @@
-"""What each feature does for a policy, and what it costs."""
+"""What each feature does for a policy, by permutation (Breiman 2001), and what it costs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,6 @@ REPEATS = 3
 
 #: At most so many images are asked again.
 MOST = 1000
-
-DEFINITION = (
-    "Permutation importance (Breiman 2001): the feature's values are shuffled among the images, "
-    "all else stays, and the policy decides again. Changed is the share of images for which "
-    "other networks then run; worth is the top-1 that is lost by it. Features that say the same "
-    "stand in for each other, so each can look useless alone."
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,8 @@ def feature_use(policy: Policy, table: OutcomeTable, seed: int = 0) -> tuple[Fea
         rows = np.linspace(0, len(table) - 1, MOST).astype(np.intp)
         table = table.select(rows)
     names = tuple(policy.premodel.features)
-    X = table.feature_columns(names)
+    own = policy.premodel.own_features
+    X = table.feature_columns(names, own)
     before = policy.chances(X)
     plain = replay(policy, table, chances=before)
     groups = {feature.name: feature.group for feature in FEATURES}
@@ -78,7 +72,7 @@ def feature_use(policy: Policy, table: OutcomeTable, seed: int = 0) -> tuple[Fea
         found.append(
             FeatureUse(
                 name,
-                groups.get(name),
+                None if name in own else groups.get(name),
                 changed,
                 paired(plain.top1 - right),
                 ms - float(plain.ms.mean()),

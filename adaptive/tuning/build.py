@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +15,14 @@ from adaptive.premodel.base import Premodel
 from adaptive.replay import rank_of
 from adaptive.table import OutcomeTable
 from adaptive.tuning.gains import Learned, learn
+from adaptive.tuning.members import Members
 from adaptive.tuning.trial import Trial
 
 
 def build_policy(
     trial: Trial,
     table: OutcomeTable,
+    members: Members,
     premodel: Premodel | None = None,
     chances: np.ndarray | None = None,
     upper_ms: dict[str, float] | None = None,
@@ -31,12 +33,15 @@ def build_policy(
     Parameters
     ----------
     table : the tuning images
+    members : what was fitted to them
     chances : ndarray (n, m), of the candidates of `trial.path`, for a hybrid
     upper_ms : for each candidate a time that a run hardly ever exceeds
     gains : of a hybrid that goes by them; see `learn_gains`
     """
+    alone = trial.kind in ("fixed", "premodel")
     common: dict[str, Any] = {
         "costs_ms": tuple(float(table.ms(n).mean()) for n in trial.path),
+        "exponents": members.served(trial.path, trial.average, alone),
     }
     energies = [table.path_mj((n,)) for n in trial.path]
     if all(mj is not None for mj in energies):
@@ -47,7 +52,7 @@ def build_policy(
         return Fixed(trial.path, **common)
     if trial.family == "premodel":
         return ByPremodel(trial.path, premodel, rule="utility", price=trial.price, **common)
-    common.update(signal=trial.signal, combine=trial.combine, weights=trial.weights)
+    common["signal"] = trial.signal
     later = len(trial.path) - 1
     if trial.kind != "hybrid":
         scorer: Cascade = Cascade(trial.path, thresholds=(0.0,) * later, **common)
@@ -89,23 +94,18 @@ def build_policy(
 
 
 def learn_gains(
-    trial: Trial,
-    table: OutcomeTable,
-    chances: np.ndarray,
-    steps: Callable[[tuple[str, ...]], float],
+    trial: Trial, table: OutcomeTable, members: Members, chances: np.ndarray
 ) -> Learned:
     """Gains along the trial's path on whole probabilities, for any price.
 
     Parameters
     ----------
+    members : what was fitted to the table's images, and what paths cost
     chances : ndarray (n, m), of the candidates of `trial.path`
-    steps : cost of the last candidate of a path after those before it
     """
     later = (0.0,) * (len(trial.path) - 1)
-    scorer = Cascade(
-        trial.path, None, thresholds=later, signal=trial.signal,
-        combine=trial.combine, weights=trial.weights,
-    )  # fmt: skip
+    exponents = members.served(trial.path, trial.average, False)
+    scorer = Cascade(trial.path, exponents=exponents, thresholds=later, signal=trial.signal)
 
     def history(path: tuple[int, ...]) -> History:
         names = [trial.path[p] for p in path]
@@ -117,7 +117,7 @@ def learn_gains(
         return History(path, tuple(outputs))
 
     def right(path: tuple[int, ...]) -> np.ndarray:
-        answer = scorer.answer(history(path))
+        answer = scorer.answer(history(path)) if len(path) > 1 else None
         if answer is None:
             return table.top1(trial.path[path[-1]])
         return np.asarray(rank_of(answer, table.label) == 0)
@@ -126,7 +126,7 @@ def learn_gains(
         len(trial.path),
         lambda path: scorer.score(history(path)),
         right,
-        lambda path: steps(tuple(trial.path[p] for p in path)),
+        lambda path: members.steps(tuple(trial.path[p] for p in path))[-1],
         chances,
         np.arange(len(table)) % 2,
     )

@@ -23,13 +23,13 @@ def _gains_of(
         own = chances[:, [members.names.index(name) for name in path]]
     key = ("gains", path, hash(own.tobytes()))
     if key not in members.learned:
-        combine, weights, signal = _gain_setting(members, len(path))
+        average, signal = _gain_setting(members)
         names = {p: tuple(path[i] for i in p) for p in _subsets(len(path))}
         steps = {p: members.steps(names[p])[-1] for p in names}
         members.learned[key] = learn(
             len(path),
-            lambda p: members.score(names[p], combine, weights, signal),
-            lambda p: members.right(names[p], combine, weights),
+            lambda p: members.score(names[p], average, signal),
+            lambda p: members.right(names[p], average),
             steps.__getitem__,
             own,
             fold,
@@ -38,12 +38,9 @@ def _gains_of(
     return found
 
 
-def _gain_setting(
-    members: Members, length: int
-) -> tuple[str | None, tuple[float, ...] | None, str]:
-    if members.probabilities is None:
-        return None, None, "top"
-    return "geometric", (1.0,) * length, "margin"
+def _gain_setting(members: Members) -> tuple[bool, str]:
+    """Whether what ran is averaged, and the signal."""
+    return (False, "top") if members.logs is None else (True, "margin")
 
 
 def _subsets(count: int) -> list[tuple[int, ...]]:
@@ -62,7 +59,7 @@ def learned_trials(
             learned = _gains_of(members, path, chances, fold)
             price = learned.price(budget - charge)
             right, cost = learned.walk(price)
-            combine, weights, signal = _gain_setting(members, length)
+            average, signal = _gain_setting(members)
             yield Trial(
                 "learned hybrid",
                 path,
@@ -70,8 +67,7 @@ def learned_trials(
                 right,
                 charge + float(cost.mean()),
                 signal,
-                combine,
-                weights,
+                average,
                 price=price,
             )
 

@@ -1,23 +1,36 @@
 """What the candidates said about the tuning images, small enough to try many policies quickly.
 
-Of a thousand classes only the few that some candidate finds likely can win an average, so only
-those are kept for the search. The chosen policy is replayed on the whole probabilities.
+Of a thousand classes only the few that some candidate finds likely can win an average. Those are
+kept for the search, and of the others some that are drawn and stand for all of them, so that
+probabilities add up. The chosen policy is replayed on the whole probabilities.
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
 from adaptive.intervals import front
-from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS
+from adaptive.policy.exponents import Exponents, logarithms
+from adaptive.policy.likelihood import Fitted, fit_exponents
+from adaptive.policy.signals import PAIRED, SIGNALS
 from adaptive.table import OutcomeTable
 
-#: Classes kept for each image.
+#: Classes kept for each image, those that some candidate finds likeliest.
 CLASSES = 24
+
+#: Of the others so many are drawn, and stand for all of them.
+DRAWN = 40
+
+#: Exponents are fitted on at most so many images; more change them hardly.
+FITTED = 4000
+
+#: Parts of the images in cross-validation.
+FOLDS = 10
 
 #: Candidates that are tried one after the other, at most; any number may be tried alone.
 PATHED = 12
@@ -25,31 +38,41 @@ PATHED = 12
 
 @dataclass
 class Members:
-    """Candidates' answers on n images, over the likeliest classes of each image.
+    """Candidates' answers on n images, over some classes of each image.
+
+    What several candidates come to is by exponents that are fitted to these images
+    (`policy.likelihood`), and of each image by those that are fitted without its part: what is
+    judged in cross-validation was not fitted to what it is judged on.
 
     Attributes
     ----------
     names : candidates
-    label : ndarray (n,), position of the label among the kept classes, or -1 when it is not
-    probabilities : candidate -> ndarray (n, kept), float32; None where the table holds none
-    confidence, top1, top5 : candidate -> ndarray (n,)
+    label : ndarray (n,), column of the label among the image's classes
+    logs : candidate -> ndarray (n, columns), float32, logarithms of its probabilities; None
+        where the table holds none
+    confidence, top1 : candidate -> ndarray (n,)
     cost : candidate -> mean cost of asking it first; exits include what they come after
     path_cost : mean cost of asking these candidates one after the other; the sum of `cost` when
         left out, which is right where none continues another
+    copies : ndarray (n, columns), how many classes each column stands for; one each when left out
+    seed : of the parts in cross-validation
     orders, learned : what the search has sorted and learned already
     """
 
     names: tuple[str, ...]
     label: np.ndarray
-    probabilities: dict[str, np.ndarray] | None
+    logs: dict[str, np.ndarray] | None
     confidence: dict[str, np.ndarray]
     top1: dict[str, np.ndarray]
     cost: dict[str, float]
     path_cost: Callable[[tuple[str, ...]], float] | None = field(default=None, repr=False)
+    copies: np.ndarray | None = field(default=None, repr=False)
+    seed: int = 0
     orders: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
     learned: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False)
     _signals: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
     _costs: dict[tuple[str, ...], float] = field(default_factory=dict, repr=False)
+    _fitted: dict[tuple[str, ...], Fitted] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -60,34 +83,55 @@ class Members:
         table: OutcomeTable,
         cost: dict[str, float],
         path_cost: Callable[[tuple[str, ...]], float] | None = None,
+        seed: int = 0,
     ) -> Members:
         """Read the members of a table; costs are in the objective's unit."""
         names = table.candidates
         confidence = {n: table.of(n).confidence for n in names}
         top1 = {n: table.top1(n) for n in names}
         if not all(n in table.probabilities for n in names):
-            return cls(names, table.label, None, confidence, top1, cost, path_cost)
-        kept = min(CLASSES, table.probabilities[names[0]].shape[1])
-        label = np.full(len(table), -1)
-        small = {n: np.empty((len(table), kept), np.float32) for n in names}
-        signals = {(n, s): np.empty(len(table)) for n in names for s in SIGNALS}
-        for start in range(0, len(table), 2048):
-            rows = np.arange(start, min(start + 2048, len(table)))
-            whole = {n: table.probabilities_of(n, rows).astype(np.float32) for n in names}
-            highest = np.max(np.stack(list(whole.values())), axis=0)
-            classes = np.argpartition(highest, -kept, axis=1)[:, -kept:]
-            classes.sort(axis=1)
+            return cls(names, table.label, None, confidence, top1, cost, path_cost, seed=seed)
+        classes = table.probabilities[names[0]].shape[1]
+        columns = min(CLASSES + DRAWN, classes)
+        label = np.empty(len(table), np.intp)
+        copies = np.ones((len(table), columns), np.float32)
+        logs = {n: np.empty((len(table), columns), np.float32) for n in names}
+        generator = np.random.default_rng(seed)
+        for rows in _blocks(len(table)):
+            whole = {n: logarithms(table.probabilities_of(n, rows)) for n in names}
+            chosen = np.broadcast_to(np.arange(classes), (len(rows), classes))
+            if columns < classes:
+                highest = np.max(np.stack(list(whole.values())), axis=0)
+                chosen, copies[rows] = _drawn(highest, table.label[rows], generator)
             for n in names:
-                small[n][rows] = np.take_along_axis(whole[n], classes, axis=1)
-                # The entropy of an undecided answer is in the classes that are not kept.
+                logs[n][rows] = np.take_along_axis(whole[n], chosen, axis=1)
+            label[rows] = (chosen == table.label[rows][:, np.newaxis]).argmax(axis=1)
+        found = cls(
+            names, label, logs, confidence, top1, cost, path_cost,
+            copies if columns < classes else None, seed,
+        )  # fmt: skip
+        found._measure(table)
+        return found
+
+    def _measure(self, table: OutcomeTable) -> None:
+        """Each candidate's own signals, on all classes: entropy is in those that nobody keeps."""
+        for name in self.names:
+            fitted = self.exponents((name,))
+            assert fitted is not None
+            sharpness = fitted.without[self.fold].astype(np.float32)
+            found = {signal: np.empty(len(self)) for signal in SIGNALS}
+            for rows in _blocks(len(self)):
+                whole = logarithms(table.probabilities_of(name, rows))
+                values = _normalised(whole * sharpness[rows], None)
                 for signal, measure in SIGNALS.items():
-                    signals[n, signal][rows] = measure(whole[n])
-            hit = classes == table.label[rows][:, np.newaxis]
-            label[rows] = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
-        found: dict[tuple[object, ...], np.ndarray] = {
-            ("score", (n,), None, (), signal): values for (n, signal), values in signals.items()
-        }
-        return cls(names, label, small, confidence, top1, cost, path_cost, _signals=found)
+                    found[signal][rows] = measure(values)
+            for signal, scores in found.items():
+                self._signals["score", (name,), signal] = scores
+
+    @cached_property
+    def fold(self) -> np.ndarray:
+        """The part of each image in cross-validation, (n,)."""
+        return np.asarray(np.random.default_rng(self.seed).permutation(len(self)) % FOLDS)
 
     def steps(self, path: tuple[str, ...]) -> tuple[float, ...]:
         """What each candidate of a path costs once those before it have run."""
@@ -99,66 +143,132 @@ class Members:
         whole = [0.0, *(self._costs[path[:end]] for end in range(1, len(path) + 1))]
         return tuple(after - before for before, after in zip(whole, whole[1:]))
 
-    def answer(
-        self, path: Sequence[str], combine: str | None, weights: Sequence[float] | None
-    ) -> np.ndarray | None:
-        """Probabilities after `path` ran, (n, kept); None where only confidences are known."""
-        if self.probabilities is None:
+    def exponents(self, names: tuple[str, ...]) -> Fitted | None:
+        """The exponents of a set of candidates; None where only confidences are known."""
+        if self.logs is None:
             return None
-        if combine is None or len(path) == 1:
-            return self.probabilities[path[-1]]
-        key = ("answer", tuple(path), combine, tuple(weights or ()))
-        if key not in self._signals:
-            chosen = np.ones(len(path)) if weights is None else np.asarray(weights, float)
-            self._signals[key] = COMBINATIONS[combine](
-                [self.probabilities[n] for n in path], chosen
+        if names not in self._fitted:
+            rows: Any = slice(None)
+            if len(self) > FITTED:
+                rows = np.linspace(0, len(self) - 1, FITTED).astype(np.intp)
+            self._fitted[names] = fit_exponents(
+                np.stack([self.logs[name][rows] for name in names]),
+                self.label[rows],
+                None if self.copies is None else self.copies[rows],
+                self.fold[rows],
             )
-        return self._signals[key]
+        return self._fitted[names]
 
-    def right(
-        self, path: Sequence[str], combine: str | None, weights: Sequence[float] | None
-    ) -> np.ndarray:
+    def served(self, path: tuple[str, ...], average: bool, alone: bool) -> tuple[Exponents, ...]:
+        """The exponents of every set that a policy with these candidates may have run.
+
+        average : whether what ran is averaged, or the last of it answers
+        alone : whether no more than one candidate ever runs
+        """
+        if self.logs is None:
+            return ()
+        found = []
+        for length in range(1, 2 if alone else len(path) + 1):
+            for chosen in itertools.combinations(range(len(path)), length):
+                asked = chosen if average else chosen[-1:]
+                fitted = self.exponents(tuple(path[position] for position in asked))
+                assert fitted is not None
+                known = dict(zip(asked, fitted.weights.round(6).tolist()))
+                found.append(Exponents(chosen, tuple(known.get(p, 0.0) for p in chosen)))
+        return tuple(found)
+
+    def answer(self, path: Sequence[str], average: bool) -> np.ndarray | None:
+        """Probabilities after `path` ran, (n, columns); None where only confidences are known."""
+        if self.logs is None:
+            return None
+        own = tuple(path) if average else tuple(path[-1:])
+        key = ("answer", own)
+        if key in self._signals:
+            return self._signals[key]
+        fitted = self.exponents(own)
+        assert fitted is not None
+        weights = fitted.without[self.fold].astype(np.float32)
+        joint = weights[:, :1] * self.logs[own[0]]
+        for place, name in enumerate(own[1:], 1):
+            joint += weights[:, place : place + 1] * self.logs[name]
+        found = _normalised(joint, self.copies)
+        if len(own) < 3:  # of three only who is right is looked at, and that once
+            self._signals[key] = found
+        return found
+
+    def right(self, path: Sequence[str], average: bool) -> np.ndarray:
         """Whether the answer after `path` is right, bool (n,)."""
-        if combine is None or len(path) == 1:
+        if not average or len(path) == 1:
             return self.top1[path[-1]]
-        key = ("right", tuple(path), combine, tuple(weights or ()))
+        key = ("right", tuple(path))
         if key not in self._signals:
-            answer = self.answer(path, combine, weights)
+            answer = self.answer(path, average)
             assert answer is not None
             self._signals[key] = answer.argmax(axis=1) == self.label
         return self._signals[key]
 
-    def score(
-        self,
-        path: Sequence[str],
-        combine: str | None,
-        weights: Sequence[float] | None,
-        signal: str,
-    ) -> np.ndarray:
+    def score(self, path: Sequence[str], average: bool, signal: str) -> np.ndarray:
         """The deferral signal after `path` ran, (n,)."""
+        if self.logs is None:
+            return self.confidence[path[-1]]
         if signal in PAIRED:
             return self._paired(path, signal)
-        if combine is None or len(path) == 1:
-            path, combine, weights = path[-1:], None, None
-            if signal == "top":
-                return self.confidence[path[0]]
-        answer = self.answer(path, combine, weights)
-        if answer is None:
-            return self.confidence[path[-1]]
-        key = ("score", tuple(path), combine, tuple(weights or ()), signal)
+        own = tuple(path) if average else tuple(path[-1:])
+        key = ("score", own, signal)
         if key not in self._signals:
+            answer = self.answer(own, average)
+            assert answer is not None
             self._signals[key] = SIGNALS[signal](answer).astype(np.float64)
         return self._signals[key]
 
     def _paired(self, path: Sequence[str], signal: str) -> np.ndarray:
         """A signal of the last two that ran; of the first alone, it is held against itself."""
-        if self.probabilities is None or len(path) == 1:
-            return self.confidence[path[-1]]
+        if len(path) == 1:
+            return self.score(path, False, "top")
         key = ("paired", tuple(path[-2:]), signal)
         if key not in self._signals:
-            before, last = (self.probabilities[n] for n in path[-2:])
+            before, last = (self.answer((name,), False) for name in path[-2:])
+            assert before is not None
+            assert last is not None
             self._signals[key] = PAIRED[signal](before, last).astype(np.float64)
         return self._signals[key]
+
+
+def _blocks(count: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, 2048):
+        yield np.arange(start, min(start + 2048, count))
+
+
+def _drawn(
+    highest: np.ndarray, label: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes to keep of each image, (n, columns), rising, and how many each stands for.
+
+    highest : ndarray (n, classes), logarithm of what the surest candidate gives each class
+    """
+    rows, classes = np.arange(len(highest)), highest.shape[1]
+    likely = np.argpartition(highest, -CLASSES, axis=1)[:, -CLASSES:]
+    order = generator.random(highest.shape, np.float32)
+    np.put_along_axis(order, likely, 2.0, axis=1)
+    missed = order[rows, label] < 2
+    order[rows[missed], label[missed]] = -1  # the label is always there, and stands for itself
+    drawn = np.argpartition(order, DRAWN, axis=1)[:, :DRAWN]
+    each = np.where(missed, (classes - CLASSES - 1) / (DRAWN - 1), (classes - CLASSES) / DRAWN)
+    stands = np.broadcast_to(each[:, np.newaxis], drawn.shape)
+    stands = np.where(drawn == label[:, np.newaxis], 1.0, stands)
+    chosen = np.concatenate([likely, drawn], axis=1)
+    copies = np.concatenate([np.ones(likely.shape), stands], axis=1).astype(np.float32)
+    sort = chosen.argsort(axis=1)
+    return np.take_along_axis(chosen, sort, axis=1), np.take_along_axis(copies, sort, axis=1)
+
+
+def _normalised(logs: np.ndarray, copies: np.ndarray | None) -> np.ndarray:
+    """Probabilities of logarithms (n, columns), where a column stands for several classes."""
+    logs = logs - logs.max(axis=1, keepdims=True)
+    np.exp(logs, out=logs)
+    total = logs.sum(axis=1) if copies is None else np.einsum("nc,nc->n", logs, copies)
+    logs /= total[:, np.newaxis]
+    return np.asarray(logs)
 
 
 def ordered(members: Members, length: int) -> Iterator[tuple[str, ...]]:

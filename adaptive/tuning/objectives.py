@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping
+from dataclasses import replace
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
-from adaptive.candidate import exit_of
 from adaptive.certificate import (
     P_VALUES,
     Certificate,
@@ -16,16 +15,19 @@ from adaptive.certificate import (
     bound_on_drop,
     first_failure,
     images_needed,
+    points,
 )
 from adaptive.errors import InputError
+from adaptive.intervals import EXCEEDED, conformal_upper, fewest
 from adaptive.parts import Split
 from adaptive.policy.base import Policy
 from adaptive.policy.gain import Gain
 from adaptive.premodel.base import Premodel
-from adaptive.replay import replay
+from adaptive.replay import Replay, replay
 from adaptive.table import OutcomeTable
 from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.gains import Learned
+from adaptive.tuning.hypotheses import Hypothesis, Tuned, checked_drops, in_order, summary_of
 from adaptive.tuning.members import Members
 from adaptive.tuning.search import choose
 from adaptive.tuning.trial import Choice, Trial
@@ -34,27 +36,6 @@ from adaptive.tuning.trial import Choice, Trial
 BUDGETS = 24
 
 FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What tuning found.
-
-    Attributes
-    ----------
-    policy : what to serve; None when nothing can be promised
-    certificate : what is promised about it, where a promise was asked for
-    reason : why this policy, or why none, in words
-    choice : the winning trial and how the families compared
-    needed : about how many calibration images would be needed, where nothing could be promised
-    """
-
-    policy: Policy | None
-    reason: str
-    choice: Choice | None = None
-    certificate: Certificate | None = None
-    needed: int | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Tuner:
@@ -104,16 +85,17 @@ class Tuner:
         self.seed = seed
         self.kind = kind
         self.cost = {n: _mean_cost(self.tune, n, cost) for n in self.tune.candidates}
-        self.members = Members.of(self.tune, self.cost, self._path_cost(cost))
+        self.members = Members.of(self.tune, self.cost, self._path_cost(cost), seed)
         accuracy = [float(self.tune.top1(n).mean()) for n in self.tune.candidates]
         self.reference = reference or self.tune.candidates[int(np.argmax(accuracy))]
         self.tune.of(self.reference)
         self._learned: dict[tuple[str, ...], Learned] = {}
+        self._tried: list[Tuned] | None = None
         self.chances: np.ndarray | None = None
         self.charge = 0.0
         if premodel is not None:
             names = tuple(premodel.features)
-            X = self.tune.feature_columns(names)
+            X = self.tune.feature_columns(names, premodel.own_features)
             if learned_here:
                 own = _cross_fitted(premodel, X, self.tune, seed)
             else:
@@ -127,129 +109,203 @@ class Tuner:
 
     def within(self, budget: float) -> Tuned:
         """The most accurate policy with a mean cost of at most `budget`."""
-        choice = choose(self.members, budget, self.chances, self.charge, self.seed, self.kind)
+        choice = choose(self.members, budget, self.chances, self.charge, self.kind)
         policy = self._build(choice)
         return Tuned(policy, choice.reason, choice)
 
     def by_deadline(self, deadline_ms: float, budget: float = math.inf) -> Tuned:
-        """The most accurate policy whose every path finishes within `deadline_ms`.
+        """The most accurate policy with which a new image ends within `deadline_ms`.
 
-        A path's time is the sum of its candidates' upper times (`upper_ms`), features and
-        premodel; the policy carries those times, so that at run time it starts nothing that
-        could not finish either.
+        An image's time is that of its longest way through the policy: decoding, features,
+        premodel and networks as they were measured on that image, together. The policy is chosen
+        by the tuning images' times, and what is said of it stands on the calibration images':
+        a new image exceeds their conformal quantile with probability at most 1%, whichever way
+        it takes. The policy also carries such a time for each candidate, so that at run time it
+        starts nothing that could hardly finish.
+
+        Raises
+        ------
+        InputError
+            when not even the fastest candidate is in time.
         """
-        upper = self.upper_ms()
-        names = self.tune.candidates
-        if min(upper.values()) > deadline_ms:
-            fastest = min(names, key=lambda n: upper[n])
+        # Chosen with half of what may exceed, so that other images hardly ever undo the choice.
+        strict = EXCEEDED / 2 if len(self.tune) >= fewest(EXCEEDED / 2) else EXCEEDED
+        known: dict[tuple[str, tuple[str, ...]], float] = {}
+
+        def longest(trial: Trial) -> float:
+            key = (trial.kind, trial.path)
+            if key not in known:
+                known[key] = conformal_upper(self._whole_ms(trial, self.tune), strict)
+            return known[key]
+
+        alone = {
+            n: conformal_upper(_distinct(self.tune, self.tune.decode_ms + self.tune.ms(n)), strict)
+            for n in self.tune.candidates
+        }
+        if min(alone.values()) > deadline_ms:
+            fastest = min(alone, key=lambda n: alone[n])
             raise InputError(
                 f"a deadline of {deadline_ms:g} ms cannot be kept: the fastest candidate, "
-                f"{fastest}, takes up to {upper[fastest]:.4g} ms"
+                f"{fastest}, takes up to {alone[fastest]:.4g} with decoding"
             )
-
-        def fits(trial: Trial) -> bool:
-            extra = self.charge if trial.kind in ("hybrid", "premodel") else 0.0
-            return self._upper_of(trial, upper) + extra <= deadline_ms
-
         most = min(budget, sum(self.cost.values()))
-        choice = choose(self.members, most, self.chances, self.charge, self.seed, self.kind, fits)
-        return Tuned(
-            self._build(choice, upper),
-            f"every path of it ends within {deadline_ms:g} ms, by times that a run exceeds "
-            f"with probability at most 1%; {choice.reason}",
-            choice,
+        choice = choose(
+            self.members, most, self.chances, self.charge, self.kind,
+            lambda trial: longest(trial) <= deadline_ms,
+        )  # fmt: skip
+        checked = self.calibration if len(self.calibration) else self.tune
+        part = "calibration" if checked is self.calibration else "tuning"
+        upper = conformal_upper(self._whole_ms(choice.trial, checked))
+        counted = "decoding and networks"
+        if choice.trial.kind in ("hybrid", "premodel"):
+            counted = "decoding, features, premodel and networks"
+        measured = (
+            f"{counted} together take longer than {upper:.4g} ms with probability at most "
+            f"{100 * EXCEEDED:g}%, whichever way an image takes, by the times of {len(checked)} "
+            f"{part} images"
         )
+        if checked is self.tune:
+            measured += ", which also chose it"
+        if upper > deadline_ms:
+            return Tuned(
+                None,
+                f"infeasible: of the most accurate policy that was in time on the tuning images, "
+                f"{measured}, which is more than {deadline_ms:g}; ask for a shorter deadline",
+                choice,
+            )
+        policy = self._build(choice, self.upper_ms())
+        return Tuned(policy, f"{measured}; {choice.reason}", choice)
 
-    def certified(self, epsilon: float, delta: float, bound: str = "exact") -> Tuned:
+    def certified(
+        self,
+        epsilon: float | Sequence[float],
+        delta: float,
+        bound: str = "exact",
+        take: float | None = None,
+    ) -> Tuned:
         """The cheapest policy promised to be at most `epsilon` below the reference.
 
-        Policies of rising cost are found on the tuning images and put in the order of their
-        p-values there; on the calibration images they are tested in that order until the first
-        failure, and the cheapest that passed is taken.
+        Policies of rising cost are found on the tuning images. Each of them with each drop is
+        one hypothesis, and all are put in an order by the tuning images alone. On the
+        calibration images they are tested in that order, each at the whole delta, until the
+        first failure. Since the order was fixed before, the promises of all that passed hold
+        together with probability at least 1 - delta, whichever of them is taken (fixed sequence
+        testing, `certificate.first_failure`).
+
+        Parameters
+        ----------
+        epsilon : a drop, or several that are to hold together
+        take : of which drop the policy is wanted; the smallest that is certified when left out
         """
-        if bound not in P_VALUES:
-            raise InputError(f"bound {bound!r} is not one of {list(P_VALUES)}")
-        if not 0 < delta < 1:
-            raise InputError(f"delta {delta} is not between 0 and 1")
-        if not -1 < epsilon < 1:
-            raise InputError(f"an accuracy drop of {epsilon} is not between -1 and 1")
+        drops = checked_drops(epsilon, delta, bound, take)
         if not len(self.calibration):
             raise InputError("no images calibrate; give a split with a calibration part")
-        test = P_VALUES[bound]
-        tried = self._ladder()
-        seen = [self._counts(t.policy, self.tune) for t in tried]  # type: ignore[arg-type]
-        before = [test(c, epsilon) for c in seen]
-        # Many p-values are exactly 1, or the least there is: of those the smaller drop first.
-        order = np.lexsort(([c.drop for c in seen], before))
-        counts = [self._counts(tried[i].policy, self.calibration) for i in order]  # type: ignore[arg-type]
-        p_values = [test(c, epsilon) for c in counts]
-        passed = first_failure(p_values, delta)
+        if self._tried is None:
+            self._tried = self._ladder()
+        tried = self._tried
+        family = self._family(tried, drops, bound)
+        passed = first_failure([one.p_value for one in family], delta)
         details = {
             "tested_in_order": [
                 {
-                    "policy": tried[i].policy.kind,  # type: ignore[union-attr]
-                    "candidates": list(tried[i].policy.candidates),  # type: ignore[union-attr]
-                    "cost": tried[i].choice.trial.cost,  # type: ignore[union-attr]
-                    "p_value_tuning": before[i],
-                    "p_value": p_values[place],
-                    "losses": counts[place].losses,
-                    "gains": counts[place].gains,
+                    "policy": one.policy.kind,
+                    "candidates": list(one.policy.candidates),
+                    "drop": one.drop,
+                    "cost": one.cost,
+                    "p_value_tuning": one.before,
+                    "p_value": one.p_value,
+                    "losses": one.counts.losses,
+                    "gains": one.counts.gains,
                 }
-                for place, i in enumerate(order)
+                for one in family
             ]
         }
-        if passed == 0:
-            return self._infeasible(tried, counts, order, epsilon, delta, bound, details)
-        place = min(range(passed), key=lambda p: tried[order[p]].choice.trial.cost)  # type: ignore[union-attr]
-        chosen = tried[order[place]]
+        held = {one.drop for one in family[:passed]}
+        wanted = take if take is not None else min(held, default=max(drops))
+        own = [one for one in family[:passed] if one.drop == wanted]
+        summary = summary_of(drops, family[:passed])
+        if not own:
+            first = next(one for one in family if one.drop == wanted)
+            return self._infeasible(first, delta, bound, summary, details)
+        chosen = min(own, key=lambda one: one.cost)
         certificate = Certificate(
             self.reference,
-            epsilon,
+            wanted,
             delta,
             bound,
-            counts[place].images,
-            counts[place].losses,
-            counts[place].gains,
-            p_values[place],
-            bound_on_drop(counts[place], delta, bound),
+            chosen.counts.images,
+            chosen.counts.losses,
+            chosen.counts.gains,
+            chosen.p_value,
+            bound_on_drop(chosen.counts, delta, bound),
             self.seed,
-            len(tried),
-            self._disagreements(chosen.policy),  # type: ignore[arg-type]
+            len(family),
+            self._disagreements(chosen.policy),
+            drops if len(drops) > 1 else (),
             board=dict(self.tune.meta.get("board") or {}),
         )
-        cost = chosen.choice.trial.cost  # type: ignore[union-attr]
         reason = (
-            f"cheapest of the {passed} certified policies out of {len(tried)}: mean cost "
-            f"{cost:.4g}, {self.cost[self.reference] / cost:.2f} times less than "
-            f"{self.reference}'s; {chosen.reason}"
+            f"{summary}cheapest of the {len(own)} certified policies out of {len(tried)}: mean "
+            f"cost {chosen.cost:.4g}, {self.cost[self.reference] / chosen.cost:.2f} times less "
+            f"than {self.reference}'s; {chosen.tuned.reason}"
         )
-        return Tuned(chosen.policy, reason, chosen.choice, certificate, None, details)
+        return Tuned(chosen.policy, reason, chosen.tuned.choice, certificate, None, details)
 
-    def upper_ms(self, level: float = 0.99) -> dict[str, float]:
-        """A time for each candidate that a new run exceeds with probability at most 1 - level.
+    def _family(
+        self, tried: Sequence[Tuned], drops: Sequence[float], bound: str
+    ) -> list[Hypothesis]:
+        """Every policy with every drop, in the order in which they are tested."""
+        p_value = P_VALUES[bound]
+        seen = [self._counts(tuned.policy, self.tune) for tuned in tried]  # type: ignore[arg-type]
+        found = [self._counts(t.policy, self.calibration) for t in tried]  # type: ignore[arg-type]
+        family = [
+            Hypothesis(tuned, drop, p_value(before, drop), before, p_value(counts, drop), counts)
+            for tuned, before, counts in zip(tried, seen, found)
+            for drop in drops
+        ]
+        return in_order(family, drops)
 
-        The split conformal quantile of the calibration images' times: the
-        ceil((n + 1) level)-th smallest (Vovk et al. 2005; infinite where n is too small).
+    def abstaining(self, tuned: Tuned, below: float) -> Tuned:
+        """The same policy, with no answer where its score is below `below`; says what is left.
+
+        Nothing else changes: who is asked, and what a promise counts, which is the best guess.
+        """
+        assert tuned.policy is not None
+        policy = replace(tuned.policy, abstain_below=below)
+        done = self._replayed(policy, self.tune)
+        kept = ~done.abstained
+        right = f", {100 * done.top1[kept].mean():.2f}% of them right" if kept.any() else ""
+        reason = (
+            f"{tuned.reason}; with scores below {below:g} left to a person it answers "
+            f"{100 * kept.mean():.1f}% of the tuning images{right}"
+        )
+        if not policy.exponents:
+            reason += "; the table holds no probabilities, so these scores are not calibrated"
+        certificate = tuned.certificate
+        if certificate is not None:
+            certificate = replace(certificate, abstain_below=below)
+        return replace(tuned, policy=policy, reason=reason, certificate=certificate)
+
+    def upper_ms(self, exceeded: float = EXCEEDED) -> dict[str, float]:
+        """For each candidate, asked first, a time that a new run exceeds hardly ever.
+
+        exceeded : with at most this probability, over the calibration images' times
         """
         table = self.calibration if len(self.calibration) else self.tune
-        rank = math.ceil((len(table) + 1) * level)
-        if rank > len(table):
-            raise InputError(
-                f"{len(table)} images are too few for a {100 * level:g}% upper time; at least "
-                f"{math.ceil(level / (1 - level))} are needed"
-            )
-        return {n: float(np.sort(table.ms(n))[rank - 1]) for n in table.candidates}
+        return {
+            n: conformal_upper(_distinct(table, table.ms(n)), exceeded) for n in table.candidates
+        }
 
-    def _upper_of(self, trial: Trial, upper_ms: dict[str, float]) -> float:
-        """A path's upper time; of an exit only what its network's earlier exits have not run."""
+    def _whole_ms(self, trial: Trial, table: OutcomeTable) -> np.ndarray:
+        """Each image's milliseconds from its bytes to the end of its longest way, (n,)."""
         if trial.kind == "premodel":
-            return max(upper_ms[n] for n in trial.path)
-        spent = 0.0
-        for place, name in enumerate(trial.path):
-            network, depth = exit_of(name)
-            ran = [n for n in trial.path[:place] if exit_of(n)[0] == network and depth]
-            spent += upper_ms[name] - max((self.cost[n] for n in ran), default=0.0)
-        return spent
+            networks = np.max([table.ms(n) for n in trial.path], axis=0)
+        else:
+            networks = table.path_ms(trial.path)
+        whole = table.decode_ms + networks
+        if trial.kind in ("hybrid", "premodel") and self.premodel is not None:
+            whole = whole + table.features_cost(tuple(self.premodel.features)) + self.premodel_ms
+        return _distinct(table, whole)
 
     def _path_cost(self, cost: str) -> Callable[[tuple[str, ...]], float]:
         """Mean cost of asking candidates one after the other, in the objective's unit."""
@@ -280,12 +336,14 @@ class Tuner:
         return found
 
     def _counts(self, policy: Policy, table: OutcomeTable) -> Counts:
+        return Counts.of(table.top1(self.reference), self._replayed(policy, table).top1)
+
+    def _replayed(self, policy: Policy, table: OutcomeTable) -> Replay:
         chances = None
         if policy.needs_features and table is self.tune and self.chances is not None:
             where = [self.tune.candidates.index(n) for n in policy.candidates]
             chances = self.chances[:, where]
-        done = replay(policy, table, chances=chances)
-        return Counts.of(table.top1(self.reference), done.top1)
+        return replay(policy, table, chances=chances)
 
     def _disagreements(self, policy: Policy) -> int | None:
         """On how many calibration images the policy answers another class than the reference."""
@@ -305,46 +363,53 @@ class Tuner:
             chances = self.chances[:, where]
             if trial.learned:
                 if trial.path not in self._learned:
-                    self._learned[trial.path] = learn_gains(
-                        trial, self.tune, chances, lambda path: self.members.steps(path)[-1]
-                    )
+                    self._learned[trial.path] = learn_gains(trial, self.tune, self.members, chances)
                 learned = self._learned[trial.path]
                 gains = learned.gains(learned.price(trial.cost - self.charge, own=True))
-        return build_policy(trial, self.tune, self.premodel, chances, upper_ms, gains)
+        return build_policy(trial, self.tune, self.members, self.premodel, chances, upper_ms, gains)
 
     def _infeasible(
-        self,
-        tried: list[Tuned],
-        counts: list[Counts],
-        order: np.ndarray,
-        epsilon: float,
-        delta: float,
-        bound: str,
-        details: Mapping[str, Any],
+        self, first: Hypothesis, delta: float, bound: str, summary: str, details: Mapping[str, Any]
     ) -> Tuned:
-        first = counts[0]
-        both = self._counts(tried[order[0]].policy, self.tune)  # type: ignore[arg-type]
-        images = first.images + both.images
+        counts, seen = first.counts, first.seen
+        images = counts.images + seen.images
         needed = images_needed(
-            (first.losses + both.losses) / images,
-            (first.gains + both.gains) / images,
-            epsilon,
+            (counts.losses + seen.losses) / images,
+            (counts.gains + seen.gains) / images,
+            first.drop,
             delta,
             bound,
         )
         reason = (
-            f"infeasible: on {first.images} calibration images the most promising policy lost "
-            f"{first.losses} and gained {first.gains} images against {self.reference}, which "
-            f"does not show a drop of at most {100 * epsilon:g} points at "
+            f"{summary}infeasible: on {counts.images} calibration images the most promising "
+            f"policy lost {counts.losses} and gained {counts.gains} images against "
+            f"{self.reference}, which does not show a drop of at most {points(first.drop)} at "
             f"{100 * (1 - delta):g}% confidence"
         )
         if needed is None:
             reason += "; at these rates no number of images would"
-        elif needed > first.images:
-            reason += f"; about {needed - first.images:,} more labelled images would be needed"
+        elif needed > counts.images:
+            reason += f"; {self._more(needed - counts.images)}"
         else:
             reason += "; the tuning images promised more, so a few more images may do"
-        return Tuned(None, reason, tried[order[0]].choice, None, needed, details)
+        return Tuned(None, reason, first.tuned.choice, None, needed, details)
+
+    def _more(self, images: int) -> str:
+        """How many more images are needed, and of which part."""
+        said = f"about {images:,} more calibration images would be needed"
+        share = self.split.calibrate
+        if 0 < share < 1:
+            said += (
+                f", which at this split ({100 * share:g}% calibrate) takes about "
+                f"{math.ceil(images / share):,} more labelled images in all"
+            )
+        return said
+
+
+def _distinct(table: OutcomeTable, ms: np.ndarray) -> np.ndarray:
+    """Times of images, each measurement once: those from a board may be of other, fewer images."""
+    times = table.meta.get("times")
+    return ms if not times or times.get("same_images") else np.unique(ms)
 
 
 def _mean_cost(table: OutcomeTable, name: str, cost: str) -> float:

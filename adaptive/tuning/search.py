@@ -4,8 +4,9 @@ A *trial* is a policy without thresholds plus the shares of images that go on at
 shares follow from the budget, so two trials at one budget differ in whom they send on, not in
 how many. Every trial gives one vector of right and wrong, and choosing among thousands of them
 by their mean on the same images is what makes a tuner promise too much. So a whole family of
-trials is judged by cross-validation (choose on nine tenths, count on the rest), and a more
-complicated family is taken only where it is better by more than chance.
+trials is judged by cross-validation (choose on nine tenths, count on the rest; what several
+networks come to is by exponents of the other nine tenths too), and a more complicated family is
+taken only where it is better by more than chance.
 """
 
 from __future__ import annotations
@@ -18,14 +19,11 @@ import numpy as np
 from adaptive.errors import InputError
 from adaptive.policy.cascade import expected_gain
 from adaptive.tuning.learned import learned_trials, premodel_explains
-from adaptive.tuning.members import Members, ordered
+from adaptive.tuning.members import FOLDS, Members, ordered
 from adaptive.tuning.trial import Choice, Trial
 
 #: Signals, the one to prefer first where nothing tells them apart.
 SIGNALS = ("margin", "top", "entropy")
-
-#: Weight of the later of two networks in an average, the earlier one's being 1.
-WEIGHTS = (1.0, 2.0)
 
 #: How far one unit of expected gain moves a threshold, tried for hybrids.
 SHIFTS = (0.2, 0.4, 0.1, 0.8)
@@ -35,8 +33,6 @@ STARTS = (0.0, 0.1, 0.3)
 
 #: Shares that reach the second of three candidates, relative to those that the budget allows.
 MIDDLES = (0.75, 0.6, 0.9, 0.45, 0.3, 0.15)
-
-FOLDS = 10
 
 #: Families in the order of preference; a later one must beat those before it by this many
 #: standard errors of the paired difference, in cross-validation. An average of what ran anyway
@@ -81,25 +77,14 @@ def trials(
             yield from learned_trials(members, budget, chances, charge, fold)
 
 
-def _settings(
-    members: Members, length: int
-) -> Iterator[tuple[str, str | None, tuple[float, ...] | None]]:
-    """(signal, combine, weights) to try for paths of `length` candidates, preferred ones first."""
-    if members.probabilities is None:
-        yield "top", None, None
+def _settings(members: Members, length: int) -> Iterator[tuple[str, bool]]:
+    """(signal, average) to try for paths of `length` candidates, preferred ones first."""
+    if members.logs is None:
+        yield "top", False
         return
-    combinations: list[tuple[str | None, tuple[float, ...] | None]]
-    if length == 2:
-        combinations = [("geometric", (1.0, w)) for w in WEIGHTS]
-        combinations += [("arithmetic", (1.0, w)) for w in WEIGHTS]
-        signals: tuple[str, ...] = SIGNALS
-    else:
-        combinations = [("geometric", (1.0,) * length)]
-        signals = (*SIGNALS[:2], "agreement")
-    combinations.append((None, None))
-    for combine, weights in combinations:
-        for signal in signals:
-            yield signal, combine, weights
+    for average in (True, False):
+        for signal in SIGNALS if length == 2 else (*SIGNALS[:2], "agreement"):
+            yield signal, average
 
 
 def _pairs(members: Members, budget: float) -> Iterator[Trial]:
@@ -109,20 +94,19 @@ def _pairs(members: Members, budget: float) -> Iterator[Trial]:
         if share <= 0:
             continue
         count = _count(share, len(members))
-        for signal, combine, weights in _settings(members, 2):
-            order = np.argsort(members.score(path[:1], None, None, signal), kind="stable")
+        for signal, average in _settings(members, 2):
+            order = np.argsort(members.score(path[:1], False, signal), kind="stable")
             right = members.top1[path[0]].copy()
             on = order[:count]
-            right[on] = members.right(path, combine, weights)[on]
+            right[on] = members.right(path, average)[on]
             yield Trial(
-                "averaging cascade" if combine else "cascade",
+                "averaging cascade" if average else "cascade",
                 path,
                 (count / len(members),),
                 right,
                 first + count / len(members) * second,
                 signal,
-                combine,
-                weights,
+                average,
             )
 
 
@@ -134,10 +118,9 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
         most = min(1.0, rest / second)
         if most <= 0:
             continue
-        for signal, combine, weights in _settings(members, 3):
-            early = members.score(path[:1], None, None, signal)
-            pair = None if weights is None else weights[:2]
-            late = members.score(path[:2], combine, pair, signal)
+        for signal, average in _settings(members, 3):
+            early = members.score(path[:1], False, signal)
+            late = members.score(path[:2], average, signal)
             order = np.argsort(early, kind="stable")
             for relative in MIDDLES:
                 reach = relative * most
@@ -147,8 +130,8 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
                 on = order[: _count(reach, n)]
                 further = on[np.argsort(late[on], kind="stable")[: _count(last, n)]]
                 right = members.top1[path[0]].copy()
-                right[on] = members.right(path[:2], combine, pair)[on]
-                right[further] = members.right(path, combine, weights)[further]
+                right[on] = members.right(path[:2], average)[on]
+                right[further] = members.right(path, average)[further]
                 yield Trial(
                     "cascade of three",
                     path,
@@ -156,8 +139,7 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
                     right,
                     first + len(on) / n * second + len(further) / n * third,
                     signal,
-                    combine,
-                    weights,
+                    average,
                 )
 
 
@@ -218,10 +200,10 @@ def _hybrids(
             count = min(_count(left / second, n), len(rest))
             if left <= 0 or count < 1:
                 continue
-            for signal, combine, weights in _settings(members, 2):
-                if combine == "arithmetic" or signal == "entropy":
-                    continue  # nobody missed them, and every one makes the search longer
-                score = members.score(path[:1], None, None, signal)
+            for signal, average in _settings(members, 2):
+                if signal == "entropy":
+                    continue  # nobody missed it, and every one makes the search longer
+                score = members.score(path[:1], False, signal)
                 for shift in SHIFTS if start_share == 0 else (0.0, *SHIFTS):
                     # The order is the same at every budget and for every combination.
                     key = (path[0], signal, judged, len(direct), shift)
@@ -232,7 +214,7 @@ def _hybrids(
                     on = members.orders[key][:count]
                     right = members.top1[path[0]].copy()
                     right[direct] = members.top1[path[1]][direct]
-                    right[on] = members.right(path, combine, weights)[on]
+                    right[on] = members.right(path, average)[on]
                     cost = (len(rest) * first + len(direct) * straight + len(on) * second) / n
                     yield Trial(
                         "hybrid",
@@ -241,8 +223,7 @@ def _hybrids(
                         right,
                         charge + cost,
                         signal,
-                        combine,
-                        weights,
+                        average,
                         shift,
                         len(direct) / n,
                     )
@@ -253,7 +234,6 @@ def choose(
     budget: float,
     chances: np.ndarray | None = None,
     charge: float = 0.0,
-    seed: int = 0,
     kind: str | None = None,
     fits: Callable[[Trial], bool] | None = None,
 ) -> Choice:
@@ -267,7 +247,7 @@ def choose(
     InputError
         when not even the cheapest candidate fits the budget.
     """
-    fold = np.random.default_rng(seed).permutation(len(members)) % FOLDS
+    fold = members.fold
     found = [
         t
         for t in trials(members, budget, chances, charge, fold)
@@ -302,7 +282,7 @@ def choose(
         if lead > FAMILIES[family] * error and lead > 0:
             why = (
                 f"{family} is {100 * lead:.2f} points above {best} in cross-validation "
-                f"(standard error {100 * error:.2f}; {FAMILIES[family]:g} of them are asked for)"
+                f"{_beyond(error, FAMILIES[family])}"
             )
             best = family
     base = Choice(judged[best][0], values[best], values, why)
@@ -339,11 +319,11 @@ def _or_learned(
     asked = FAMILIES["learned hybrid"]
     values = {**base.families, "hybrid": base.expected + lead}
     why = (
-        f"{base.reason}; with the premodel the gain of going on is foretold with "
-        f"{100 * abs(share):.2f}% {'less' if share >= 0 else 'more'} squared error than from the "
-        f"signal alone ({errors:+.1f} standard errors; {asked:g} are asked for), and a hybrid by "
-        f"such gains is {100 * lead:+.2f} points against the {base.trial.kind} policy, its time "
-        f"charged (standard error {100 * error:.2f})"
+        f"{base.reason}. The premodel foretells what asking another network gains with "
+        f"{100 * abs(share):.2f}% {'less' if share >= 0 else 'more'} squared error than "
+        f"confidence alone ({errors:+.1f} standard errors; at least {asked:g} are needed). "
+        f"A hybrid that uses it is {100 * lead:+.2f} points against the {base.trial.kind} policy, "
+        f"its time counted (standard error {100 * error:.2f})"
     )
     if errors > asked and lead > -asked * error:
         return Choice(trial, base.expected + lead, values, why)
@@ -368,13 +348,19 @@ def _or_moved(base: Choice, hybrids: Sequence[Trial], fold: np.ndarray) -> Choic
     values = dict(base.families)
     values["hybrid"] = max(values.get("hybrid", 0.0), base.expected + lead)
     why = (
-        f"{base.reason}; moving its thresholds by the premodel adds {100 * lead:+.2f} points "
-        f"(standard error {100 * error:.2f}; {asked:g} of them are asked for)"
+        f"{base.reason}. Moving its thresholds by the premodel adds {100 * lead:+.2f} points "
+        f"{_beyond(error, asked)}"
     )
     if lead > asked * error and lead > 0:
         chosen = own[int(inside.sum(axis=1).argmax())]
         return Choice(chosen, base.expected + lead, values, why)
     return Choice(base.trial, base.expected, values, f"{why}: they stay as they are")
+
+
+def _beyond(error: float, needed: float) -> str:
+    """How sure a lead is, and how many standard errors it must have, where it must."""
+    least = f"; a lead of at least {needed:g} of them is needed" if needed else ""
+    return f"(standard error {100 * error:.2f}{least})"
 
 
 def _lead(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
@@ -385,7 +371,7 @@ def _lead(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
 
 def _design(trial: Trial) -> tuple[object, ...]:
     """What a trial has in common with its like, but for who goes on."""
-    return trial.path, trial.signal, trial.combine, trial.weights
+    return trial.path, trial.signal, trial.average
 
 
 def _judge(own: Sequence[Trial], fold: np.ndarray) -> tuple[Trial, np.ndarray]:

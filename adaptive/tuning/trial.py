@@ -16,6 +16,7 @@ class Trial:
     family : key of `search.FAMILIES`
     path : candidates in order
     shares : share of all images that reach each candidate after the first
+    average : whether all that ran answers, with fitted exponents, or only the last
     shift, start_share : of a hybrid
     price : chance that a unit of cost is worth, of a premodel policy and of learned gains
     right : ndarray (n,), bool, whether the policy was right on each tuning image
@@ -28,8 +29,7 @@ class Trial:
     right: np.ndarray = field(repr=False)
     cost: float
     signal: str = "top"
-    combine: str | None = None
-    weights: tuple[float, ...] | None = None
+    average: bool = False
     shift: float = 0.0
     start_share: float = 0.0
     price: float = 0.0

@@ -7,6 +7,13 @@ const WINDOW = 30; // looks that the live strip goes back: a minute
 const FRAME_PX = 640; // longest side of a camera frame that is sent
 const RUNS = 5; // of each side, where the single network is measured
 const KEY = "adaptive-key"; // where the tab keeps the bearer key
+const NAMED = 5; // classes that are named where a bundle has many
+const SAMPLES = { // what is offered with the default that ships with the server
+  "sample-cat.jpg": "a cat",
+  "sample-ship.jpg": "a drawn ship",
+  "sample-horse.jpg": "a horse in outline",
+  "sample-coffee.jpg": "a cup of coffee: none of the classes",
+};
 
 const $ = (id) => document.getElementById(id);
 
@@ -118,7 +125,7 @@ function stored() {
 
 function wantKey() {
   const form = $("key-form");
-  $("key-title").textContent = stored() ? "This key is not known here" : "This server wants a key";
+  $("key-title").textContent = stored() ? "The server does not accept this key" : "This server wants a key";
   if (!form.hidden) return;
   form.hidden = false;
   $("key").focus();
@@ -153,13 +160,12 @@ async function describe() {
   try {
     Object.assign(bundle, await (await ask("v1/bundle")).json());
   } catch (error) {
-    $("serving").textContent = error.status === 401 ? "It is told to who has a key." : error.message;
+    $("serving").textContent = error.status === 401 ? "It shows what it serves only to those who have a key." : error.message;
     return;
   }
   const policy = bundle.policy;
   const promise = bundle.certificate;
-  const words = [`${bundle.labels} classes.`];
-  words.push(`The ${policy.kind} policy may ask ${listed(policy.candidates)}.`);
+  const words = [`The ${policy.kind} policy may ask ${listed(policy.candidates)}.`];
   if (promise && typeof promise.epsilon === "number" && typeof promise.delta === "number") {
     const points = Number((100 * promise.epsilon).toFixed(2));
     words.push(
@@ -167,10 +173,35 @@ async function describe() {
       `${points === 1 ? "point" : "points"} of accuracy below ${promise.reference}.`);
   }
   $("serving").textContent = words.join(" ");
+  showClasses();
   const name = bundle.reference ?? policy.candidates.at(-1);
   single = { name, ms: planned(name), how: "as measured when the bundle was made" };
   $("compare").textContent = `Measure against ${name} alone`;
   await look();
+}
+
+/** Which classes there are, since an image of anything else is taken for one of them. */
+function showClasses() {
+  const names = (bundle.first_labels ?? []).map((label) => label.replace(/^n\d{8} /, "").split(",")[0]);
+  const all = bundle.labels === names.length;
+  $("classes").textContent = bundle.labels === 1 ? `It knows one class: ${names[0]}.`
+    : `It knows ${bundle.labels.toLocaleString("en")} classes` +
+      (all ? `: ${listed(names)}.` : `, such as ${listed(names.slice(0, NAMED))}.`) +
+      " Whatever an image shows, it names one of these.";
+  $("classes").hidden = names.length === 0;
+  $("samples").hidden = $("sources-of-samples").hidden = !bundle.embedded;
+  if (!bundle.embedded || $("samples").querySelector("button")) return;
+  $("samples").append(...Object.entries(SAMPLES).map(([file, what]) => {
+    const button = element("button", { type: "button" },
+      element("img", { src: file, alt: "" }), element("span", {}, what));
+    button.addEventListener("click", () => sample(file).catch((error) => tell(error.message)));
+    return button;
+  }));
+}
+
+async function sample(file) {
+  const image = await (await ask(file)).blob();
+  begin(new File([image], file, { type: image.type }));
 }
 
 /** Milliseconds of a network by itself as the bundle has them, exits before it included. */
@@ -228,7 +259,7 @@ async function classify(image, ofCamera = false) {
     if (own !== running) return false;
     answered = answer;
     tell("");
-    state(`Answered in ${times(performance.now() - began)} ms, the way there and back included.`);
+    state(`Answered in ${times(performance.now() - began)} ms, sending included.`);
     show(answer);
     return true;
   } catch (error) {
@@ -310,8 +341,12 @@ function show(answer) {
 function showAnswer(answer) {
   const abstained = answer.label === null;
   $("label").textContent = abstained ? "No answer" : answer.label;
+  const unsure = abstained && answer.top5.length > 0; // there is a guess, for a person to judge
+  const none = unsure
+    ? `Too unsure to answer. The best guess is ${answer.top5[0].label}, ${percent(answer.score, 1)} sure: a person should look.`
+    : "The policy abstained.";
   const by = abstained
-    ? ["The policy abstained."]
+    ? [none]
     : [`${percent(answer.score, 1)} sure, answered by `, swatch(colour(answer.candidate)),
       element("b", {}, answer.candidate)];
   $("by").replaceChildren(...by);
@@ -320,7 +355,7 @@ function showAnswer(answer) {
   $("best").tBodies[0].replaceChildren(...answer.top5.map(({ label, score }) =>
     row(head(label), cell(bar(score, kind)), cell(percent(score, 1)))));
   const said = abstained
-    ? "No answer: the policy abstained."
+    ? `No answer. ${none}`
     : `${answer.label}, ${percent(answer.score)} sure, answered by ${answer.candidate}.`;
   if ($("said").dataset.label !== (answer.label ?? "") || camera === null) {
     $("said").textContent = said; // of a camera's pictures only a new answer is read out
@@ -353,7 +388,7 @@ function showWay(answer) {
   const mean = bundle.policy.combine;
   const notes = [];
   if (steps.some((step) => step.gains)) {
-    notes.push("Points are of the chance to be right, less what the time is worth.");
+    notes.push("Points: by how much a right answer gets more likely, less the price of the time.");
   }
   if (steps.length > 1 && mean) {
     notes.push(`The answer is the ${mean} mean of what these networks say.`);
@@ -373,7 +408,7 @@ function judged(step, next) {
     const best = step.gains.reduce((a, b) => (b.gain > a.gain ? b : a));
     const pays = best.gain > 0;
     const but = pays === Boolean(next) ? ""
-      : pays ? ", but the preference or a limit says no" : ", but a right answer is preferred";
+      : pays ? ", but your preference or a limit ruled it out" : ", but you prefer an accurate answer";
     why = `${signal}: asking ${best.ask.join(", then ")} as well is ${pays ? "" : "not "}worth its ` +
       `time (${points(best.gain)})${but}`;
   } else if (step.threshold !== null) {
@@ -382,7 +417,7 @@ function judged(step, next) {
     meter.append(mark);
     const below = step.value < step.threshold;
     why = `${signal}, ${below ? "below" : "not below"} ${step.threshold.toFixed(2)}: ` +
-      (next ? `${next.candidate} is asked` : below ? "no time or energy for more" : "sure enough");
+      (next ? `${next.candidate} is asked` : below ? "a limit allows no more" : "sure enough");
   }
   return [meter, element("p", { class: "why" }, why)];
 }
@@ -415,7 +450,7 @@ function showTimes(answer) {
   const named = new Set([...Object.keys(parts), ...Object.keys(other), "rest"]);
   const body = [...named].map((step) => {
     const ms = step === "rest" ? rest : parts[step];
-    const note = extra.has(step) ? " (for this page alone)" : "";
+    const note = extra.has(step) ? " (for this page only)" : "";
     return row(head(swatch(kind(step)), `${step}${note}`), cell(ms === undefined ? "" : times(ms)),
       cell(known && other[step] !== undefined ? times(other[step]) : ""));
   });
@@ -523,8 +558,8 @@ function showWhy(answer) {
   const standing = told?.standing;
   const among = standing?.among === "images";
   $("features-caption").textContent = !standing ? "Their values."
-    : among ? "A bar says what share of the images that the premodel learned from have less."
-      : "A bar says where the value lies in its range.";
+    : among ? "Bar: share of the premodel’s training images that have a lower value."
+      : "Bar: where the value lies between its lowest and highest possible one.";
   $("features").tBodies[0].replaceChildren(...Object.entries(features).map(([name, own]) => {
     const share = standing?.shares[name];
     const words = share !== undefined && among ? element("small", {}, ranked(share)) : null;
@@ -532,7 +567,7 @@ function showWhy(answer) {
       cell(value(own), words));
   }));
   $("extra").textContent = told?.extra.includes("features")
-    ? "They were computed for this page alone; the policy does not ask for them." : "";
+    ? "Computed for this page only; the policy does not use them." : "";
   showVotes(answer.votes, told?.neighbours);
 }
 
@@ -613,7 +648,7 @@ addEventListener("keydown", (event) => {
   else if (running !== null) {
     running.abort();
     running = null;
-    state("Given up.");
+    state("Cancelled.");
     clear();
   }
 });
@@ -754,7 +789,7 @@ async function poll() {
   } catch (error) {
     if (error.status === 401) return; // goes on when there is a key
     $("live-about").textContent = error.status === 404
-      ? "This server does not tell what it counts." : error.message;
+      ? "This server shows no counters." : error.message;
     if (error.status === 404) return;
   }
   if (own === turn) polling = setTimeout(poll, POLL_MS);

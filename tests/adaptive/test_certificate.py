@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from adaptive.certificate import (
 )
 from adaptive.errors import InputError
 from adaptive.exact import GAMMA, exact_tail, score
+from adaptive.replay import replay
+from adaptive.tuning.objectives import Tuner
 
 FINITE = ["betting", "exact"]
 EPSILONS = (-0.02, 0.0, 0.005, 0.02, 0.05, 0.2)
@@ -326,6 +329,7 @@ def test_settings_of_the_benchmark_include_the_boundary():
     assert {e for _, _, drop, e in found if drop == e} == set(benchmark.DROPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [0, 3])
 def test_the_whole_procedure_violates_at_most_at_delta(case):
     draws, delta = 60, 0.1
@@ -334,3 +338,38 @@ def test_the_whole_procedure_violates_at_most_at_delta(case):
     )
     assert found["violations"] * draws <= benchmark.binomial_quantile(draws, delta)
     assert found["certified"] > 0
+
+
+def test_a_family_of_drops_violates_at_most_at_delta():
+    """Whichever of them is taken afterwards."""
+    kind, reference, _ = benchmark.POPULATIONS[0]
+    drops, draws, delta = (0.01, 0.03, 0.06), 60, 0.1
+    whole = benchmark.population(kind, 4000)
+    best = whole.top1(reference)
+    generator = np.random.default_rng(0)
+    wrong = promised = 0
+    for _ in range(draws):
+        tuner = Tuner(
+            benchmark.drawn(whole, 80, generator),
+            calibration=benchmark.drawn(whole, 200, generator),
+            reference=reference,
+        )
+        false = False
+        for drop in drops:
+            policy = tuner.certified(drops, delta, take=drop).policy
+            if policy is not None:
+                promised += 1
+                false |= np.mean(best) - np.mean(replay(policy, whole).top1) >= drop
+        wrong += false
+    assert wrong <= benchmark.binomial_quantile(draws, delta)
+    assert promised > draws
+
+
+def test_a_certificate_counts_earlier_looks():
+    one = Certificate("big", 0.01, 0.05, "exact", 900, 10, 12, 0.01, 0.004, 0, 24)
+    assert one.words().startswith("With probability at least 95% over the 900 calibration images")
+    again = replace(one, earlier=0.05)
+    assert again.words().startswith("With probability at least 90% over the 900 calibration")
+    assert "These images were asked before" in again.words()
+    family = replace(one, drops=(0.03, 0.02, 0.01))
+    assert "Tested as one family with 3 points and 2 points" in family.words()

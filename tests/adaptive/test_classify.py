@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import socket
@@ -125,6 +126,7 @@ def test_nothing_readable_is_bad_input(tiny_bundle: Path, tmp_path: Path) -> Non
     assert_refused("absent.png", absent, "--bundle", tiny_bundle, kind=ImageError)
     assert_refused("none of the 2 images", absent, tmp_path / "b", "--bundle", tiny_bundle)
     assert_refused("holds no image", tmp_path, "--bundle", tiny_bundle)
+    assert_refused("the path of an image is empty", "", "--bundle", tiny_bundle)
 
 
 def test_exactly_one_source_is_asked_for(tiny_images: Path, video: Path) -> None:
@@ -161,6 +163,23 @@ def test_frames_and_every_choose_frames(tiny_bundle: Path, video: Path) -> None:
     result = run("--video", video, "--bundle", tiny_bundle, "--frames", 2)
     assert len(result.stdout.splitlines()) == 3
     assert result.stdout.splitlines()[-1].startswith("2 frames: ")
+
+
+def test_a_video_that_is_cut_off_is_done_with_an_omission(
+    tiny_bundle: Path, video: Path, tmp_path: Path
+) -> None:
+    data = video.read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(data[: [found.start() for found in re.finditer(b"00dc", data)][6]])
+    result = run("--video", cut, "--bundle", tiny_bundle)
+    answered = len(result.stdout.splitlines()) - 1
+    assert answered in (5, 6)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"left out: {cut} ended after {answered} of 10 frames; the rest is cut off or damaged\n"
+    )
+    stopped = run("--video", cut, "--bundle", tiny_bundle, "--frames", 2)
+    assert (stopped.exit_code, stopped.stderr) == (0, "")
 
 
 def test_frames_are_explained(tiny_bundle: Path, video: Path) -> None:

@@ -4,10 +4,14 @@ import json
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import numpy as np
 import pytest
@@ -252,6 +256,13 @@ def test_waits_double_where_the_server_says_nothing_useful(waits, header):
     assert len(waits) == 4
 
 
+def test_server_may_name_the_time_to_come_back(waits):
+    when = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=20), usegmt=True)
+    with scripted(busy(when), (200, {}, ANSWER)) as script, Client(script.url) as client:
+        client.classify(b"x")
+    assert 10 <= waits[0] <= 26
+
+
 def test_client_gives_up_rather_than_wait_for_long(waits):
     with scripted(busy("3600")) as script, Client(script.url) as client:
         with pytest.raises(BusyError) as refused:
@@ -287,6 +298,76 @@ def test_server_that_says_nothing_is_not_waited_for():
         with Client(url) as client, pytest.raises(DeadlineError, match="before the deadline"):
             client.classify(b"x", deadline_ms=200)
         assert time.monotonic() - began < HANG_S
+
+
+def chain(error):
+    """What an error says, and all that stand behind it."""
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__
+
+
+def test_error_names_the_deadline_that_applied(waits):
+    busy_later = busy("2"), busy("2")
+    with scripted("close", *busy_later) as script, Client(script.url) as client:
+        with pytest.raises(DeadlineError, match=r"the deadline of 0\.5 ms passed before"):
+            client.classify(b"x", deadline_ms=0.5)
+        with pytest.raises(ServiceError) as raised:
+            client.classify(b"x", deadline_ms=60_000)
+        assert type(raised.value) is ServiceError  # the deadline was not what failed
+        with pytest.raises(DeadlineError, match=r"no room before the deadline of 1500 ms$"):
+            client.classify(b"x", deadline_ms=1500)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        late = pytest.raises(DeadlineError, match=r"before the deadline of 150 ms$")
+        with Client(url) as client, late as raised:
+            client.classify(b"x", deadline_ms=150)
+        assert not any("30 s" in said or "30.0" in said for said in chain(raised.value))
+        late = pytest.raises(ServiceError, match=r"did not answer within 0\.15 s$")
+        with Client(url, timeout_s=0.15) as client, late as raised:
+            client.classify(b"x", deadline_ms=60_000)
+        assert type(raised.value) is ServiceError
+
+
+def test_everything_is_imported_when_the_client_is_made(tmp_path):
+    program = """if True:
+        import sys
+        import numpy as np
+        from adaptive import Client, ServiceError
+        url, secure, path = sys.argv[1:]
+        clients = Client(url), Client(secure)
+        before = set(sys.modules)
+        for image in (np.zeros((8, 8, 3), np.uint8), path, open(path, "rb").read()):
+            for client in clients:
+                try:
+                    client.classify(image, deadline_ms=60_000, explain=True)
+                except ServiceError:
+                    pass
+        print(sorted(set(sys.modules) - before))
+    """
+    path = tmp_path / "image"
+    path.write_bytes(b"x")
+    answers = (200, {}, ANSWER), busy("0"), (200, {}, ANSWER), (500, {}, {})
+    with scripted(*answers) as script, socket.create_server(("127.0.0.1", 0)) as rude:
+
+        def refuse():
+            for _ in range(3):
+                link, _ = rude.accept()
+                with link:
+                    link.recv(1000)
+                    link.sendall(b"no TLS here\r\n")
+
+        thread = threading.Thread(target=refuse, daemon=True)
+        thread.start()
+        secure = f"https://127.0.0.1:{rude.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", program, script.url, secure, str(path)],
+            capture_output=True,
+            text=True,
+        )
+        thread.join(HANG_S)
+        assert len(script.requests) == 4, done.stderr
+    assert done.stdout == "[]\n", done.stderr
 
 
 def bit_by_bit(data):
@@ -358,7 +439,7 @@ ENDLESS = {
     "a length": OK + b"Content-Length: 1000000000000000\r\n\r\n",
     "a long body": OK + b"Content-Length: 30000\r\n\r\n" + b" " * 30_000,
     "no length": OK + b"\r\n" + b" " * 30_000,
-    "a chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n",
+    "a chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffff\r\n" + b" " * 30_000,
     "chunks": OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 6000,
     "many to go on": b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
 }
@@ -382,6 +463,33 @@ def test_next_address_is_tried_where_the_first_is_not_answered(monkeypatch):
         with Client("http://board.local") as client:
             assert client.classify(b"x").label == "cat"
         assert script.requests[0][1]["Host"] == "board.local"
+
+
+def test_silent_addresses_share_the_deadline(monkeypatch):
+    tried = []
+
+    class Silent(socket.socket):
+        def connect(self, address):
+            tried.append((address, self.gettimeout()))
+            time.sleep(self.gettimeout())
+            raise socket.timeout("timed out")
+
+    found = [(2, 1, 6, "", ("127.0.0.1", port)) for port in (1, 2, 3)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+    monkeypatch.setattr(socket, "socket", Silent)
+    late = pytest.raises(DeadlineError, match="before the deadline of 300 ms")
+    with Client("http://board.local") as client, late:
+        client.classify(b"x", deadline_ms=300)
+    assert [address for address, _ in tried] == [address for *_, address in found]
+    assert sum(seconds for _, seconds in tried) <= 0.3
+
+
+def test_handshake_that_never_ends_is_not_waited_for():
+    late = pytest.raises(DeadlineError, match="before the deadline of 300 ms")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"https://127.0.0.1:{silent.getsockname()[1]}")
+        with client, late:
+            client.classify(b"x", deadline_ms=300)
 
 
 @pytest.mark.parametrize(
@@ -562,3 +670,10 @@ def test_certificate_is_checked(tiny_bundle, tmp_path):
             assert client.classify(image).label
         with Client(url) as client, pytest.raises(ServiceError, match="certificate"):
             client.classify(image)
+        named = url.replace("127.0.0.1", "localhost")  # the certificate has the number alone
+        refused = pytest.raises(ServiceError, match="certificate")
+        with Client(named, ssl_context=context) as client, refused:
+            client.classify(image)
+        context.check_hostname = False
+        with Client(named, ssl_context=context) as client:
+            assert client.classify(image).label

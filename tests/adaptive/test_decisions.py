@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from adaptive import Bundle, InputError, Limits, Router
+from adaptive.bucket import Bucket
 from adaptive.bundle import write_bundle
 from adaptive.cli import group
 from adaptive.errors import EngineError
@@ -24,14 +25,17 @@ from adaptive.monitoring.drift import Monitor
 from adaptive.monitoring.logged import Logged
 from adaptive.policy.cascade import Cascade, Hybrid
 from adaptive.policy.files import write_policy
-from adaptive.policy.fixed import Fixed
+from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.premodel import ByPremodel
 from adaptive.prediction import Prediction
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling
+from adaptive.running import Networks
 from adaptive.serving.assembly import Endpoint
 from adaptive.serving.service import Service
 from adaptive.table import OutcomeTable
 
+ALL = ("cheap", "strong", "net@1", "net@2")
 AVERAGE = Cascade(("cheap", "strong"), thresholds=(0.6,), signal="margin", combine="geometric")
 
 
@@ -266,12 +270,6 @@ def test_chosen_requests_follow_from_seed_and_number_alone() -> None:
 def test_failing_audit_does_not_hurt_the_answer(
     tiny_bundle: Path, tiny_images: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Failing:
-        def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
-            raise EngineError("out of memory")
-
-        def close(self) -> None: ...
-
     audit, seen = Audit(1.0), Seen()
     bundle = Bundle.read(tiny_bundle)
     with Router.load(tiny_bundle, policy=Fixed(("cheap",))) as working:
@@ -283,6 +281,188 @@ def test_failing_audit_does_not_hurt_the_answer(
     assert audit.status()["audited"] == 0
     assert seen.decisions[0].disagrees is None
     assert caplog.text.count("an audit failed") == 1
+
+
+class Failing:
+    """An engine that refuses images whose first pixel it does not like; all when left out."""
+
+    def __init__(self, engine=None, disliked=None) -> None:
+        self.engine, self.disliked = engine, disliked
+
+    def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        if self.disliked is None or (inputs[0][:, 0, 0, 0] == self.disliked).any():
+            raise EngineError("out of memory")
+        return self.engine.run(*inputs)
+
+    def close(self) -> None: ...
+
+
+def plain(value: int) -> np.ndarray:
+    return np.full((40, 48, 3), value, np.uint8)
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_audit_that_fails_counts_nothing_where_the_reference_had_run(
+    batch: bool, tiny_candidates: Path, tiny_images: Path, tiny_table: OutcomeTable
+) -> None:
+    # The reference runs where the image is hard, and then the audit's other networks fail.
+    policy = Cascade(("cheap", "strong"), thresholds=(0.9,))
+    audit, seen, monitor = Audit(1.0, "all"), Seen(), Monitor(0.5)
+    opened = Networks.open(Bundle.read(tiny_candidates), ALL, 1)
+    engines = {**opened.engines, "net@2": Failing()}
+    images = [tiny_images / name for name in tiny_table.images]
+    with Router(opened.bundle, engines, policy, audit=audit, observers=[seen, monitor]) as router:
+        if batch:
+            answers = router.classify_batch(images)
+        else:
+            answers = [router.classify(image) for image in images]
+    assert {a.path for a in answers} == {("cheap",), ("cheap", "strong")}
+    status = audit.status()
+    assert (status["audited"], status["disagreements"]) == (0, 0)
+    assert status["failures"] == status["requests"] == len(images)
+    assert monitor.audits == 0
+    for decision in seen.decisions:
+        assert decision.audit is None
+        assert decision.disagrees is None
+        assert tuple(decision.outcomes) == decision.prediction.path
+        assert decision.to_json()["reference"] is None
+
+
+def test_image_that_breaks_an_audit_breaks_no_other_one(tiny_candidates: Path) -> None:
+    audit, seen = Audit(1.0, "all"), Seen()
+    opened = Networks.open(Bundle.read(tiny_candidates), ALL, 1)
+    engines = {**opened.engines, "net@1": Failing(opened.engines["net@1"], 13)}
+    with Router(opened.bundle, engines, Fixed(("cheap",)), audit=audit, observers=[seen]) as router:
+        router.classify_batch([plain(11), plain(12), plain(13), plain(14)])
+    assert (audit.status()["audited"], audit.status()["failures"]) == (3, 1)
+    assert [d.audit for d in seen.decisions] == ["all", "all", None, "all"]
+    assert all("audit" in d.prediction.ms for d in seen.decisions)
+
+
+# Drift is about the policy as it was calibrated, and not about what requests allow
+
+CHECKED = {
+    "cascade": lambda: Cascade(
+        ("cheap", "strong"), None, (1e-6, 1e6), (1e-6, 50.0), thresholds=(0.9,)
+    ),
+    "averages": lambda: replace(AVERAGE, upper_ms=(1e-6, 1e6), costs_ms=(1e-6, 50.0)),
+    "utility": lambda: ByPremodel(
+        ("cheap", "strong"),
+        two_chances(),
+        (1e-6, 1e6),
+        (1e-6, 50.0),
+        rule="utility",
+        price=0.004,
+    ),
+    "may abstain": lambda: ByPremodel(
+        ("cheap", "strong"), two_chances(), (1e-6, 1e6), on_abstain="abstain"
+    ),
+    "hybrid": lambda: Hybrid(
+        ("cheap", "strong"),
+        two_chances(),
+        (1e-6, 1e6),
+        (1e-6, 50.0),
+        thresholds=(0.8,),
+        shift=0.5,
+        start_gain=0.2,
+    ),
+}
+
+
+def two_chances() -> KNNChain:
+    draw = np.random.default_rng(2)
+    scaling = Scaling("standard", np.ones(2), np.array([60.0, 0.1]))
+    table = scaling.grid(draw.normal(size=(40, 2)) + np.array([60.0, 0.1]))
+    names = ["cheap", "strong"]
+    outcomes = draw.integers(0, 2, (40, 2))
+    features = ["contrast", "avg_perceived_brightness"]
+    return KNNChain.from_arrays(features, names, scaling, table, outcomes, 3, SCHEMA.version)
+
+
+@pytest.mark.parametrize("how", ["fast", "accurate", "deadline", "bucket", "batch", "energy"])
+@pytest.mark.parametrize("kind", CHECKED)
+def test_limits_neither_raise_nor_silence_the_alarm(
+    kind: str, how: str, tiny_bundle: Path, tiny_images: Path, tiny_table: OutcomeTable
+) -> None:
+    limits = {
+        "fast": Limits(preference=-1.0),
+        "accurate": Limits(preference=1.0),
+        "deadline": Limits(remaining_ms=5e5),
+        "batch": Limits(np.where(np.arange(90) % 2, 5e5, 0.0), preference=-0.5),
+        "energy": Limits(remaining_mj=3.0),
+    }.get(how, Limits())
+    images = [tiny_images / name for name in tiny_table.images]
+    policy = replace(CHECKED[kind](), costs_mj=(1.0, 9.0))
+    with Router.load(tiny_bundle, policy=policy) as router:
+        own = [router.classify(image).index for image in images]
+    with Router.load(tiny_bundle, policy=Fixed(("strong",))) as router:
+        strong = [router.classify(image).index for image in images]
+    bucket = None
+    if how == "bucket":
+        bucket = Bucket(3.0, 4.0, unit="mj")  # which never pays for the strong one
+    audit, seen, monitor = Audit(1.0), Seen(), Monitor(0.5)
+    with Router.load(
+        tiny_bundle, policy=policy, audit=audit, observers=[seen, monitor], bucket=bucket
+    ) as router:
+        if how == "batch":
+            served = [a.index for a in router.classify_batch(images, limits, batch=16)]
+        else:
+            served = [router.classify(image, limits).index for image in images]
+    assert monitor.audits == len(images)
+    assert monitor.disagreements == sum(a != b for a, b in zip(own, strong))
+    # What was served is still told as it was.
+    assert audit.status()["disagreements"] == sum(a != b for a, b in zip(served, strong))
+    assert [d.prediction.index for d in seen.decisions] == served
+
+
+def test_limits_do_change_what_is_served_there(
+    tiny_bundle: Path, tiny_images: Path, tiny_table: OutcomeTable
+) -> None:
+    """Else the test before would hold of a monitor that looks at what is served."""
+    images = [tiny_images / name for name in tiny_table.images]
+    with Router.load(tiny_bundle, policy=CHECKED["cascade"]()) as router:
+        own = [router.classify(image).index for image in images]
+        fast = [router.classify(image, Limits(preference=-1.0)).index for image in images]
+        late = [router.classify(image, Limits(remaining_ms=5e5)).index for image in images]
+    assert own != fast
+    assert own != late
+
+
+def test_limits_that_change_nothing_cost_an_audit_nothing(
+    tiny_candidates: Path, tiny_images: Path
+) -> None:
+    seen = Seen()
+    policy = Cascade(("cheap", "net@1", "strong"), None, (1e-6, 1e6, 1e6), thresholds=(1.0, 1.0))
+    with Router.load(tiny_candidates, policy=policy, audit=Audit(1.0), observers=[seen]) as router:
+        router.classify(tiny_images / "000.png", Limits(remaining_ms=1e9))
+        router.classify(tiny_images / "000.png", Limits(remaining_ms=5e5))
+    whole, cut = seen.decisions
+    assert not whole.limited
+    assert not any(outcome.audit for outcome in whole.outcomes.values())
+    assert cut.limited
+    assert cut.prediction.path == ("cheap",)
+    assert {n for n, outcome in cut.outcomes.items() if outcome.audit} == {"net@1", "strong"}
+
+
+def test_draw_that_a_deadline_overruled_is_the_one_that_counts(
+    tiny_bundle: Path, tiny_images: Path, tiny_table: OutcomeTable
+) -> None:
+    policy = Random(("cheap", "strong"), seed=4, upper_ms=(1e-6, 1e6))
+    draws = Random(("cheap", "strong"), seed=4).start(None, 40, Limits())
+    seen = Seen()
+    with Router.load(tiny_bundle, policy=policy, audit=Audit(1.0), observers=[seen]) as router:
+        images = [tiny_images / name for name in tiny_table.images[:40]]
+        for image in images:
+            router.classify(image, Limits(remaining_ms=5e5))
+        every = {}
+        for name in ("cheap", "strong"):
+            with Router.load(tiny_bundle, policy=Fixed((name,))) as alone:
+                every[name] = [alone.classify(image).index for image in images]
+    assert {d.prediction.candidate for d in seen.decisions} == {"cheap"}
+    expected = [every[("cheap", "strong")[draw]][i] for i, draw in enumerate(draws)]
+    assert [d.departs for d in seen.decisions] == [
+        own != strong for own, strong in zip(expected, every["strong"])
+    ]
 
 
 def test_bad_audits_are_refused(tiny_candidates: Path) -> None:

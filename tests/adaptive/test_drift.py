@@ -37,6 +37,7 @@ def quiet() -> None:
     logging.getLogger("adaptive.monitoring.drift").setLevel(logging.NOTSET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", [0.02, 0.12, 0.5])
 def test_false_alarms_stay_within_alpha(bound: float) -> None:
     # The worst case is a rate at the bound itself, looked at after every audit.
@@ -52,6 +53,7 @@ def test_false_alarms_stay_within_alpha(bound: float) -> None:
     assert alarms <= binomial_quantile(runs, alpha, 0.999)
 
 
+@pytest.mark.slow
 def test_false_alarms_include_the_calibration_draw() -> None:
     runs, audits, rate, alpha = 300, 800, 0.1, 0.05
     generator = np.random.default_rng(3)

@@ -257,7 +257,7 @@ def test_a_refused_figure_leaves_its_column_out(
 def test_an_exits_task_runs_the_increment_alone(tiny_candidates: Path, tiny_images: Path) -> None:
     profiler = Profiler(Bundle.read(tiny_candidates))
     ran: list[str] = []
-    for name, engine in profiler._engines.items():
+    for name, engine in profiler.networks.engines.items():
         plain = engine.run
         engine.run = lambda *inputs, name=name, plain=plain: ran.append(name) or plain(*inputs)  # type: ignore[method-assign]
     tasks = profiler.tasks([tiny_images / "000.png", tiny_images / "001.png"])

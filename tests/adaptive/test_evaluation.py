@@ -128,7 +128,7 @@ def test_json_is_valid_and_the_text_has_every_row(count: int) -> None:
     assert again["images"] == count
     assert [r["name"] for r in again["fixed"]] == [f"always {name}" for name in NAMES]
     assert set(again["policy"]) == {
-        "name", "top1", "top5", "ms", "p95_ms", "shares", "abstained"
+        "name", "top1", "top5", "ms", "p95_ms", "shares", "abstained", "answered_top1"
     }  # fmt: skip
     text = text_table(found)
     for name in [f"always {n}" for n in NAMES] + ["random mix", "policy: cascade", "oracle"]:
@@ -219,7 +219,7 @@ def test_evaluate_lists_unreadable_images_with_code_1(
     ("more", "says"),
     [
         (["--live"], "--live needs --images"),
-        (["--engine", "onnx"], "give --live with --images too"),
+        (["--engine", "onnx"], "give --live and --images too"),
         (["--policy", "fixed:vgg"], "candidate 'vgg' is not in the bundle; it has ['cheap', 's"),
         (["--policy", "premodel"], "the bundle holds no premodel"),
         (["--policy", "best"], "'best' is neither a file nor one of fixed:NAME, random, premodel"),

@@ -16,7 +16,7 @@ from outcome_tables import NAMES, chain, table_of
 
 from adaptive import Bundle, BundleError, EngineError, InputError, Router
 from adaptive.bundle import candidate_to_json, write_bundle
-from adaptive.candidate import Through
+from adaptive.candidate import InputSpec, Through
 from adaptive.evaluation import evaluate
 from adaptive.labelled import list_images
 from adaptive.live import compare_live
@@ -29,6 +29,7 @@ from adaptive.policy.premodel import ByPremodel
 from adaptive.profiling import Profiler
 from adaptive.replay import replay
 from adaptive.running import Networks, ways_of
+from adaptive.serving import preprocess
 from adaptive.signals_quality import signal_table
 from adaptive.table import OutcomeTable
 from adaptive.verdict import verdict
@@ -168,37 +169,71 @@ def test_profile_measures_the_way_through(table: OutcomeTable, candidates: Path)
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_live_equals_replay_and_runs_what_it_charges(
-    name: str, candidates: Path, table: OutcomeTable, tiny_images: Path
+    name: str,
+    candidates: Path,
+    table: OutcomeTable,
+    tiny_images: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     policy = POLICIES[name]()
     done = replay(policy, table)
-    # A table whose times name the runs: each has its own power of two.
-    marks = {run: 2.0**i for i, run in enumerate(_runs(table))}
-    marked = replay(policy, _marked(table, marks))
+    # A table whose times name the work: each piece has its own power of two.
+    specs = {c.name: c.input for c in Bundle.read(candidates).candidates if c.after is None}
+    inputs = [*dict.fromkeys(specs.values())]
+    pixels = [*dict.fromkeys((spec.size, spec.resize) for spec in inputs)]
+    work: list[object] = [*_runs(table), *inputs, *pixels]
+    marks: dict[object, float] = {piece: 2.0**i for i, piece in enumerate(work)}
+    marked = replay(policy, _marked(table, marks, specs))
+    made: list[object] = []
+    noted(monkeypatch, "scaled", lambda spec: made.append((spec.size, spec.resize)))
+    noted(monkeypatch, "normalised", made.append)
     with Router.load(candidates, policy=policy) as router:
         for row, image in enumerate(table.images):
+            made.clear()
             answer = router.classify(tiny_images / image)
             position = int(done.candidate[row])
             assert answer.candidate == policy.candidates[position]
             assert (answer.index == table.label[row]) == done.top1[row]
             ran = set(answer.ms) - {"decode", "total"}
-            assert sum(marks[run] for run in ran) == marked.ms[row]
+            assert sum(marks[piece] for piece in [*ran, *made]) == marked.ms[row]
+
+
+def noted(monkeypatch: pytest.MonkeyPatch, name: str, note: Callable[[InputSpec], object]) -> None:
+    """Have a step of preprocessing told of."""
+    plain = getattr(preprocess, name)
+
+    def told(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
+        note(spec)
+        found: np.ndarray = plain(pixels, spec)
+        return found
+
+    monkeypatch.setattr(preprocess, name, told)
 
 
 def _runs(table: OutcomeTable) -> list[str]:
     return [*table.candidates, *(f"{n}:through" for n in table.segments.through)]
 
 
-def _marked(table: OutcomeTable, marks: dict[str, float]) -> OutcomeTable:
+def _marked(
+    table: OutcomeTable, marks: dict[object, float], specs: dict[str, InputSpec]
+) -> OutcomeTable:
+    """The table with marks for times; of a network that reads images they are in `ms` too."""
     ones = np.ones(len(table))
-    outcomes = {
-        name: replace(
+    outcomes = {}
+    for name, o in table.outcomes.items():
+        spec = specs.get(name)
+        assert (o.scale is None) == (o.normalise is None) == (spec is None)
+        scale = 0.0 if spec is None else marks[spec.size, spec.resize]
+        normalise = 0.0 if spec is None else marks[spec]
+        outcomes[name] = replace(
             o,
-            ms=ones * marks[name],
-            through=None if o.through is None else ones * marks[f"{name}:through"],
+            ms=ones * (marks[name] + scale + normalise),
+            through=None
+            if o.through is None
+            else ones * (marks[f"{name}:through"] + scale + normalise),
+            scale=None if spec is None else ones * scale,
+            normalise=None if spec is None else ones * normalise,
         )
-        for name, o in table.outcomes.items()
-    }
     return replace(table, outcomes=outcomes)
 
 

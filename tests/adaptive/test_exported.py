@@ -44,7 +44,7 @@ def test_every_error_has_one_root() -> None:
 def test_import_loads_no_heavy_stack_and_is_silent(module: str) -> None:
     heavy = (
         "torch torchvision onnxruntime onnx tensorrt cv2 PIL flask uvicorn uvloop httptools "
-        "prometheus_client sklearn scipy tqdm"
+        "prometheus_client urllib3 sklearn scipy tqdm"
     )
     program = (
         f"import sys; sys.argv = ['x', '--no-such-option']; import {module}; "
@@ -55,6 +55,13 @@ def test_import_loads_no_heavy_stack_and_is_silent(module: str) -> None:
     )
     assert done.stderr == ""
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("module", ["adaptive.router", "adaptive.cli.classify"])
+def test_who_asks_no_server_pays_for_no_client(module: str) -> None:
+    program = f"import sys, {module}; print('urllib3' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_names_are_loaded_when_they_are_used() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from adaptive.candidate import InputSpec
 from adaptive.features.schema import SCHEMA
 from adaptive.photo import Photo, open_photo
+from adaptive.policy.base import Output
 from adaptive.serving import decode, preprocess
 from adaptive.serving.decode import decode_working
 
@@ -115,8 +117,27 @@ def test_an_image_is_decoded_once_where_one_scale_serves_all(
 
 def test_an_answered_photo_holds_no_pixels() -> None:
     photo = open_photo(encoded(300, 260), 256, 10**6)
-    photo.tensor(PLAIN)
-    photo.let_go()
-    assert not photo.tensors
-    held = [value for value in vars(photo).values() if isinstance(value, (np.ndarray, Photo))]
-    assert all(array.size == 0 for array in held)
+    tensor = weakref.ref(photo.tensor(PLAIN))
+    pixels = weakref.ref(photo.pixels)
+    photo = photo.answered("a", Output(np.ones(1), None), (np.zeros((1, 4)),), 1.0).finished()
+    assert tensor() is None
+    assert pixels() is None
+    assert photo.image.size == photo.working.size == 0
+    assert photo.carried == {}
+    assert photo.done["a"].confidence == 1
+
+
+def test_what_is_found_out_leaves_a_photo_as_it_was() -> None:
+    photo = open_photo(encoded(300, 260), 256, 10**6)
+    before = dict(photo.ms)
+    state = (np.zeros((1, 4)),)
+    later = photo.timed("premodel", 2.0).described(np.ones(3), 3.0)
+    later = later.run_through("net@1", state, 4.0).answered("net@2", Output(np.ones(1)), (), 5.0)
+    assert photo.ms == before
+    assert photo.features is None
+    assert (photo.done, photo.carried, photo.passed) == ({}, {}, ())
+    steps = {"premodel": 2.0, "features": 3.0, "net@1:through": 4.0, "net@2": 5.0}
+    assert later.ms == {**before, **steps}
+    assert later.passed == ("net@1",)
+    assert later.carried == {"net@1": state, "net@2": ()}
+    assert later.spent_ms() == 14.0

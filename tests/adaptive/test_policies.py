@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive import BundleError, InputError, Limits
+from adaptive.bucket import Bucket
 from adaptive.limits import UNLIMITED
+from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.decisions import DecisionLog
+from adaptive.monitoring.drift import Monitor
 from adaptive.policy.base import STOP, History, Output, Policy
 from adaptive.policy.cascade import Cascade, Hybrid, expected_gain
+from adaptive.policy.exponents import Exponents
 from adaptive.policy.files import (
     POLICIES,
     policy_from_json,
@@ -99,6 +106,31 @@ MAKE: dict[str, Callable[[], Policy]] = {
         typical_gain=(0.1, -0.2),
     ),
 }
+
+
+EXPONENTS = tuple(
+    Exponents(members, tuple(0.3 + 0.2 * member for member in members))
+    for length in (1, 2, 3)
+    for members in itertools.combinations(range(3), length)
+)
+MAKE.update(
+    {
+        "fixed, exponents": lambda: Fixed(NAMES, exponents=EXPONENTS[:1]),
+        "premodel, exponents": lambda: ByPremodel(NAMES, PREMODEL, exponents=EXPONENTS[:3]),
+        "cascade, exponents": lambda: Cascade(
+            NAMES, thresholds=(0.3, 0.3), signal="margin", exponents=EXPONENTS
+        ),
+        "cascade, agreement, exponents": lambda: Cascade(
+            NAMES, thresholds=(0.4, 0.4), signal="agreement", exponents=EXPONENTS
+        ),
+        "hybrid, gains and exponents": lambda: Hybrid(
+            NAMES, PREMODEL, thresholds=(0.5, 0.5), gains=GAINS, exponents=EXPONENTS
+        ),
+        "hybrid, exponents of some sets": lambda: Hybrid(
+            NAMES, PREMODEL, thresholds=(0.5, 0.5), start_gain=0.1, exponents=EXPONENTS[2:5]
+        ),
+    }
+)
 
 
 @pytest.fixture(params=MAKE)
@@ -323,6 +355,95 @@ def test_constructors_refuse(shape: Any, settings: dict[str, Any], says: str) ->
     own = {"thresholds": (0.5,)} if shape is Cascade else {}
     with pytest.raises(InputError, match=says):
         shape(**{"candidates": ("a", "b"), **own, **settings})
+
+
+WRONG: list[tuple[Callable[[], Any], str]] = [
+    (lambda: Fixed(None), "candidates None is not a list of names"),
+    (lambda: Fixed(5), "candidates 5 is not a list of names"),
+    (lambda: Fixed({"a": 1}), "candidates {'a': 1} is not a list of names"),
+    (lambda: Fixed({"a", "b"}), "is not a list of names"),
+    (lambda: Fixed(("a",), premodel="knn"), "premodel 'knn' is no premodel"),
+    (lambda: Fixed(("a",), upper_ms=3.0), r"upper_ms 3.0 is a single number; give a list, \[3.0\]"),
+    (lambda: Fixed(("a",), costs_ms="3"), "costs_ms '3' is not a list of numbers"),
+    (lambda: Fixed(("a",), costs_mj=["x"]), "costs_mj holds 'x'; that 'x' is not a number"),
+    (lambda: Fixed(("a",), upper_ms=[[1.0]]), "is not a number"),
+    (lambda: Fixed(("a",), upper_ms=np.ones((1, 1))), r"upper_ms has shape \(1, 1\)"),
+    (lambda: Fixed(("a",), upper_ms=[True]), "True is not a number"),
+    (lambda: Random(NAMES, shares=0.5), "shares 0.5 is a single number"),
+    (lambda: Random(NAMES, shares="even"), "shares 'even' is not a list of numbers"),
+    (lambda: Random(NAMES, seed="3"), "seed '3' is not a whole number >= 0"),
+    (lambda: Random(NAMES, seed=3.0), "seed 3.0 is not a whole number >= 0"),
+    (lambda: ByPremodel(NAMES, PREMODEL, price="x"), "price 'x' is not a number"),
+    (lambda: ByPremodel(NAMES, PREMODEL, rule=["utility"]), "rule .* is not one of"),
+    (lambda: ByPremodel(NAMES, PREMODEL, on_abstain=None), "on_abstain None is not one of"),
+    (lambda: Cascade(("a", "b"), thresholds=0.5), "thresholds 0.5 is a single number; give a list"),
+    (lambda: Cascade(("a", "b"), thresholds=np.float32(0.5)), "is a single number; give a list"),
+    (lambda: Cascade(("a", "b"), thresholds="0.5"), "thresholds '0.5' is not a list of numbers"),
+    (lambda: Cascade(("a", "b"), thresholds=None), "thresholds None is not a list of numbers"),
+    (lambda: Cascade(("a", "b"), thresholds=("0.5",)), "'0.5' is not a number"),
+    (lambda: Cascade(("a", "b"), thresholds={0.5}), "is not a list of numbers"),
+    (lambda: Cascade(("a", "b"), thresholds=(0.5,), temperatures=1.5), "is a single number"),
+    (lambda: Cascade(("a", "b"), thresholds=(0.5,), weights=2), "weights 2 is a single number"),
+    (lambda: Cascade(("a", "b"), thresholds=(0.5,), signal=None), "signal None is not one of"),
+    (lambda: Cascade(("a", "b"), thresholds=(0.5,), signal=["top"]), "is not one of"),
+    (lambda: Cascade(("a", "b"), thresholds=(0.5,), combine=3), "combine 3 is not one of"),
+    (lambda: Hybrid(("a",), PREMODEL, shift="1"), "shift '1' is not a finite number"),
+    (lambda: Hybrid(("a",), PREMODEL, start_gain=[0.1]), "start_gain .* is not a finite number"),
+    (lambda: Hybrid(NAMES, PREMODEL, thresholds=(0, 0), typical_gain=0.1), "is a single number"),
+    (lambda: Hybrid(NAMES, PREMODEL, thresholds=(0, 0), gains=3), "gains 3 is not a list of gains"),
+    (lambda: Hybrid(NAMES, PREMODEL, thresholds=(0, 0), gains=["x"]), "holds 'x', which is no `G"),
+    (lambda: Gain(0, ((1,),), np.zeros((1, 8))), "0 is not a list of positions"),
+    (lambda: Gain((0,), (1,), np.zeros((1, 8))), "1 is not a list of positions"),
+    (lambda: Gain((0,), ((1,),), "x"), "coefficients are not an array of numbers"),
+    (lambda: Gain((0,), ((1,),), 3.0), r"coefficients have shape \(\)"),
+    (lambda: Limits("40"), "remaining_ms '40' is not a list of numbers"),
+    (lambda: Limits(None), "remaining_ms None is not a list of numbers"),
+    (lambda: Limits(["soon"]), "'soon' is not a number"),
+    (lambda: Limits(True), "remaining_ms True is not a list of numbers"),
+    (lambda: Limits(remaining_mj=np.ones((2, 2))), "remaining_mj has shape"),
+    (lambda: Limits(preference="fast"), r"'fast' is a word; give the number PREFERENCES\['fast'\]"),
+    (lambda: Limits(preference="1"), "preference '1' is not a number"),
+    (lambda: Limits(preference=[1.0]), r"preference \[1.0\] is not a number"),
+    (lambda: Bucket("15"), "a bucket's mean '15' is not a number"),
+    (lambda: Bucket(15, burst=[30]), "a bucket's burst .* is not a number"),
+    (lambda: Bucket(15, unit=None), "a bucket's unit None is not one of"),
+    (lambda: Audit("0.1"), "an audit's share '0.1' is not a number"),
+    (lambda: Audit(0.1, scope=None), "an audit's scope None is not one of"),
+    (lambda: Audit(0.1, seed=0.5), "an audit's seed 0.5 is not a whole number"),
+    (lambda: Monitor("0.1"), "a disagreement rate of '0.1' is not a number"),
+    (lambda: Monitor(0.1, alpha=None), "alpha None is not a number"),
+    (lambda: DecisionLog(3), "the decision log 3 is no path"),
+    (lambda: DecisionLog("nowhere/x", keep=1.5), "keep 1.5 is not a whole number >= 1"),
+    (lambda: DecisionLog("nowhere/x", max_bytes="1"), "max_bytes '1' is not a whole number >= 1"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "says"), WRONG)
+def test_wrong_kinds_of_arguments_are_one_sentence(wrong: Callable[[], Any], says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        wrong()
+    assert "\n" not in str(caught.value)
+
+
+def test_lists_and_arrays_are_taken_as_tuples_of_floats() -> None:
+    told = Cascade(
+        ["a", "b"], None, np.array([1, 2]), [1, 2], thresholds=np.array([0.5], np.float32)
+    )
+    plain = Cascade(("a", "b"), None, (1.0, 2.0), (1.0, 2.0), thresholds=(0.5,))
+    assert told == plain
+    assert hash(told) == hash(plain)
+    assert policy_from_json(json.loads(json.dumps(policy_to_json(told)))) == plain
+    assert Random(NAMES, shares=[1, 0, 0], seed=np.int64(3)) == Random(
+        NAMES, shares=(1, 0, 0), seed=3
+    )
+
+
+@pytest.mark.parametrize("given", [40, np.int64(40), np.float32(40), np.array(40)])
+def test_limits_of_any_kind_of_number_are_floats(given: Any) -> None:
+    assert Limits(given) == Limits(40.0)
+    assert type(Limits(given).remaining_ms) is float
+    assert type(Limits(preference=np.int8(1)).preference) is float
+    np.testing.assert_array_equal(Limits([given, 3]).remaining_ms, [40.0, 3.0])
 
 
 @pytest.mark.parametrize(
@@ -627,3 +748,22 @@ def test_broken_gains_are_refused(change, said):
     values["gains"][1].update(change)
     with pytest.raises(BundleError, match=said):
         policy_from_json(values, PREMODEL)
+
+
+def test_words_say_what_a_policy_does() -> None:
+    names = ("small", "middle", "large")
+    premodel = chain(names)
+    assert Fixed(("large",)).words() == "large answers every image"
+    assert Random(names[:2]).words() == "a random policy over small, middle"
+    cascade = Cascade(names, thresholds=(0.5, 0.25), signal="margin", combine="geometric")
+    assert cascade.words() == (
+        "small first, then middle where the margin is below 0.5, then large where the margin is "
+        "below 0.25; answers are averaged (geometric mean)"
+    )
+    assert Hybrid(names, premodel, thresholds=(0.5, 0.5)).words() == (
+        "one or more of small, middle, large, as network and premodel together expect a gain from "
+        "the next one"
+    )
+    assert ByPremodel(names, premodel).words() == (
+        "the premodel chooses one of small, middle, large for each image"
+    )

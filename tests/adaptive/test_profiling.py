@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
@@ -15,10 +17,13 @@ import pytest
 from onnx_files import node
 from PIL import Image
 
-from adaptive import Bundle, EngineError, InputError, TableError
+from adaptive import Bundle, EngineError, InputError, TableError, profiling
+from adaptive.csvfile import read_csv
+from adaptive.doubts import labels_doubt
 from adaptive.labelled import LabelledImages, list_images
 from adaptive.profiling import Profiler
 from adaptive.table import OutcomeTable
+from adaptive.times import Times
 
 COLOURS = ("blue", "green", "red")
 
@@ -381,9 +386,13 @@ def test_killed_in_the_middle_it_goes_on(
     listed = tmp_path / "labels.csv"
     # Six times the same images under other names, so that it is never done too soon.
     pairs = list(zip(tiny_table.images, tiny_table.label.tolist()))
-    names = [f"{'./' * copy}{name},{label}" for copy in range(6) for name, label in pairs]
+    names = [f"{copy}/{name},{label}" for copy in range(6) for name, label in pairs]
     listed.write_text("\n".join(["image,label", *names]) + "\n")
-    arguments = ("profile", "--candidates", tiny_candidates, "--images", tiny_images)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for copy in range(6):
+        (folder / str(copy)).symlink_to(tiny_images)
+    arguments = ("profile", "--candidates", tiny_candidates, "--images", folder)
     arguments += ("--labels", listed, "-o", output)
     process = started(*arguments)
     rows = tmp_path / "x.csv.profiling" / "rows.jsonl"
@@ -402,6 +411,7 @@ def test_killed_in_the_middle_it_goes_on(
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "images",
         "labels.csv",
         "x.csv",
         "x.json",
@@ -505,6 +515,7 @@ def test_bundle_command(
     code, out, _ = adaptive(*arguments, "-o", output)
     assert code == 0
     assert "fixed policy over strong" in out
+    assert "left out: cheap, net@1, net@2: the policy never asks them and they are not" in out
     read = Bundle.read(output)
     assert read.names == ("strong",)
     table = OutcomeTable.read(tiny_table_path)
@@ -538,3 +549,129 @@ def test_damaged_stopped_run_names_the_folder(
     (folder / "rows.jsonl").write_text("not json\n")
     with pytest.raises(TableError, match=r"rows.jsonl is damaged; remove .*x.csv.profiling to"):
         profiler.profile(images, tmp_path / "x.csv")
+
+
+# Labels, names and answers that are not what they seem
+
+
+def in_folders(folder: Path, tiny_images: Path, labels: Sequence[int]) -> Path:
+    """The tiny images, a folder a class, by these labels."""
+    for row, label in enumerate(labels):
+        place = folder / COLOURS[label]
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(tiny_images / f"{row:03}.png", place / f"{row:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_labels_in_another_order_are_noticed(
+    turn: int,
+    tiny_images: Path,
+    tiny_table: OutcomeTable,
+    tiny_candidates: Path,
+    tmp_path: Path,
+    adaptive: Any,
+) -> None:
+    labels = [(int(label) + turn) % 3 for label in tiny_table.label[:40]]
+    root = in_folders(tmp_path / "images", tiny_images, labels)
+    output = tmp_path / "x.csv"
+    code, _, err = adaptive(
+        "profile", "--candidates", tiny_candidates, "--images", root, "-o", output
+    )
+    assert OutcomeTable.read(output).label.tolist() == sorted(labels)
+    warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
+    if turn == 0:
+        assert (code, warnings) == (0, [])
+        return
+    assert code == 1
+    (warning,) = warnings
+    assert warning.endswith(
+        "for every candidate, and guessing among 3 classes gives 33%; the labels seem to be of "
+        "another data set or in another order"
+    )
+
+
+def test_few_images_and_untrained_networks_may_be_wrong(tiny_table: OutcomeTable) -> None:
+    wrong = np.zeros(len(tiny_table), bool)
+    outcomes = {n: replace(o, top1=wrong) for n, o in tiny_table.outcomes.items()}
+    guessing = replace(tiny_table, outcomes=outcomes)
+    assert "top-1 is 0.0% for every candidate" in str(labels_doubt(guessing, 3))
+    assert labels_doubt(guessing, 3, tiny_table.candidates) is None
+    assert labels_doubt(guessing.select(np.arange(9)), 3) is None
+    assert labels_doubt(guessing.select(np.arange(18)), 3) is not None
+    right = replace(outcomes["cheap"], top1=~wrong)
+    mixed = replace(guessing, outcomes={**outcomes, "cheap": right})
+    assert labels_doubt(mixed, 3) is None
+    assert labels_doubt(mixed, 3, ["cheap"]) is not None
+
+
+ODD_NAMES = ("a\rb.png", "c\nd.png", 'e,"f".png', "g\u2028h.png", "i\r\nj.png", "k;l.png")
+
+
+def test_odd_file_names_come_back_from_a_table(
+    tiny_images: Path, tiny_candidates: Path, tmp_path: Path, adaptive: Any
+) -> None:
+    root = tmp_path / "images"
+    (root / "red").mkdir(parents=True)
+    for name in ODD_NAMES:
+        shutil.copyfile(tiny_images / "000.png", root / "red" / name)
+    candidates = tmp_path / "candidates"
+    shutil.copytree(tiny_candidates, candidates)
+    common = ("--images", root, "--candidates", candidates)
+    table, times, features = (tmp_path / f"{name}.csv" for name in ("x", "times", "features"))
+    assert adaptive("profile", *common, "-o", table)[0] == 0
+    expected = tuple(sorted(f"red/{name}" for name in ODD_NAMES))
+    assert OutcomeTable.read(table).images == expected
+    assert adaptive("profile", "--latency-only", *common, "-o", times)[0] == 0
+    assert Times.read(times).table.images == expected
+    assert adaptive("features", root, "-o", features)[0] == 0
+    assert read_csv(features).text("image") == [str(root / name) for name in expected]
+    # And Python's own reader finds the same, on every Python.
+    with open(table, newline="", encoding="utf-8") as file:
+        assert tuple(row[0] for row in csv.reader(file))[1:] == expected
+
+
+def test_what_is_left_out_beside_the_images_is_said(
+    tiny_images: Path,
+    tiny_table: OutcomeTable,
+    tiny_candidates: Path,
+    tmp_path: Path,
+    adaptive: Any,
+) -> None:
+    root = in_folders(tmp_path / "images", tiny_images, tiny_table.label[:12].tolist())
+    (root / "red" / "scan.tif").touch()
+    (root / "red" / "more").mkdir()
+    shutil.copyfile(tiny_images / "020.png", root / "red" / "more" / "020.png")
+    output = tmp_path / "x.csv"
+    code, out, err = adaptive(
+        "profile", "--candidates", tiny_candidates, "--images", root, "-o", output
+    )
+    assert code == 1
+    assert "x.csv: 13 images" in out
+    left = [line for line in err.splitlines() if line.startswith("left out: ")]
+    assert len(left) == 1
+    assert left[0].startswith("left out: 1 file in the class folders (1 .tif), such as 'red/scan.")
+
+
+def test_the_first_image_costs_no_more_than_the_others(
+    profiler: Profiler, images: LabelledImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is only loaded by a first image was loaded by the warm-up: one of each kind."""
+    order: list[str] = []
+    plain = profiling.open_photo
+
+    def opened(image: Any, *more: Any) -> Any:
+        order.append("grey" if isinstance(image, bytes) else image.name)
+        return plain(image, *more)
+
+    monkeypatch.setattr(profiling, "open_photo", opened)
+    mixed = tmp_path / "images"
+    mixed.mkdir()
+    for name in ("a.png", "b.png"):
+        shutil.copyfile(images.root / images.names[0], mixed / name)
+    Image.open(mixed / "a.png").save(mixed / "c.webp")
+    (mixed / "d.jpg").write_text("no image")
+    listed = LabelledImages(mixed, ("a.png", "b.png", "c.webp", "d.jpg"), (0, 0, 0, 0))
+    left_out = profiler.profile(listed, tmp_path / "x.csv")
+    assert order == ["a.png", "c.webp", "d.jpg", "grey", "a.png", "b.png", "c.webp", "d.jpg"]
+    assert [line.split(":")[0] for line in left_out] == ["d.jpg"]

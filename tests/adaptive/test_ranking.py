@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from adaptive.errors import InputError
 from adaptive.policy.signals import soften
 from adaptive.policy.temperature import COOLEST, HOTTEST, fit_temperature
-from adaptive.ranking import auc, midranks, neighbour_signal, rank, reliability
+from adaptive.premodel.scoring import area, midranks
+from adaptive.ranking import auc, neighbour_signal, rank, reliability
 from adaptive.signals_quality import signal_table
 from adaptive.table import Outcomes, OutcomeTable
 
@@ -104,6 +105,17 @@ def test_difference_of_two_signals_is_paired() -> None:
     assert ranked.over_first[2].high < 0
     for other, lead in zip(ranked.areas, ranked.over_first):
         assert lead.value == pytest.approx(other.value - ranked.areas[0].value)
+
+
+def test_area_is_the_same_with_and_without_its_interval() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        score, right = rng.integers(0, 6, 40) / 5, rng.random(40) < 0.6
+        ranked = auc(score, right)
+        assert ranked is not None
+        assert ranked.value == pytest.approx(area(score, right), abs=1e-12)
+    assert auc(score, np.ones(40, bool)) is None
+    assert np.isnan(area(score, np.ones(40, bool)))
 
 
 def test_midranks_share_their_mean() -> None:

@@ -187,7 +187,7 @@ def test_memory_is_kept_for_those_that_wait(candidates: Path, images: list[Path]
     assert states
     assert all(state.base is None and len(state) == 1 for state in states)
     finished = [p for group in there for p in group.photos if not p.image.size]
-    assert not any(p.carried or p.tensors for p in finished)
+    assert not any(p.carried or p.pixels._tensors for p in finished)
     rest = list(crowd.drain())
     assert [len(group.photos) for group in done + rest] == [8] * 7 + [4]
     assert not crowd._queues
@@ -327,3 +327,63 @@ def test_all_exits_in_one_pass(candidates: Path, images: list[Path]) -> None:
             alone = [router.classify(image) for image in images]
         assert [a.index for a in alone] == found[name].argmax(axis=1).tolist()
         np.testing.assert_allclose([a.score for a in alone], found[name].max(axis=1), atol=1e-5)
+
+
+class Timed(Networks):
+    """Networks that keep which candidates ran on how many images."""
+
+    ran: list[tuple[str, int]]
+
+    def execute(self, run, rows):
+        self.ran.append((run.segment, len(rows)))
+        return super().execute(run, rows)
+
+
+@pytest.mark.parametrize(
+    ("images", "remaining_ms", "expected"),
+    [
+        (1, 5e6, [("cheap", 1), ("strong", 1)]),
+        (1, 2e6, [("cheap", 1)]),
+        (4, 20e6, [("cheap", 4), ("strong", 4)]),
+        # Enough for one, or three of four of them, and not for what they take together.
+        (4, 15e6, [("cheap", 4)]),
+        (4, 5e6, [("cheap", 4)]),
+        (4, 3e6, []),
+    ],
+)
+def test_images_that_are_answered_together_share_the_deadline(
+    tiny_candidates: Path,
+    tiny_images: Path,
+    images: int,
+    remaining_ms: float,
+    expected: list[tuple[str, int]],
+) -> None:
+    policy = Cascade(("cheap", "strong"), thresholds=(1.0,), upper_ms=(1e6, 4e6))
+    opened = Networks.open(Bundle.read(tiny_candidates), ("cheap", "strong"), 1)
+    networks = Timed(opened.bundle, opened.engines)
+    networks.ran = []
+    with Router(opened.bundle, networks, policy) as router:
+        answers = router.classify_batch([tiny_images / "000.png"] * images, Limits(remaining_ms))
+    assert networks.ran == expected
+    assert {answer.path for answer in answers} == {tuple(name for name, _ in expected)}
+
+
+ON = ("cheap", "net@1", "strong")
+
+
+@pytest.mark.parametrize(("remaining_ms", "on"), [(20e6, ("cheap",)), (24e6, ON)])
+def test_images_that_wait_for_another_candidate_count_too(
+    tiny_candidates: Path, tiny_images: Path, remaining_ms: float, on: tuple[str, ...]
+) -> None:
+    class Split(Cascade):
+        """The first image starts at the last candidate, the others at the first."""
+
+        def start(self, chances, count, limits):
+            return np.array([2] + [0] * (count - 1))
+
+    policy = Split(("cheap", "net@1", "strong"), thresholds=(1.0, 1.0), upper_ms=(1e6, 9e6, 5e6))
+    with Router.load(tiny_candidates, policy=policy) as router:
+        image = tiny_images / "000.png"
+        answers = router.classify_batch([image] * 3, Limits(remaining_ms))
+    # The first one still waits for its 5 when the others would go on, each for 9.
+    assert [a.path for a in answers] == [("strong",), on, on]

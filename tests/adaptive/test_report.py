@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import fields, is_dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Sequence
@@ -9,6 +10,7 @@ from typing import Any, Sequence
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from markupsafe import escape
 from PIL import Image
 
 from adaptive.bundle import Bundle
@@ -26,7 +28,7 @@ from adaptive.report.cascades import best_cascades
 from adaptive.report.content import Content, Origin, gather
 from adaptive.report.gallery import Thumbnails, needed_by_answered
 from adaptive.report.page import page
-from adaptive.report.svg import Labels, Scale, round_ticks
+from adaptive.report.svg import Labels, Scale, figure, round_ticks, text
 from adaptive.report.use import feature_use
 from adaptive.table import Outcomes, OutcomeTable
 from adaptive.verdict import verdict
@@ -46,9 +48,11 @@ class Checked(HTMLParser):
         self.ids: list[str] = []
         self.named: list[str] = []
         self.sources: list[str] = []
+        self.titles: list[str] = []
         self.text = ""
         self.feed(document)
         self.close()
+        self.text = " ".join(self.text.split())
         assert self.open == []
         assert len(set(self.ids)) == len(self.ids)
         assert set(self.named) <= set(self.ids)
@@ -62,6 +66,8 @@ class Checked(HTMLParser):
         self.tags.append(tag)
         for key, value in attrs:
             assert not key.startswith("on")
+            if key in ("title", "alt"):
+                self.titles.append(str(value))
             if key == "id":
                 self.ids.append(str(value))
             if key == "aria-labelledby":
@@ -200,6 +206,52 @@ def test_whatever_comes_from_files_is_escaped() -> None:
     )
     assert "<script" not in document
     assert Checked(document).text.count(HOSTILE) > 20
+
+
+def renamed(value: Any, names: Sequence[str]) -> Any:
+    """The same value with HOSTILE before each of these names, wherever it is said."""
+    if isinstance(value, str):
+        return re.sub("|".join(names), lambda found: HOSTILE + found[0], value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(renamed(v, names) for v in value)
+    if isinstance(value, dict):
+        return {renamed(k, names): renamed(v, names) for k, v in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {f.name: renamed(getattr(value, f.name), names) for f in fields(value) if f.init}
+        return replace(value, **own)
+    return value
+
+
+def test_names_of_candidates_features_and_groups_are_escaped(whole: Content) -> None:
+    document = page(renamed(whole, (*NAMES, "telling", "idle")))
+    assert "<script" not in document
+    text = Checked(document).text
+    for name, count in (("small", 20), ("big", 20), ("telling", 1), ("idle", 1)):
+        assert text.count(HOSTILE + name) >= count
+
+
+def test_names_of_images_and_classes_are_escaped_beside_their_pictures(tmp_path: Path) -> None:
+    table = made(60)
+    table = replace(table, images=tuple(f"<b>'\"&{i}.jpg" for i in range(60)))
+    for name in table.images[1:]:
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    plain = content(table, Cascade(NAMES, thresholds=(0.6,)), [HOSTILE] * 3, images=tmp_path)
+    document = page(plain)
+    checked = Checked(document)
+    assert "<script" not in document
+    assert not re.search(r"<b>['&]", document)
+    assert HOSTILE in checked.titles
+    assert set(checked.titles) <= {HOSTILE, *table.images}
+
+
+def test_only_drawings_are_called_safe() -> None:
+    folder = Path(page.__code__.co_filename).parent
+    for template in (folder / "templates").glob("*.html"):
+        words = template.read_text(encoding="utf-8")
+        assert not re.search(r"\|\s*safe\b|autoescape", words), template.name
+    drawing = figure("name", HOSTILE, HOSTILE, (10, 10), text(0, 0, HOSTILE))
+    assert "<script" not in drawing
+    assert escape(drawing) == drawing
 
 
 def test_without_probabilities_the_page_says_what_is_missing() -> None:

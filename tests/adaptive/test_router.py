@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from PIL import Image
 
 from adaptive import Bundle, ImageError, InputError, Limits, Router
 from adaptive.live import compare_live
+from adaptive.monitoring.audit import Audit
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.replay import replay
+from adaptive.running import Networks
 from adaptive.table import OutcomeTable
 
 POLICIES = {
@@ -117,11 +120,18 @@ def test_deadline_keeps_what_cannot_finish_from_starting(
     with Router.load(tiny_candidates, policy=policy) as router:
         router.warm_up()
         assert router.classify(tiny_images / "000.png").path == ("cheap", "strong")
-        assert router.classify(tiny_images / "000.png", Limits(1e5)).path == ("cheap",)
+        cut = router.classify(tiny_images / "000.png", Limits(1e5))
+        assert cut.path == ("cheap",)
+        assert cut.reason == (
+            "cheap was not sure enough, but the deadline leaves no time for strong"
+        )
         late = router.classify(tiny_images / "000.png", Limits(0.0))
     assert late.label is None
     assert late.path == ()
-    assert "in time" in late.reason
+    assert late.reason == (
+        "cheap comes first, but the deadline leaves no time for it or any other, so there is no "
+        "answer"
+    )
 
 
 def test_preference_moves_the_threshold(tiny_bundle: Path, tiny_images: Path) -> None:
@@ -178,3 +188,118 @@ def test_router_is_safe_for_threads(tiny_bundle: Path, tiny_images: Path) -> Non
 
 def test_policies_here_are_policies() -> None:
     assert all(isinstance(make(), Policy) for make in POLICIES.values())
+
+
+class Plain:
+    """The least that is an engine."""
+
+    def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        return [np.full((len(inputs[0]), 3), 1 / 3, np.float32)]
+
+    def close(self) -> None:
+        pass
+
+
+ALL = ("cheap", "strong", "net@1", "net@2")
+
+
+@pytest.mark.parametrize(
+    ("policy", "audit", "missing"),
+    [
+        (Fixed(("strong",)), None, ["strong"]),
+        (Cascade(("cheap", "strong"), thresholds=(0.5,)), None, ["strong"]),
+        (Cascade(("cheap", "net@2"), thresholds=(0.5,)), None, ["net@2"]),
+        (Cascade(("cheap", "net@2"), thresholds=(0.5,)), None, ["net@1", "net@2"]),
+        (Fixed(("net@2",)), None, ["net@1"]),
+        (Fixed(("cheap",)), Audit(0.1), ["strong"]),
+        (Fixed(("strong",)), Audit(0.1, scope="all"), ["cheap"]),
+    ],
+)
+def test_engine_that_is_missing_is_named_at_once(
+    policy: Policy, audit: Audit | None, missing: list[str], tiny_candidates: Path
+) -> None:
+    bundle = Bundle.read(tiny_candidates)
+    engines = {name: Plain() for name in ALL}
+    Router(bundle, engines, policy, audit=audit).close()
+    for name in missing:
+        del engines[name]
+    with pytest.raises(InputError, match="there is no engine for") as caught:
+        Router(bundle, engines, policy, audit=audit)
+    assert str(missing) in str(caught.value)
+
+
+def test_engine_that_nobody_asks_may_be_missing(tiny_candidates: Path, tiny_images: Path) -> None:
+    bundle = Bundle.read(tiny_candidates)
+    with Router(bundle, {"cheap": Plain()}, Fixed(("cheap",))) as router:
+        assert router.classify(tiny_images / "000.png").candidate == "cheap"
+
+
+@pytest.mark.parametrize(
+    ("engines", "says"),
+    [
+        ({"cheap": lambda images: images}, "the engine for 'cheap'.* has no run and no close"),
+        ({"cheap": object()}, "has no run and no close; an engine is an object with"),
+        ({"cheap": None}, "the engine for 'cheap', None, has no run"),
+        ([Plain()], "is no mapping from a candidate to its engine"),
+        (None, "engines None is no mapping"),
+        ({}, r"there is no engine for \['cheap'\]"),
+    ],
+)
+def test_engines_that_are_none_are_refused(
+    engines: object, says: str, tiny_candidates: Path
+) -> None:
+    with pytest.raises(InputError, match=says):
+        Router(Bundle.read(tiny_candidates), engines, Fixed(("cheap",)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"policy": "cascade"}, "policy 'cascade' is no Policy"),
+        ({"policy": {}}, "policy {} is no Policy"),
+        ({"bucket": 15.0}, "bucket 15.0 is no Bucket"),
+        ({"audit": 0.1}, "audit 0.1 is no Audit"),
+        ({"threads": 0}, "threads 0 is not a whole number >= 1"),
+        ({"max_pixels": "many"}, "max_pixels 'many' is not a whole number >= 1"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(
+    arguments: dict[str, Any], says: str, tiny_bundle: Path
+) -> None:
+    with pytest.raises(InputError, match=says):
+        Router.load(tiny_bundle, **arguments)
+
+
+def test_limits_that_are_none_are_refused(tiny_bundle: Path, tiny_images: Path) -> None:
+    image = tiny_images / "000.png"
+    with Router.load(tiny_bundle) as router:
+        for limits in (40, 40.0, None, {"remaining_ms": 40}):
+            with pytest.raises(InputError, match=r"is no Limits; Limits\(remaining_ms=40\) is one"):
+                router.classify(image, limits)  # type: ignore[arg-type]
+            with pytest.raises(InputError, match="is no Limits"):
+                router.classify_batch([image], limits)  # type: ignore[arg-type]
+        for batch in (0, -1, 2.5, "8", True, None):
+            with pytest.raises(InputError, match="is not a whole number >= 1"):
+                router.classify_batch([image], batch=batch)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt(), InputError("bad")])
+def test_load_that_fails_closes_its_networks(
+    error: BaseException, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Networks] = []
+    own_open = Networks.open.__func__  # type: ignore[attr-defined]
+
+    def spying(cls: type[Networks], *given: Any) -> Networks:
+        opened.append(own_open(cls, *given))
+        return opened[-1]
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Networks, "open", classmethod(spying))
+    monkeypatch.setattr(Router, "__init__", failing)
+    with pytest.raises(type(error)):
+        Router.load(tiny_bundle)
+    (networks,) = opened
+    assert all(engine._session is None for engine in networks.engines.values())

@@ -450,3 +450,40 @@ def test_unknown_names_are_errors_that_list_what_there_is(table: Path) -> None:
         read.of("vgg")
     with pytest.raises(InputError, match=r"no features \['noise'\]; it has \['contrast'\]"):
         read.feature_columns(("contrast", "noise"))
+
+
+def test_what_candidates_share_of_preparing_an_image_is_charged_once(tmp_path: Path) -> None:
+    """a and b read the same, c sees the same pixels in another form, d sees other pixels."""
+    spec = {"size": 8, "resize": "stretch", "dtype": "uint8", "mean": None}
+    inputs = {"a": spec, "b": dict(spec), "c": {**spec, "dtype": "float32"}}
+    inputs["d"] = {**spec, "size": 16}
+    ones = np.ones(3)
+    right = ones > 0
+    outcomes = {
+        name: Outcomes(right, right, ones, ones * 10, scale=ones * 4, normalise=ones * 2)
+        for name in inputs
+    }
+    # e goes on from a, and has nothing to prepare.
+    outcomes["e"] = Outcomes(right, right, ones, ones * 7, after="a")
+    entries: list[dict[str, Any]] = [{"name": n, "input": i} for n, i in inputs.items()]
+    meta = {"candidates": [*entries, {"name": "e", "after": "a", "input": None}]}
+    names = ("x.png", "y.png", "z.png")
+    table = OutcomeTable(
+        names, np.zeros(3, int), (), np.zeros((3, 0)), outcomes, ones, ones, meta=meta
+    )
+    table.write(tmp_path / "x.csv")
+    for held in (table, OutcomeTable.read(tmp_path / "x.csv"), table.select(np.array([2, 0]))):
+        for path, step in {
+            ("a",): 10, ("a", "b"): 4, ("b", "a"): 4, ("a", "c"): 6, ("c", "b"): 6, ("a", "d"): 10,
+            ("c", "a", "b"): 4, ("d", "c", "a"): 6, ("e",): 17, ("b", "e"): 11, ("a", "e"): 7,
+        }.items():  # fmt: skip
+            np.testing.assert_allclose(held.step_ms(path), step)
+        np.testing.assert_allclose(held.path_ms(("c", "a", "b", "e")), 10 + 6 + 4 + 7)
+    # A table from before these columns were there charges each candidate whole.
+    before = {n: replace(o, scale=None, normalise=None) for n, o in outcomes.items()}
+    np.testing.assert_allclose(replace(table, outcomes=before).path_ms(("a", "b")), 20)
+    np.testing.assert_allclose(replace(table, meta={}).path_ms(("a", "b")), 20)
+    (tmp_path / "x.json").write_text(
+        (tmp_path / "x.json").read_text().replace('"size": 8', '"size": [8]', 1)
+    )
+    assert OutcomeTable.read(tmp_path / "x.csv").step_ms(("a", "b"))[0] == 10

@@ -96,6 +96,8 @@ def test_budget_writes_a_policy_alone(tune, path, tmp_path):
     assert written(tmp_path) == ["X.json", "policy.json"]
     policy = read_policy(tmp_path / "policy.json")
     assert policy.kind == "cascade"
+    assert out.splitlines()[-1] == f"wrote {tmp_path / 'policy.json'}: {policy.words()}"
+    assert " 0 of them" not in out
     assert set(policy.candidates) <= {"small", "medium", "large"}
 
 
@@ -131,14 +133,15 @@ def test_the_same_call_writes_the_same_files(tune, path, tmp_path):
         assert one.read_text() == other.read_text()
 
 
-def test_infeasible_exits_1_and_writes_nothing(tune, path, tmp_path):
+def test_infeasible_exits_1_and_writes_nothing_but_the_look(tune, path, tmp_path):
     output = tmp_path / "policy.json"
     code, out, err = tune(
         path, "-o", output, "--max-accuracy-drop", 0.001, "--kind", "cascade", "--confidence", 0.999
     )
     assert (code, err) == (1, "")
     assert "infeasible: on " in out
-    assert written(tmp_path) == ["X.json"]
+    assert "more labelled images in all" in out
+    assert written(tmp_path) == ["X.json", "X.looks.json"]
 
 
 def test_existing_files_need_force(tune, path, tmp_path):
@@ -264,4 +267,102 @@ def test_as_a_program(path, tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("adaptive: a mean cost of 0.1 cannot be met")
+    assert written(tmp_path) == ["X.json"]
+
+
+def test_unsure_answers_can_be_left_to_a_person(tune, path, tmp_path):
+    output = tmp_path / "policy.json"
+    arguments = ("-o", output, "--max-accuracy-drop", 0.08, "--abstain-below", 0.7)
+    code, out, _ = tune(path, *arguments)
+    assert code == 0
+    policy = read_policy(output)
+    assert policy.abstain_below == 0.7
+    assert "with scores below 0.7 left to a person it answers" in out
+    assert "these scores are not calibrated" in out  # this table holds no probabilities
+    certificate = json.loads((tmp_path / "certificate.json").read_text())
+    assert certificate["abstain_below"] == 0.7
+    assert "with a score below 0.7, its best guess is counted" in certificate["claim"]
+    code, _, err = tune(path, "-o", tmp_path / "b.json", "--budget-ms", 3, "--abstain-below", 60)
+    assert code == 2
+    assert "--abstain-below 60 is not between 0 and 1" in err
+
+
+def test_a_second_question_to_the_same_images_is_noticed(tune, path, tmp_path):
+    """Infeasible at a point, then certified at eight: not at 95% any more."""
+    output = tmp_path / "policy.json"
+    first = (path, "-o", output, "--max-accuracy-drop", 0.001)
+    code, out, _ = tune(*first)
+    assert code == 1
+    assert "were asked before" not in out
+    code, out, _ = tune(path, "-o", output, "--max-accuracy-drop", 0.08)
+    assert code == 0
+    assert "were asked before (0.001 at 95%: infeasible), so all that is promised" in out
+    assert "holds together with probability at least 90%, no longer 95%" in out
+    certificate = json.loads((tmp_path / "certificate.json").read_text())
+    assert certificate["claim"].startswith("With probability at least 90% over")
+    assert certificate["earlier"] == pytest.approx(0.05)
+    assert certificate["delta"] == pytest.approx(0.05)
+    # The same question again has the same answer and costs nothing.
+    code, out, _ = tune(path, "-o", output, "--max-accuracy-drop", 0.08, "--force")
+    assert "at least 90%, no longer 95%" in out
+    assert len(json.loads((tmp_path / "X.looks.json").read_text())["looks"]) == 2
+    # A budget promises nothing and looks at no calibration image.
+    code, out, _ = tune(path, "-o", tmp_path / "b.json", "--budget-ms", 3)
+    assert "were asked before" not in out
+
+
+def test_looks_follow_the_images_and_not_the_file(tune, path, tmp_path):
+    tune(path, "-o", tmp_path / "a.json", "--max-accuracy-drop", 0.001)
+    more = OutcomeTable.read(path)
+    other = tmp_path / "more"
+    other.mkdir()
+    make_table(tmp_path / "other.csv", n=600, seed=3)
+    (tmp_path / "X.looks.json").rename(tmp_path / "other.looks.json")
+    _, out, _ = tune(tmp_path / "other.csv", "-o", tmp_path / "b.json", "--max-accuracy-drop", 0.08)
+    assert "were asked before" not in out  # other images
+    (tmp_path / "other.looks.json").rename(other / "X.looks.json")
+    keep = np.flatnonzero(np.arange(600) % 4 > 0)
+    more.select(keep).write(other / "X.csv")
+    _, out, _ = tune(other / "X.csv", "-o", tmp_path / "c.json", "--max-accuracy-drop", 0.08,
+                     "--certificate", tmp_path / "c-promise.json")  # fmt: skip
+    assert "were asked before" in out  # three quarters of the same
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"format": 9, "looks": []}'])
+def test_looks_that_cannot_be_read_are_left_alone_and_said(tune, path, tmp_path, text):
+    (tmp_path / "X.looks.json").write_text(text)
+    code, out, _ = tune(path, "-o", tmp_path / "a.json", "--max-accuracy-drop", 0.08)
+    assert code == 0
+    assert "other looks at these calibration images are not known" in out
+    assert (tmp_path / "X.looks.json").read_text() == text
+
+
+def test_drops_of_one_call_hold_together(tune, path, tmp_path):
+    arguments = (path, "-o", tmp_path / "a.json", "--max-accuracy-drop", "0.001,0.08,0.12")
+    code, out, _ = tune(*arguments)
+    assert code == 0
+    assert "tested as one family: 12 points at a mean cost of" in out
+    assert "0.1 points infeasible" in out
+    smallest = json.loads((tmp_path / "certificate.json").read_text())
+    assert smallest["epsilon"] == 0.08
+    assert smallest["claim"].startswith("With probability at least 95%")
+    code, out, _ = tune(*arguments, "--take", 0.12, "--force")
+    taken = json.loads((tmp_path / "certificate.json").read_text())
+    assert taken["epsilon"] == 0.12
+    assert "were asked before" not in out
+    assert taken["claim"].startswith("With probability at least 95%")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--max-accuracy-drop", "a,0.1"], "--max-accuracy-drop 'a,0.1' is neither a number nor"),
+        (["--max-accuracy-drop", "0.1", "--take", "0.2"], "0.2 is not one of the drops"),
+        (["--budget-ms", "3", "--take", "0.2"], "--take chooses one of the drops"),
+    ],
+)
+def test_wrong_drops_exit_2(tune, path, tmp_path, arguments, sentence):
+    code, _, err = tune(path, "-o", tmp_path / "policy.json", *arguments)
+    assert code == 2
+    assert sentence in err
     assert written(tmp_path) == ["X.json"]

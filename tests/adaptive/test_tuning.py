@@ -18,9 +18,10 @@ from adaptive.premodel.scaling import Scaling
 from adaptive.replay import replay
 from adaptive.table import Outcomes, OutcomeTable
 from adaptive.tuning.build import build_policy, learn_gains
+from adaptive.tuning.hypotheses import SURE, Tuned
 from adaptive.tuning.learned import learned_trials, premodel_explains
-from adaptive.tuning.members import CLASSES, Members
-from adaptive.tuning.objectives import Tuned, Tuner
+from adaptive.tuning.members import CLASSES, DRAWN, Members
+from adaptive.tuning.objectives import Tuner
 from adaptive.tuning.search import FAMILIES, Trial, choose, trials
 
 NETWORKS = (("small", 0.5, 1.0), ("medium", 1.0, 3.0), ("large", 1.6, 8.0))
@@ -58,8 +59,9 @@ def make_table(n=400, seed=0, classes=6, blind=False, probabilities=True, networ
     )
 
 
-def members_of(table):
-    return Members.of(table, {name: float(table.ms(name).mean()) for name in table.candidates})
+def members_of(table, seed=0):
+    cost = {name: float(table.ms(name).mean()) for name in table.candidates}
+    return Members.of(table, cost, seed=seed)
 
 
 def noted_chain(table, k=15):
@@ -119,7 +121,7 @@ def test_choose_refuses_a_budget_below_the_cheapest(members):
 
 
 def test_choose_is_the_same_every_time(table, chances):
-    first, second = (choose(members_of(table), 4.0, chances, 0.1, seed=3) for _ in range(2))
+    first, second = (choose(members_of(table, 3), 4.0, chances, 0.1) for _ in range(2))
     assert first.trial.path == second.trial.path
     assert first.reason == second.reason
     np.testing.assert_array_equal(first.trial.right, second.trial.right)
@@ -154,7 +156,7 @@ def test_uninformative_chances_hardly_ever_make_a_hybrid():
     for seed in range(60):
         table = make_table(300, seed, probabilities=False)
         noise = np.random.default_rng(1000 + seed).uniform(0, 1, (300, 3))
-        choice = choose(members_of(table), 3.0, noise, 0.01, seed)
+        choice = choose(members_of(table, seed), 3.0, noise, 0.01)
         picked += choice.trial.kind == "hybrid"
         if choice.trial.family in ("cascade", "averaging cascade", "cascade of three"):
             assert "it is left out" in choice.reason
@@ -168,7 +170,7 @@ def test_informative_chances_are_used_where_confidences_tell_nothing():
         table = make_table(600, seed, blind=True, probabilities=False)
         premodel = noted_chain(make_table(600, 500 + seed), k=51)
         chances = premodel.predict(table.feature_columns(("clear",)))
-        choice = choose(members_of(table), 2.0, chances, 0.01, seed)
+        choice = choose(members_of(table, seed), 2.0, chances, 0.01)
         picked += choice.trial.kind in ("hybrid", "premodel")
     assert picked >= 8
 
@@ -186,7 +188,7 @@ def replayed(trial: Trial, table, premodel=None, chances=None) -> tuple[Policy, 
     own = None
     if trial.family == "hybrid":
         own = chances[:, [table.candidates.index(name) for name in trial.path]]
-    policy = build_policy(trial, table, premodel, own)
+    policy = build_policy(trial, table, members_of(table), premodel, own)
     free = replace(table, features_ms=np.zeros(len(table)))
     done = replay(policy, free, chances=own)
     return policy, float(np.mean(done.top1 == trial.right)), float(done.ms.mean())
@@ -222,9 +224,9 @@ def test_learned_gains_are_served_as_they_were_foretold(probabilities, chances):
     for budget in (2.0, 4.5, 8.0):
         for trial in learned_trials(members, budget, chances, 0.0, fold):
             own = chances[:, [table.candidates.index(name) for name in trial.path]]
-            learned = learn_gains(trial, table, own, lambda path: members.steps(path)[-1])
+            learned = learn_gains(trial, table, members, own)
             price = learned.price(budget, own=True)
-            policy = build_policy(trial, table, premodel, own, gains=learned.gains(price))
+            policy = build_policy(trial, table, members, premodel, own, gains=learned.gains(price))
             right, cost = learned.walk(price, own=True)
             done = replay(policy, free, chances=own)
             np.testing.assert_array_equal(done.top1, right)
@@ -249,9 +251,9 @@ def test_cross_fitted_gains_do_not_know_the_image(table, members):
 
 
 def test_a_trial_is_nearly_what_its_policy_does_where_classes_are_cut_off():
-    table = make_table(300, classes=3 * CLASSES)
+    table = make_table(300, classes=5 * CLASSES)
     members = members_of(table)
-    assert members.answer(("small",), None, None).shape == (300, CLASSES)
+    assert members.answer(("small",), False).shape == (300, CLASSES + DRAWN)
     for trial in list(trials(members, 4.0))[::7]:
         _, agreement, cost = replayed(trial, table)
         assert agreement >= 0.96, trial
@@ -259,21 +261,21 @@ def test_a_trial_is_nearly_what_its_policy_does_where_classes_are_cut_off():
 
 
 def test_members_keep_the_likeliest_classes():
-    table = make_table(50, classes=40)
+    table = make_table(50, classes=140)
     members = members_of(table)
     for name in table.candidates:
         np.testing.assert_array_equal(
-            members.right((name,), None, None),
-            members.probabilities[name].argmax(axis=1) == members.label,
+            members.right((name,), False),
+            members.logs[name].argmax(axis=1) == members.label,
         )
-    assert members_of(make_table(50, probabilities=False)).probabilities is None
+    assert members_of(make_table(50, probabilities=False)).logs is None
 
 
 def test_without_probabilities_only_confidences_are_used(chances):
     members = members_of(make_table(probabilities=False))
     for trial in trials(members, 5.0, chances, 0.0):
         assert trial.signal == "top"
-        assert trial.combine is None
+        assert not trial.average
 
 
 def test_tuner_splits_by_name_and_keeps_the_test_part_out(table):
@@ -350,10 +352,68 @@ def test_infeasible_says_why_and_how_many_images_more():
     assert tuned.certificate is None
     assert tuned.reason.startswith("infeasible: on 60 calibration images the most promising")
     assert f"against {tuner.reference}" in tuned.reason
-    assert f"about {tuned.needed - 60:,} more labelled images" in tuned.reason
+    assert tuned.reason.endswith(
+        f"about {tuned.needed - 60:,} more calibration images would be needed"
+    )
     assert 60 < tuned.needed < 200_000
     _, fewer = infeasible(60, bound="exact")
     assert fewer.policy is not None or fewer.needed < tuned.needed
+
+
+def test_of_a_split_table_it_says_how_many_images_more_in_all():
+    tuner = Tuner(make_table(300, 1), Split(0.5, 0.25, 0.25), kind="cascade")
+    tuned = tuner.certified(0.005, 0.05)
+    more = tuned.needed - len(tuner.calibration)
+    assert tuned.reason.endswith(
+        f"about {more:,} more calibration images would be needed, which at this split (25% "
+        f"calibrate) takes about {4 * more:,} more labelled images in all"
+    )
+
+
+def test_several_drops_are_one_family_in_the_order_of_the_tuning_images():
+    drops = (0.02, 0.05, 0.1)
+    tuner = Tuner(make_table(500, 1), calibration=make_table(700, 2))
+    tuned = tuner.certified(drops, 0.05)
+    tested = tuned.details["tested_in_order"]
+    sure = [entry for entry in tested if entry["p_value_tuning"] <= SURE]
+    assert tested[: len(sure)] == sure
+    # Then the most promising of each drop that none of those has, then by promise again.
+    begun = len(sure) + len(set(drops) - {entry["drop"] for entry in sure})
+    for drop in set(drops) - {entry["drop"] for entry in sure}:
+        own = [entry["p_value_tuning"] for entry in tested if entry["drop"] == drop]
+        assert min(own) in [entry["p_value_tuning"] for entry in tested[len(sure) : begun]]
+    rest = [entry["p_value_tuning"] for entry in tested[begun:]]
+    assert rest == sorted(rest)
+    assert len(tested) == tuned.certificate.tested
+    assert {entry["drop"] for entry in tested} == set(drops)
+    passed = {}
+    for entry in tested:
+        if entry["p_value"] > 0.05:
+            break
+        passed.setdefault(entry["drop"], []).append(entry["cost"])
+    assert len(passed) > 1
+    assert tuned.certificate.epsilon == min(passed)
+    assert tuned.certificate.drops == (0.1, 0.05, 0.02)
+    assert "Tested as one family with" in tuned.certificate.words()
+    assert tuned.reason.startswith("tested as one family: 10 points at a mean cost of ")
+    for drop in drops:
+        own = tuner.certified(drops, 0.05, take=drop)
+        if drop in passed:
+            assert own.certificate.epsilon == drop
+            assert own.choice.trial.cost == min(passed[drop])
+        else:
+            assert own.policy is None
+            assert "infeasible: on 700 calibration images" in own.reason
+    with pytest.raises(InputError, match=r"0.03 is not one of the drops"):
+        tuner.certified(drops, 0.05, take=0.03)
+
+
+def test_one_drop_is_a_family_of_its_own():
+    tuner = Tuner(make_table(500, 1), calibration=make_table(700, 2))
+    one, same = tuner.certified(0.05, 0.05), tuner.certified([0.05, 0.05], 0.05)
+    assert one.certificate == same.certificate
+    assert one.certificate.drops == ()
+    assert one.reason.startswith("cheapest of the")
 
 
 def test_infeasible_at_any_number_says_so():
@@ -366,6 +426,8 @@ def test_infeasible_at_any_number_says_so():
     ("options", "sentence"),
     [
         ({"epsilon": 1.5}, "an accuracy drop of 1.5 is not between -1 and 1"),
+        ({"epsilon": (0.1, 1.5)}, "an accuracy drop of 1.5 is not between -1 and 1"),
+        ({"epsilon": ()}, "no accuracy drop was given"),
         ({"delta": 0.0}, "delta 0.0 is not between 0 and 1"),
         ({"delta": 1.0}, "delta 1.0 is not between 0 and 1"),
         ({"bound": "wald"}, "bound 'wald' is not one of"),
@@ -398,11 +460,90 @@ def test_upper_times_are_exceeded_as_rarely_as_said():
             name: replace(o, ms=o.ms * generator.gamma(5, 0.2, 300))
             for name, o in table.outcomes.items()
         }
-        upper = Tuner(replace(table, outcomes=times), Split(0.5, 0.5, 0)).upper_ms(0.9)
+        upper = Tuner(replace(table, outcomes=times), Split(0.5, 0.5, 0)).upper_ms(0.1)
         exceeded.append(np.mean(generator.gamma(5, 0.2, 2000) > upper["small"]))
     assert 0.05 < np.mean(exceeded) < 0.115
-    with pytest.raises(InputError, match="too few for a 99% upper time; at least 99"):
+    with pytest.raises(InputError, match=r"too few for a time that .* at least 99"):
         Tuner(make_table(100), Split(0.6, 0.4, 0)).upper_ms()
+
+
+def with_decoding(table, ms):
+    return replace(table, decode_ms=np.full(len(table), ms))
+
+
+def test_a_deadline_counts_decoding_and_the_whole_path():
+    table = with_decoding(make_table(600), 5.0)  # networks of 1, 3 and 8 ms
+    tuner = Tuner(table, Split(0.5, 0.5, 0))
+    assert tuner.by_deadline(8.9).policy.candidates in (("small",), ("medium",))
+    both = tuner.by_deadline(9.1)
+    assert both.policy.candidates == ("small", "medium")
+    assert "decoding and networks together take longer than 9 ms with probability" in both.reason
+    assert "at most 1%, whichever way an image takes, by the times of" in both.reason
+    assert "calibration images" in both.reason
+    assert both.policy.upper_ms == (1.0, 3.0)
+    with pytest.raises(InputError, match="the fastest candidate, small, takes up to 6 with dec"):
+        tuner.by_deadline(5.9)
+
+
+def test_a_deadline_counts_features_and_premodel():
+    table = make_table(600, blind=True, probabilities=False)
+    slow = replace(table, features_ms=np.linspace(1.0, 9.0, 600))
+    premodel = noted_chain(make_table(600, 4))
+    for features, fits in ((table, True), (slow, False)):
+        tuner = Tuner(
+            features, Split(0.5, 0.5, 0), None, premodel, False, premodel_ms=0.5, kind="hybrid"
+        )
+        if fits:
+            assert "decoding, features, premodel and networks" in tuner.by_deadline(4.6).reason
+        else:  # a mean of 5 ms would be in time, and the slowest are not
+            with pytest.raises(InputError, match="no hybrid policy"):
+                tuner.by_deadline(4.0 + 0.5 + 5.5)
+
+
+def test_what_is_said_of_a_deadline_holds_for_other_images():
+    """Heavy-tailed times of every step."""
+
+    def slowed(table, generator):
+        n = len(table)
+        outcomes = {
+            name: replace(o, ms=o.ms * np.exp(generator.normal(0, 0.5, n)))
+            for name, o in table.outcomes.items()
+        }
+        return replace(table, outcomes=outcomes, decode_ms=np.exp(generator.normal(0, 0.5, n)))
+
+    generator = np.random.default_rng(0)
+    exceeded, lengths = [], set()
+    for seed in range(25):
+        table = slowed(make_table(600, seed, probabilities=False), generator)
+        tuned = Tuner(table, Split(0.5, 0.5, 0), kind="cascade").by_deadline(33.0)
+        if tuned.policy is None:
+            continue
+        fresh = slowed(make_table(4000, 99, probabilities=False), generator)
+        path = tuned.policy.candidates
+        lengths.add(len(path))
+        exceeded.append(float((fresh.decode_ms + fresh.path_ms(path) > 33.0).mean()))
+    assert len(exceeded) > 20
+    assert max(lengths) > 1
+    assert np.mean(exceeded) <= 0.01
+
+
+def test_a_policy_that_calibration_images_find_late_is_not_promised():
+    quick, slow = make_table(400, 1), with_decoding(make_table(400, 2), 50.0)
+    tuned = Tuner(quick, calibration=slow).by_deadline(20.0)
+    assert tuned.policy is None
+    assert tuned.reason.startswith("infeasible: of the most accurate policy that was in time")
+    assert "which is more than 20" in tuned.reason
+
+
+def test_times_of_other_images_count_once_each():
+    table = make_table(600)
+    ms = np.arange(1.0, 101.0)[np.arange(600) % 100]
+    times = {name: replace(o, ms=ms) for name, o in table.outcomes.items()}
+    meta = {"times": {"of": "T.csv", "images": 100, "same_images": False}}
+    few = replace(table, outcomes=times, meta=meta)
+    assert Tuner(few, Split(0.5, 0.5, 0)).upper_ms(0.1)["small"] >= 90
+    with pytest.raises(InputError, match="are too few for a time"):
+        Tuner(few, Split(0.5, 0.5, 0)).upper_ms(0.001)
 
 
 def test_chances_of_images_that_it_learned_from_are_cross_fitted():

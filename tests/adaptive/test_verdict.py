@@ -193,7 +193,7 @@ def test_break_even_is_the_share_not_kept_times_the_small_networks_time() -> Non
     assert known.pays is True
     dear = judged(1.0, features_ms=4.0).break_even[0]
     assert dear.pays is False
-    assert "costs more than it saves" in dear.words()
+    assert "costs more time than it saves" in dear.words()
 
 
 def test_premodel_policy_is_judged_by_its_own_rule() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import click
@@ -119,3 +120,15 @@ def test_an_interrupted_run_leaves_nothing(
     monkeypatch.setattr("adaptive.serving.decode.decode_working", interrupted)
     assert run(photos, "-o", tmp_path / "X.csv").exit_code == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def test_whose_features_they_are_stands_beside(tmp_path: Path, photos: Path) -> None:
+    assert run(photos, "-o", tmp_path / "X.csv", "--features", "noise,hue2").exit_code == 0
+    assert json.loads((tmp_path / "X.json").read_text()) == {
+        "format": 1,
+        "features": ["noise", "hue2"],
+        "schema": SCHEMA.to_json(),
+    }
+    (tmp_path / "X.csv").unlink()
+    assert_refused("X.json exists; give --force", photos, "-o", tmp_path / "X.csv")
+    assert_refused("name a CSV file", photos, "-o", tmp_path / "X.json", "--force")

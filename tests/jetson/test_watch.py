@@ -20,6 +20,7 @@ from adaptive.jetson.board import board_profile
 from adaptive.jetson.sysfs import Sysfs
 from adaptive.jetson.watch import ENOUGH, QUIET_S, BoardWatch, watching
 from adaptive.limits import Limits
+from adaptive.monitoring.decisions import Outcome
 from adaptive.policy.cascade import Cascade
 
 EXPECTED = {"small": 2.0, "large": 20.0, "net@1": 1.0, "net@2": 3.0}
@@ -50,9 +51,11 @@ class Watched:
         self.now += seconds
         self.watch.poll()
 
-    def ran(self, count: int = ENOUGH, **ms: float) -> None:
+    def ran(self, count: int = ENOUGH, together: int = 1, **ms: float) -> None:
+        """So many decisions; each candidate took `ms`, its share of a run on images together."""
+        values = np.array([1.0, 0.0])
         for _ in range(count):
-            outcomes = {name: SimpleNamespace(ms=took) for name, took in ms.items()}
+            outcomes = {name: Outcome(values, took, together=together) for name, took in ms.items()}
             self.watch.observe(SimpleNamespace(outcomes=outcomes))  # type: ignore[arg-type]
 
 
@@ -111,6 +114,35 @@ def test_an_exits_factor_is_that_of_what_runs_for_it(tx2: Board) -> None:
     (factors,) = it.calls
     assert factors["net@1"] == 2
     assert factors["net@2"] == pytest.approx(11 / 4)
+
+
+def test_shares_of_batches_do_not_pass_for_times_of_single_images(tx2: Board) -> None:
+    it = Watched(tx2)
+    tx2.set_mode(1)  # twice as slow, in truth
+    it.poll()
+    # A batch of eight took 8 ms where one image takes 4 ms now, and took 2 ms before.
+    it.ran(50, together=8, small=1.0)
+    it.poll()
+    assert it.calls == []
+    it.ran(small=4.0, large=40.0)
+    it.ran(50, together=8, small=1.0)
+    it.poll()
+    assert it.calls == [dict.fromkeys(EXPECTED, 2.0)]
+
+
+def test_share_of_a_batch_that_is_more_than_a_single_run_was_shows_a_slower_board(
+    tx2: Board,
+) -> None:
+    it = Watched(tx2)
+    tx2.set_mode(1)
+    it.poll()
+    it.ran(ENOUGH - 1, together=4, small=3.0)
+    it.poll()
+    assert it.calls == []
+    it.ran(1, together=4, small=3.0)
+    it.ran(together=4, large=5.0)  # which shows nothing of the large one
+    it.poll()
+    assert it.calls == [dict.fromkeys(EXPECTED, 1.5)]
 
 
 def test_the_old_times_come_back_with_the_old_mode(

@@ -19,10 +19,9 @@ from adaptive.bundle import write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.files import sha256
 from adaptive.networks.small import conv_bn
-from adaptive.networks.split import export_all_exits, export_exits
+from adaptive.networks.split import export_exits
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
-from adaptive.serving.engine import OnnxEngine
 
 pytestmark = pytest.mark.train
 
@@ -142,18 +141,6 @@ def test_32_bit_weights_agree_to_rounding(network: Exits, tmp_path: Path) -> Non
         found = router.all_exits(images, "net@3")
     for values, own in zip(found.values(), expected(network, images)):
         np.testing.assert_allclose(values, own, atol=1e-5)
-
-
-def test_all_exits_in_one_file(network: Exits, tmp_path: Path) -> None:
-    path = export_all_exits(network, tmp_path / "all.onnx", SPEC, half_weights=False)
-    engine = OnnxEngine(path)
-    assert engine.outputs == ["logits@1", "logits@2", "logits@3"]
-    images = np.random.default_rng(3).integers(0, 256, (7, 16, 16, 3), np.uint8)
-    for logits, own in zip(engine.run(images), expected(network, images)):
-        chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(chances, own, atol=1e-5)
-    engine.close()
-    assert [p.name for p in tmp_path.iterdir()] == ["all.onnx"]
 
 
 def test_exits_join_a_folder_of_candidates(network: Exits, tmp_path: Path) -> None:

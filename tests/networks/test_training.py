@@ -52,7 +52,7 @@ def test_read_folder_refuses_what_is_no_data_set(tmp_path: Path) -> None:
         read_folder(tmp_path)
     for name in ("a", "b"):
         (tmp_path / name / "broken.png").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"broken\.png cannot be read"):
+    with pytest.raises(InputError, match=r"broken\.png is not a JPEG, PNG"):
         read_folder(tmp_path)
 
 

@@ -32,6 +32,14 @@ def csv(tmp_path):
         GOOD + "\n\n",
         GOOD.replace("1.jpg", '"1.jpg"').replace("0.5", '"0.5"'),
         GOOD.replace(",", ", "),
+        GOOD.replace(",", "\t"),
+        "\n" + GOOD,
+        "\ufeff\r\n \t\r\n" + GOOD.replace("\n", "\r\n"),
+        "sep=;\n" + GOOD.replace(",", ";"),
+        '\ufeff"sep=;"\r\n' + GOOD.replace(",", ";").replace("\n", "\r\n"),
+        "SEP=,\n" + GOOD,
+        "sep=|\n\n" + GOOD.replace(",", "|"),
+        "sep=\t\n" + GOOD.replace(",", "\t"),
     ],
     ids=[
         "plain",
@@ -44,6 +52,14 @@ def csv(tmp_path):
         "blank-end",
         "quotes",
         "spaces",
+        "tabs",
+        "blank-begin",
+        "blank-crlf",
+        "excel",
+        "excel-crlf",
+        "excel-comma",
+        "excel-bar",
+        "excel-tab",
     ],
 )
 def test_read_csv_accepts_what_programs_write(csv, content):
@@ -67,6 +83,14 @@ def test_read_csv_quoted_cells_keep_separators_and_line_numbers(csv):
     [
         ("", "t.csv is empty; it needs a header line and at least one row"),
         ("\n\n", "t.csv is empty"),
+        ("sep=;\n", "t.csv is empty"),
+        (",,\n1,2,3\n", "line 1: column 1 has no name"),
+        ("\n\nimage,a,a\n1,2,3\n", "line 3: columns 2 and 3 are both called 'a'"),
+        ("\nimage,a\n1,2\n3\n", "line 4 has 1 cells; the header has 2 columns"),
+        ("sep=;\nimage;a\n\n3;4\n", "line 3 has 0 cells"),
+        ('\n\nimage,a\n"1,2\n', "line 4 is not CSV"),
+        ("image\n".encode("utf-16"), "line 1 holds the byte 0xff, which is not UTF-8"),
+        ("image\n".encode("utf-16-le"), "line 1 holds a NUL character"),
         ("image,a\n", "t.csv has a header but no row"),
         ("image,a,a\n1,2,3\n", "line 1: columns 2 and 3 are both called 'a'"),
         ("image,,a\n1,2,3\n", "line 1: column 2 has no name"),
@@ -85,6 +109,40 @@ def test_read_csv_refuses_with_the_place(csv, content, sentence):
         read_csv(csv(content))
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_lines_are_counted_from_the_first_of_the_file(csv):
+    columns = read_csv(csv("\nsep=;\n\nimage;a\n1.jpg;x\n"))
+    with pytest.raises(TableError, match=r"t\.csv, line 5, column 'a' holds 'x'"):
+        columns.numbers("a")
+
+
+def test_paths_of_one_file_are_alike(csv):
+    columns = read_csv(csv("image\na/0.png\n1.png\n./a//0.png\n"))
+    assert columns.unique("image") == ["a/0.png", "1.png", "./a//0.png"]
+    with pytest.raises(TableError) as caught:
+        columns.unique("image", path=True)
+    assert str(caught.value).endswith(
+        "line 4, column 'image' holds './a//0.png', which line 2 has already as 'a/0.png'; each "
+        "may occur once"
+    )
+
+
+@pytest.mark.parametrize(
+    "cell", ["1e999", "-1e999", "nan", "1_000", "0x10", "\u0661", "\u22125", "5%"]
+)
+def test_what_is_no_finite_number_is_refused(csv, cell):
+    columns = read_csv(csv(f"a\n1\n{cell}\n"))
+    with pytest.raises(
+        TableError, match=r"line 3, column 'a' holds .*; a finite number is needed$"
+    ):
+        columns.numbers("a")
+
+
+def test_a_decimal_comma_is_told_what_to_do(csv):
+    for content in ('a,b\n"1,5",2\n', "a;b\n1,5;2\n"):
+        with pytest.raises(TableError, match="a finite number is needed, with a decimal point"):
+            read_csv(csv(content)).numbers("a")
 
 
 def test_read_csv_missing_file_and_folder(tmp_path):

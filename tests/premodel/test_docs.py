@@ -16,6 +16,6 @@ def test_the_pages_example_runs(adaptive, own_csv, tmp_path, monkeypatch, capsys
     command = re.search(r"^adaptive (train .*)$", text, re.MULTILINE)
     code, out, _ = adaptive(*command.group(1).split())
     assert code == 0
-    assert out.endswith("saved premodel\n")
+    assert "\nsaved premodel\n" in out
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1), {})
     assert "[ 0 -1]" in capsys.readouterr().out

@@ -55,6 +55,7 @@ def test_chances_equal_scikit_learns(kind, ties):
     np.testing.assert_allclose(premodel.predict(queries), theirs(queries), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(st.data())
 def test_any_small_table(data):
@@ -203,7 +204,7 @@ def test_every_trainer_drops_what_never_varies_and_compares(classifier):
 
 def test_a_difference_from_scikit_learn_is_an_error(monkeypatch):
     monkeypatch.setattr(fit, "TOLERANCE", -1.0)
-    with pytest.raises(AdaptiveError, match="scikit-learn answers training image 0 differently"):
+    with pytest.raises(AdaptiveError, match="scikit-learn answers training image"):
         fit_estimator(Logistic, *images(), *NAMES)
 
 

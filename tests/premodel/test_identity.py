@@ -81,6 +81,7 @@ def test_few_different_values_give_ties_everywhere(kind):
     assert_identical(chain, X, grid)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(st.data())
 def test_any_small_table(data):

@@ -74,6 +74,7 @@ def test_missing_table_exits_2(adaptive, tmp_path):
     assert (code, "no.csv is missing" in err) == (2, True)
 
 
+@pytest.mark.slow
 class TestWithScikitLearn:
     @pytest.fixture(autouse=True)
     def _needs(self):
@@ -232,7 +233,7 @@ class TestWithScikitLearn:
         path = measured()
         code, out, _ = adaptive("train", path, "-o", tmp_path / "p", "--features", "auto")
         assert code == 0
-        assert "selected on these same" in out
+        assert "the features were chosen on the same" in out.splitlines()[-1]
         assert "with contrast" in out or "with noise" in out
         premodel = load_premodel(tmp_path / "p")
         assert len({"contrast", "noise"} & set(premodel.features)) == 1
@@ -281,3 +282,56 @@ class TestWithScikitLearn:
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert load_premodel(tmp_path / "p").candidates == ("small", "big")
+
+    def test_features_from_says_whose_the_columns_are(self, adaptive, own_csv, tmp_path):
+        path, order = own_csv(), ["--order", "small,big"]
+        code, out, _ = adaptive("train", path, "-o", tmp_path / "p", *order)
+        assert code == 0
+        assert "features: sharpness, noise are columns of your own; Router.load needs an" in out
+        assert "note: noise also is the name of a feature of this library; if `adaptive" in out
+        assert load_premodel(tmp_path / "p").own_features == ("sharpness", "noise")
+        said = ["--features-from", "adaptive"]
+        code, _, err = adaptive("train", path, "-o", tmp_path / "r", *order, *said)
+        assert load_premodel(tmp_path / "r").own_features == ("sharpness",)
+        said += ["--features", "sharpness"]
+        code, _, err = adaptive("train", path, "-o", tmp_path / "s", *order, *said)
+        assert (code, "none of ['sharpness'] is a feature of this library" in err) == (2, True)
+
+    def test_a_file_of_adaptive_features_tells_by_itself(self, adaptive, own_csv, tmp_path):
+        from adaptive.features.provenance import write_beside
+
+        path = own_csv()
+        write_beside(path, ("noise",))
+        for option, own in (([], ("sharpness",)), (["own"], ("sharpness", "noise"))):
+            said = ["--features-from", *option] if option else []
+            code, out, _ = adaptive(
+                "train", path, "-o", tmp_path / "p", "--order", "small,big", "--force", *said
+            )
+            assert (code, f"features: {', '.join(own)} " in out) == (0, True)
+            premodel = load_premodel(tmp_path / "p")
+            assert (premodel.own_features, premodel.training_["own_features"]) == (own, list(own))
+        (tmp_path / "own.json").write_text("no JSON")
+        assert adaptive("train", path, "-o", tmp_path / "q", "--order", "small,big")[0] == 0
+        assert load_premodel(tmp_path / "q").schema_version is None
+
+    def test_the_end_says_whether_the_premodel_tells_anything(self, adaptive, own_csv, tmp_path):
+        path, order = own_csv(), ["--order", "small,big"]
+        code, out, _ = adaptive("train", path, "-o", tmp_path / "p", *order)
+        assert code == 0
+        last = out.splitlines()[-1]
+        assert last == (
+            "The premodel tells something about images that it has not seen: best candidate chosen "
+            "for 100.0% (always 'small', the cheapest, 33.3%), Brier 0.001 (base rate 0.222), "
+            "AUC 1.00 (guessing 0.50)."
+        )
+        told = json.loads((tmp_path / "p" / "report.json").read_text())["telling"]
+        assert (told["verdict"], told["words"]) == ("something", last)
+
+        noise = [*order, "--features", "noise"]
+        code, out, _ = adaptive("train", path, "-o", tmp_path / "q", *noise)
+        assert code == 0
+        last = out.splitlines()[-1]
+        assert last.startswith("The premodel is not shown to tell anything about images that it ")
+        told = json.loads((tmp_path / "q" / "report.json").read_text())["telling"]
+        assert told["verdict"] == "nothing"
+        assert told["brier"] > told["base"]

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import math
 import threading
-from time import perf_counter
+from collections import deque
+from time import perf_counter, sleep
 
 import numpy as np
 import pytest
@@ -89,8 +90,7 @@ def test_full_batch_leaves_without_waiting_for_the_window(opened):
 def test_window_ends_for_who_is_alone(opened):
     told = []
     networks = batching(opened, 5.0, 4, told)
-    one = photo(1)
-    networks.run("cheap", [one])
+    (one,), _ = networks.run("cheap", [photo(1)])
     assert [(segment, images) for segment, images, _ in told] == [("cheap", 1)]
     # Waiting is not what the candidate cost.
     assert one.ms["cheap"] < 1e3 * (told[0][2] + 0.05)
@@ -108,8 +108,8 @@ def test_thousands_of_requests_get_their_own_answers(opened):
         for turn in range(150):
             name = names[order[turn % len(names)]]
             asked, expected = photo(worker * 150 + turn), photo(worker * 150 + turn)
-            output = networks.run(name, [asked])
-            wanted = alone.run(name, [expected])
+            output = networks.run(name, [asked]).output
+            wanted = alone.run(name, [expected]).output
             if not np.allclose(output.probabilities, wanted.probabilities, atol=1e-6):
                 wrong.append((worker, turn, name))
 
@@ -161,6 +161,104 @@ def test_request_that_is_due_takes_its_batch_along(opened):
     assert spy.sizes == [2]
 
 
+class Slow:
+    """An engine that takes a known time for each image of a batch."""
+
+    def __init__(self, engine, each_s: float) -> None:
+        self.engine, self.each_s = engine, each_s
+        self.sizes: list[int] = []
+
+    def run(self, *inputs):
+        self.sizes.append(len(inputs[0]))
+        sleep(self.each_s * len(inputs[0]))
+        return self.engine.run(*inputs)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+@pytest.fixture
+def slow(opened):
+    """Networks of which one takes 50 ms an image, as they know by now."""
+    engine = opened.engines["cheap"] = Slow(opened.engines["cheap"], 0.05)
+    networks = batching(opened, LONG_MS, 8)
+    networks.window_ms = 0.0
+    networks.run("cheap", [photo(0)])
+    networks.window_ms = LONG_MS
+    engine.sizes.clear()
+    return networks, engine
+
+
+def waiting_for_others(networks, images: int, limits: Limits = UNLIMITED) -> threading.Thread:
+    """A request that has begun a batch and waits for others."""
+
+    def work() -> None:
+        with networks.until(limits):
+            networks.run("cheap", [photo(seed) for seed in range(images)])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while not networks._gathering:
+        sleep(0.001)
+    return thread
+
+
+def test_request_that_a_batch_would_make_late_runs_alone_beside_it(slow):
+    networks, engine = slow
+    other = waiting_for_others(networks, 6)
+    # Alone it takes 50 ms, with the others it would take 350.
+    with networks.until(Limits(remaining_ms=200.0)):
+        networks.run("cheap", [photo(9)])
+    assert engine.sizes == [1]
+    networks.run("cheap", [photo(10), photo(11)])
+    other.join(30)
+    assert engine.sizes == [1, 8]
+
+
+def test_batch_with_a_request_that_is_due_grows_no_further_than_that_can_bear(slow):
+    networks, engine = slow
+    due = waiting_for_others(networks, 2, Limits(remaining_ms=400.0))
+    # Five more would keep it for more than 400 ms: it leaves as it is, and they begin another.
+    more = threading.Thread(
+        target=lambda: networks.run("cheap", [photo(seed) for seed in range(20, 25)])
+    )
+    more.start()
+    due.join(30)
+    assert engine.sizes[0] == 2
+    networks.run("cheap", [photo(seed) for seed in range(30, 33)])
+    more.join(30)
+    assert engine.sizes == [2, 8]
+
+
+def test_request_whose_deadline_bears_the_batch_joins_it(slow):
+    networks, engine = slow
+    other = waiting_for_others(networks, 2)
+    with networks.until(Limits(remaining_ms=2000.0)):
+        networks.run("cheap", [photo(9)])
+    other.join(30)
+    assert engine.sizes == [3]
+
+
+def test_a_run_on_more_images_bounds_one_on_fewer(slow):
+    networks, _ = slow
+    run = Run("cheap", False)
+    one = networks._takes_s(run, 1)
+    assert networks._takes_s(run, 4) == pytest.approx(4 * one, rel=0.1)
+    networks._spent_s[run][8] = deque([0.06])  # a batch that hardly takes longer than one
+    assert networks._takes_s(run, 4) < 0.09
+    assert networks._takes_s(Run("strong", False), 4) == 0.0
+
+
+@pytest.mark.parametrize(
+    "due", [50, np.int64(50), np.float32(50), np.array(50.0), np.array([9e9, 50.0])]
+)
+def test_deadline_of_any_kind_of_number_is_held(opened, due):
+    networks = batching(opened, LONG_MS, 8)
+    with networks.until(Limits(remaining_ms=due)):
+        assert networks._request.due < perf_counter() + 0.051
+        networks.run("cheap", [photo(1)])
+
+
 def test_deadline_of_one_request_is_forgotten_with_it(opened):
     networks = batching(opened, 5.0, 8)
     with networks.until(Limits(remaining_ms=0.001)):
@@ -187,17 +285,24 @@ def test_image_that_breaks_a_network_breaks_no_other_answer(opened):
 
     picky = opened.engines["cheap"] = Picky(opened.engines["cheap"])
     networks = batching(opened, LONG_MS, 4)
-    photos = [photo(seed) for seed in (11, 12, 13, 14)]
-    failures = together([lambda p=p: networks.run("cheap", [p]) for p in photos])
+    answered: dict[int, int] = {}
+
+    def ask(seed: int) -> None:
+        (one,), output = networks.run("cheap", [photo(seed)])
+        assert output is one.done["cheap"]
+        answered[seed] = len(output.confidence)
+
+    failures = together([lambda s=seed: ask(s) for seed in (11, 12, 13, 14)])
     assert [str(failure) for failure in failures] == ["it does not like thirteen"]
-    assert [("cheap" in p.done) for p in photos] == [True, True, False, True]
+    assert answered == {11: 1, 12: 1, 14: 1}
     assert sorted(picky.sizes) == [1, 1, 1, 1, 4]
 
 
 def test_more_images_than_a_batch_holds_run_in_several(opened):
     spy = opened.engines["cheap"] = Spy(opened.engines["cheap"])
     networks = batching(opened, 1.0, 4)
-    output = networks.run("cheap", [photo(n) for n in range(10)])
+    photos, output = networks.run("cheap", [photo(n) for n in range(10)])
+    assert [list(p.done) for p in photos] == [["cheap"]] * 10
     assert output.probabilities.shape == (10, 3)
     assert spy.sizes == [4, 4, 2]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import threading
 import time
 from pathlib import Path
@@ -118,6 +119,47 @@ def test_a_video_without_a_frame_is_an_error(tmp_path: Path, video: Path, live: 
     cut.write_bytes(data[: data.index(b"00dc")])  # all headers, no frame
     with pytest.raises(InputError, match=r"no(t a video| frames)"), Camera(cut, live) as camera:
         list(camera)
+
+
+@pytest.fixture(scope="module", params=["avi", "mkv"])
+def noise(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of 30 frames that are equally long in the file; mkv tells only how long it is."""
+    path = tmp_path_factory.mktemp("video") / f"noise.{request.param}"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    assert writer.isOpened()
+    for _ in range(30):
+        writer.write(np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_video_that_is_cut_off_says_how_many_frames_were_read(noise: Path, every: int) -> None:
+    data = noise.read_bytes()
+    cut = noise.with_name("cut" + noise.suffix)
+    cut.write_bytes(data[: len(data) // 2])
+    with Camera(cut, every=every) as camera:
+        assert camera.left_out is None
+        delivered = len(list(camera))
+        found = re.fullmatch(
+            r".*cut\.\w+ ended after (\d+) of 30 frames; the rest is cut off or damaged",
+            camera.left_out or "",
+        )
+        assert found
+        assert 12 <= int(found[1]) <= 16
+        assert delivered == -(-int(found[1]) // every)
+    with Camera(noise, every=every) as camera:
+        list(camera)
+        assert camera.left_out is None
+
+
+def test_a_video_that_is_left_before_its_end_lacks_nothing(noise: Path) -> None:
+    with Camera(noise) as camera:
+        frames = iter(camera)
+        next(frames)
+        camera.close()
+        assert list(frames) == []
+        assert camera.left_out is None
 
 
 def camera_threads() -> list[threading.Thread]:

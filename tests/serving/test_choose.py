@@ -187,7 +187,7 @@ def test_a_network_that_answers_nonsense_is_not_served(
 
     run = TensorrtEngine.run
     monkeypatch.setattr(TensorrtEngine, "run", nonsense)
-    with pytest.raises(EngineError, match="answers a grey image with infinities or NaN"):
+    with pytest.raises(EngineError, match="answers a made-up image with infinities or NaN"):
         Engines(EngineOptions("tensorrt", folder=tmp_path)).open(wanted)
     assert cuda.live() == 0
 

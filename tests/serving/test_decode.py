@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -155,6 +156,26 @@ def test_one_colour_that_is_transparent() -> None:
     assert found.tolist() == [[[255, 255, 255], [40, 50, 60]]]
     key = chunk(b"tRNS", struct.pack(">H", 7))
     assert decode(png(2, 1, 8, 0, bytes([0, 7, 9]), key)).tolist() == [[[255] * 3, [9] * 3]]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_one_grey_that_is_transparent_at_every_depth(depth: int) -> None:
+    values = [0, 1, 0, 1] if depth == 1 else [0, 1, 2, 3]
+    bits = "".join(format(value, f"0{depth}b") for value in values * 2)
+    row = b"\0" + int(bits, 2).to_bytes(depth, "big")
+    for clear in set(values):
+        key = chunk(b"tRNS", struct.pack(">H", clear))
+        found = decode(png(8, 1, depth, 0, row, key))[0, :, 0]
+        opaque = [round(255 * value / (2**depth - 1)) for value in values * 2]
+        white = [255 if value == clear else grey for value, grey in zip(values * 2, opaque)]
+        assert found.tolist() == white
+
+
+def test_one_16_bit_colour_that_is_transparent() -> None:
+    values = np.array([[[0x1000, 0x2000, 0x3000], [0x4000, 0x5000, 0x6000]]], np.uint16)
+    key = chunk(b"tRNS", struct.pack(">HHH", 0x1000, 0x2000, 0x3000))
+    found = decode(png(2, 1, 16, 2, b"\0" + values.astype(">u2").tobytes(), key))
+    assert found.tolist() == [[[255] * 3, [0x40, 0x50, 0x60]]]
 
 
 def test_cmyk_jpeg() -> None:
@@ -430,6 +451,13 @@ def svg() -> bytes:
         ("gone.png", "gone.png cannot be read: No such file"),
         ("a\0b", "cannot be read"),
         (".", "cannot be read: Is a directory"),
+        ("", "the path of an image is empty"),
+        ("/dev/null", "/dev/null is a pipe or a device"),
+        ("http://host/x.jpg", "http://host/x.jpg is a URL"),
+        (Path("https://host/x.jpg"), "https:/host/x.jpg is a URL"),
+        ("data:image/png;base64,iVBORw0KGgo", "is a URL, and only files are opened"),
+        (Path("file:///tmp/x.jpg"), "is a URL"),
+        ("a:b.png", "a:b.png cannot be read: No such file"),
         ("x" * 999, "cannot be read: File name too long"),
         (np.zeros((3, 3, 3)), "an image array is uint8 in 0..255, not float64"),
         (np.zeros((3, 3, 4), np.uint8), "not (3, 3, 4)"),
@@ -446,10 +474,62 @@ def test_what_is_no_image_is_refused_with_a_sentence(data: Any, says: str) -> No
     refused(data, says)
 
 
+def test_a_view_with_gaps_is_what_it_shows() -> None:
+    data = encoded(smooth(9, 8))
+    spread = bytes(byte for byte in data for _ in range(2))
+    np.testing.assert_array_equal(decode(memoryview(spread)[::2]), decode(data))
+    refused(memoryview(data)[::2], "is not a JPEG")
+    refused(memoryview(data)[:0], "the image is empty (0 bytes)")
+    np.testing.assert_array_equal(decode(memoryview(np.frombuffer(data, "u1"))), decode(data))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    refused(tmp_path / "pipe.png", "pipe.png is a pipe or a device, and only files are opened")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(encoded(smooth(9, 9)))
+    (tmp_path / "x.png").chmod(0)
+    refused(tmp_path / "x.png", "x.png cannot be read: Permission denied")
+
+
+def test_bytes_taken_for_a_path_are_not_shown_whole() -> None:
+    with pytest.raises(ImageError) as caught:
+        decode("iVBORw0KGgo" * 1000)
+    assert "File name too long" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_a_name_that_is_no_text_is_opened(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff.png"
+    with open(path, "wb") as file:
+        file.write(encoded(smooth(9, 8)))
+    with os.scandir(os.fsencode(tmp_path)) as entries:
+        for found in (os.fsdecode(path), Path(os.fsdecode(path)), *entries):
+            assert decode(found).shape == (8, 9, 3)
+
+
+def test_pillows_own_limit_is_named_where_ours_is_higher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ImageError, match="more pixels than the 2,000 that are allowed"):
+        decode(encoded(smooth(50, 50)), max_pixels=5000)
+
+
+def test_a_memory_that_is_full_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setattr(decode_module, "_to_rgb", full)
+    refused(encoded(smooth(9, 8)), "there is not enough memory to decode the image")
+
+
 def test_an_empty_file_and_a_text_file(tmp_path: Path) -> None:
-    for content in (b"", b"hello"):
-        (tmp_path / "x.png").write_bytes(content)
-        refused(tmp_path / "x.png", "x.png is not a JPEG, PNG, WebP, BMP or GIF image")
+    (tmp_path / "x.png").write_bytes(b"")
+    refused(tmp_path / "x.png", "x.png is empty (0 bytes); JPEG, PNG, WebP, BMP and GIF are read")
+    (tmp_path / "x.png").write_bytes(b"hello")
+    refused(tmp_path / "x.png", "x.png is not a JPEG, PNG, WebP, BMP or GIF image")
 
 
 def samples() -> list[bytes]:
@@ -610,3 +690,20 @@ def test_real_photographs_decode_as_pillow_does(data: Path) -> None:
         with Image.open(path) as image:
             expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         np.testing.assert_array_equal(decode(path), expected)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_cut_jpeg_is_answered_where_it_was_ended_properly(mode: str, progressive: bool) -> None:
+    noise = Image.fromarray(DRAW.integers(0, 256, (300, 400, 3)).astype(np.uint8)).convert(mode)
+    data = encoded(noise, "JPEG", progressive=progressive)
+    cut = data[: len(data) * 6 // 10]
+    refused(cut, "is damaged or cut off")
+    found = decode(cut + b"\xff\xd9")
+    whole = decode(data)
+    assert found.shape == whole.shape
+    if progressive:
+        assert np.abs(found.astype(int) - whole).mean() > 1
+    else:
+        np.testing.assert_array_equal(found[:100], whole[:100])
+        assert found[-50:].std() == 0  # of one grey

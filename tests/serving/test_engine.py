@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from onnx_files import colour_network, first_exit, integer, model, node, second_
 
 from adaptive import EngineError
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
-from adaptive.serving.engine import open_engine, probabilities
+from adaptive.policy.signals import SIGNALS
+from adaptive.serving.engine import OnnxEngine, open_engine, probabilities
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
 DRAW = np.random.default_rng(1)
@@ -72,6 +74,47 @@ def test_wrong_inputs_are_an_engine_error(opens: Any, network: Path, wrong: np.n
         engine.run(wrong)
     assert "\n" not in str(caught.value)
     assert engine.run(np.zeros((1, 8, 8, 3), np.uint8))[0].shape == (1, 5)  # and it goes on
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(EngineError) as caught:
+        OnnxEngine(path)
+    assert "\n" not in str(caught.value)
+    assert "onnxruntime::" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_network_that_is_too_new_says_for_what_and_what_to_do(tmp_path: Path) -> None:
+    """However long its path is."""
+    folder = tmp_path / ("x" * 200)
+    folder.mkdir()
+    colour_network(folder / "net.onnx", WEIGHTS, 8, opset=99)
+    assert re.search(
+        r"net\.onnx \(opset 99\): its opset of ai\.onnx is 99, and this ONNX Runtime knows up to "
+        r"(\d+); export it again with opset \1 or lower, or take a newer ONNX Runtime$",
+        refusal(folder / "net.onnx"),
+    )
+    colour_network(folder / "old.onnx", WEIGHTS, 8)
+    data = (folder / "old.onnx").read_bytes()
+    assert data[0] == 8  # the field of the IR version
+    (folder / "net.onnx").write_bytes(data[:1] + b"\x63" + data[2:])
+    assert re.search(
+        r"its IR version is 99, and this ONNX Runtime reads up to (\d+); set model\.ir_version = "
+        r"\1 with the onnx package and save it again, or take a newer ONNX Runtime$",
+        refusal(folder / "net.onnx"),
+    )
+
+
+def test_what_else_is_wrong_with_a_network_is_said_to_the_end(tmp_path: Path) -> None:
+    model(
+        tmp_path / "net.onnx",
+        [node("Nonsense" * 40, ["input"], ["output"])],
+        [value("input", "float32", ["n", 3])],
+        [value("output", "float32", ["n", 3])],
+    )
+    said = refusal(tmp_path / "net.onnx")
+    assert "): This is an invalid model" in said
+    assert re.search(r"with domain_version of \d+$", said)
 
 
 def test_another_number_of_inputs_is_an_engine_error(opens: Any, network: Path) -> None:
@@ -302,3 +345,20 @@ def test_without_a_runtime_the_pip_line_is_given(network: Path) -> None:
         "running a network needs onnxruntime, which is not installed: "
         "pip install 'adaptive-serving[cpu]'\n"
     )
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_probabilities_that_do_not_sum_to_one_are_scaled(background: bool) -> None:
+    """Sigmoids of one class each; softmax rounded to eight bits; nothing at all."""
+    raw = np.array([np.full(1000, 0.37), np.eye(1000)[5] * 0.9, np.zeros(1000)], np.float32)
+    raw = np.hstack([np.zeros((3, int(background)), np.float32), raw])
+    found = probabilities(raw, OutputSpec(1000, "probabilities", background))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(found[0], 1 / 1000, rtol=1e-5)
+    np.testing.assert_array_equal(found[1], np.eye(1000)[5])
+    np.testing.assert_allclose(found[2], 1 / 1000, rtol=1e-5)
+    for signal in SIGNALS.values():
+        values = signal(found)
+        assert ((values >= -1e-6) & (values <= 1)).all()
+        assert values[1] == values.max()

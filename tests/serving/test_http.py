@@ -32,7 +32,9 @@ def test_every_odd_request_gets_its_answer(client, sent):
 
 def test_answer_has_the_promised_fields(client):
     value = client.post(URL, data=JPEG).get_json()
-    assert list(value) == ["label", "score", "top5", "candidate", "path", "ms", "index"]
+    assert list(value) == [
+        "label", "score", "calibrated", "abstained", "top5", "candidate", "path", "ms", "index"
+    ]  # fmt: skip
     assert value["index"] == 0
     assert value["top5"] == [{"label": "cat", "score": 0.75}, {"label": "dog", "score": 0.25}]
     assert value["path"] == ["small"]

@@ -82,7 +82,10 @@ def test_without_systemd_nothing_is_sent():
     assert not notifier.stopping()
 
 
-@pytest.mark.parametrize(("pid", "expected"), [(None, 30.0), (str(os.getpid()), 30.0), ("1", None)])
+@pytest.mark.parametrize(
+    ("pid", "expected"),
+    [(None, 30.0), pytest.param(str(os.getpid()), 30.0, id="own"), ("1", None)],
+)
 def test_environment_tells_address_and_the_watchdog_of_this_process(pid, expected):
     environ = {"NOTIFY_SOCKET": "/run/systemd/notify", "WATCHDOG_USEC": "30000000"}
     if pid is not None:
@@ -119,6 +122,7 @@ def test_a_socket_that_is_gone_is_said_once_and_harms_nothing(tmp_path, caplog):
     systemd.socket.close()
 
 
+@pytest.mark.slow
 def test_adaptive_serve_is_ready_alive_and_stopping(tiny_bundle, tmp_path):
     address = str(tmp_path / "notify")
     systemd = Systemd(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -14,7 +15,12 @@ import pytest
 from flask import Response
 from served import served
 
+from adaptive.serving.decode import FORMATS
 from adaptive.serving.http import create_app
+from adaptive.serving.models import TOP, VERSION
+from adaptive.serving.page import FILES
+from adaptive.serving.release import release
+from adaptive.serving.tensors import INPUT
 
 LENGTH = "Inference-Header-Content-Length"
 HOOKS = Path(__file__).parents[1] / "support" / "schemathesis_hooks.py"
@@ -32,11 +38,17 @@ def document(app):
     return app.test_client().get("/openapi.json").get_json()
 
 
+def resolved(part, document):
+    """A part of the document, or the one that it refers to."""
+    if "$ref" not in part:
+        return part
+    _, _, kind, name = part["$ref"].split("/")
+    return document["components"][kind][name]
+
+
 def violation(value, schema, document):
     """Where `value` is not what `schema` says, or None. The part of JSON schema that is used."""
-    if "$ref" in schema:
-        *_, name = schema["$ref"].split("/")
-        return violation(value, document["components"]["schemas"][name], document)
+    schema = resolved(schema, document)
     if value is None and schema.get("nullable"):
         return None
     if "oneOf" in schema:
@@ -96,16 +108,49 @@ def test_every_path_of_the_application_is_described_and_no_other(app, service, d
     assert set(document["paths"]) - set(bare["paths"]) == {"/metrics"}
 
 
-def test_references_lead_somewhere(document):
-    named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
-    assert named == set(document["components"]["schemas"])
+def test_the_file_describes_what_the_application_has_and_no_more(app):
+    written = json.loads(pkgutil.get_data("adaptive.serving", "openapi.json"))
+    told = {(path, method) for path, item in written["paths"].items() for method in item}
+    assert told == rules(app)
+
+
+@pytest.mark.parametrize("secured", [False, True])
+def test_every_part_is_referred_to_and_every_reference_leads_to_one(service, secured):
+    document = create_app(service, secured=secured).test_client().get("/openapi.json").get_json()
+    named = set(re.findall(r'"#/components/(\w+/\w+)"', json.dumps(document)))
+    parts = document["components"]
+    assert named == {
+        f"{kind}/{name}" for kind in parts if kind != "securitySchemes" for name in parts[kind]
+    }
+    assert not any("$ref" in part for kind in parts.values() for part in kind.values())
+
+
+def test_the_documents_words_are_the_programs(document):
+    parts = document["components"]
+    images = document["paths"]["/v1/classify"]["post"]["requestBody"]["content"]
+    assert [kind for kind in images if kind.startswith("image/")] == [
+        f"image/{name.lower()}" for name in FORMATS
+    ]
+    encoding = images["multipart/form-data"]["encoding"]["file"]["contentType"]
+    assert encoding == ", ".join(f"image/{name.lower()}" for name in FORMATS)
+    assert parts["parameters"]["Version"]["schema"]["enum"] == [VERSION]
+    assert parts["schemas"]["Image"]["properties"]["name"]["enum"] == [INPUT]
+    assert parts["schemas"]["Prediction"]["properties"]["top5"]["maxItems"] == TOP
+    assert document["info"]["version"] == release()
+
+
+def test_images_of_a_request_are_as_many_as_are_allowed(document):
+    tensor = document["components"]["schemas"]["Image"]["properties"]
+    assert tensor["shape"]["items"]["maximum"] == tensor["data"]["maxItems"] == 4
 
 
 def test_models_of_the_bundle_are_named(document):
     (model,) = document["paths"]["/v2/models/{model}"]["get"]["parameters"]
-    assert model["schema"]["enum"] == ["adaptive", "cheap", "strong", "net@1", "net@2"]
+    names = resolved(model, document)["schema"]["enum"]
+    assert names == ["adaptive", "cheap", "strong", "net@1", "net@2"]
     unload = document["paths"]["/v2/repository/models/{model}/unload"]["post"]
-    assert unload["parameters"][0]["schema"]["enum"] == ["cheap", "strong", "net@1", "net@2"]
+    names = resolved(unload["parameters"][0], document)["schema"]["enum"]
+    assert names == ["cheap", "strong", "net@1", "net@2"]
 
 
 def asked(tiny_images):
@@ -122,7 +167,7 @@ def asked(tiny_images):
     yield "/v1/classify", "post", {"data": picture, "headers": {"X-Deadline-Ms": "x"}}, 400
     yield "/v1/classify", "post", {"data": bytes(100_001)}, 413
     yield "/v1/classify", "post", {"data": b"x", "headers": {"Content-Encoding": "br"}}, 415
-    for path in ("/", "/page.css", "/page.js"):
+    for path in FILES:
         yield path, "get", {}, 200
     for path in ("/v1/bundle", "/healthz", "/readyz", "/openapi.json", "/metrics"):
         yield path, "get", {}, 200
@@ -156,7 +201,7 @@ def test_answers_are_as_they_are_described(app, document, tiny_images):
         url = path.replace("{model}", model).replace("{version}", "1")
         answer = client.open(url, method=method.upper(), **sent)
         assert answer.status_code == status, (path, answer.data)
-        told = document["paths"][path][method]["responses"][str(status)]
+        told = resolved(document["paths"][path][method]["responses"][str(status)], document)
         content = told["content"][answer.mimetype]
         if answer.mimetype == "application/json":
             why = violation(answer.get_json(), content["schema"], document)
@@ -172,7 +217,7 @@ def test_requests_that_are_answered_are_as_they_are_described(app, document, tin
         body = sent.get("json")
         if body is None or status != 200:
             continue
-        content = document["paths"][path][method]["requestBody"]["content"]
+        content = resolved(document["paths"][path][method]["requestBody"], document)["content"]
         assert violation(body, content["application/json"]["schema"], document) is None
 
 
@@ -185,7 +230,7 @@ def test_a_secured_server_says_what_wants_a_key(service):
     for path, item in document["paths"].items():
         for operation in item.values():
             health = path.endswith(("/healthz", "/readyz", "/health/live", "/health/ready"))
-            public = health or path in ("/", "/page.css", "/page.js")
+            public = health or path in FILES
             assert ("security" in operation) == (not public)
             assert ("401" in operation["responses"]) == (not public)
 

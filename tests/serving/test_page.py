@@ -6,15 +6,19 @@ import hashlib
 import http.client
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from chromium import Chromium, find_chromium
+from onnx_files import colour_network
 from PIL import Image
 from served import served
 
-from adaptive.bundle import default_bundle
+from adaptive.bundle import Bundle, default_bundle, write_candidates
+from adaptive.candidate import Candidate, InputSpec, OutputSpec
+from adaptive.files import sha256
 from adaptive.serving.http import create_app
 from adaptive.serving.keys import Keys
 from adaptive.serving.page import FILES, content
@@ -146,7 +150,7 @@ def test_files_need_no_key_and_what_they_ask_for_does(bundle, tmp_path):
 
 
 def test_files_name_no_other_host_and_hold_nothing_inline():
-    for name, _ in FILES.values():
+    for name in (name for name, kind in FILES.values() if kind.startswith("text/")):
         text = content(name).decode()
         # A namespace is a name, and nothing is asked of it.
         assert set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"')]*", text)) <= {
@@ -366,7 +370,7 @@ def test_escape_gives_a_request_up(page, images):
     page.wait("document.querySelector('#state').textContent == 'Asking…'")
     page.key("Escape")
     page.wait("window.gone")
-    assert page.text("#state") == "Given up."
+    assert page.text("#state") == "Cancelled."
     assert page.text("#problem") == ""
 
 
@@ -415,7 +419,7 @@ def test_key_is_asked_for_once_and_kept_in_the_tab(browser, bundle, images, tmp_
         page.run("document.querySelector('#key').focus()")
         page.type("a-wrong-key-0123456789")
         page.key("Enter", "\r")
-        page.wait("document.querySelector('#key-title').textContent.includes('not known')")
+        page.wait("document.querySelector('#key-title').textContent.includes('not accept')")
         page.wait("document.querySelector('#key-form').checkVisibility()")
         page.run("document.querySelector('#key').focus()")
         page.type(KEY)
@@ -529,3 +533,70 @@ CONTRASTS = """(() => {
       return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.textContent.trim()];
     });
 })()"""
+
+
+SAMPLES = {"cat": "cat", "ship": "ship", "horse": "horse", "coffee": "automobile"}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_samples_are_small_and_answered_as_the_page_is_made_to_show(server, name):
+    body = content(f"sample-{name}.jpg")
+    assert len(body) < 40_000
+    _, _, said = ask(server.port, "POST", "/v1/classify", body)
+    assert json.loads(said)["label"] == SAMPLES[name]
+    assert f"sample-{name}.jpg" in content("samples.txt").decode()
+
+
+def test_the_default_names_its_classes_and_offers_samples(page):
+    assert page.text("#classes") == (
+        "It knows 10 classes: airplane, automobile, bird, cat, deer, dog, frog, horse, ship and "
+        "truck. Whatever an image shows, it names one of these."
+    )
+    assert page.run("document.querySelectorAll('#samples button').length") == len(SAMPLES)
+    page.run("document.querySelector('#samples button').click()")
+    answered(page, "cat")
+    assert page.text("#label") == "cat"
+    page.wait("document.querySelector('#samples img').naturalWidth > 0")
+    assert "CC0" in page.text("#sources-of-samples")
+
+
+def test_a_users_own_bundle_names_its_first_classes_and_offers_no_samples(
+    browser, bundle, tmp_path
+):
+    own = tmp_path / "own"
+    shutil.copytree(bundle, own)
+    with served(own) as server:
+        with browser.page(f"http://127.0.0.1:{server.port}/") as page:
+            page.wait("!document.querySelector('#classes').hidden")
+            assert page.text("#classes").startswith("It knows 10 classes: airplane, ")
+            assert page.run("document.querySelector('#samples').hidden")
+            assert page.run("document.querySelectorAll('#samples button').length") == 0
+        assert not any("sample" in url for url in page.requests)
+
+
+def test_of_many_classes_the_first_are_named(browser, bundle, tmp_path):
+    labels = [f"n{number:08} thing{number}, other name" for number in range(1200)]
+    folder = tmp_path / "many"
+    folder.mkdir()
+    colour_network(folder / "one.onnx", np.ones((3, len(labels)), np.float32), 8)
+    network = Candidate(
+        "one",
+        "one.onnx",
+        sha256(folder / "one.onnx"),
+        InputSpec(8, "uint8", "NHWC", "stretch"),
+        OutputSpec(len(labels)),
+    )
+    write_candidates(folder, [network], labels, reference="one")
+    with served(folder) as server, browser.page(f"http://127.0.0.1:{server.port}/") as page:
+        page.wait("!document.querySelector('#classes').hidden")
+        assert page.text("#classes") == (
+            "It knows 1,200 classes, such as thing0, thing1, thing2, thing3 and thing4. "
+            "Whatever an image shows, it names one of these."
+        )
+
+
+def test_what_a_bundle_knows_is_described(server, bundle):
+    _, _, body = ask(server.port, "GET", "/v1/bundle")
+    told = json.loads(body)
+    assert (told["labels"], told["embedded"]) == (10, True)
+    assert told["first_labels"] == list(Bundle.read(bundle).labels)

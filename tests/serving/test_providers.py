@@ -14,10 +14,10 @@ from onnx_files import colour_network
 from adaptive import EngineError
 from adaptive.errors import MissingExtra
 from adaptive.serving import providers
+from adaptive.serving.engine import in_parts
 from adaptive.serving.providers import (
     ProviderEngine,
     ProviderSettings,
-    in_parts,
     missing_provider,
     provider_options,
 )
@@ -191,3 +191,36 @@ def test_a_long_batch_is_cut_and_joined() -> None:
     assert seen == [4, 4, 1]
     assert in_parts(run, [a, b], None)[0].shape == (9,)
     assert seen[3:] == [9]
+
+
+def test_outputs_that_are_no_rows_are_those_of_the_first_part() -> None:
+    def run(a: np.ndarray) -> list[Any]:
+        return [a * 2, a.mean(), np.full((10, 4), a[0]), [a, a]]
+
+    double, scalar, anchors, sequence = in_parts(run, [np.arange(5)], 2)
+    np.testing.assert_array_equal(double, np.arange(5) * 2)
+    assert scalar == 0.5
+    np.testing.assert_array_equal(anchors, np.zeros((10, 4)))
+    assert len(sequence) == 2
+
+
+def test_an_attempt_keeps_to_the_largest_batch_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A longer one would have the provider build its engine anew."""
+    monkeypatch.setitem(providers.PROVIDERS, "cuda", providers.CPU)
+    monkeypatch.setattr(providers, "provider_options", lambda *_: [providers.CPU])
+    path = colour_network(tmp_path / "net.onnx", np.eye(3), 8)
+    engine = ProviderEngine(path, ProviderSettings("cuda", most=1))
+    session, sizes = engine._session, []
+
+    class Told:
+        def run(self, names: Any, feeds: dict[str, np.ndarray], options: Any = None) -> Any:
+            sizes.append(len(next(iter(feeds.values()))))
+            return session.run(names, feeds, options)
+
+    engine._session = Told()
+    batch = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3)
+    for run in (engine.run, engine.attempt):
+        np.testing.assert_allclose(run(batch)[0], batch.mean(axis=(1, 2)), rtol=1e-5)
+    assert sizes == [1] * 4

@@ -15,10 +15,22 @@ import time
 from pathlib import Path
 
 import pytest
-from http_fixtures import HANG_S, HEAD, JPEG, MAX_BODY_BYTES, ODD, URL, post
+from http_fixtures import (
+    HANG_S,
+    HEAD,
+    JPEG,
+    MAX_BODY_BYTES,
+    ODD,
+    URL,
+    encoded,
+    picture,
+    post,
+)
 
 from adaptive.bundle import Bundle, write_bundle
 from adaptive.policy.fixed import Fixed
+
+pytestmark = pytest.mark.slow
 
 #: What the server's parser refuses before the application, which would say 405, sees it.
 REAL = {
@@ -287,6 +299,22 @@ def test_request_log_is_json_on_standard_error(start, tiny_bundle):
     assert [line["status"] for line in lines] == [200, 400, 413]
     assert lines[0]["request"] == "camera-7"
     assert lines[0]["ran"][0] == "cheap"
+
+
+def test_what_decoders_write_is_json_on_standard_error_too(start, tiny_bundle):
+    """libjpeg writes of a JPEG that was cut off and then ended properly."""
+    server = start(tiny_bundle, log="-")
+    photo = encoded(picture(size=(400, 300)))
+    cut = photo[: len(photo) * 6 // 10] + b"\xff\xd9"
+    assert post(server.port, ODD["jpeg"]._replace(body=cut))[0] == 200
+    server.process.send_signal(signal.SIGTERM)
+    code, errors = server.end()
+    assert code == 0
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert [line["status"] for line in lines if "status" in line] == [200]
+    (said,) = (line for line in lines if "status" not in line)
+    assert said["logger"] == "stderr"
+    assert said["message"].startswith("Corrupt JPEG data")
 
 
 def test_metrics_are_told_to_prometheus(process):

@@ -26,6 +26,8 @@ from raw_http import (
 
 from adaptive.serving.answers import as_json
 
+pytestmark = pytest.mark.slow
+
 
 def test_keep_alive_serves_many_requests_on_one_connection():
     with running() as server, connect(server) as link:

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
+@pytest.mark.slow
 def test_benchmark_writes_machine_versions_settings_and_results(tmp_path):
     output = tmp_path / "out.json"
     command = [sys.executable, str(BENCHMARKS / "serving.py"), "adaptive", "bentoml"]

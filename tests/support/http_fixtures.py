@@ -82,6 +82,12 @@ def rotated_jpeg() -> bytes:
     return encoded(picture(), exif=exif.tobytes())
 
 
+def cut_exif() -> bytes:
+    block = b"\xff\xe1\0\x0cExif\0\0II*\0"
+    whole = encoded(picture(), dpi=(72, 72))
+    return whole[:2] + block + whole[2:]
+
+
 def deep_png() -> bytes:
     return encoded(Image.fromarray(np.arange(4800, dtype=np.uint16).reshape(60, 80) * 13), "PNG")
 
@@ -160,6 +166,7 @@ ODD = {
     "bmp": Sent(encoded(picture(), "BMP"), 200),
     "animated gif": Sent(animated_gif(), 200),
     "exif-rotated jpeg": Sent(rotated_jpeg(), 200),
+    "jpeg with cut exif": Sent(cut_exif(), 200),
     "explained": Sent(JPEG, 200, path=URL + "?explain=1"),
     "text file": Sent(b"hello, I am a text file\n" * 20, 400, "is not a JPEG"),
     "path": Sent(b"/etc/hostname", 400, "is not a JPEG"),

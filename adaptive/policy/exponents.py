@@ -1,0 +1,96 @@
+"""What several networks said, as one calibrated answer: p ~ prod of p_k ** w_k."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Sequence
+
+import numpy as np
+
+from adaptive.errors import InputError
+from adaptive.files import Fields
+
+#: Probabilities below it count as it. Nothing smaller survives the 16 bits of a table's
+#: probabilities, so that a table and a network's own answer come to the same.
+FLOOR = 2.0**-24
+
+
+@dataclass(frozen=True)
+class Exponents:
+    """Weights of the networks of one set that may have run, fitted by likelihood.
+
+    The answer is prod p_k ** w_k over the set, normalised (a logarithmic opinion pool: Genest
+    and Zidek 1986, Statistical Science 1, 114-135). The weights need not sum to one, so they
+    hold the temperature as well; of a set of one the weight is 1 / T.
+
+    Attributes
+    ----------
+    members : positions of the networks in the policy's order, rising
+    weights : one a member, at least 0 and not all of them 0
+    """
+
+    members: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        members, weights = tuple(self.members), tuple(self.weights)
+        object.__setattr__(self, "members", members)
+        object.__setattr__(self, "weights", weights)
+        if not members or list(members) != sorted(set(members)) or members[0] < 0:
+            raise InputError(f"exponents need the positions of a set, rising, not {list(members)}")
+        if len(weights) != len(members):
+            raise InputError(f"{len(members)} members need as many exponents, got {list(weights)}")
+        if not all(np.isfinite(w) and w >= 0 for w in weights) or not any(weights):
+            raise InputError(
+                f"exponents {list(weights)} must be finite, at least 0 and not all of them 0"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"members": list(self.members), "weights": list(self.weights)}
+
+    @classmethod
+    def from_json(cls, values: object, where: str) -> Exponents:
+        """Read what `to_json` gave, after checking it."""
+        fields = Fields(values, where)
+        members = fields.get("members", list)
+        if not all(type(member) is int for member in members):
+            raise InputError(f"{where}: members {members!r} is not a list of positions")
+        return cls(tuple(members), tuple(fields.numbers("weights")))
+
+
+def pooled(members: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """prod p_k ** w_k, normalised, shape (n, classes), float32.
+
+    members : one ndarray (n, classes) of probabilities a network
+    """
+    logs = None
+    for values, weight in zip(members, weights):
+        if weight == 0:
+            continue
+        own = logarithms(values)
+        own *= np.float32(weight)
+        logs = own if logs is None else logs + own
+    assert logs is not None  # at least one weight is above 0
+    logs -= np.maximum.reduce(logs, axis=1, keepdims=True)
+    np.exp(logs, out=logs)
+    logs /= np.add.reduce(logs, axis=1, keepdims=True)
+    return np.asarray(logs)
+
+
+def logarithms(probabilities: np.ndarray) -> np.ndarray:
+    """log p, float32, where nothing is below FLOOR."""
+    if probabilities.dtype == np.float16:
+        return np.take(_of_halves(), probabilities.view(np.uint16))
+    values = probabilities.astype(np.float32, copy=False)
+    return np.asarray(np.log(np.maximum(values, np.float32(FLOOR))))
+
+
+@lru_cache(maxsize=1)
+def _of_halves() -> np.ndarray:
+    """log p of every number of 16 bits: a table's probabilities are such, and looked up faster."""
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    with np.errstate(invalid="ignore"):
+        values = np.fmax(halves.astype(np.float32), np.float32(FLOOR))
+    return np.asarray(np.log(values))

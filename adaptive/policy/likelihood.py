@@ -1,0 +1,187 @@
+"""Fit the exponents of p ~ prod p_k ** w_k by likelihood: convex, so there is one answer.
+
+Projected Newton steps: each is the minimum of the quadratic model inside the bounds, found by
+coordinate descent where it lies on one, and is halved until the likelihood rises enough (Armijo).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adaptive.errors import InputError
+
+#: No weight is above it, and a set's sum not below one over it: temperatures of 0.05 to 20.
+MOST = 20.0
+
+#: What holds weights together that the images do not tell apart, in images.
+PENALTY = 0.1
+
+#: Numbers held at a time, for each network.
+_BLOCK = 2_000_000
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """The negative log-likelihood at some weights, as sums over the images of each part.
+
+    Attributes
+    ----------
+    value : summed over all images
+    gradient : ndarray (parts, k)
+    curvature : ndarray (parts, k, k)
+    """
+
+    value: float
+    gradient: np.ndarray
+    curvature: np.ndarray
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Weights of a set of networks.
+
+    Attributes
+    ----------
+    weights : ndarray (k,), by all images
+    without : ndarray (parts, k), for each part the weights by all other images
+    """
+
+    weights: np.ndarray
+    without: np.ndarray
+
+
+def fit_exponents(
+    logs: np.ndarray,
+    label: np.ndarray,
+    copies: np.ndarray | None = None,
+    fold: np.ndarray | None = None,
+    penalty: float = PENALTY,
+) -> Fitted:
+    """The weights w >= 0 at which prod p_k ** w_k, normalised, gives the labels most likelihood.
+
+    Those without a part are one more Newton step, from the weights by all: a part is a small
+    share of the images, so a second step would change nothing that is seen.
+
+    Parameters
+    ----------
+    logs : ndarray (k, n, columns), logarithms of the networks' probabilities
+    label : ndarray (n,), column of each image's label
+    copies : ndarray (n, columns), how many classes a column stands for; one each when left out
+    fold : ndarray (n,), the part of each image, from 0; one part when left out
+    penalty : what squared distance from equal weights that sum to one costs, in images
+
+    Raises
+    ------
+    InputError
+        without an image.
+    """
+    k, n, _ = logs.shape
+    if not n:
+        raise InputError("exponents are fitted to at least one image, and there is none")
+    part = np.zeros(n, np.intp) if fold is None else fold
+    parts = int(part.max()) + 1
+    equal = np.full(k, 1 / k)
+    pull = penalty * np.eye(k)
+
+    def slopes(weights: np.ndarray) -> Slopes:
+        return _slopes(logs, label, copies, part, parts, weights)
+
+    def loss(at: Slopes, weights: np.ndarray) -> float:
+        return at.value + 0.5 * penalty * float(((weights - equal) ** 2).sum())
+
+    weights = equal
+    here = slopes(weights)
+    for _ in range(50):
+        gradient = here.gradient.sum(axis=0) + penalty * (weights - equal)
+        step = _bounded_step(weights, gradient, here.curvature.sum(axis=0) + pull)
+        if np.abs(step).max() <= 1e-4 * max(float(weights.max()), 1 / MOST):
+            break
+        before, share = loss(here, weights), 1.0
+        while share > 1e-6:
+            following = np.clip(weights + share * step, 0.0, MOST)
+            there = slopes(following)
+            if loss(there, following) <= before + 1e-4 * share * float(gradient @ step):
+                break
+            share /= 2
+        else:
+            break  # as near as the numbers' precision allows
+        weights, here = following, there
+    without = np.empty((parts, k))
+    for one in range(parts):
+        gradient = here.gradient.sum(axis=0) - here.gradient[one] + penalty * (weights - equal)
+        curvature = here.curvature.sum(axis=0) - here.curvature[one] + pull
+        others = weights + _bounded_step(weights, gradient, curvature)
+        without[one] = _not_all_zero(np.clip(others, 0.0, MOST))
+    return Fitted(_not_all_zero(weights), without)
+
+
+def _slopes(
+    logs: np.ndarray,
+    label: np.ndarray,
+    copies: np.ndarray | None,
+    part: np.ndarray,
+    parts: int,
+    weights: np.ndarray,
+) -> Slopes:
+    k, n, columns = logs.shape
+    value = 0.0
+    gradient, curvature = np.zeros((parts, k)), np.zeros((parts, k, k))
+    block = max(1, _BLOCK // columns)
+    for begin in range(0, n, block):
+        rows = slice(begin, min(begin + block, n))
+        own, at = logs[:, rows], np.arange(min(begin + block, n) - begin)
+        joint = weights[0] * own[0]
+        for weight, values in zip(weights[1:], own[1:]):
+            joint += weight * values
+        said = joint[at, label[rows]].astype(np.float64)
+        highest = joint.max(axis=1)
+        joint -= highest[:, np.newaxis]
+        np.exp(joint, out=joint)
+        if copies is not None:
+            joint *= copies[rows]
+        total = joint.sum(axis=1)
+        value += float((np.log(total) + highest - said).sum(dtype=np.float64))
+        joint /= total[:, np.newaxis]
+        # Centred on the label's, so that little is lost where the moments are taken apart.
+        centred = own - own[:, at, label[rows]][:, :, np.newaxis]
+        weighted = joint * centred
+        means = weighted.sum(axis=2).astype(np.float64)
+        for i in range(k):
+            gradient[:, i] += np.bincount(part[rows], means[i], parts)
+            for j in range(i + 1):
+                both = np.einsum("nc,nc->n", weighted[i], centred[j]).astype(np.float64)
+                both -= means[i] * means[j]
+                curvature[:, i, j] += np.bincount(part[rows], both, parts)
+                curvature[:, j, i] = curvature[:, i, j]
+    return Slopes(value, gradient, curvature)
+
+
+def _bounded_step(weights: np.ndarray, gradient: np.ndarray, curvature: np.ndarray) -> np.ndarray:
+    """Where gradient . d + d' curvature d / 2 is least with weights + d in 0..MOST."""
+    low, high = -weights, MOST - weights
+    if np.linalg.cond(curvature) < 1e12:
+        step = -np.linalg.solve(curvature, gradient)
+        if ((step >= low) & (step <= high)).all():
+            return np.asarray(step)
+    step = np.zeros(len(weights))
+    for _ in range(500):
+        largest = 0.0
+        for i in range(len(step)):
+            slope = gradient[i] + curvature[i] @ step
+            wanted = step[i] - slope / curvature[i, i] if curvature[i, i] > 0 else (
+                step[i] if slope == 0 else (low[i] if slope > 0 else high[i])
+            )  # fmt: skip
+            wanted = min(max(wanted, low[i]), high[i])
+            largest = max(largest, abs(wanted - step[i]))
+            step[i] = wanted
+        if largest <= 1e-9 * MOST:
+            break
+    return step
+
+
+def _not_all_zero(weights: np.ndarray) -> np.ndarray:
+    """The weights, raised alike where networks that tell nothing would leave no order at all."""
+    short = 1 / MOST - float(weights.sum())
+    return weights + short / len(weights) if short > 0 else weights
