@@ -15,8 +15,8 @@ if not isdir(join(__path__[0], "premodel")):
     __path__.append(dirname(__path__[0]))
 
 if TYPE_CHECKING:
-    from adaptive.bundle import Bundle
-    from adaptive.client import Client
+    from adaptive.bundle.bundle import Bundle
+    from adaptive.client.client import Client
     from adaptive.errors import (
         AdaptiveError,
         BundleError,
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     )
     from adaptive.limits import Limits
     from adaptive.prediction import Prediction
-    from adaptive.router import Router
+    from adaptive.routing.router import Router
 else:
     # Each name's module is loaded when the name is first asked for (PEP 562), so that a program
     # pays for what it uses: a client of a server needs no router.
     _ELSEWHERE = {
-        "Bundle": "adaptive.bundle",
-        "Client": "adaptive.client",
+        "Bundle": "adaptive.bundle.bundle",
+        "Client": "adaptive.client.client",
         "Limits": "adaptive.limits",
         "Prediction": "adaptive.prediction",
-        "Router": "adaptive.router",
+        "Router": "adaptive.routing.router",
     }
 
     def __getattr__(name):

@@ -7,7 +7,7 @@ from typing import Container
 
 import numpy as np
 
-from adaptive.table import OutcomeTable
+from adaptive.outcomes.table import OutcomeTable
 
 #: Fewer images than this tell nothing about labels.
 FEWEST = 10

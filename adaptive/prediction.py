@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adaptive.explanation import Explanation
+    from adaptive.routing.explanation import Explanation
 
 
 @dataclass(frozen=True)

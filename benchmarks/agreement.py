@@ -34,11 +34,11 @@ from tqdm import tqdm
 
 from adaptive.candidate import InputSpec
 from adaptive.csvfile import read_csv
+from adaptive.engines.engine import OnnxEngine
 from adaptive.features.schema import SCHEMA
+from adaptive.images.decode import MAX_PIXELS, decode
 from adaptive.intervals import share
-from adaptive.photo import open_photo
-from adaptive.serving.decode import MAX_PIXELS, decode
-from adaptive.serving.engine import OnnxEngine
+from adaptive.routing.photo import open_photo
 
 SHORT, SIZE = 256, 224
 WAYS = ("decoded", "scaled", "library")

@@ -36,9 +36,9 @@ from onnx import compose, numpy_helper, shape_inference
 
 from adaptive import Bundle
 from adaptive.candidate import Candidate, exit_of
+from adaptive.engines.engine import OnnxEngine
 from adaptive.errors import InputError
 from adaptive.jetson.board import board_profile
-from adaptive.serving.engine import OnnxEngine
 
 
 def exits_of(bundle: Bundle, network: str) -> list[Candidate]:

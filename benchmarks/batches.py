@@ -30,9 +30,9 @@ from machine import envelope, result, save, show
 from regression import jpeg
 
 from adaptive import Bundle, Router
-from adaptive.bundle import default_bundle
+from adaptive.bundle.bundle import default_bundle
 from adaptive.cli.evaluate import policy_named
-from adaptive.labelled import SUFFIXES
+from adaptive.outcomes.labelled import SUFFIXES
 
 BATCHES = (8, 32)
 

@@ -29,10 +29,10 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 
-from adaptive.certificate import P_VALUES, Counts
 from adaptive.errors import InputError
-from adaptive.replay import replay
-from adaptive.table import Outcomes, OutcomeTable
+from adaptive.evaluation.replay import replay
+from adaptive.outcomes.table import Outcomes, OutcomeTable
+from adaptive.tuning.certificate import P_VALUES, Counts
 from adaptive.tuning.objectives import Tuner
 
 DROPS = (0.0, 0.005, 0.01, 0.02, 0.05)

@@ -33,18 +33,18 @@ import numpy as np
 
 from adaptive import Bundle, Router
 from adaptive.candidate import exit_of
+from adaptive.engines.engine import OnnxEngine
 from adaptive.errors import InputError
+from adaptive.images.decode import decode
+from adaptive.images.preprocess import preprocess
 from adaptive.jetson.board import board_profile
-from adaptive.labelled import SUFFIXES
+from adaptive.outcomes.labelled import SUFFIXES
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed
 from adaptive.prediction import Prediction
-from adaptive.running import Networks, ways_of
-from adaptive.serving.decode import decode
-from adaptive.serving.engine import OnnxEngine
-from adaptive.serving.preprocess import preprocess
+from adaptive.routing.running import Networks, ways_of
 
 BATCHES = (8, 32)
 

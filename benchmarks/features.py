@@ -91,7 +91,7 @@ def shares(crops: list[np.ndarray], spec: str, rounds: int) -> dict[str, float]:
 def photographs(folder: Path, limit: int) -> list[np.ndarray]:
     """The crops of the first images of a folder; what cannot be read is listed and left out."""
     from adaptive.errors import ImageError
-    from adaptive.serving.decode import decode_working
+    from adaptive.images.decode import decode_working
 
     crops: list[np.ndarray] = []
     if not folder.is_dir():

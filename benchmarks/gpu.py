@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --work WORK [--data DATA] [--json X.json]
 
 Where there is no CUDA device it says so and stops. The contract suite is the tests' own
-(tests/serving/test_engine.py and test_engine_contract.py), with DATA's real images where that is
+(tests/engines/test_engine.py and test_engine_contract.py), with DATA's real images where that is
 given. The table's networks are torchvision's with random weights, exported by `adaptive zoo`, so
 that torch runs the same ones: plainly and as a CUDA graph, the baselines, beside ONNX Runtime on
 the processor and its providers, and TensorRT with and without CUDA graphs. Every time is of one
@@ -26,16 +26,16 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
+from adaptive.engines.built import EngineStore
+from adaptive.engines.choose import EngineOptions, Engines, Wanted
+from adaptive.engines.engine import probabilities
+from adaptive.engines.nvidia import no_device
+from adaptive.engines.tensorrt import TensorrtEngine
 from adaptive.errors import AdaptiveError
 from adaptive.files import write_json
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.build import BuildOptions, build_engines, networks_of
-from adaptive.serving.built import EngineStore
-from adaptive.serving.choose import EngineOptions, Engines, Wanted
-from adaptive.serving.engine import probabilities
-from adaptive.serving.nvidia import no_device
-from adaptive.serving.tensorrt import TensorrtEngine
 
 NETWORKS = ("mobilenet_v2", "googlenet", "resnet50")
 
@@ -50,7 +50,7 @@ Call = Callable[[np.ndarray], np.ndarray]
 
 def no_cuda() -> str | None:
     """Why nothing can be measured here, or None."""
-    from adaptive.serving.cudart import Cuda
+    from adaptive.engines.cudart import Cuda
 
     reason = no_device()
     if reason is not None:
@@ -247,7 +247,7 @@ def main() -> None:
         print(f"skipped: {reason}")
         report["reason"] = reason
     else:
-        from adaptive.serving.cudart import Cuda
+        from adaptive.engines.cudart import Cuda
 
         cuda = Cuda.load()
         print(f"{cuda.device()}, CUDA {cuda.version}, {board['processor']}", flush=True)

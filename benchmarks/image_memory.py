@@ -19,7 +19,7 @@ from PIL import Image
 
 CHILD = """
 import json, sys, time
-from adaptive.photo import open_photo
+from adaptive.routing.photo import open_photo
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(l.split()[1]) * 1024 / 1e6 for l in lines if l.startswith("VmHWM"))

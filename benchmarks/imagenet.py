@@ -22,18 +22,18 @@ import numpy as np
 from machine import envelope, result, save
 from tqdm import tqdm
 
-from adaptive.bundle import write_candidates
+from adaptive.bundle.bundle import write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.csvfile import read_csv
-from adaptive.evaluation import oracle_row
+from adaptive.evaluation.evaluation import oracle_row
+from adaptive.evaluation.replay import replay
 from adaptive.features.schema import resolve_names
 from adaptive.files import sha256
 from adaptive.intervals import mean, random_mix, share
-from adaptive.parts import Split
+from adaptive.outcomes.parts import Split
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.premodel.cost import predict_ms
 from adaptive.premodel.fit import TRAINERS
-from adaptive.replay import replay
-from adaptive.table import OutcomeTable
 from adaptive.tuning.objectives import Tuner
 
 REFERENCE = "resnet50"

@@ -30,15 +30,15 @@ import onnx
 import onnxruntime
 from imagenet import NETWORKS, make_candidates
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
+from adaptive.engines.engine import probabilities
 from adaptive.files import read_json, write_json
 from adaptive.intervals import front
 from adaptive.jetson.board import board_profile
-from adaptive.labelled import list_images
 from adaptive.networks.copies import Copy, Parts, Recipe, make_copies, median_ms
 from adaptive.networks.int8 import TARGETS, quantize
 from adaptive.networks.precision import Answers, unpacked
-from adaptive.serving.engine import probabilities
+from adaptive.outcomes.labelled import list_images
 
 Clock = Callable[[], float]
 

@@ -58,7 +58,7 @@ def name_of(policy: str, clock: str) -> str:
 def measured(policy: str, images: int, rounds: int, slow_us: float) -> dict[str, float]:
     """The ratio of the times of `Router.classify` and of the limit, in this process, by clock."""
     from adaptive import Bundle, Router
-    from adaptive.bundle import default_bundle
+    from adaptive.bundle.bundle import default_bundle
     from adaptive.features.schema import SCHEMA
     from adaptive.policy.fixed import Fixed
 
@@ -93,8 +93,8 @@ def limit_of(bundle: Any, names: list[str], short: int) -> Callable[[bytes, tupl
     """Decode, tensors and networks of a path alone."""
     import onnxruntime
 
-    from adaptive.serving.decode import decode
-    from adaptive.serving.preprocess import preprocess
+    from adaptive.images.decode import decode
+    from adaptive.images.preprocess import preprocess
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

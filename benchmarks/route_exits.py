@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import InputSpec
 from adaptive.csvlines import write_lines
+from adaptive.evaluation.replay import replay
 from adaptive.files import write_json
 from adaptive.intervals import mean, random_mix, share
-from adaptive.parts import Split
-from adaptive.replay import replay
-from adaptive.table import OutcomeTable
+from adaptive.outcomes.parts import Split
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.tuning.objectives import Tuner
 
 #: Accuracy that may be lost, and how sure the promise is to be.

@@ -41,18 +41,18 @@ import cv2
 import numpy as np
 from machine import envelope, machine_line, result, save
 
-import adaptive.router
-import adaptive.serving.engine
+import adaptive.engines.engine
+import adaptive.routing.router
 from adaptive import Router
-from adaptive.answering import Answering
-from adaptive.bundle import Bundle, default_bundle
-from adaptive.labelled import SUFFIXES
-from adaptive.photo import Photo, open_photo
+from adaptive.bundle.bundle import Bundle, default_bundle
+from adaptive.images.decode import MAX_PIXELS
+from adaptive.images.preprocess import needed_short
+from adaptive.outcomes.labelled import SUFFIXES
 from adaptive.policy.base import Policy
 from adaptive.policy.fixed import Fixed
-from adaptive.running import Networks, ways_of
-from adaptive.serving.decode import MAX_PIXELS
-from adaptive.serving.preprocess import needed_short
+from adaptive.routing.answering import Answering
+from adaptive.routing.photo import Photo, open_photo
+from adaptive.routing.running import Networks, ways_of
 from features import drawn
 
 WARM_UP = 2
@@ -104,11 +104,11 @@ class StepClock:
         """Take a router's requests apart meanwhile."""
         kind = type(router.policy)
         places: list[tuple[Any, str, str]] = [
-            (adaptive.router, "open_photo", "decode"),
-            (adaptive.router, "timed_features", "features"),
+            (adaptive.routing.router, "open_photo", "decode"),
+            (adaptive.routing.router, "timed_features", "features"),
             (kind, "chances", "premodel"),
             (Photo, "tensor", "preprocess"),
-            (adaptive.serving.engine, "probabilities", "probabilities"),
+            (adaptive.engines.engine, "probabilities", "probabilities"),
             *((kind, name, "policy") for name in ("start", "next", "affordable", "answer")),
             (Answering, "predictions", "answer"),
         ]

@@ -37,7 +37,7 @@ from typing import Any, Callable
 import numpy as np
 from machine import envelope, result, save, show
 
-from adaptive.table import Outcomes, OutcomeTable
+from adaptive.outcomes.table import Outcomes, OutcomeTable
 
 ROWS = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
 CANDIDATES = (2, 4, 8, 16, 32, 64)
@@ -120,9 +120,9 @@ def candidates(options: argparse.Namespace) -> dict[str, Any]:
     from adaptive.policy.base import Output
     from adaptive.policy.cascade import Cascade
     from adaptive.policy.premodel import ByPremodel
+    from adaptive.policy.walk import Walk
     from adaptive.premodel.outcome_knn import OutcomeKNN
     from adaptive.tuning.objectives import Tuner
-    from adaptive.walk import Walk
 
     found = Found()
     for count in CANDIDATES:
@@ -158,7 +158,7 @@ def candidates(options: argparse.Namespace) -> dict[str, Any]:
 
 def tables(options: argparse.Namespace) -> dict[str, Any]:
     """`adaptive tune` and `adaptive evaluate` on larger and larger tables."""
-    from adaptive.bundle import default_bundle
+    from adaptive.bundle.bundle import default_bundle
 
     options.work.mkdir(parents=True, exist_ok=True)
     found = Found()
@@ -213,7 +213,7 @@ def images(options: argparse.Namespace) -> dict[str, Any]:
 
     from adaptive.features.extract import extract
     from adaptive.features.schema import SCHEMA
-    from adaptive.serving.decode import decode
+    from adaptive.images.decode import decode
 
     cv2.setNumThreads(1)
     found = Found()

@@ -41,9 +41,9 @@ case $debian in
   *) stop "-d is $debian; it may be 12 or 11" ;;
 esac
 if [[ $# -eq 0 ]]; then
-  set -- tests/features tests/premodel tests/jetson tests/adaptive/test_policies.py \
-    tests/adaptive/test_router.py tests/serving/test_engine.py tests/serving/test_preprocess.py \
-    tests/serving/test_decode.py tests/serving/test_notify.py tests/serving/test_http.py
+  set -- tests/features tests/premodel tests/jetson tests/policy/test_policies.py \
+    tests/routing/test_router.py tests/engines/test_engine.py tests/images/test_preprocess.py \
+    tests/images/test_decode.py tests/serving/test_notify.py tests/serving/test_http.py
 fi
 
 [[ $(id -u) = 0 ]] || stop "only root may change into another root"

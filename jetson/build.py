@@ -11,16 +11,16 @@ from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
+from adaptive.engines.built import OWN_RANGES, PLAN, EngineKey, EngineStore, Platform
+from adaptive.engines.choose import CALIBRATION, Wanted, maker_of, named_by
+from adaptive.engines.nvidia import no_device, platform_here
+from adaptive.engines.onnxfile import OnnxTensor, Signature, read_signature
+from adaptive.engines.providers import PRECISIONS, missing_provider
+from adaptive.engines.tensorrt import import_tensorrt
 from adaptive.errors import AdaptiveError, EngineError, InputError
 from adaptive.files import sha256
 from adaptive.jetson.plan import build_plan
-from adaptive.serving.built import OWN_RANGES, PLAN, EngineKey, EngineStore, Platform
-from adaptive.serving.choose import CALIBRATION, Wanted, maker_of, named_by
-from adaptive.serving.nvidia import no_device, platform_here
-from adaptive.serving.onnxfile import OnnxTensor, Signature, read_signature
-from adaptive.serving.providers import PRECISIONS, missing_provider
-from adaptive.serving.tensorrt import import_tensorrt
 
 #: What `auto` tries, the fastest first.
 PROVIDER = "tensorrt-provider"

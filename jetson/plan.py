@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from adaptive.engines.built import EngineKey
+from adaptive.engines.tensorrt import import_tensorrt, make_logger
 from adaptive.errors import EngineError
-from adaptive.serving.built import EngineKey
-from adaptive.serving.tensorrt import import_tensorrt, make_logger
 
 
 def build_plan(

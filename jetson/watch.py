@@ -24,7 +24,7 @@ from adaptive.jetson.state import BoardState
 from adaptive.jetson.sysfs import Sysfs
 
 if TYPE_CHECKING:
-    from adaptive.bundle import Bundle
+    from adaptive.bundle.bundle import Bundle
     from adaptive.monitoring.decisions import Decision
 
 log = logging.getLogger("adaptive.jetson.watch")
@@ -241,7 +241,7 @@ def _elsewhere(board: Mapping[str, Any], here: Mapping[str, Any]) -> str | None:
 
 
 class Watched(Protocol):
-    """What a watch asks of a router; `adaptive.router.Router` has it."""
+    """What a watch asks of a router; `adaptive.routing.router.Router` has it."""
 
     bundle: Bundle
 

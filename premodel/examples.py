@@ -14,8 +14,8 @@ from adaptive.errors import InputError, TableError
 from adaptive.features.provenance import described, own_among, read_beside, schema_of
 from adaptive.features.schema import PAPER7, resolve_names
 from adaptive.intervals import front as pareto_front
-from adaptive.parts import Split
-from adaptive.table import OutcomeTable
+from adaptive.outcomes.parts import Split
+from adaptive.outcomes.table import OutcomeTable
 
 NO_CANDIDATE = "none"
 

@@ -16,7 +16,7 @@ from typing import IO, Any, Callable, Dict, Iterable, List, Tuple, Union
 from urllib.parse import unquote_to_bytes
 
 from adaptive.errors import BusyError
-from adaptive.serving import progress
+from adaptive.routing import progress
 from adaptive.serving.admission import Admissions
 from adaptive.serving.answers import Answer, as_json, refusal, too_large
 from adaptive.serving.memory import give_back

@@ -14,11 +14,11 @@ import threading
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from adaptive.serving import progress
+from adaptive.routing import progress
 
 if TYPE_CHECKING:
     from adaptive.prediction import Prediction
-    from adaptive.serving.generation import Generation
+    from adaptive.routing.generation import Generation
 
 #: What a client may call its request; another name is replaced by one of ours.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")

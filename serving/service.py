@@ -12,14 +12,14 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.errors import AdaptiveError, BusyError, DeadlineError, InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.drift import Monitor, monitor_of, resumed
 from adaptive.prediction import Prediction
-from adaptive.serving import progress
+from adaptive.routing import progress
+from adaptive.routing.generation import Generation, Settings
 from adaptive.serving.deadlines import limits_from
-from adaptive.serving.generation import Generation, Settings
 from adaptive.serving.metrics import Metrics
 from adaptive.serving.model_statistics import Statistics
 from adaptive.serving.protocols import ROUTER, Headers, ModelState, ModelStatistics

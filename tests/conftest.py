@@ -15,12 +15,12 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 from onnx_files import colour_network, first_exit, second_exit
 
-from adaptive.bundle import Bundle, write_bundle, write_candidates
+from adaptive.bundle.bundle import Bundle, write_bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.files import sha256
-from adaptive.labelled import list_images
+from adaptive.outcomes.labelled import list_images
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.cascade import Cascade
-from adaptive.table import OutcomeTable
 
 COLOURS = ("blue", "green", "red")
 
@@ -107,7 +107,7 @@ def tiny_table_path(
     tiny_candidates: Path, tiny_images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The outcome table of the tiny images, measured by really running the networks."""
-    from adaptive.profiling import Profiler
+    from adaptive.measuring.profiling import Profiler
 
     output = tmp_path_factory.mktemp("table") / "outcomes.csv"
     profiler = Profiler(Bundle.read(tiny_candidates))

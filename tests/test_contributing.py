@@ -26,17 +26,17 @@ def test_files_that_it_names_are_there() -> None:
     [
         ("adaptive/policy/files.py", ("POLICIES",)),
         ("adaptive/policy/base.py", ("start", "next", "settings", "needs_features")),
-        ("tests/adaptive/test_policies.py", ("MAKE",)),
-        ("serving/engine.py", ("OpenEngine",)),
-        ("serving/choose.py", ("ENGINES", "_makers")),
-        ("tests/serving/test_engine_contract.py", ("CASES",)),
+        ("tests/policy/test_policies.py", ("MAKE",)),
+        ("adaptive/engines/engine.py", ("OpenEngine",)),
+        ("adaptive/engines/choose.py", ("ENGINES", "_makers")),
+        ("tests/engines/test_engine_contract.py", ("CASES",)),
         ("premodel/estimator.py", ("Estimator", "SETTINGS", "ARRAYS")),
         ("premodel/registry.py", ("KINDS",)),
         ("premodel/fit.py", ("TRAINERS",)),
         ("tests/premodel/conftest.py", ("CLASSES",)),
         ("features/extract.py", ("STAGES",)),
         ("features/schema.py", ("EXTRA",)),
-        ("serving/decode.py", ("FORMATS",)),
+        ("adaptive/images/decode.py", ("FORMATS",)),
     ],
 )
 def test_names_that_it_tells_to_extend_are_there(file: str, names: tuple[str, ...]) -> None:

@@ -153,7 +153,7 @@ def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path)
         # An editable install of the checkout must not answer in the wheel's place.
         "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
         "import adaptive\n"
-        "import adaptive.features.extract, adaptive.premodel.registry, adaptive.serving.engine\n"
+        "import adaptive.features.extract, adaptive.premodel.registry, adaptive.engines.engine\n"
         "import adaptive.cli, adaptive.jetson.board, adaptive.policy.files\n"
         "own = [m for n, m in sys.modules.items() if n.split('.')[0] == 'adaptive']\n"
         "assert all(Path(sys.argv[1]) in Path(m.__file__).parents for m in own)\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from adaptive.bundle import Bundle, default_bundle
+from adaptive.bundle.bundle import Bundle, default_bundle
 
 
 @click.command(name="build")
@@ -67,8 +67,8 @@ def command(
     the versions that built it. Stopped, it goes on where it was when called again. The commands
     that run networks find the engines by themselves.
     """
+    from adaptive.engines.built import EngineStore
     from adaptive.jetson.build import BuildOptions, build_engines
-    from adaptive.serving.built import EngineStore
 
     options = BuildOptions(engine, precision, max_batch, calibration, workspace_mb, force)
     store = EngineStore(engines)

@@ -8,16 +8,16 @@ from typing import Sequence
 import click
 import numpy as np
 
-from adaptive.bundle import Bundle, check_output, write_bundle
+from adaptive.bundle.bundle import Bundle, check_output, write_bundle
 from adaptive.candidate import positions
 from adaptive.errors import InputError
 from adaptive.files import read_json
+from adaptive.measuring.times import Times
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed
 from adaptive.policy.premodel import ByPremodel
-from adaptive.table import OutcomeTable
-from adaptive.times import Times
 
 
 @click.command(name="bundle")

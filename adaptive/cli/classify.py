@@ -15,12 +15,12 @@ import click
 
 from adaptive.cli.engines import engine_options
 from adaptive.cli.features import ImagePath, find_images
+from adaptive.engines.choose import EngineOptions
 from adaptive.errors import ImageError, InputError
+from adaptive.images.camera import Camera
+from adaptive.images.decode import ImageLike
 from adaptive.prediction import Prediction
-from adaptive.router import Router
-from adaptive.serving.camera import Camera
-from adaptive.serving.choose import EngineOptions
-from adaptive.serving.decode import ImageLike
+from adaptive.routing.router import Router
 
 #: Frames over which the frames per second are counted.
 WINDOW = 30
@@ -118,7 +118,10 @@ def _answerer(
     explain: bool,
 ) -> Iterator[Answerer]:
     if url is not None:
-        from adaptive.client import Client, read_key  # whoever asks no server need not load it
+        from adaptive.client.client import (  # whoever asks no server need not load it
+            Client,
+            read_key,
+        )
 
         key = None if key_file is None else read_key(key_file)
         with Client(url, api_key=key) as client:

@@ -8,8 +8,8 @@ from typing import Any, Callable
 
 import click
 
-from adaptive.serving.choose import ENGINES, EngineOptions
-from adaptive.serving.providers import PRECISIONS
+from adaptive.engines.choose import ENGINES, EngineOptions
+from adaptive.engines.providers import PRECISIONS
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:

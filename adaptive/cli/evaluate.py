@@ -10,19 +10,19 @@ from typing import Any
 
 import click
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.cli.engines import engine_options
+from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
-from adaptive.evaluation import evaluate, text_table
+from adaptive.evaluation.evaluation import evaluate, text_table
 from adaptive.files import refuse_existing, refuse_folder, write_json, written_aside
-from adaptive.parts import PARTS, Split
+from adaptive.outcomes.parts import PARTS, Split
+from adaptive.outcomes.table import OutcomeTable, table_hash
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
-from adaptive.serving.choose import EngineOptions
-from adaptive.table import OutcomeTable, table_hash
 
 
 @click.command(name="evaluate")
@@ -92,8 +92,8 @@ def command(
         import numpy as np
 
         outcomes = outcomes.select(np.arange(min(limit, len(outcomes))))
+    from adaptive.evaluation.verdict import verdict
     from adaptive.premodel.cost import predict_ms
-    from adaptive.verdict import verdict
 
     premodel = chosen.premodel or read.premodel
     cautions: list[str] = []
@@ -117,7 +117,7 @@ def command(
     report["board"] = outcomes.meta.get("board")
     omitted = False
     if live and images is not None:
-        from adaptive.live import compare_live
+        from adaptive.routing.live import compare_live
 
         comparison = compare_live(replace(read, policy=chosen), outcomes, images, engines)
         click.echo(comparison.text())

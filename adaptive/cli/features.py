@@ -100,7 +100,7 @@ def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -
     from tqdm import tqdm
 
     from adaptive.features.extract import extract
-    from adaptive.serving.decode import decode_working
+    from adaptive.images.decode import decode_working
 
     left_out: list[str] = []
     with written_aside(output) as aside:

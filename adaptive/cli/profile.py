@@ -9,15 +9,15 @@ from typing import Callable, Mapping
 
 import click
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.cli.engines import engine_options
-from adaptive.energy import SECONDS, Energies, measure
+from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing
 from adaptive.jetson.meter import open_meter
-from adaptive.labelled import list_images
-from adaptive.serving.choose import EngineOptions, Engines
-from adaptive.table import OutcomeTable, check_table_name
+from adaptive.measuring.energy import SECONDS, Energies, measure
+from adaptive.outcomes.labelled import list_images
+from adaptive.outcomes.table import OutcomeTable, check_table_name
 
 
 @click.command(name="profile")
@@ -120,7 +120,7 @@ def command(
             "an outcome table needs --candidates, --images and -o X.csv, and no more folders; "
             "BUNDLEs and --size go with --latency-only"
         )
-    from adaptive.profiling import Profiler
+    from adaptive.measuring.profiling import Profiler
 
     check_table_name(output)
     refuse_existing(output, force)
@@ -185,7 +185,7 @@ def _times(
 ) -> bool:
     """Replace the times of bundles; whether something was left out."""
     from adaptive.jetson.board import board_lines
-    from adaptive.times import IMAGES, check_rewritable, measure_times, rewrite_times
+    from adaptive.measuring.times import IMAGES, check_rewritable, measure_times, rewrite_times
 
     if not folders:
         raise InputError("--latency-only needs the BUNDLEs, or folders of candidates, to measure")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from adaptive.bundle import Bundle, check_output
+from adaptive.bundle.bundle import Bundle, check_output
 from adaptive.errors import MissingExtra
-from adaptive.labelled import list_images
+from adaptive.outcomes.labelled import list_images
 
 
 @click.command(name="quantize")

@@ -33,7 +33,7 @@ def command(url: str, key_file: Path | None, timeout_s: float) -> None:
     The new one is checked, opened and warmed up beside the old one. When anything fails the old
     one is served on, and the exit code is 2; the server's log says why.
     """
-    from adaptive.client import Client, read_key
+    from adaptive.client.client import Client, read_key
 
     key = None if key_file is None else read_key(key_file)
     with Client(url, timeout_s=timeout_s, api_key=key) as client:

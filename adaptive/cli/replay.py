@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing, refuse_folder, write_json
 from adaptive.monitoring.counterfactual import counterfactual

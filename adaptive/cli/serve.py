@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from adaptive.bucket import Bucket
 from adaptive.cli.engines import engine_options
+from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.monitoring.audit import SCOPES, Audit
-from adaptive.serving.choose import EngineOptions
+from adaptive.routing.bucket import Bucket
 
 
 @click.command("serve")
@@ -159,10 +159,10 @@ def command(
     POST /v1/classify takes an image, and clients of the Open Inference Protocol find it below
     /v2. /healthz, /readyz, /metrics, /v1/bundle and /openapi.json tell about the server.
     """
-    from adaptive.bundle import default_bundle
+    from adaptive.bundle.bundle import default_bundle
     from adaptive.monitoring.decisions import DecisionLog
+    from adaptive.routing.generation import Settings
     from adaptive.serving.assembly import Endpoint, serve_service
-    from adaptive.serving.generation import Settings
     from adaptive.serving.keys import Keys
     from adaptive.serving.logs import Lines
     from adaptive.serving.service import Service

@@ -13,7 +13,7 @@ from adaptive.errors import InputError, TableError
 from adaptive.features.provenance import SOURCES
 from adaptive.features.schema import SCHEMA
 from adaptive.files import folder_aside, sha256, write_json
-from adaptive.parts import Split, digest
+from adaptive.outcomes.parts import Split, digest
 from adaptive.premodel.base import Premodel, check_output
 from adaptive.premodel.condense import condensed_words
 from adaptive.premodel.examples import SELECTIONS, Examples, read_examples

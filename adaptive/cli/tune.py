@@ -14,10 +14,10 @@ from adaptive.errors import InputError
 from adaptive.files import refuse_existing, sha256, write_json
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import check_modes
-from adaptive.parts import Split, digest
+from adaptive.measuring.times import Times, with_times
+from adaptive.outcomes.parts import Split, digest
+from adaptive.outcomes.table import OutcomeTable, table_hash
 from adaptive.policy.files import write_policy
-from adaptive.table import OutcomeTable, table_hash
-from adaptive.times import Times, with_times
 
 if TYPE_CHECKING:
     from adaptive.tuning.hypotheses import Tuned

@@ -6,7 +6,7 @@ import logging
 import threading
 from typing import Any
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.checks import chosen, number, whole
 from adaptive.errors import InputError
 

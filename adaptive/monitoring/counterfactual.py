@@ -9,10 +9,10 @@ import numpy as np
 
 from adaptive.candidate import positions
 from adaptive.errors import InputError
+from adaptive.evaluation.replay import replay
 from adaptive.intervals import Estimate, mean, share
 from adaptive.monitoring.logged import Logged
 from adaptive.policy.base import Policy
-from adaptive.replay import replay
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, Callable, Mapping, Protocol
 
 import numpy as np
 
-from adaptive.bundle import Bundle, candidate_to_json
+from adaptive.bundle.bundle import Bundle, candidate_to_json
 from adaptive.checks import shown, whole
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits

@@ -18,12 +18,12 @@ from typing import Iterator
 
 import numpy as np
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import run_order
 from adaptive.errors import InputError
 from adaptive.files import Fields, check_format
 from adaptive.monitoring.decisions import FORMAT, bundle_hash, numbered
-from adaptive.table import Outcomes, OutcomeTable
+from adaptive.outcomes.table import Outcomes, OutcomeTable
 
 #: Steps of an answer's times that no policy can change.
 _NOT_CHARGED = ("decode", "total", "audit")

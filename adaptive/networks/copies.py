@@ -12,17 +12,17 @@ import numpy as np
 import onnx
 from tqdm import tqdm
 
-from adaptive.bundle import Bundle, check_output, write_candidates
+from adaptive.bundle.bundle import Bundle, check_output, write_candidates
 from adaptive.candidate import Candidate
+from adaptive.engines.engine import probabilities
+from adaptive.engines.onnxfile import read_header
 from adaptive.errors import AdaptiveError, ImageError, InputError
 from adaptive.files import folder_aside, sha256, write_json
+from adaptive.images.decode import decode
+from adaptive.images.preprocess import needed_short, preprocess
 from adaptive.jetson.board import board_profile
-from adaptive.labelled import LabelledImages
 from adaptive.networks import int8, precision
-from adaptive.serving.decode import decode
-from adaptive.serving.engine import probabilities
-from adaptive.serving.onnxfile import read_header
-from adaptive.serving.preprocess import needed_short, preprocess
+from adaptive.outcomes.labelled import LabelledImages
 
 FORMAT = 1
 

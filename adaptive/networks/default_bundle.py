@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from adaptive.bundle import Bundle, write_candidates
+from adaptive.bundle.bundle import Bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.errors import InputError
 from adaptive.files import sha256

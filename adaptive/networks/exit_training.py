@@ -9,7 +9,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from adaptive.bundle import check_output
+from adaptive.bundle.bundle import check_output
 from adaptive.candidate import InputSpec, check_name
 from adaptive.csvlines import write_lines
 from adaptive.errors import InputError

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from adaptive.errors import ImageError, InputError
 from adaptive.imagefiles import files_below, is_hidden, passed_over
-from adaptive.serving.decode import decode
+from adaptive.images.decode import decode
 
 log = logging.getLogger("adaptive.networks")
 

@@ -19,9 +19,9 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
+from adaptive.causes import reason
 from adaptive.errors import EngineError, InputError, MissingExtra
 from adaptive.files import written_aside
-from adaptive.reasons import reason
 
 #: Who runs the copy. On processors tensors are uint8 with a zero point, so that an activation
 #: function disappears in the range. Those with AVX2 or AVX-512 but without VNNI add products of

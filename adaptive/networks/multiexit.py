@@ -15,8 +15,8 @@ from typing import Any, Callable, Sequence
 import torch
 from torch import Tensor, fx, nn
 
+from adaptive.causes import reason
 from adaptive.errors import InputError
-from adaptive.reasons import reason
 
 
 class Join(nn.Module):

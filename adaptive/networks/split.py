@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adaptive.bundle import MANIFEST, Bundle, candidate_to_json, write_candidates
+from adaptive.bundle.bundle import MANIFEST, Bundle, candidate_to_json, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through
+from adaptive.causes import reason
+from adaptive.engines.engine import OnnxEngine
 from adaptive.errors import EngineError, InputError
 from adaptive.files import read_json, sha256, write_json
 from adaptive.networks.export import save_onnx
-from adaptive.reasons import reason
-from adaptive.serving.engine import OnnxEngine
 
 #: Largest difference between ONNX Runtime's and torch's logits, as a share of the largest logit.
 TOLERANCE = 1e-4

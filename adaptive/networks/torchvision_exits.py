@@ -15,11 +15,11 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from adaptive.causes import reason
 from adaptive.errors import InputError
 from adaptive.networks.multiexit import Join, MultiExit, split_at
 from adaptive.networks.small import conv_bn
 from adaptive.networks.small_exits import Answer
-from adaptive.reasons import reason
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)

@@ -14,13 +14,13 @@ from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
-from adaptive.bundle import MANIFEST, Bundle, write_candidates
+from adaptive.bundle.bundle import MANIFEST, Bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
+from adaptive.causes import reason
+from adaptive.engines.engine import open_engine
 from adaptive.errors import EngineError, InputError, MissingExtra
 from adaptive.files import folder_aside, read_json, refuse_existing, sha256
-from adaptive.reasons import reason
-from adaptive.serving.engine import open_engine
-from adaptive.serving.preprocess import needed_short
+from adaptive.images.preprocess import needed_short
 
 try:
     import torch

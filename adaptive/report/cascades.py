@@ -6,8 +6,8 @@ import numpy as np
 
 from adaptive.errors import InputError
 from adaptive.intervals import concave_hull
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
-from adaptive.table import OutcomeTable
 from adaptive.tuning.build import build_policy
 from adaptive.tuning.members import Members
 from adaptive.tuning.search import choose

@@ -8,9 +8,9 @@ from typing import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from adaptive.evaluation import Evaluation, Row
+from adaptive.evaluation.evaluation import Evaluation, Row
+from adaptive.evaluation.ranking import Reliability
 from adaptive.intervals import concave_hull, front
-from adaptive.ranking import Reliability
 from adaptive.report.svg import (
     Labels,
     Scale,

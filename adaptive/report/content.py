@@ -8,16 +8,16 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from adaptive.evaluation import Evaluation, Row, policy_row
+from adaptive.evaluation.evaluation import Evaluation, Row, policy_row
+from adaptive.evaluation.ranking import Reliability, reliability
+from adaptive.evaluation.replay import Replay, replay
+from adaptive.evaluation.signals_quality import SignalTable, signal_table
+from adaptive.evaluation.verdict import Verdict
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.premodel.base import Premodel
-from adaptive.ranking import Reliability, reliability
-from adaptive.replay import Replay, replay
 from adaptive.report.gallery import Group, Thumbnails, groups, needed_by_answered
 from adaptive.report.use import FeatureUse, feature_use
-from adaptive.signals_quality import SignalTable, signal_table
-from adaptive.table import OutcomeTable
-from adaptive.verdict import Verdict
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from adaptive.errors import ImageError
-from adaptive.replay import ABSTAINED, Replay
-from adaptive.table import OutcomeTable
+from adaptive.evaluation.replay import ABSTAINED, Replay
+from adaptive.outcomes.table import OutcomeTable
 
 #: Images shown of each kind.
 SHOWN = 12
@@ -67,7 +67,7 @@ class Thumbnails:
         if self.folder is None:
             return None
         # The decoder comes with OpenCV, which only thumbnails need here.
-        from adaptive.serving.decode import decode
+        from adaptive.images.decode import decode
 
         parts = PurePosixPath(name)
         try:

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from adaptive.evaluation import Evaluation
+from adaptive.evaluation.evaluation import Evaluation
 from adaptive.jetson.board import board_lines
 from adaptive.report.charts import accuracy_chart, reliability_chart
 from adaptive.report.content import Content

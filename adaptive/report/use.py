@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adaptive.evaluation import paired
+from adaptive.evaluation.evaluation import paired
+from adaptive.evaluation.replay import replay
 from adaptive.features.catalogue import FEATURES
 from adaptive.intervals import Estimate
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
-from adaptive.replay import replay
-from adaptive.table import OutcomeTable
 
 #: Shuffles of each feature.
 REPEATS = 3

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from adaptive.evaluation.replay import rank_of
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import History, Output, Policy
 from adaptive.policy.cascade import Cascade, Hybrid, expected_gain
 from adaptive.policy.fixed import Fixed
 from adaptive.policy.gain import Gain
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
-from adaptive.replay import rank_of
-from adaptive.table import OutcomeTable
 from adaptive.tuning.gains import Learned, learn
 from adaptive.tuning.members import Members
 from adaptive.tuning.trial import Trial

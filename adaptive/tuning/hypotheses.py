@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
-from adaptive.certificate import P_VALUES, Certificate, Counts, points
 from adaptive.errors import InputError
 from adaptive.policy.base import Policy
+from adaptive.tuning.certificate import P_VALUES, Certificate, Counts, points
 from adaptive.tuning.trial import Choice
 
 #: Of several drops, hypotheses with such a p-value on the tuning images are tested before all

@@ -15,10 +15,10 @@ from typing import Any, Callable, Iterator, Sequence
 import numpy as np
 
 from adaptive.intervals import front
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.exponents import Exponents, logarithms
 from adaptive.policy.likelihood import Fitted, fit_exponents
 from adaptive.policy.signals import PAIRED, SIGNALS
-from adaptive.table import OutcomeTable
 
 #: Classes kept for each image, those that some candidate finds likeliest.
 CLASSES = 24

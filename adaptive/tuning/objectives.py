@@ -8,7 +8,16 @@ from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
-from adaptive.certificate import (
+from adaptive.errors import InputError
+from adaptive.evaluation.replay import Replay, replay
+from adaptive.intervals import EXCEEDED, conformal_upper, fewest
+from adaptive.outcomes.parts import Split
+from adaptive.outcomes.table import OutcomeTable
+from adaptive.policy.base import Policy
+from adaptive.policy.gain import Gain
+from adaptive.premodel.base import Premodel
+from adaptive.tuning.build import build_policy, learn_gains
+from adaptive.tuning.certificate import (
     P_VALUES,
     Certificate,
     Counts,
@@ -17,15 +26,6 @@ from adaptive.certificate import (
     images_needed,
     points,
 )
-from adaptive.errors import InputError
-from adaptive.intervals import EXCEEDED, conformal_upper, fewest
-from adaptive.parts import Split
-from adaptive.policy.base import Policy
-from adaptive.policy.gain import Gain
-from adaptive.premodel.base import Premodel
-from adaptive.replay import Replay, replay
-from adaptive.table import OutcomeTable
-from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.gains import Learned
 from adaptive.tuning.hypotheses import Hypothesis, Tuned, checked_drops, in_order, summary_of
 from adaptive.tuning.members import Members

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"
 
 from onnx_files import integer, ints, model, node, tensor, value
 
-from adaptive.bundle import Bundle, write_bundle, write_candidates
+from adaptive.bundle.bundle import Bundle, write_bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.files import sha256
 from adaptive.policy.fixed import Fixed

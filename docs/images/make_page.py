@@ -21,7 +21,7 @@ sys.path.insert(0, str(HERE.parents[1] / "tests" / "support"))
 from chromium import Chromium, find_chromium  # noqa: E402
 from served import served  # noqa: E402
 
-from adaptive.bundle import default_bundle  # noqa: E402
+from adaptive.bundle.bundle import default_bundle  # noqa: E402
 
 SIZE = (640, 480)
 

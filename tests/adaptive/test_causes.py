@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from adaptive.reasons import MOST, reason, without_signatures
+from adaptive.causes import MOST, reason, without_signatures
 
 #: Lines as libraries have printed them, without what came before, and what is left of each.
 SAID = {

@@ -57,7 +57,7 @@ def test_import_loads_no_heavy_stack_and_is_silent(module: str) -> None:
     assert done.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("module", ["adaptive.router", "adaptive.cli.classify"])
+@pytest.mark.parametrize("module", ["adaptive.routing.router", "adaptive.cli.classify"])
 def test_who_asks_no_server_pays_for_no_client(module: str) -> None:
     program = f"import sys, {module}; print('urllib3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -69,11 +69,16 @@ def test_names_are_loaded_when_they_are_used() -> None:
         "import sys; import adaptive; "
         "print([n for n in sys.modules if n.startswith('adaptive.')]); "
         "print(adaptive.Limits.__module__, 'Limits' in vars(adaptive)); "
-        "print('adaptive.router' in sys.modules); "
+        "print('adaptive.routing.router' in sys.modules); "
         "from adaptive import *; print(Router.__module__)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["[]", "adaptive.limits True", "False", "adaptive.router"]
+    assert done.stdout.splitlines() == [
+        "[]",
+        "adaptive.limits True",
+        "False",
+        "adaptive.routing.router",
+    ]
 
 
 def test_unknown_names_are_told() -> None:

@@ -10,7 +10,7 @@ from adaptive import InputError
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed, Random
-from adaptive.running import ways_of
+from adaptive.routing.running import ways_of
 from adaptive.segments import Run, Segments
 
 # Two exits go on from net@2, and one whole network stands alone.

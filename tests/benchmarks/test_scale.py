@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from adaptive.table import OutcomeTable
+from adaptive.outcomes.table import OutcomeTable
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

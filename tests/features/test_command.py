@@ -117,7 +117,7 @@ def test_an_interrupted_run_leaves_nothing(
     def interrupted(image: object) -> np.ndarray:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adaptive.serving.decode.decode_working", interrupted)
+    monkeypatch.setattr("adaptive.images.decode.decode_working", interrupted)
     assert run(photos, "-o", tmp_path / "X.csv").exit_code == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 

@@ -18,14 +18,14 @@ from onnx_files import block, colour_network
 from tensorrt_stand_in import ORIN
 
 from adaptive import EngineError
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.cli.build import command
+from adaptive.engines.built import KEY_FILE, EngineKey, EngineStore, Platform, default_folder
+from adaptive.engines.nvidia import no_device
 from adaptive.errors import BundleError, InputError
 from adaptive.files import sha256
 from adaptive.jetson import build
 from adaptive.jetson.build import BuildOptions, build_engines, networks_of
-from adaptive.serving.built import KEY_FILE, EngineKey, EngineStore, Platform, default_folder
-from adaptive.serving.nvidia import no_device
 
 NAMES = ("cheap", "strong", "net@1", "net@2")
 
@@ -165,7 +165,7 @@ def test_a_network_that_fails_is_left_out_and_the_others_go_on(
 def test_an_engine_that_answers_nonsense_is_not_kept(
     board: Any, tiny_candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adaptive.serving.tensorrt import TensorrtEngine
+    from adaptive.engines.tensorrt import TensorrtEngine
 
     plain = TensorrtEngine.run
     monkeypatch.setattr(
@@ -222,7 +222,7 @@ def test_a_moved_bundle_is_built_again_where_the_provider_goes_by_paths(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("adaptive.serving.choose.runtime_version", lambda: version)
+    monkeypatch.setattr("adaptive.engines.choose.runtime_version", lambda: version)
     shutil.copytree(tiny_candidates, tmp_path / "one")
     engines = tmp_path / "engines"
     engines.mkdir()

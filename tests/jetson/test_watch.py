@@ -15,7 +15,7 @@ import pytest
 from boards import Board
 
 from adaptive import Bundle, Router
-from adaptive.bundle import write_bundle
+from adaptive.bundle.bundle import write_bundle
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.sysfs import Sysfs
 from adaptive.jetson.watch import ENOUGH, QUIET_S, BoardWatch, watching

@@ -16,13 +16,13 @@ pytest.importorskip("onnx", reason="networks are rewritten with onnx")
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from adaptive.bundle import Bundle, default_bundle
+from adaptive.bundle.bundle import Bundle, default_bundle
 from adaptive.candidate import OutputSpec
 from adaptive.cli.quantize import command
+from adaptive.engines.engine import OnnxEngine, probabilities
 from adaptive.errors import InputError
 from adaptive.networks import int8, precision
 from adaptive.networks.precision import Loss, convolutions, greedy, half, rounded, unpacked
-from adaptive.serving.engine import OnnxEngine, probabilities
 
 
 def residual(seed: int = 0, scale: float = 1.0) -> onnx.ModelProto:

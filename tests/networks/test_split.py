@@ -15,7 +15,7 @@ from onnx_files import colour_network
 from torch import Tensor, nn
 
 from adaptive import Bundle, EngineError, InputError, Router
-from adaptive.bundle import write_candidates
+from adaptive.bundle.bundle import write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.files import sha256
 from adaptive.networks.small import conv_bn

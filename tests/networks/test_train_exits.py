@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="training needs torch, which a board
 pytest.importorskip("onnx", reason="export needs onnx, which a board does not have")
 pytest.importorskip("onnxruntime", reason="the exported network is checked with ONNX Runtime")
 
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.cli.train_exits import command
 from adaptive.errors import InputError
 from adaptive.networks.exit_training import Design

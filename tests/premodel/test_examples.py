@@ -5,8 +5,8 @@ import pytest
 
 from adaptive.errors import InputError, TableError
 from adaptive.features.schema import ALL29, EXTRA, PAPER7
+from adaptive.outcomes.table import Outcomes, OutcomeTable
 from adaptive.premodel.examples import front, read_examples
-from adaptive.table import Outcomes, OutcomeTable
 
 OWN = "image,a,b,best\n1,0.5,1,x\n2,0.25,2,y\n3,1,3,none\n4,2,4,x\n"
 

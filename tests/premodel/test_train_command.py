@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from adaptive.features.schema import PAPER7
+from adaptive.outcomes.table import Outcomes, OutcomeTable
 from adaptive.premodel.base import first_yes
 from adaptive.premodel.registry import load_premodel
-from adaptive.table import Outcomes, OutcomeTable
 
 
 def test_without_scikit_learn_nothing_is_written(adaptive, own_csv, tmp_path, monkeypatch):

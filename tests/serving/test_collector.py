@@ -7,13 +7,13 @@ from boards import Board
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from adaptive.bucket import Bucket
-from adaptive.bundle import default_bundle
+from adaptive.bundle.bundle import default_bundle
 from adaptive.jetson.sysfs import Sysfs
 from adaptive.monitoring.audit import Audit
+from adaptive.routing.bucket import Bucket
+from adaptive.routing.generation import Settings
 from adaptive.serving.admission import Admission
 from adaptive.serving.collector import Collector
-from adaptive.serving.generation import Settings
 from adaptive.serving.service import Service
 
 

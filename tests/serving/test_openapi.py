@@ -15,7 +15,7 @@ import pytest
 from flask import Response
 from served import served
 
-from adaptive.serving.decode import FORMATS
+from adaptive.images.decode import FORMATS
 from adaptive.serving.http import create_app
 from adaptive.serving.models import TOP, VERSION
 from adaptive.serving.page import FILES

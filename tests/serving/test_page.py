@@ -16,7 +16,7 @@ from onnx_files import colour_network
 from PIL import Image
 from served import served
 
-from adaptive.bundle import Bundle, default_bundle, write_candidates
+from adaptive.bundle.bundle import Bundle, default_bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.files import sha256
 from adaptive.serving.http import create_app

@@ -27,7 +27,7 @@ from http_fixtures import (
     post,
 )
 
-from adaptive.bundle import Bundle, write_bundle
+from adaptive.bundle.bundle import Bundle, write_bundle
 from adaptive.policy.fixed import Fixed
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptive.bundle import Bundle, write_bundle
+from adaptive.bundle.bundle import Bundle, write_bundle
 from adaptive.errors import (
     AdaptiveError,
     BusyError,
@@ -25,9 +25,9 @@ from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
-from adaptive.router import Router
+from adaptive.routing.generation import Generation, Settings
+from adaptive.routing.router import Router
 from adaptive.serving import record
-from adaptive.serving.generation import Generation, Settings
 from adaptive.serving.record import Record
 from adaptive.serving.service import Service
 
@@ -428,7 +428,7 @@ def test_closing_waits_for_no_reload(folder, monkeypatch):
             service.reload()
         failed.append(True)
 
-    monkeypatch.setattr("adaptive.serving.generation.Generation.warm_up", warm_up)
+    monkeypatch.setattr("adaptive.routing.generation.Generation.warm_up", warm_up)
     thread = threading.Thread(target=reload)
     thread.start()
     assert began.wait(30)

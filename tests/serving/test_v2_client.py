@@ -10,7 +10,7 @@ import pytest
 from served import served
 
 from adaptive import Router
-from adaptive.bundle import Bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.policy.fixed import Fixed
 
 triton = pytest.importorskip(

@@ -9,17 +9,17 @@ from typing import Any, Callable, ClassVar
 import pytest
 from tensorrt_stand_in import TX2, StandInCuda, TensorrtStandIn
 
+from adaptive.engines.built import EngineKey, Platform
+from adaptive.engines.choose import maker_of
+from adaptive.engines.cudart import Device
+from adaptive.engines.engine import OnnxEngine
+from adaptive.engines.nvidia import no_device
+from adaptive.engines.onnxfile import read_signature
+from adaptive.engines.providers import ProviderEngine, ProviderSettings, missing_provider
+from adaptive.engines.tensorrt import TensorrtEngine, import_tensorrt
 from adaptive.errors import EngineError
 from adaptive.jetson.build import shapes_of
 from adaptive.jetson.plan import build_plan
-from adaptive.serving.built import EngineKey, Platform
-from adaptive.serving.choose import maker_of
-from adaptive.serving.cudart import Device
-from adaptive.serving.engine import OnnxEngine
-from adaptive.serving.nvidia import no_device
-from adaptive.serving.onnxfile import read_signature
-from adaptive.serving.providers import ProviderEngine, ProviderSettings, missing_provider
-from adaptive.serving.tensorrt import TensorrtEngine, import_tensorrt
 
 MOST = 4
 
@@ -144,14 +144,14 @@ def pretend_board(
 
     here = "/dev/nvhost-gpu"
     for name in ("cudart", "choose", "nvidia"):
-        monkeypatch.setattr(f"adaptive.serving.{name}.device_file", lambda: here)
-    monkeypatch.setattr("adaptive.serving.cudart.Cuda.load", lambda: cuda)
-    for name in ("serving.tensorrt", "serving.nvidia", "jetson.build", "jetson.plan"):
+        monkeypatch.setattr(f"adaptive.engines.{name}.device_file", lambda: here)
+    monkeypatch.setattr("adaptive.engines.cudart.Cuda.load", lambda: cuda)
+    for name in ("engines.tensorrt", "engines.nvidia", "jetson.build", "jetson.plan"):
         monkeypatch.setattr(f"adaptive.{name}.import_tensorrt", module)
-    for name in ("serving.choose", "jetson.build"):
+    for name in ("engines.choose", "jetson.build"):
         monkeypatch.setattr(f"adaptive.{name}.missing_provider", missing)
-    monkeypatch.setattr("adaptive.serving.nvidia.tensorrt_release", lambda: "8.2.1")
-    monkeypatch.setattr("adaptive.serving.choose.ProviderEngine", ProviderStandIn)
+    monkeypatch.setattr("adaptive.engines.nvidia.tensorrt_release", lambda: "8.2.1")
+    monkeypatch.setattr("adaptive.engines.choose.ProviderEngine", ProviderStandIn)
     ProviderStandIn.opened.clear()
     return cuda
 

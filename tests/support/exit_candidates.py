@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from onnx_files import colour_network, integer, ints, model, node, tensor, value
 
-from adaptive.bundle import write_candidates
+from adaptive.bundle.bundle import write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through
 from adaptive.files import sha256
 

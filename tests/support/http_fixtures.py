@@ -14,9 +14,9 @@ from typing import Any, Mapping, NamedTuple
 import numpy as np
 from PIL import Image
 
+from adaptive.images.decode import decode
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.prediction import Prediction
-from adaptive.serving.decode import decode
 from adaptive.serving.protocols import ROUTER, ModelState
 from adaptive.serving.readiness import Readiness
 

@@ -6,10 +6,10 @@ from typing import Container
 
 import numpy as np
 
+from adaptive.evaluation.replay import rank_of
+from adaptive.outcomes.table import Outcomes, OutcomeTable
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling
-from adaptive.replay import rank_of
-from adaptive.table import Outcomes, OutcomeTable
 
 CLASSES = 7
 NAMES = ("small", "net@1", "net@2", "net@3", "big")

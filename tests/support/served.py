@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator
 
-from adaptive.bundle import Bundle, write_bundle
+from adaptive.bundle.bundle import Bundle, write_bundle
 from adaptive.policy.cascade import Cascade
+from adaptive.routing.generation import Settings
 from adaptive.serving.assembly import Endpoint, assemble
-from adaptive.serving.generation import Settings
 from adaptive.serving.server import Server
 from adaptive.serving.service import Service
 

@@ -20,10 +20,10 @@ from typing import Any, Callable
 
 import numpy as np
 
+from adaptive.engines.cudart import Device
+from adaptive.engines.engine import OnnxEngine
+from adaptive.engines.onnxfile import read_signature
 from adaptive.errors import AdaptiveError, EngineError
-from adaptive.serving.cudart import Device
-from adaptive.serving.engine import OnnxEngine
-from adaptive.serving.onnxfile import read_signature
 
 TX2 = Device("NVIDIA Tegra X2", "6.2")
 ORIN = Device("Orin", "8.7")

@@ -1,0 +1,1 @@
+"""A bundle: the folder that a board serves."""

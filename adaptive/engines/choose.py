@@ -1,0 +1,282 @@
+"""Which engine runs a bundle's networks: the one asked for, or the best that really runs."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Sequence
+
+from adaptive.candidate import Candidate
+from adaptive.engines.cudart import device_file
+from adaptive.engines.engine import OnnxEngine, OpenEngine, open_engine, open_through
+from adaptive.engines.proof import OneByOne, prove
+from adaptive.engines.providers import (
+    NAMED_BY_FILE,
+    PRECISIONS,
+    ProviderEngine,
+    ProviderSettings,
+    missing_provider,
+    runtime_version,
+)
+from adaptive.errors import AdaptiveError, EngineError, InputError
+
+if TYPE_CHECKING:
+    from adaptive.engines.built import EngineKey
+
+log = logging.getLogger("adaptive.serving")
+
+ENGINES = ("auto", "onnx", "cuda", "tensorrt-provider", "tensorrt")
+
+#: What `auto` tries, the fastest first.
+_BEST = ("tensorrt", "tensorrt-provider", "cuda")
+
+#: Opens one network's file, given the threads inside an operator.
+Maker = Callable[[Path, int], OpenEngine]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What may run networks.
+
+    Parameters
+    ----------
+    engine : "onnx" (ONNX Runtime on the processor), "cuda" and "tensorrt-provider" (ONNX
+        Runtime on an NVIDIA device), "tensorrt" (TensorRT itself), or "auto": the best of them
+        that really runs. TensorRT needs engines that `adaptive build` made here.
+    precision : of TensorRT's engines; None takes what was built last
+    folder : of TensorRT's engines; None is the user's cache
+    allow_fallback : where the engine asked for does not run, go on on the processor
+    """
+
+    engine: str = "auto"
+    precision: str | None = None
+    folder: Path | None = None
+    allow_fallback: bool = False
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise InputError(f"engine {self.engine!r} is not one of {list(ENGINES)}")
+        if self.precision not in (None, *PRECISIONS):
+            raise InputError(f"precision {self.precision!r} is not one of {list(PRECISIONS)}")
+        if self.precision is not None and self.engine in ("onnx", "cuda"):
+            raise InputError(
+                f"precision {self.precision!r} is for TensorRT's engines; engine {self.engine!r} "
+                "runs a network as it is written"
+            )
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """What runs, at which precision (None: as the network is written), and why, as a sentence."""
+
+    engine: str
+    why: str
+    precision: str | None = None
+
+    def __str__(self) -> str:
+        at = f" at {self.precision}" if self.precision else ""
+        return f"{self.engine}{at}: {self.why}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One network to open: a candidate's own, or with `through` its segment without a head."""
+
+    key: str
+    folder: Path
+    candidate: Candidate
+    through: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The ONNX file."""
+        return self.folder / str(self._entry.file)
+
+    @property
+    def network(self) -> str:
+        """The ONNX file's SHA-256."""
+        return str(self._entry.sha256)
+
+    @property
+    def _entry(self) -> Any:
+        return self.candidate.through if self.through else self.candidate
+
+    def open(self, threads: int, make: Maker) -> OpenEngine:
+        """Open it with `make` and hold it against its manifest entry."""
+        opener = open_through if self.through else open_engine
+        return opener(self.path, self.candidate, threads, make)
+
+
+class Engines:
+    """Opens networks, all with the same engine.
+
+    Attributes
+    ----------
+    choice : what runs; None before the first networks are open
+    doubts : by network, what its answers have that its manifest entry does not say
+    """
+
+    def __init__(self, options: EngineOptions | None = None) -> None:
+        self.options = options or EngineOptions()
+        self.choice: EngineChoice | None = None
+        self.doubts: dict[str, str] = {}
+
+    def open(self, wanted: Sequence[Wanted], threads: int = 1) -> dict[str, OpenEngine]:
+        """Open networks, by their keys; a segment stands after the one that it continues.
+
+        The first call decides which engine it is, and later ones keep to it.
+
+        Raises
+        ------
+        EngineError
+            when the engine asked for does not run here, or refuses a network.
+        """
+        if self.choice is not None:
+            return self._attempt(self.choice.engine, wanted, threads, self.choice.precision)[0]
+        asked = self.options.engine
+        if asked == "onnx":
+            opened, _ = self._attempt("onnx", wanted, threads)
+            self.choice = EngineChoice("onnx", "it was asked for")
+        elif asked == "auto" and device_file() is None:
+            opened, _ = self._attempt("onnx", wanted, threads)
+            self.choice = EngineChoice("onnx", "no NVIDIA device is on this machine")
+        elif asked == "auto":
+            opened = self._best(wanted, threads)
+        else:
+            opened = self._asked(asked, wanted, threads)
+        log.info("engine %s", self.choice)
+        return opened
+
+    def _best(self, wanted: Sequence[Wanted], threads: int) -> dict[str, OpenEngine]:
+        reasons = []
+        for engine in _BEST:
+            try:
+                opened, precision = self._attempt(engine, wanted, threads)
+            except AdaptiveError as error:
+                reasons.append(f"{engine} does not run ({error})")
+                continue
+            why = "; ".join(["it is the best that runs here", *reasons])
+            self.choice = EngineChoice(engine, why, precision)
+            return opened
+        opened, _ = self._attempt("onnx", wanted, threads)
+        why = "there is an NVIDIA device, but " + "; ".join(reasons)
+        self.choice = EngineChoice("onnx", why)
+        log.warning("networks run on the processor: %s", why)
+        return opened
+
+    def _asked(self, asked: str, wanted: Sequence[Wanted], threads: int) -> dict[str, OpenEngine]:
+        try:
+            opened, precision = self._attempt(asked, wanted, threads)
+        except EngineError as error:
+            if not self.options.allow_fallback:
+                raise EngineError(
+                    f"engine {asked!r} does not run here: {error}. --allow-fallback goes on on the "
+                    "processor, and --engine auto takes the best that runs"
+                ) from error
+            opened, _ = self._attempt("onnx", wanted, threads)
+            why = f"{asked} was asked for and does not run ({error}), and falling back is allowed"
+            self.choice = EngineChoice("onnx", why)
+            log.warning("networks run on the processor: %s", why)
+            return opened
+        self.choice = EngineChoice(asked, "it was asked for", precision)
+        return opened
+
+    def _attempt(
+        self, engine: str, wanted: Sequence[Wanted], threads: int, precision: str | None = None
+    ) -> tuple[dict[str, OpenEngine], str | None]:
+        """Open all with one engine, and see them run."""
+        makers, precision = self._makers(engine, wanted, precision or self.options.precision)
+        opened: dict[str, OpenEngine] = {}
+        try:
+            for entry, make in zip(wanted, makers):
+                opened[entry.key] = entry.open(threads, make)
+            proofs = prove(opened, wanted, strict=engine != "onnx")
+        except BaseException:
+            for each in opened.values():
+                each.close()
+            raise
+        for key, proof in proofs.items():
+            if proof.alone is not None:
+                log.warning("%s runs on one image after the other: %s", key, proof.alone)
+                opened[key] = OneByOne(opened[key])
+            if proof.doubt is not None:
+                self.doubts[key] = proof.doubt
+        return opened, precision
+
+    def _makers(
+        self, engine: str, wanted: Sequence[Wanted], precision: str | None
+    ) -> tuple[list[Maker], str | None]:
+        """What opens each network, and at which precision they run."""
+        if engine == "onnx":
+            return [OnnxEngine] * len(wanted), None
+        if engine == "cuda":
+            reason = missing_provider(engine)
+            if reason is not None:
+                raise EngineError(reason)
+            settings = ProviderSettings(engine)
+
+            def make(path: Path, threads: int) -> OpenEngine:
+                return ProviderEngine(path, settings, threads)
+
+            return [make] * len(wanted), None
+        return _built(engine, wanted, self.options.folder, precision)
+
+
+def _built(
+    engine: str, wanted: Sequence[Wanted], at: Path | None, precision: str | None
+) -> tuple[list[Maker], str | None]:
+    """What opens each network's engine that `adaptive build` made; all have one precision."""
+    from adaptive.engines.built import EngineStore
+    from adaptive.engines.nvidia import platform_here
+
+    reason = missing_provider(engine) if engine == "tensorrt-provider" else None
+    if reason is not None:
+        raise EngineError(reason)
+    platform, store = platform_here(engine), EngineStore(at)
+    makers: list[Maker] = []
+    for entry in wanted:
+        file = named_by(engine, entry.path)
+        folder, key = store.find(entry.network, entry.key, engine, platform, precision, file)
+        precision = key.precision  # the first decides, so that all are alike
+        makers.append(maker_of(folder, key, store.timing(platform)))
+    return makers, precision
+
+
+def maker_of(folder: Path, key: EngineKey, timing: Path, workspace_mb: int | None = None) -> Maker:
+    """What opens a network whose engine lies in `folder`, or is to be written there."""
+    from adaptive.engines.built import OWN_RANGES
+
+    if key.engine == "tensorrt":
+        from adaptive.engines.built import PLAN
+        from adaptive.engines.tensorrt import TensorrtEngine
+
+        plan = folder / PLAN
+        return lambda path, _: TensorrtEngine.read(plan, path.stem, key.inputs, key.outputs)
+    settings = ProviderSettings(
+        engine=key.engine,
+        precision=key.precision,
+        cache=folder,
+        timing=timing,
+        shapes=key.shapes,
+        calibration=CALIBRATION if key.calibration not in ("", OWN_RANGES) else None,
+        own_ranges=key.calibration == OWN_RANGES,
+        most=key.most,
+        workspace_mb=workspace_mb,
+    )
+    return lambda path, threads: ProviderEngine(path, settings, threads)
+
+
+#: What a table of ranges is called in an engine's folder.
+CALIBRATION = "calibration.flatbuffers"
+
+
+def named_by(engine: str, path: Path) -> str:
+    """What the provider calls a network's engine files after, beside the network itself."""
+    if engine == "tensorrt":
+        return ""
+    return path.name if runtime_version() >= NAMED_BY_FILE else str(path.resolve())

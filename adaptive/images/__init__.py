@@ -1,0 +1,1 @@
+"""From bytes, files and cameras to the tensor that a network reads."""

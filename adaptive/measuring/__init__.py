@@ -1,0 +1,1 @@
+"""What candidates cost: profiles, times, energy."""

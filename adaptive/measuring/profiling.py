@@ -1,0 +1,454 @@
+"""Make an outcome table: run every candidate on every labelled image, one image at a time.
+
+A run that is stopped goes on where it was: each image's outcomes are appended to files in
+`X.csv.profiling/` before the next image is begun, and only a whole table is put in place.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict
+from itertools import cycle
+from pathlib import Path, PurePath
+from typing import Any, Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from adaptive.bundle.bundle import Bundle
+from adaptive.candidate import Candidate
+from adaptive.doubts import labels_doubt
+from adaptive.engines.choose import Engines
+from adaptive.errors import ImageError, InputError, TableError
+from adaptive.evaluation.replay import rank_of
+from adaptive.features.measure import measure
+from adaptive.features.schema import SCHEMA, resolve_names
+from adaptive.files import read_json, write_json, writing
+from adaptive.images.decode import MAX_PIXELS, ImageLike, decode
+from adaptive.images.preprocess import needed_short
+from adaptive.jetson.board import board_profile
+from adaptive.jetson.mode import PowerMode, power_mode
+from adaptive.jetson.state import BoardState
+from adaptive.jetson.sysfs import Sysfs
+from adaptive.measuring.energy import IMAGES as ENERGY_IMAGES
+from adaptive.measuring.energy import Energies
+from adaptive.outcomes.labelled import LabelledImages
+from adaptive.outcomes.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
+from adaptive.routing.photo import open_photo, timed_features, warm_up_image
+from adaptive.routing.running import Networks
+from adaptive.segments import Run, through_key
+
+log = logging.getLogger("adaptive.measuring.profiling")
+
+#: Runs of each network before anything is timed.
+WARM_UP = 5
+
+#: Images on which each feature is timed by itself.
+FEATURE_IMAGES = 20
+
+
+class Profiler:
+    """Runs the candidates of a bundle on images and records what they said and cost.
+
+    Parameters
+    ----------
+    bundle : the candidates and labels
+    threads : threads inside a network
+    features : names or a group of features to record
+    sysfs : where the machine tells its power mode; another root is for tests
+    engines : opens the networks; by the best engine that really runs when left out
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 1,
+        features: str = "all+extra",
+        sysfs: Sysfs | None = None,
+        engines: Engines | None = None,
+    ) -> None:
+        self.bundle = bundle
+        self.threads = threads
+        self._sysfs = sysfs
+        self.features = resolve_names(features)
+        self._short = max(needed_short(c.input) for c in bundle.candidates)
+        names = bundle.names
+        # Asked one by one, an exit is reached through those before it, without their heads.
+        ways = [(name,) for name in names]
+        self.networks = Networks.open(bundle, names, threads, ways, True, engines)
+        assert self.networks.choice is not None
+        self.choice = self.networks.choice
+        # An exit runs after what it continues from, whatever the manifest's order.
+        chains = self.networks.chains
+        self._order = sorted(bundle.candidates, key=lambda c: len(chains[c.name]))
+
+    def profile(
+        self,
+        images: LabelledImages,
+        output: Path,
+        keep_probabilities: bool = True,
+        energies: Callable[[Mapping[str, Callable[[], object]]], Energies] | None = None,
+    ) -> list[str]:
+        """Write the outcome table of `images` to `output`; return what was left out, with why.
+
+        Parameters
+        ----------
+        energies : measures the energy of a run of each candidate, in a second pass
+
+        Raises
+        ------
+        InputError
+            when no image could be read, a stopped run was made with other settings or in another
+            power mode, or the power mode changes meanwhile.
+        """
+        # First, so that a network that cannot run leaves nothing behind.
+        self.warm_up(images.root / name for name in one_of_each_kind(images.names))
+        before = BoardState.read(self._sysfs)
+        partial = Partial(
+            output, self._fingerprint(images, keep_probabilities), self.bundle, keep_probabilities
+        )
+        left_out = dict(partial.left_out)
+        todo = [i for i in range(len(images)) if images.names[i] not in partial.seen]
+        with writing(partial.folder), partial, tqdm(
+            total=len(images), initial=len(images) - len(todo), unit="image", desc="profiling"
+        ) as bar:
+            for index in todo:
+                name = images.names[index]
+                try:
+                    row, answers = self.outcome(images.root / name, images.labels[index])
+                except ImageError as error:
+                    left_out[name] = str(error)
+                    partial.skip(name, str(error))
+                else:
+                    self._require_mode(before.mode)
+                    partial.append({"image": name, "label": images.labels[index], **row}, answers)
+                bar.update()
+        partial.require_rows()
+        spent = None
+        if energies is not None:
+            sample = [images.root / n for n in images.names if n not in left_out][:ENERGY_IMAGES]
+            spent = energies(self.tasks(sample))
+            self._require_mode(before.mode)
+        with writing(partial.folder):
+            partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
+        return [f"{name}: {why}" for name, why in left_out.items()]
+
+    def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """One image's row and every candidate's probabilities, shape (1, classes).
+
+        It runs as it is served. Only the inputs are made before the networks run, so that a
+        candidate is charged with its own even where another one reads the same.
+        """
+        photo = open_photo(path, self._short, MAX_PIXELS)
+        features, features_ms = timed_features(photo, self.features)
+        prepared: dict[str, tuple[float, float]] = {}
+        for candidate in self._order:
+            if candidate.after is None:
+                prepared[candidate.name] = photo.pixels.prepared(candidate.input)
+            (photo,), _ = self.networks.run(candidate.name, [photo])
+        # Afterwards, so that the runs above find the processor's caches as they are in use.
+        for candidate in self._order:
+            if candidate.name in self.networks.segments.through:
+                (photo,) = self.networks.advance(Run(candidate.name, True), [photo])
+        answers: dict[str, np.ndarray] = {}
+        row: dict[str, Any] = {
+            "decode:ms": photo.ms["decode"],
+            "features:ms": features_ms,
+            "features": features.tolist(),
+        }
+        for candidate in self._order:
+            name = candidate.name
+            found = photo.done[name].probabilities
+            assert found is not None
+            answers[name] = found
+            rank = int(rank_of(found, np.array([label]))[0])
+            own = prepared.get(name, ())
+            row[name] = {
+                "top1": int(rank == 0),
+                "top5": int(rank < 5),
+                "confidence": float(found.max()),
+                "ms": photo.ms[name] + sum(own),
+                **dict(zip(("scale", "normalise"), own)),
+            }
+            if through_key(name) in photo.ms:
+                row[name]["through"] = photo.ms[through_key(name)] + sum(own)
+        return row, answers
+
+    def tasks(self, images: Sequence[ImageLike]) -> dict[str, Callable[[], object]]:
+        """By candidate, what runs it once on the next of these images, as `outcome` times it.
+
+        An exit goes on from states that are kept, so its run is the increment alone.
+        """
+        photos = [open_photo(image, self._short, MAX_PIXELS) for image in images]
+
+        def task(candidate: Candidate) -> Callable[[], object]:
+            run, again = Run(candidate.name, False), cycle(list(photos))
+            if candidate.after is None:
+                return lambda: self.networks.advance(run, [next(again).unprepared()])
+            return lambda: self.networks.advance(run, [next(again)])
+
+        found = {}
+        for candidate in self._order:
+            found[candidate.name] = task(candidate)
+            photos = [self.networks.run(candidate.name, [p]).photos[0] for p in photos]
+        return found
+
+    def warm_up(self, images: Iterable[Path]) -> None:
+        """Run whatever is timed a few times on a grey image, and decode these images.
+
+        The first image of a kind loads its decoder, which no later one does.
+        """
+        for image in images:
+            try:
+                open_photo(image, self._short, MAX_PIXELS)
+            except ImageError:
+                continue
+        photo = open_photo(warm_up_image(self._short), self._short, MAX_PIXELS)
+        timed_features(photo, self.features)
+        for _ in range(WARM_UP):
+            self.networks.warm_up(self.bundle.names, photo)
+
+    def doubts(self, table: OutcomeTable) -> list[str]:
+        """What makes the table that was profiled look wrong, in sentences."""
+        found = [f"{name}: {doubt}" for name, doubt in self.networks.doubts.items()]
+        untrained = [c.name for c in self.bundle.candidates if c.untrained]
+        labels = labels_doubt(table, len(self.bundle.labels), untrained)
+        return found if labels is None else [labels, *found]
+
+    def close(self) -> None:
+        """Close the engines."""
+        self.networks.close()
+
+    def _fingerprint(self, images: LabelledImages, keep: bool) -> dict[str, Any]:
+        listed = json.dumps([images.names, images.labels])
+        fingerprint = {
+            "candidates": [_entry(c) for c in self.bundle.candidates],
+            "outputs": [asdict(c.output) for c in self.bundle.candidates],
+            "features": list(self.features),
+            "schema": SCHEMA.version,
+            "threads": self.threads,
+            "engine": [self.choice.engine, self.choice.precision],
+            "probabilities": keep,
+            "folder": str(images.root.resolve()),
+            "images": hashlib.sha256(listed.encode()).hexdigest(),
+        }
+        mode = self._mode()
+        if mode is not None:
+            fingerprint["power mode"] = mode.to_json()
+        found: dict[str, Any] = json.loads(json.dumps(fingerprint))
+        return found
+
+    def _mode(self) -> PowerMode | None:
+        return power_mode(self._sysfs or Sysfs())
+
+    def _require_mode(self, mode: PowerMode | None) -> None:
+        """Times of different power modes do not go into one table."""
+        now = self._mode()
+        if now != mode:
+            raise InputError(
+                f"the power mode changed from {mode} to {now} meanwhile; what was measured before "
+                "is kept: set the mode back and give the same command to go on"
+            )
+
+    def _meta(
+        self, images: LabelledImages, before: BoardState, energies: Energies | None
+    ) -> dict[str, Any]:
+        crops = []
+        for name in images.names:
+            try:
+                crops.append(SCHEMA.crop(SCHEMA.working(decode(images.root / name))))
+            except ImageError:
+                continue
+            if len(crops) == FEATURE_IMAGES:
+                break
+        each = [measure(crop, self.features, 3) for crop in crops]
+        board = board_profile(self.threads, before, self._sysfs)
+        if board.get("throttled"):
+            log.warning(
+                "the board was slowed meanwhile (%s): these times are longer than a cool board's",
+                ", ".join(board["throttled_by"]),
+            )
+        return {
+            "candidates": [_entry(c) for c in self.bundle.candidates],
+            "reference": self.bundle.reference,
+            "classes": len(self.bundle.labels),
+            "features": list(self.features),
+            "schema": SCHEMA.to_json(),
+            "feature_ms": {
+                name: round(float(np.median([m[name] for m in each])), 6) for name in self.features
+            },
+            "board": board,
+            "engine": self.choice.to_json(),
+            "threads": self.threads,
+            "date": datetime.date.today().isoformat(),
+            "warm_up": WARM_UP,
+            **({} if energies is None else {"energy": energies.to_json()}),
+        }
+
+
+def one_of_each_kind(names: Iterable[str]) -> list[str]:
+    """The first name with each suffix."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(PurePath(name).suffix.lower(), name)
+    return list(first.values())
+
+
+def _entry(candidate: Candidate) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": candidate.name,
+        "sha256": candidate.sha256,
+        "after": candidate.after,
+        # What it reads tells which candidates share the work of making it.
+        "input": None if candidate.after else asdict(candidate.input),
+    }
+    return entry if candidate.through is None else {**entry, "through": candidate.through.sha256}
+
+
+class Partial:
+    """The rows of a profile that is under way, on disk as they come.
+
+    A row counts when its line in `rows.jsonl` is whole; the probabilities, which are written
+    before it, are cut back to as many rows when a run is resumed.
+    """
+
+    def __init__(
+        self, output: Path, fingerprint: Mapping[str, Any], bundle: Bundle, keep: bool
+    ) -> None:
+        self.output = output
+        self.folder = output.with_name(output.name + ".profiling")
+        self._names = [c.name for c in bundle.candidates] if keep else []
+        self._all = bundle.candidates
+        self._classes = len(bundle.labels)
+        self.seen: set[str] = set()
+        self.left_out: dict[str, str] = {}
+        check_table_name(output)
+        settings = self.folder / "settings.json"
+        if settings.exists():
+            before = read_json(settings, "the stopped run's settings")
+            if before != dict(fingerprint):
+                both = {**before, **fingerprint}
+                changed = [k for k in both if before.get(k) != fingerprint.get(k)]
+                raise InputError(
+                    f"{self.folder.name} holds a stopped run with other {', '.join(changed)}; "
+                    "remove that folder to start again"
+                )
+        else:
+            self.folder.mkdir(exist_ok=True)
+            write_json(settings, dict(fingerprint))
+        self._recover()
+
+    def __enter__(self) -> Partial:
+        self._rows = open(self.folder / "rows.jsonl", "a", encoding="utf-8")
+        self._probabilities = {
+            name: open(self.folder / f"{name}.f16", "ab", buffering=0) for name in self._names
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
+        for file in self._probabilities.values():
+            file.close()
+
+    def append(self, row: Mapping[str, Any], answers: Mapping[str, np.ndarray]) -> None:
+        """Record one image."""
+        for name, file in self._probabilities.items():
+            file.write(answers[name].astype(np.float16).tobytes())
+        self._line(row)
+
+    def skip(self, name: str, why: str) -> None:
+        """Record that one image cannot be read."""
+        self._line({"image": name, "left_out": why})
+
+    def require_rows(self) -> None:
+        """Raise InputError, and remove the partial files, when no image could be read."""
+        if all("left_out" in row for row in self._read_rows()):
+            shutil.rmtree(self.folder)
+            raise InputError("none of the images can be read")
+
+    def finish(self, meta: Mapping[str, Any], mj: Mapping[str, float]) -> None:
+        """Put the table in place and remove the partial files.
+
+        mj : what an image costs by candidate, where it is known; every row gets the same
+        """
+        rows = [r for r in self._read_rows() if "left_out" not in r]
+        timed = np.array([[r["decode:ms"], r["features:ms"]] for r in rows])
+        outcomes = {}
+        for candidate in self._all:
+            own = [r[candidate.name] for r in rows]
+            columns = {part: np.array([r[part] for r in own], np.float64) for part in own[0]}
+            spent = mj.get(candidate.name)
+            outcomes[candidate.name] = Outcomes(
+                columns["top1"].astype(bool),
+                columns["top5"].astype(bool),
+                columns["confidence"],
+                columns["ms"],
+                None if spent is None else np.full(len(rows), spent),
+                candidate.after,
+                columns.get("through"),
+                columns.get("scale"),
+                columns.get("normalise"),
+            )
+        table = OutcomeTable(
+            tuple(r["image"] for r in rows),
+            np.array([r["label"] for r in rows], np.int64),
+            tuple(meta["features"]),
+            np.array([r["features"] for r in rows], np.float64),
+            outcomes,
+            timed[:, 0],
+            timed[:, 1],
+            meta=meta,
+        )
+        target = probabilities_folder(self.output)
+        if target.exists():
+            shutil.rmtree(target)
+        if self._names:
+            aside = self.folder / "probabilities"
+            aside.mkdir(exist_ok=True)
+            for name in self._names:
+                values = np.fromfile(self.folder / f"{name}.f16", np.float16)
+                np.save(aside / f"{name}.npy", values.reshape(len(rows), self._classes))
+            os.replace(aside, target)
+        table.write(self.output)
+        shutil.rmtree(self.folder)
+
+    def _line(self, row: Mapping[str, Any]) -> None:
+        self._rows.write(json.dumps(row, allow_nan=False) + "\n")
+        self._rows.flush()
+
+    def _read_rows(self) -> Sequence[dict[str, Any]]:
+        path = self.folder / "rows.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def _recover(self) -> None:
+        """Drop a line and probabilities that were cut off, and learn what is done."""
+        path = self.folder / "rows.jsonl"
+        if path.exists():
+            data = path.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole < len(data):
+                with open(path, "r+b") as file:
+                    file.truncate(whole)
+        try:
+            rows = self._read_rows()
+            self.seen = {r["image"] for r in rows}
+            self.left_out = {r["image"]: r["left_out"] for r in rows if "left_out" in r}
+        except (ValueError, TypeError, KeyError) as exc:
+            raise self._damaged(path) from exc
+        size = (len(rows) - len(self.left_out)) * self._classes * 2
+        for name in self._names:
+            with open(self.folder / f"{name}.f16", "ab") as file:
+                # Cut back only: making it longer would fill in probabilities of zero.
+                if file.tell() < size:
+                    raise self._damaged(Path(file.name))
+                file.truncate(size)
+
+    def _damaged(self, path: Path) -> TableError:
+        return TableError(f"{path} is damaged; remove {self.folder} to start again")

@@ -1,0 +1,1 @@
+"""What the candidates said of labelled images: the outcome table, and its three parts."""

@@ -1,0 +1,1 @@
+"""The router, and all that drives the step machine live."""

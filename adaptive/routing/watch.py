@@ -1,0 +1,231 @@
+"""Shows every decision to those who watch, after audits have found out what else there is."""
+
+from __future__ import annotations
+
+import logging
+from time import perf_counter
+from typing import Any, Callable, NamedTuple, Sequence
+
+import numpy as np
+
+from adaptive.bundle.bundle import Bundle
+from adaptive.limits import Limits
+from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.decisions import (
+    Decision,
+    DecisionLog,
+    Observer,
+    Outcome,
+    bundle_hash,
+    policy_hash,
+)
+from adaptive.monitoring.drift import Monitor
+from adaptive.policy.base import Policy
+from adaptive.policy.walk import Walk
+from adaptive.prediction import Prediction
+from adaptive.routing.photo import Photo
+from adaptive.routing.running import Networks
+
+log = logging.getLogger("adaptive.routing.watch")
+
+
+class _Audited(NamedTuple):
+    """A photo after its audit, and what the policy answers to it without limits, if asked."""
+
+    photo: Photo
+    own: int | None
+
+
+class Watch:
+    """Audits a share of the answered photos and hands decisions to observers.
+
+    Parameters
+    ----------
+    bundle, policy : what answers
+    networks : run the audits
+    feature_names : what an audit of all computes
+    extract : gives photos with their features
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        policy: Policy,
+        networks: Networks,
+        feature_names: tuple[str, ...],
+        extract: Callable[[Sequence[Photo]], Sequence[Photo]],
+        audit: Audit | None,
+        observers: Sequence[Observer],
+    ) -> None:
+        self.audit = audit
+        self.observers = tuple(observers)
+        self.audited = () if audit is None else audit.names(bundle)
+        self._reference = bundle.reference
+        self._after = {c.name: c.after for c in bundle.candidates}
+        self._networks = networks
+        self._names = feature_names
+        self._extract = extract
+        self._hashes = (policy_hash(policy), bundle_hash(bundle))
+        premodel = policy.premodel or bundle.premodel
+        self._schema = None if premodel is None else premodel.schema_version
+        self._complained: set[int] = set()
+
+    def add(self, observer: Observer) -> None:
+        """Show decisions to one more observer."""
+        self.observers = (*self.observers, observer)
+
+    @property
+    def drift(self) -> Monitor | None:
+        """What watches for drift, or None."""
+        return next((o for o in self.observers if isinstance(o, Monitor)), None)
+
+    def status(self) -> dict[str, Any]:
+        """Where audits, drift, log and board stand, as JSON values; None for what there is not."""
+        from adaptive.jetson.watch import BoardWatch
+
+        written = next((o for o in self.observers if isinstance(o, DecisionLog)), None)
+        board = next((o for o in self.observers if isinstance(o, BoardWatch)), None)
+        parts = {"audit": self.audit, "drift": self.drift, "log": written, "board": board}
+        return {name: None if part is None else part.status() for name, part in parts.items()}
+
+    def close(self) -> None:
+        """Close the log."""
+        for observer in self.observers:
+            if isinstance(observer, DecisionLog):
+                observer.close()
+
+    def show(
+        self,
+        photos: Sequence[Photo],
+        answers: Sequence[Prediction],
+        walk: Walk,
+        limits: Limits,
+        request_id: str | None = None,
+    ) -> None:
+        """Audit what is to be audited, and show all decisions. Raises nothing of its own."""
+        if self.audit is None and not self.observers:
+            return
+        wanted = [self.audit is not None and self.audit.wants() for _ in photos]
+        audited = self._audit(photos, answers, walk, [row for row, w in enumerate(wanted) if w])
+        for row, (photo, answer) in enumerate(zip(photos, answers)):
+            decision = self._decision(
+                photo, audited.get(row), answer, limits.rows(row), walk.limited(row), request_id
+            )
+            if self.audit is not None and decision.disagrees is not None:
+                self.audit.count(decision.disagrees)
+            self._hand_out(decision)
+
+    def _decision(
+        self,
+        photo: Photo,
+        audited: _Audited | None,
+        answer: Prediction,
+        limits: Limits,
+        limited: bool,
+        request_id: str | None,
+    ) -> Decision:
+        """What was decided about a photo, and what its audit found out besides."""
+        seen = photo if audited is None else audited.photo
+        outcomes = {
+            name: Outcome(
+                output.probabilities[0],  # type: ignore[index]
+                seen.ms[name],
+                self._after[name],
+                name not in photo.done,
+                seen.together[name],
+            )
+            for name, output in seen.done.items()
+        }
+        features = None
+        if seen.features is not None:
+            features = dict(zip(self._names, map(float, seen.features)))
+        return Decision(
+            answer,
+            outcomes,
+            features,
+            seen.ms["features"] if features else None,
+            self._schema if features else None,
+            None if audited is None or self.audit is None else self.audit.scope,
+            self._reference,
+            *self._hashes,
+            limits,
+            request_id,
+            limited,
+            None if audited is None else audited.own,
+        )
+
+    def _audit(
+        self,
+        photos: Sequence[Photo],
+        answers: Sequence[Prediction],
+        walk: Walk,
+        rows: Sequence[int],
+    ) -> dict[int, _Audited]:
+        """The audits of some of the photos, by row; one that failed is not among them.
+
+        Nothing may hurt the answers. An audit that failed counts nothing, not even where the
+        reference had run before, since that one runs where images are hard.
+        """
+        if not rows or self.audit is None:
+            return {}
+        began = perf_counter()
+        found: dict[int, _Audited] = {}
+        try:
+            found = self._audited(photos, walk, rows)
+        except Exception as error:
+            if len(rows) == 1:
+                self.audit.failed(error)
+            else:  # one of them is to blame, and the others are audited all the same
+                for row in rows:
+                    found.update(self._audit(photos, answers, walk, [row]))
+        spent = (perf_counter() - began) * 1e3 / len(rows)
+        for row in rows:
+            answers[row].ms["audit"] = spent
+        return found
+
+    def _audited(
+        self, photos: Sequence[Photo], walk: Walk, rows: Sequence[int]
+    ) -> dict[int, _Audited]:
+        """Run an audit's networks on photos that are answered."""
+        chosen = [photos[row] for row in rows]
+        for name in self.audited:
+            chosen = self._networks.run(name, chosen).photos
+        everything = self.audit is not None and self.audit.scope == "all" and bool(self._names)
+        found = {}
+        for row, photo in zip(rows, chosen):
+            # An exit's time is its increment, which tells nothing without those before it.
+            for name in {m for n in photo.done for m in self._networks.chains[n]}:
+                ((photo,), _) = self._networks.run(name, [photo])
+            own = None
+            if walk.limited(row):
+                photo, own = self._own(photo, walk, row)
+            if everything and photo.features is None:
+                (photo,) = self._extract([photo])
+            found[row] = _Audited(photo, own)
+        return found
+
+    def _own(self, photo: Photo, walk: Walk, row: int) -> tuple[Photo, int | None]:
+        """What the policy answers to a photo without limits; networks that it lacks are run."""
+        chances = None if walk.chances is None else walk.chances[row : row + 1]
+        start = None if walk.preference else np.array([walk.wanted_start(row)])
+        own = Walk(walk.policy, 1, chances, start=start)
+        while (step := own.wanted()) is not None:
+            name = walk.policy.candidates[step.candidate]
+            ((photo,), output) = self._networks.run(name, [photo])
+            own.feed(step, output)
+        (route,) = own.routes()
+        if not route.path:
+            return photo, None
+        values = route.probabilities
+        if values is None:
+            values = route.outputs[-1].probabilities
+        return photo, int(np.argmax(values[0]))  # type: ignore[index]
+
+    def _hand_out(self, decision: Decision) -> None:
+        for observer in self.observers:
+            try:
+                observer.observe(decision)
+            except Exception:
+                if id(observer) not in self._complained:
+                    self._complained.add(id(observer))
+                    log.exception("%r failed on a decision; the request was answered", observer)

@@ -1,0 +1,89 @@
+"""What `adaptive bundle` leaves out, it names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from adaptive import Bundle
+from adaptive.bundle.bundle import write_bundle
+from adaptive.cli.bundle import command
+from adaptive.policy.files import write_policy
+from adaptive.policy.premodel import ByPremodel
+from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.scaling import Scaling
+
+
+@pytest.fixture
+def premodel() -> KNNChain:
+    scaling = Scaling("standard", np.ones(1), np.zeros(1))
+    table = scaling.grid(np.arange(20.0)[:, None])
+    outcomes = np.random.default_rng(1).integers(0, 2, (20, 2))
+    return KNNChain.from_arrays(["sharpness"], ["cheap", "strong"], scaling, table, outcomes, 5)
+
+
+def lines(*arguments: Any) -> list[str]:
+    done = CliRunner().invoke(command, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return [line for line in done.output.splitlines() if line.startswith(("left out", "note"))]
+
+
+def test_what_the_policy_does_not_need_is_named(
+    tiny_candidates: Path, tmp_path: Path, premodel: KNNChain
+) -> None:
+    premodel.save(tmp_path / "premodel")
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"format": 1, "kind": "fixed", "candidates": ["cheap"]}')
+    given = ("--candidates", tiny_candidates, "--premodel", tmp_path / "premodel")
+    assert lines(*given, "--policy", policy, "-o", tmp_path / "a") == [
+        f"left out: the premodel {tmp_path / 'premodel'}: a fixed policy does not ask it",
+        "left out: net@1, net@2: the policy never asks them and they are not the reference; "
+        "--all-candidates carries them",
+    ]
+    assert lines(*given, "--policy", policy, "--all-candidates", "-o", tmp_path / "b") == [
+        f"left out: the premodel {tmp_path / 'premodel'}: a fixed policy does not ask it",
+    ]
+
+
+def test_nothing_is_named_where_nothing_is_left_out(tiny_candidates: Path, tmp_path: Path) -> None:
+    assert lines("--candidates", tiny_candidates, "--all-candidates", "-o", tmp_path / "a") == []
+
+
+def test_own_columns_need_an_extractor(
+    tiny_candidates: Path, tmp_path: Path, premodel: KNNChain
+) -> None:
+    premodel.save(tmp_path / "premodel")
+    given = ("--candidates", tiny_candidates, "--premodel", tmp_path / "premodel")
+    assert lines(*given, "--all-candidates", "-o", tmp_path / "a") == [
+        "note: the premodel reads columns of your own (sharpness); only Router.load with an "
+        "extractor can use this bundle, the server cannot"
+    ]
+
+
+def test_what_another_bundle_held_is_named(
+    tiny_candidates: Path, tiny_table_path: Path, tmp_path: Path, premodel: KNNChain
+) -> None:
+    other = tmp_path / "other"
+    policy = ByPremodel(("cheap", "strong"), premodel)
+    write_bundle(other, Bundle.read(tiny_candidates), policy, {"claim": "something"})
+    write_policy(Bundle.read(tiny_candidates).policy, tmp_path / "policy.json")
+    short = tmp_path / "short.csv"
+    header, *rows = tiny_table_path.read_text().splitlines()
+    kept = [i for i, name in enumerate(header.split(",")) if not name.startswith("net@")]
+    short.write_text(
+        "\n".join(",".join(row.split(",")[i] for i in kept) for row in (header, *rows)) + "\n"
+    )
+    about = json.loads(tiny_table_path.with_suffix(".json").read_text())
+    short.with_suffix(".json").write_text(json.dumps(about))
+    given = ("--candidates", other, "--policy", tmp_path / "policy.json", "--all-candidates")
+    assert lines(*given, "--table", short, "-o", tmp_path / "a") == [
+        f"left out: the premodel in {other}: name it with --premodel to carry it",
+        f"left out: the certificate in {other}: it speaks of another bundle; name one with "
+        "--certificate",
+        f"note: {short} has no times of net@1, net@2",
+    ]
