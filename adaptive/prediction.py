@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from adaptive.routing.explanation import Explanation
+
+class Told(Protocol):
+    """What only a request that asks for an explanation is told; see `routing.explanation`."""
+
+    def to_json(self, edges: bool = False) -> dict[str, Any]:
+        """As plain JSON values; with `edges` also the edge map."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Prediction:
     features: dict[str, float] | None = field(default=None, repr=False)
     votes: dict[str, float] | None = field(default=None, repr=False)
     reason: str = field(default="", repr=False)
-    explanation: Explanation | None = field(default=None, repr=False, compare=False)
+    explanation: Told | None = field(default=None, repr=False, compare=False)
     guess: int | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -28,10 +28,11 @@ import numpy as np
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.engines.built import EngineStore
-from adaptive.engines.choose import EngineOptions, Engines, Wanted
+from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.engines.engine import probabilities
 from adaptive.engines.nvidia import no_device
 from adaptive.engines.tensorrt import TensorrtEngine
+from adaptive.engines.wanted import Wanted
 from adaptive.errors import AdaptiveError
 from adaptive.files import write_json
 from adaptive.jetson.board import board_profile

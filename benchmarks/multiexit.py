@@ -33,7 +33,7 @@ from adaptive.networks.costs import exit_costs, multiply_adds
 from adaptive.networks.images import ImageArrays, hold_out, read_folder
 from adaptive.networks.losses import ExitLoss
 from adaptive.networks.small_exits import small_exits
-from adaptive.networks.training import Recipe, train
+from adaptive.networks.training import TrainingRecipe, train
 from adaptive.premodel.scoring import area
 
 EXITS = 5
@@ -104,7 +104,7 @@ def read_data(folder: Path, work: Path) -> Data:
     return Data(parts["train"].subset(rows), parts["train"].subset(held), parts["test"])
 
 
-def train_all(data: Data, work: Path, recipe: Recipe, wanted: list[Run]) -> None:
+def train_all(data: Data, work: Path, recipe: TrainingRecipe, wanted: list[Run]) -> None:
     """Train what is not trained yet and not being trained by another process."""
     for run in wanted:
         done = work / f"{run.name}.json"
@@ -116,7 +116,7 @@ def train_all(data: Data, work: Path, recipe: Recipe, wanted: list[Run]) -> None
             if done.exists():
                 continue
             print(f"== {run.name}", flush=True)
-            own = Recipe(**{**asdict(recipe), "seed": run.seed})
+            own = TrainingRecipe(**{**asdict(recipe), "seed": run.seed})
             began, busy = time.monotonic(), time.process_time()
             network = train(
                 run.network(len(data.train.classes)),
@@ -190,7 +190,7 @@ def write(path: Path, found: Any) -> None:
     os.replace(aside, path)
 
 
-def time_steps(work: Path, images: ImageArrays, recipe: Recipe, repeats: int = 30) -> None:
+def time_steps(work: Path, images: ImageArrays, recipe: TrainingRecipe, repeats: int = 30) -> None:
     """Time a training step and an answer: five single networks, and one with all exits.
 
     Each is timed in turn on the same images, `repeats` times; the medians count.
@@ -360,7 +360,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(epochs=arguments.epochs, batch=128, learning_rate=0.2)
+    recipe = TrainingRecipe(epochs=arguments.epochs, batch=128, learning_rate=0.2)
     names = arguments.runs.split(",") if arguments.runs else [run.name for run in RUNS]
     wanted = [run for run in RUNS if run.name in names]
     parts = arguments.parts.split(",")

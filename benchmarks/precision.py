@@ -35,7 +35,7 @@ from adaptive.engines.engine import probabilities
 from adaptive.files import read_json, write_json
 from adaptive.intervals import front
 from adaptive.jetson.board import board_profile
-from adaptive.networks.copies import Copy, Parts, Recipe, make_copies, median_ms
+from adaptive.networks.copies import Copy, CopyRecipe, Parts, make_copies, median_ms
 from adaptive.networks.int8 import TARGETS, quantize
 from adaptive.networks.precision import Answers, unpacked
 from adaptive.outcomes.labelled import list_images
@@ -121,7 +121,7 @@ def in_16_bits(model: onnx.ModelProto) -> tuple[int, int]:
     return sum(k == onnx.TensorProto.FLOAT16 for k in weights), len(weights)
 
 
-def whole(folder: Path, recipe: Recipe) -> bool:
+def whole(folder: Path, recipe: CopyRecipe) -> bool:
     """Whether these very copies are there from an earlier call."""
     report = folder / "copies.json"
     own = json.loads(json.dumps(asdict(recipe)))
@@ -147,7 +147,13 @@ def fastest_as_good(networks: dict[str, Any]) -> list[str]:
 
 
 def one(
-    bundle: Bundle, name: str, images: Any, recipe: Recipe, work: Path, averaged: bool, clock: Clock
+    bundle: Bundle,
+    name: str,
+    images: Any,
+    recipe: CopyRecipe,
+    work: Path,
+    averaged: bool,
+    clock: Clock,
 ) -> dict[str, Any]:
     """Every copy of one network, and the baselines."""
     parts = Parts(images, recipe)
@@ -224,7 +230,7 @@ def main() -> None:
     if not (work / "candidates" / "manifest.json").exists():
         make_candidates(data, work / "candidates")
     bundle = Bundle.read(work / "candidates")
-    recipe = Recipe(
+    recipe = CopyRecipe(
         int8=TARGETS, max_loss=arguments.max_loss, search=arguments.search,
         threads=arguments.threads,
     )  # fmt: skip

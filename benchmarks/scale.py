@@ -79,7 +79,8 @@ def timed(run: Callable[[], object], seconds: float = 1.0, most: int = 200) -> l
 
 def premodel(options: argparse.Namespace) -> dict[str, Any]:
     """Premodels of more and more rows."""
-    from adaptive.premodel.condense import condensed_rows, condensed_words, cost_of_condensing
+    from adaptive.premodel.condense import condensed_words, cost_of_condensing
+    from adaptive.premodel.neighbours import condensed_rows
     from adaptive.premodel.outcome_knn import OutcomeKNN
 
     generator = np.random.default_rng(0)

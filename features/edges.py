@@ -24,7 +24,7 @@ _ENDS = np.array(LENGTH_ENDS)
 _TURNS = [math.tan(sevenths * math.pi / BINS) for sevenths in (4, 5, 6, 0, 1, 2, 3)]
 
 
-class Lines(NamedTuple):
+class EdgeLines(NamedTuple):
     """Every edge of an edge map.
 
     Attributes
@@ -57,15 +57,15 @@ def edge_pixels(edge_map: NDArray[np.uint8]) -> NDArray[np.intp]:
     return np.flatnonzero(edge_map != 0)
 
 
-def lines(edge_map: NDArray[np.uint8], positions: NDArray[np.intp]) -> Lines:
+def lines(edge_map: NDArray[np.uint8], positions: NDArray[np.intp]) -> EdgeLines:
     """Tell the edges apart: one edge is one 8-connected set of edge pixels."""
     # with few edges, as here, Wu's algorithm is quicker than the default
     labels: Any = cv2.connectedComponentsWithAlgorithm(edge_map, 8, cv2.CV_32S, cv2.CCL_WU)[1]
     at = labels.ravel().take(positions)
-    return Lines(labels, at, np.bincount(at, minlength=1))
+    return EdgeLines(labels, at, np.bincount(at, minlength=1))
 
 
-def edge_length(found: Lines) -> list[float]:
+def edge_length(found: EdgeLines) -> list[float]:
     """Share of the edges in each of seven bins of length, 0..1 each; zeros without edges.
 
     An edge's length is its number of pixels, and the bins are 1-3, 4-7, 8-15, 16-31, 32-63,
@@ -98,7 +98,7 @@ def edge_angle(derivatives: Gradient, positions: NDArray[np.intp]) -> list[float
     return [share / count for share in counts]
 
 
-def main_object(found: Lines, positions: NDArray[np.intp]) -> tuple[float, float]:
+def main_object(found: EdgeLines, positions: NDArray[np.intp]) -> tuple[float, float]:
     """Area by perimeter (pixels) and aspect ratio of the main object; zeros without edges.
 
     The main object is what the edge with the most pixels outlines; of equals, the one met first

@@ -8,28 +8,16 @@ images that were left out, and said.
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import Any, Mapping
 
 import numpy as np
 
 from adaptive.premodel.base import NONE, first_yes
-from adaptive.premodel.neighbours import BRUTE_ROWS, TREE_FEATURES, BruteForce
-
-if TYPE_CHECKING:
-    from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.neighbours import BruteForce, condensed_rows
 
 #: Left-out images that both tables are asked about.
 ASKED = 1000
-
-
-def condensed_rows(rows: int, features: int) -> np.ndarray | None:
-    """Which rows of a table to keep, ascending; None where no fast search needs fewer.
-
-    The same ones for the same numbers.
-    """
-    if rows <= BRUTE_ROWS or features <= TREE_FEATURES:
-        return None
-    return np.sort(np.random.default_rng(0).permutation(rows)[:BRUTE_ROWS])
 
 
 def cost_of_condensing(premodel: KNNChain, X: np.ndarray, outcomes: np.ndarray) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from adaptive.premodel.base import (
     check_X,
     first_yes,
 )
-from adaptive.premodel.condense import condensed_rows
-from adaptive.premodel.neighbours import search_for
+from adaptive.premodel.neighbours import condensed_rows, search_for
 from adaptive.premodel.scaling import LIMIT, STEPS, Scaling, check_scaling
 
 

@@ -30,7 +30,7 @@ BLOCK = 1 << 21
 logger = logging.getLogger("adaptive.premodel")
 
 
-class Search(Protocol):
+class NeighbourSearch(Protocol):
     """A table that can be asked for the nearest rows."""
 
     def nearest(self, queries: np.ndarray, k: int) -> np.ndarray:
@@ -64,7 +64,7 @@ class BruteForce:
         self._columns = np.ascontiguousarray(np.vstack([points.T, half]))
 
     def nearest(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """See `Search`; memory is bounded whatever the number of queries."""
+        """See `NeighbourSearch`; memory is bounded whatever the number of queries."""
         signed = np.empty((len(queries), queries.shape[1] + 1))
         np.negative(queries, out=signed[:, :-1])
         signed[:, -1] = 1.0
@@ -78,7 +78,7 @@ class BruteForce:
         return near
 
 
-class Tree:
+class KDTree:
     """A k-d tree, for many rows of few features; needs scipy.
 
     The tree's own sums of squares are whole numbers too, hence exact, but which of several rows
@@ -97,7 +97,7 @@ class Tree:
         self._tree = cKDTree(self._points)
 
     def nearest(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """See `Search`."""
+        """See `NeighbourSearch`."""
         near = np.empty((len(queries), k), np.int64)
         asked = min(k + 1, len(self._points))
         step = max(1, BLOCK // (asked * queries.shape[1]))
@@ -120,7 +120,7 @@ class Tree:
         return rows[np.argsort(squares, kind="stable")[:k]]
 
 
-def search_for(table: np.ndarray) -> Search:
+def search_for(table: np.ndarray) -> NeighbourSearch:
     """The fastest exact search for a table; one that will be slow is logged, once."""
     rows, features = table.shape
     if rows <= BRUTE_ROWS:
@@ -132,7 +132,7 @@ def search_for(table: np.ndarray) -> Search:
         )
         return BruteForce(table)
     try:
-        return Tree(table)
+        return KDTree(table)
     except ImportError:
         _warn_once(
             f"a premodel of more than {BRUTE_ROWS:,} rows compares each image with every row, "
@@ -194,3 +194,13 @@ def _smallest_many(ranks: np.ndarray, k: int) -> np.ndarray:
     near.sort(axis=1)
     order = np.argsort(np.take_along_axis(ranks, near, axis=1), axis=1, kind="stable")
     return np.take_along_axis(near, order, axis=1)
+
+
+def condensed_rows(rows: int, features: int) -> np.ndarray | None:
+    """Which rows of a table to keep, ascending; None where no fast search needs fewer.
+
+    The same ones for the same numbers.
+    """
+    if rows <= BRUTE_ROWS or features <= TREE_FEATURES:
+        return None
+    return np.sort(np.random.default_rng(0).permutation(rows)[:BRUTE_ROWS])

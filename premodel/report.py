@@ -10,7 +10,7 @@ import numpy as np
 from adaptive.errors import InputError, MissingExtra
 from adaptive.premodel.base import NONE, Premodel, first_yes
 from adaptive.premodel.scoring import areas, brier
-from adaptive.premodel.telling import Telling, telling
+from adaptive.premodel.telling import TellingReport, telling
 
 FORMAT = 1
 
@@ -54,7 +54,7 @@ class Report:
     classes: tuple[str, ...] = field(repr=False)
     confusion: tuple[tuple[int, ...], ...] = field(repr=False)
     chances: dict[str, dict[str, float | None]] = field(repr=False)
-    telling: Telling
+    telling: TellingReport
     top1: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:

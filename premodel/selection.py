@@ -43,7 +43,7 @@ LEAST_GAIN = 0.1
 
 
 @dataclass(frozen=True)
-class Step:
+class SelectionStep:
     """One step of a selection.
 
     Attributes
@@ -81,7 +81,7 @@ class Selection:
     """
 
     features: tuple[str, ...]
-    steps: tuple[Step, ...] = field(repr=False)
+    steps: tuple[SelectionStep, ...] = field(repr=False)
     rows: int
     evaluations: int
     ms_per_point: float | None = None
@@ -91,7 +91,7 @@ class Selection:
         return {**asdict(self), "features": list(self.features)}
 
 
-class Evaluation:
+class SubsetEvaluation:
     """Scores sets of features on the same images, parts and neighbours.
 
     Parameters
@@ -182,7 +182,7 @@ def select(
     outcomes: np.ndarray,
     names: Sequence[str],
     seed: int = 0,
-    progress: Callable[[Step | None], None] = lambda step: None,
+    progress: Callable[[SelectionStep | None], None] = lambda step: None,
     feature_ms: Mapping[str, float] | None = None,
 ) -> Selection:
     """The papers' selection: drop correlated features, then remove greedily.
@@ -192,10 +192,10 @@ def select(
 
     Parameters
     ----------
-    X, outcomes : as for `Evaluation`
+    X, outcomes : as for `SubsetEvaluation`
     names : of the columns of X
     seed : of images and parts
-    progress : called with None after each evaluation and with each `Step`
+    progress : called with None after each evaluation and with each `SelectionStep`
     feature_ms : only to tell what the sets cost
 
     Raises
@@ -229,7 +229,7 @@ def select_by_cost(
     feature_ms: Mapping[str, float],
     ms_per_point: float,
     seed: int = 0,
-    progress: Callable[[Step | None], None] = lambda step: None,
+    progress: Callable[[SelectionStep | None], None] = lambda step: None,
 ) -> Selection:
     """The set with the most points after its milliseconds are paid for.
 
@@ -298,14 +298,14 @@ class _Path:
         outcomes: np.ndarray,
         names: Sequence[str],
         seed: int,
-        progress: Callable[[Step | None], None],
+        progress: Callable[[SelectionStep | None], None],
         feature_ms: Mapping[str, float] | None,
         ms_per_point: float | None = None,
     ) -> None:
         self.names = names
         self.left = list(range(len(names)))
-        self.steps: list[Step] = []
-        self._evaluation = Evaluation(X, outcomes, seed)
+        self.steps: list[SelectionStep] = []
+        self._evaluation = SubsetEvaluation(X, outcomes, seed)
         self._progress = progress
         known = feature_ms is not None and all(name in feature_ms for name in names)
         self._feature_ms = feature_ms if known else None
@@ -322,7 +322,7 @@ class _Path:
 
     def note(self, action: str, feature: str | None, score: float | None, why: str) -> None:
         ms = None if self._feature_ms is None else self.ms(self.left)
-        self.steps.append(Step(action, feature, score, ms, why))
+        self.steps.append(SelectionStep(action, feature, score, ms, why))
         self._progress(self.steps[-1])
 
     def done(self) -> Selection:

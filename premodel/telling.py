@@ -11,7 +11,7 @@ from adaptive.intervals import Z95, Estimate, mean
 from adaptive.premodel.base import NONE
 from adaptive.premodel.scoring import areas
 
-#: What a premodel may tell; the keys of `Telling.verdict`.
+#: What a premodel may tell; the keys of `TellingReport.verdict`.
 SOMETHING, ORDER, NOTHING = "something", "order", "nothing"
 
 _HEADS = {
@@ -23,7 +23,7 @@ _HEADS = {
 
 
 @dataclass(frozen=True)
-class Telling:
+class TellingReport:
     """A premodel's chances, by cross-validation, against what needs no premodel.
 
     Attributes
@@ -74,7 +74,7 @@ def telling(
     chosen: np.ndarray,
     best: np.ndarray,
     parts: Sequence[np.ndarray],
-) -> Telling:
+) -> TellingReport:
     """Judge chances that were given by premodels that had not learned the images.
 
     Parameters
@@ -96,7 +96,7 @@ def telling(
         verdict = ORDER
     else:
         verdict = NOTHING
-    return Telling(
+    return TellingReport(
         verdict,
         float((chosen == best).mean()),
         names[0],

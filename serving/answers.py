@@ -18,8 +18,8 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Response
 
 from adaptive.errors import BusyError, DeadlineError, InputError
+from adaptive.routing.loaded import NotLoaded
 from adaptive.serving.compression import CODINGS
-from adaptive.serving.readiness import NotLoaded
 
 log = logging.getLogger("adaptive.serving")
 

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from adaptive.errors import InputError
-
-
-class NotLoaded(InputError):
-    """A model of the bundle is asked by itself, and answers by itself only once it is loaded."""
-
 
 class Readiness:
     """Whether `/readyz` says yes, shared by the application and whoever runs it.

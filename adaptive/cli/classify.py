@@ -83,7 +83,7 @@ def command(
         raise InputError("--url asks a server, which has an engine of its own; leave --engine out")
     if key_file is not None and url is None:
         raise InputError("--key-file holds the key of a server; name the server with --url")
-    lines = Lines(as_json, explain, top)
+    lines = AnswerPrinter(as_json, explain, top)
     if images:
         found, passed = _listed(images)
         for line in passed:
@@ -134,7 +134,7 @@ def _answerer(
         yield router
 
 
-class Lines:
+class AnswerPrinter:
     """How an answer is printed: as text or JSON, with an explanation or without."""
 
     def __init__(self, as_json: bool = False, explain: bool = False, top: int = 1) -> None:
@@ -165,7 +165,7 @@ class Lines:
         return "\n".join(f"    {name}: {text}" for name, text in parts if text)
 
 
-def classify_files(router: Answerer, images: Sequence[Path], lines: Lines) -> int:
+def classify_files(router: Answerer, images: Sequence[Path], lines: AnswerPrinter) -> int:
     """Print one line for each image, and list those that cannot be read on stderr.
 
     Returns
@@ -202,7 +202,7 @@ def classify_files(router: Answerer, images: Sequence[Path], lines: Lines) -> in
 
 
 def classify_frames(
-    router: Answerer, camera: Camera, lines: Lines, frames: int | None = None
+    router: Answerer, camera: Camera, lines: AnswerPrinter, frames: int | None = None
 ) -> None:
     """Print one line for each frame until the frames end or Ctrl-C, then a summary.
 

@@ -104,11 +104,11 @@ def command(
     """
     check_output(output, force)
     try:
-        from adaptive.networks.copies import Recipe, make_copies
+        from adaptive.networks.copies import CopyRecipe, make_copies
     except ImportError as exc:
         raise MissingExtra("quantising a network", exc.name or "onnx", "train") from exc
 
-    recipe = Recipe(
+    recipe = CopyRecipe(
         targets, max_loss if fp16_layers else None, tables, averaged, calibrate, search, threads
     )
     bundle = Bundle.read(candidates)

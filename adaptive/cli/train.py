@@ -20,7 +20,7 @@ from adaptive.premodel.examples import SELECTIONS, Examples, read_examples
 from adaptive.premodel.fit import NEIGHBOURS, TRAINERS, Trained
 from adaptive.premodel.report import Report, cross_validate
 from adaptive.premodel.scaling import SCALINGS
-from adaptive.premodel.selection import Selection, Step, select, select_by_cost
+from adaptive.premodel.selection import Selection, SelectionStep, select, select_by_cost
 
 #: where nothing else is said, a point is worth this share of the time between the fastest
 #: candidate and the most accurate one: routing saves none of that time at 50 points and, as an
@@ -178,7 +178,7 @@ def _select(examples: Examples, by_cost: bool, ms_per_point: float | None, seed:
     X = np.ascontiguousarray(examples.X[:, varies])
     with tqdm(unit=" sets", desc="features", disable=None, leave=False) as bar:
 
-        def progress(step: Step | None) -> None:
+        def progress(step: SelectionStep | None) -> None:
             if step is None:
                 bar.update()
             else:

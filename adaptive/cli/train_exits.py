@@ -118,9 +118,9 @@ def command(
     if network == "small" and (exits or weights):
         raise InputError("the small network has its own exits and no pretrained weights")
     try:
-        from adaptive.networks.exit_training import Design, train_exits
+        from adaptive.networks.exit_training import ExitDesign, train_exits
         from adaptive.networks.losses import ExitLoss
-        from adaptive.networks.training import Recipe
+        from adaptive.networks.training import TrainingRecipe
     except ImportError as exc:
         if isinstance(exc, MissingExtra):
             raise
@@ -130,7 +130,7 @@ def command(
         import torch
 
         torch.set_num_threads(threads)
-    design = Design(
+    design = ExitDesign(
         network,
         name or network,
         size or (32 if network == "small" else 224),
@@ -144,7 +144,7 @@ def command(
         distil,
         temperature,
     )
-    recipe = Recipe(
+    recipe = TrainingRecipe(
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate or (0.02 if weights else 0.2),

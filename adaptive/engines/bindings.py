@@ -26,7 +26,7 @@ _DTYPES = {
 
 
 @dataclass(frozen=True)
-class Tensor:
+class DeviceTensor:
     """An input or output of an engine; `shape` has -1 for a free axis.
 
     `largest` is the largest shape that an input may have, and `best` the one that the engine is
@@ -54,7 +54,9 @@ class ByName:
             )
             dtype = _dtype(engine.get_tensor_dtype(name))
             shape = tuple(engine.get_tensor_shape(name))
-            self.tensors.append(Tensor(name, is_input, dtype, shape, tuple(largest), tuple(best)))
+            self.tensors.append(
+                DeviceTensor(name, is_input, dtype, shape, tuple(largest), tuple(best))
+            )
 
     def bind(self, context: Any, addresses: dict[str, int]) -> list[int]:
         """Tell the context where tensors lie; returns what `enqueue` takes."""
@@ -85,7 +87,7 @@ class ByNumber:
             is_input = bool(engine.binding_is_input(number))
             _, best, largest = engine.get_profile_shape(0, number) if is_input else ((), (), ())
             self.tensors.append(
-                Tensor(
+                DeviceTensor(
                     engine.get_binding_name(number),
                     is_input,
                     _dtype(engine.get_binding_dtype(number)),

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
-from adaptive.candidate import Candidate
 from adaptive.engines.cudart import device_file
-from adaptive.engines.engine import OnnxEngine, OpenEngine, open_engine, open_through
+from adaptive.engines.engine import OnnxEngine, OpenEngine
 from adaptive.engines.proof import OneByOne, prove
 from adaptive.engines.providers import (
     NAMED_BY_FILE,
@@ -19,6 +18,7 @@ from adaptive.engines.providers import (
     missing_provider,
     runtime_version,
 )
+from adaptive.engines.wanted import Maker, Wanted
 from adaptive.errors import AdaptiveError, EngineError, InputError
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ ENGINES = ("auto", "onnx", "cuda", "tensorrt-provider", "tensorrt")
 
 #: What `auto` tries, the fastest first.
 _BEST = ("tensorrt", "tensorrt-provider", "cuda")
-
-#: Opens one network's file, given the threads inside an operator.
-Maker = Callable[[Path, int], OpenEngine]
 
 
 @dataclass(frozen=True)
@@ -81,35 +78,6 @@ class EngineChoice:
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """One network to open: a candidate's own, or with `through` its segment without a head."""
-
-    key: str
-    folder: Path
-    candidate: Candidate
-    through: bool = False
-
-    @property
-    def path(self) -> Path:
-        """The ONNX file."""
-        return self.folder / str(self._entry.file)
-
-    @property
-    def network(self) -> str:
-        """The ONNX file's SHA-256."""
-        return str(self._entry.sha256)
-
-    @property
-    def _entry(self) -> Any:
-        return self.candidate.through if self.through else self.candidate
-
-    def open(self, threads: int, make: Maker) -> OpenEngine:
-        """Open it with `make` and hold it against its manifest entry."""
-        opener = open_through if self.through else open_engine
-        return opener(self.path, self.candidate, threads, make)
 
 
 class Engines:

@@ -15,7 +15,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from adaptive.engines.bindings import ByName, ByNumber, Tensor
+from adaptive.engines.bindings import ByName, ByNumber, DeviceTensor
 from adaptive.engines.cudart import Cuda
 from adaptive.errors import EngineError
 
@@ -27,7 +27,7 @@ _GAIN = 0.98
 
 
 @dataclass
-class Loaded:
+class LoadedEngine:
     """An engine as its contexts share it.
 
     Attributes
@@ -45,8 +45,8 @@ class Loaded:
     api: ByName | ByNumber
     cuda: Cuda
     log: Any
-    given: Sequence[Tensor]
-    made: Sequence[Tensor]
+    given: Sequence[DeviceTensor]
+    made: Sequence[DeviceTensor]
     graph_helps: bool | None
 
     def failed(self, what: str) -> EngineError:
@@ -66,7 +66,7 @@ class Context:
         when there is no memory for it, or an output's size depends on the values themselves.
     """
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: LoadedEngine) -> None:
         self._loaded = loaded
         self._cuda, self._api = loaded.cuda, loaded.api
         self._stream = 0
@@ -138,14 +138,14 @@ class Context:
         self._devices, self._hosts, self._arrays = {}, {}, {}
         self._context = None
 
-    def _allocate(self, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    def _allocate(self, tensor: DeviceTensor, shape: tuple[int, ...]) -> None:
         size = _bytes(tensor, shape)
         self._devices[tensor.name] = self._cuda.malloc(size)
         self._hosts[tensor.name] = address = self._cuda.pinned(size)
         memory = (ctypes.c_byte * size).from_address(address)
         self._arrays[tensor.name] = np.frombuffer(memory, np.dtype(tensor.dtype))  # type: ignore[call-overload]
 
-    def _view(self, tensor: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    def _view(self, tensor: DeviceTensor, shape: tuple[int, ...]) -> np.ndarray:
         return self._arrays[tensor.name][: int(np.prod(shape))].reshape(shape)
 
     def _set(self, shapes: tuple[tuple[int, ...], ...]) -> None:
@@ -185,7 +185,7 @@ class Context:
             size, host = self._size(tensor), self._hosts[tensor.name]
             self._cuda.to_host(host, self._devices[tensor.name], size, self._stream)
 
-    def _size(self, tensor: Tensor) -> int:
+    def _size(self, tensor: DeviceTensor) -> int:
         return _bytes(tensor, self._api.shape(self._context, tensor.name))
 
     def _try_graph(self) -> None:
@@ -232,5 +232,5 @@ class Context:
         return sorted(spent)[_TRIAL // 2]
 
 
-def _bytes(tensor: Tensor, shape: tuple[int, ...]) -> int:
+def _bytes(tensor: DeviceTensor, shape: tuple[int, ...]) -> int:
     return int(np.prod(shape)) * np.dtype(tensor.dtype).itemsize

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
 from adaptive.candidate import InputSpec, OutputSpec
 from adaptive.engines.engine import OpenEngine, in_parts
+from adaptive.engines.wanted import Wanted
 from adaptive.errors import EngineError
-
-if TYPE_CHECKING:
-    from adaptive.engines.choose import Wanted
 
 #: An image's outputs in a batch may differ by this share of their range from those alone: other
 #: kernels round otherwise, at 16 bits by half a percent.

@@ -14,8 +14,8 @@ from typing import Any, Iterator, Sequence
 
 import numpy as np
 
-from adaptive.engines.bindings import Tensor, bindings_of
-from adaptive.engines.contexts import Context, Loaded
+from adaptive.engines.bindings import DeviceTensor, bindings_of
+from adaptive.engines.contexts import Context, LoadedEngine
 from adaptive.engines.cudart import Cuda
 from adaptive.engines.engine import in_parts
 from adaptive.errors import EngineError
@@ -121,7 +121,7 @@ class TensorrtEngine:
         self.most = self.given[0].largest[0]
         major = int(self._trt.__version__.split(".")[0])
         self._contexts = contexts or (2 if major >= 10 else 1)
-        self._loaded = Loaded(
+        self._loaded = LoadedEngine(
             *(name, self._engine, api, self._cuda, logger, self.given, self.made),
             graph_helps=None if graphs else False,
         )
@@ -230,8 +230,8 @@ class TensorrtEngine:
 
 
 def _ordered(
-    tensors: Sequence[Tensor], is_input: bool, names: Sequence[str], network: str
-) -> list[Tensor]:
+    tensors: Sequence[DeviceTensor], is_input: bool, names: Sequence[str], network: str
+) -> list[DeviceTensor]:
     """The engine's inputs or outputs in the order of `names`, which must be all of them."""
     found = {tensor.name: tensor for tensor in tensors if tensor.is_input == is_input}
     if names and set(names) != set(found):
@@ -243,9 +243,9 @@ def _ordered(
     return [found[name] for name in names] if names else list(found.values())
 
 
-def _shown(tensor: Tensor) -> list[Any]:
+def _shown(tensor: DeviceTensor) -> list[Any]:
     return ["n" if side < 0 else side for side in tensor.shape]
 
 
-def _type(tensor: Tensor) -> str:
+def _type(tensor: DeviceTensor) -> str:
     return _TYPES.get(tensor.dtype, f"tensor({tensor.dtype})")

@@ -7,210 +7,21 @@ charged everywhere.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from typing import Any, Sequence
+from dataclasses import replace
+from typing import Sequence
 
 import numpy as np
 
 from adaptive.candidate import run_order
 from adaptive.errors import InputError
 from adaptive.evaluation.evaluation import paired
+from adaptive.evaluation.findings import CASCADE, FIXED, MIX, BreakEven, Comparison, Verdict
 from adaptive.evaluation.replay import Replay, replay
-from adaptive.evaluation.verdict_words import break_even_words, comparison_words, summary
 from adaptive.intervals import Estimate, mean, random_mix
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
-
-#: What a comparison is with; the keys of `Comparison.opponent`.
-MIX, FIXED, CASCADE = "random mix", "fixed", "cascade"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Top-1 of one side minus the other's, paired over the images.
-
-    Attributes
-    ----------
-    subject : "policy" or "premodel"
-    opponent : "random mix", "fixed" or "cascade"
-    name : of the opponent: the candidate, or the candidates of a mix or cascade
-    ms, opponent_ms : mean milliseconds of both
-    """
-
-    subject: str
-    opponent: str
-    name: str
-    difference: Estimate
-    ms: float
-    opponent_ms: float
-    images: int
-
-    @property
-    def pays(self) -> bool | None:
-        """Whether the subject is better; None where the interval holds 0."""
-        return decided(self.difference)
-
-    @property
-    def needed(self) -> int | None:
-        """About how many images would show a difference of this size; None when it is shown."""
-        value = abs(self.difference.value)
-        if self.pays is not None or value == 0:
-            return None
-        half = (self.difference.high - self.difference.low) / 2
-        return math.ceil(self.images * (half / value) ** 2)
-
-    def words(self) -> str:
-        """One sentence."""
-        return comparison_words(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {
-            "subject": self.subject,
-            "opponent": self.opponent,
-            "name": self.name,
-            "difference": self.difference.to_json(),
-            "ms": self.ms,
-            "opponent_ms": self.opponent_ms,
-            "pays": self.pays,
-            "images_needed": self.needed,
-            "words": self.words(),
-        }
-
-
-@dataclass(frozen=True)
-class BreakEven:
-    """What a premodel costs, and what it saves by not always starting with the small network.
-
-    Against a cascade that starts every image at the small network and keeps as many there, a
-    router that decides before saves (1 - share kept small) x the small network's time.
-
-    Attributes
-    ----------
-    cost : mean milliseconds of features and premodel
-    small : the fastest candidate of the policy's order
-    kept : share of the images for which it ran
-    saving : (1 - kept) x its mean milliseconds
-    margin : saving minus cost, with its 95% interval over the images
-    """
-
-    subject: str
-    cost: float
-    small: str
-    small_ms: float
-    kept: float
-    saving: float
-    margin: Estimate
-
-    @property
-    def pays(self) -> bool | None:
-        """Whether it saves more than it costs."""
-        return decided(self.margin)
-
-    def words(self) -> str:
-        """One sentence."""
-        return break_even_words(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {
-            "subject": self.subject,
-            "cost_ms": self.cost,
-            "small": self.small,
-            "small_ms": self.small_ms,
-            "share_kept_small": self.kept,
-            "saving_ms": self.saving,
-            "margin_ms": self.margin.to_json(),
-            "pays": self.pays,
-            "words": self.words(),
-        }
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """All comparisons, and what follows from them.
-
-    Attributes
-    ----------
-    kind : the policy's
-    top1, ms : the policy's, means
-    comparisons : the policy's, then the premodel's
-    break_even : one for the premodel alone and, for a hybrid, one for the hybrid
-    cautions : what weakens the comparisons, in sentences
-    """
-
-    kind: str
-    images: int
-    top1: float
-    ms: float
-    comparisons: tuple[Comparison, ...]
-    break_even: tuple[BreakEven, ...] = ()
-    cautions: tuple[str, ...] = ()
-
-    @property
-    def pays(self) -> bool | None:
-        """Whether the policy beats a random mix at equal cost."""
-        return self.find("policy", MIX)[0].pays
-
-    @property
-    def premodel_pays(self) -> bool | None:
-        """Whether the premodel is worth having; None where it cannot be said, or there is none.
-
-        In a hybrid: whether the policy beats the best cascade at equal cost. Elsewhere, and
-        where no cascade is known, whether the premodel alone beats all that it was held against.
-        """
-        against = self.find("policy", CASCADE) if self.kind == "hybrid" else ()
-        flags = [c.pays for c in against or self.find("premodel")]
-        if not flags or (None in flags and False not in flags):
-            return None
-        return False not in flags
-
-    @property
-    def has_premodel(self) -> bool:
-        """Whether a premodel was judged."""
-        return bool(self.find("premodel"))
-
-    def find(self, subject: str, opponent: str | None = None) -> tuple[Comparison, ...]:
-        """The comparisons of one subject, with one kind of opponent or all."""
-        return tuple(
-            c for c in self.comparisons if c.subject == subject and opponent in (None, c.opponent)
-        )
-
-    def shown(self) -> tuple[Comparison, ...]:
-        """The comparisons to read; those of a premodel that is the policy are not said twice."""
-        own = {(c.opponent, c.difference) for c in self.find("policy")}
-        return tuple(
-            c
-            for c in self.comparisons
-            if c.subject == "policy"
-            or self.kind != "premodel"
-            or (c.opponent, c.difference) not in own
-        )
-
-    def overall(self) -> str:
-        """The verdict on routing, and on the premodel where there is one."""
-        return summary(self)
-
-    def words(self) -> list[str]:
-        """The whole verdict in plain English, a sentence or two a line."""
-        lines = [self.overall()]
-        lines += [c.words() for c in self.shown()]
-        lines += [b.words() for b in self.break_even]
-        return [*lines, *self.cautions]
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        return {
-            "pays": self.pays,
-            "premodel_pays": self.premodel_pays,
-            "overall": self.overall(),
-            "comparisons": [c.to_json() for c in self.comparisons],
-            "break_even": [b.to_json() for b in self.break_even],
-            "cautions": list(self.cautions),
-        }
 
 
 def verdict(
@@ -265,13 +76,6 @@ def verdict(
         tuple(break_even),
         tuple(cautions),
     )
-
-
-def decided(difference: Estimate) -> bool | None:
-    """True above 0, False below, None where the interval holds 0."""
-    if difference.low > 0:
-        return True
-    return False if difference.high < 0 else None
 
 
 def _alone(premodel: Premodel | None, table: OutcomeTable) -> Policy | None:

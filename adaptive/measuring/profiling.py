@@ -22,7 +22,6 @@ from tqdm import tqdm
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import Candidate
-from adaptive.doubts import labels_doubt
 from adaptive.engines.choose import Engines
 from adaptive.errors import ImageError, InputError, TableError
 from adaptive.evaluation.replay import rank_of
@@ -35,6 +34,7 @@ from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import PowerMode, power_mode
 from adaptive.jetson.state import BoardState
 from adaptive.jetson.sysfs import Sysfs
+from adaptive.measuring.doubts import labels_doubt
 from adaptive.measuring.energy import IMAGES as ENERGY_IMAGES
 from adaptive.measuring.energy import Energies
 from adaptive.outcomes.labelled import LabelledImages

@@ -30,7 +30,7 @@ _NOT_CHARGED = ("decode", "total", "audit")
 
 
 @dataclass(frozen=True)
-class Answer:
+class LoggedAnswer:
     """What one candidate said of a logged request."""
 
     index: int
@@ -55,7 +55,7 @@ class Audited:
     served: int | None
     served_ms: float
     reference: tuple[str, int] | None
-    answers: dict[str, Answer]
+    answers: dict[str, LoggedAnswer]
     features: dict[str, float] | None
     features_ms: float
     schema: int | None
@@ -249,7 +249,7 @@ def _row(fields: Fields) -> Audited:
         answer = Fields(value, name)
         if answer.values.get("confidence") is None:
             continue  # not a number, so nothing could be decided from it
-        answers[name] = Answer(
+        answers[name] = LoggedAnswer(
             _index(answer),
             answer.get("confidence", float),
             answer.get("ms", float),

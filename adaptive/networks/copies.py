@@ -31,7 +31,7 @@ WARM_UP = 5
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CopyRecipe:
     """What copies to make.
 
     Parameters
@@ -102,7 +102,7 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Pixels:
+class NetworkInputs:
     """One network's inputs, in the three parts that the images are split into."""
 
     calibrate: list[np.ndarray]
@@ -113,7 +113,7 @@ class Pixels:
 class Parts:
     """Which images do what: the first calibrate, the next guide the search, the rest check."""
 
-    def __init__(self, images: LabelledImages, recipe: Recipe) -> None:
+    def __init__(self, images: LabelledImages, recipe: CopyRecipe) -> None:
         first = recipe.calibrate if recipe.int8 or recipe.tables else 0
         second = first + (0 if recipe.max_loss is None else recipe.search)
         if len(images) <= second:
@@ -127,7 +127,7 @@ class Parts:
         labels = np.asarray(images.labels)
         self.search_labels, self.check_labels = labels[first:second], labels[second:]
 
-    def pixels(self, candidate: Candidate) -> Pixels:
+    def pixels(self, candidate: Candidate) -> NetworkInputs:
         """Every image as this candidate reads it.
 
         Raises
@@ -144,7 +144,7 @@ class Parts:
                 raise ImageError(f"{name}: {exc}; leave it out of the images") from exc
             tensors.append(preprocess(image, candidate.input))
         a, b, c, d = self._cuts
-        return Pixels(tensors[a:b], tensors[b:c], tensors[c:d])
+        return NetworkInputs(tensors[a:b], tensors[b:c], tensors[c:d])
 
     def to_json(self) -> dict[str, Any]:
         """Names of the images by what they did."""
@@ -161,7 +161,7 @@ def make_copies(
     bundle: Bundle,
     images: LabelledImages,
     output: Path,
-    recipe: Recipe,
+    recipe: CopyRecipe,
     names: Iterable[str] = (),
     force: bool = False,
     say: Callable[[str], None] = print,
@@ -251,7 +251,7 @@ class _Maker:
         bundle: Bundle,
         candidate: Candidate,
         parts: Parts,
-        recipe: Recipe,
+        recipe: CopyRecipe,
         aside: Path,
         say: Callable[[str], None],
     ) -> None:
@@ -283,7 +283,7 @@ class _Maker:
             self._add(copy, after.get(copy.path))
         return self
 
-    def _eight(self, runs_on: str, pixels: Pixels) -> list[_Made]:
+    def _eight(self, runs_on: str, pixels: NetworkInputs) -> list[_Made]:
         suffix = "int8" if runs_on == "cpu" else f"int8-{runs_on}"
         path = self._aside / f"{self._candidate.name}-{suffix}.onnx"
         averaged = self._recipe.averaged

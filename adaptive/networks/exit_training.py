@@ -19,11 +19,11 @@ from adaptive.networks.images import hold_out, read_folder
 from adaptive.networks.losses import ExitLoss
 from adaptive.networks.multiexit import MultiExit
 from adaptive.networks.small_exits import small_exits
-from adaptive.networks.training import Recipe, accuracy, train
+from adaptive.networks.training import TrainingRecipe, accuracy, train
 
 
 @dataclass(frozen=True)
-class Design:
+class ExitDesign:
     """Which network, and where its exits are.
 
     Attributes
@@ -63,9 +63,9 @@ class Design:
 def train_exits(
     data: Path,
     output: Path,
-    design: Design,
+    design: ExitDesign,
     loss: ExitLoss,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     checkpoints: Path,
     held_out: int | None = None,
     device: str = "cpu",

@@ -268,7 +268,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchResult:
     """What a search found.
 
     Attributes
@@ -290,7 +290,7 @@ def search(
     measure: Callable[[FrozenSet[str]], Loss],
     limit: float,
     say: Callable[[str], None] = lambda line: None,
-) -> Search:
+) -> SearchResult:
     """Everything at once where that stays within the limit, which is often so; else `greedy`.
 
     Nothing is left for a search to find where everything fits, and a search takes at least twice
@@ -300,7 +300,7 @@ def search(
     whole = measure(frozenset(names))
     if names and whole.top1 <= limit:
         say(f"all {len(names)} at once, {100 * whole.top1:+.2f} points lost")
-        return Search(tuple(names), (whole,), (), 1)
+        return SearchResult(tuple(names), (whole,), (), 1)
     found = greedy(names, measure, limit, say)
     return replace(found, measured=found.measured + 1)
 
@@ -315,7 +315,7 @@ def greedy(
     measure: Callable[[FrozenSet[str]], Loss],
     limit: float,
     say: Callable[[str], None] = lambda line: None,
-) -> Search:
+) -> SearchResult:
     """Convert what loses least, again and again, while the total loss of top-1 is at most `limit`.
 
     Algorithm 1 of Huynh 2019 measures everything that is left in every round, which is
@@ -361,7 +361,7 @@ def greedy(
         total = whole
         say(f"{len(chosen)} of {len(names)}: {name}, {100 * whole.top1:+.2f} points lost")
     left = tuple(names[position] for position in sorted(entry[1] for entry in heap))
-    return Search(tuple(chosen), tuple(losses), left, measured)
+    return SearchResult(tuple(chosen), tuple(losses), left, measured)
 
 
 class Answers:

@@ -9,7 +9,7 @@ from adaptive.networks.multiexit import Join, MultiExit
 from adaptive.networks.small import conv_bn
 
 
-class Pixels(nn.Module):
+class NormalisePixels(nn.Module):
     """Normalise uint8 images of shape (n, height, width, 3), so that no manifest has to."""
 
     mean: Tensor
@@ -44,7 +44,7 @@ class Residual(nn.Module):
         return nn.functional.relu(y, inplace=True)
 
 
-class Answer(nn.Module):
+class ExitHead(nn.Module):
     """Mean over all positions, then a linear layer."""
 
     def __init__(self, channels: int, classes: int) -> None:
@@ -71,7 +71,9 @@ def small_exits(classes: int = 10, joins: bool = True) -> MultiExit:
     """
     segments = [
         # Few channels at full size, then a maximum: more accurate than to stride at once.
-        nn.Sequential(Pixels(), conv_bn(3, 16, 3), nn.MaxPool2d(2), conv_bn(16, CHANNELS[0], 3, 2)),
+        nn.Sequential(
+            NormalisePixels(), conv_bn(3, 16, 3), nn.MaxPool2d(2), conv_bn(16, CHANNELS[0], 3, 2)
+        ),
         Residual(CHANNELS[0], CHANNELS[1]),
         Residual(CHANNELS[1], CHANNELS[2], 2),
         Residual(CHANNELS[2], CHANNELS[3]),
@@ -80,9 +82,9 @@ def small_exits(classes: int = 10, joins: bool = True) -> MultiExit:
     heads = [
         # The early states are fine-grained and shallow; a convolution of its own lets an exit
         # read them without bending the trunk to its needs.
-        nn.Sequential(conv_bn(CHANNELS[0], 64, 3, 2), Answer(64, classes)),
-        nn.Sequential(conv_bn(CHANNELS[1], 64, 3, 2), Answer(64, classes)),
-        *(nn.Sequential(conv_bn(c, 128, 1), Answer(128, classes)) for c in CHANNELS[2:]),
+        nn.Sequential(conv_bn(CHANNELS[0], 64, 3, 2), ExitHead(64, classes)),
+        nn.Sequential(conv_bn(CHANNELS[1], 64, 3, 2), ExitHead(64, classes)),
+        *(nn.Sequential(conv_bn(c, 128, 1), ExitHead(128, classes)) for c in CHANNELS[2:]),
     ]
     mixed = [Join(earlier, later) for earlier, later in zip(CHANNELS, CHANNELS[1:])]
     return MultiExit(segments, heads, mixed if joins else None)

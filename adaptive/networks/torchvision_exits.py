@@ -19,14 +19,14 @@ from adaptive.causes import reason
 from adaptive.errors import InputError
 from adaptive.networks.multiexit import Join, MultiExit, split_at
 from adaptive.networks.small import conv_bn
-from adaptive.networks.small_exits import Answer
+from adaptive.networks.small_exits import ExitHead
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Design:
+class ExitPlaces:
     """Where exits sit by default, and where the network's own head begins.
 
     Attributes
@@ -42,9 +42,9 @@ class Design:
 
 
 DESIGNS = {
-    "resnet18": Design(("layer1", "layer2", "layer3", "layer4.0"), "layer4", "fc"),
-    "resnet50": Design(("layer1", "layer2", "layer3.2", "layer3"), "layer4", "fc"),
-    "mobilenet_v2": Design(
+    "resnet18": ExitPlaces(("layer1", "layer2", "layer3", "layer4.0"), "layer4", "fc"),
+    "resnet50": ExitPlaces(("layer1", "layer2", "layer3.2", "layer3"), "layer4", "fc"),
+    "mobilenet_v2": ExitPlaces(
         ("features.3", "features.6", "features.10", "features.13"), "features", "classifier.1"
     ),
 }
@@ -111,7 +111,7 @@ def torchvision_exits(
 
 def _early_head(channels: int, classes: int) -> nn.Module:
     """A convolution of the exit's own, at half the size, before the mean and the linear layer."""
-    return nn.Sequential(conv_bn(channels, channels, 3, 2), Answer(channels, classes))
+    return nn.Sequential(conv_bn(channels, channels, 3, 2), ExitHead(channels, classes))
 
 
 def _channels(parts: Sequence[nn.Module], example: Tensor) -> list[int]:

@@ -22,7 +22,7 @@ from adaptive.networks.cifar import fetch_cifar10
 from adaptive.networks.export import export_network
 from adaptive.networks.images import hold_out, read_folder
 from adaptive.networks.small import DESIGNS
-from adaptive.networks.training import Recipe, accuracy, train
+from adaptive.networks.training import TrainingRecipe, accuracy, train
 
 
 @click.command()
@@ -64,7 +64,7 @@ def main(
     (output / "labels.txt").write_text("\n".join(everything.classes) + "\n")
     for name in designs or tuple(DESIGNS):
         # Depthwise convolutions have no fast bfloat16 kernel on a CPU.
-        recipe = Recipe(epochs=epochs, seed=seed, bfloat16=name != "mobilenet")
+        recipe = TrainingRecipe(epochs=epochs, seed=seed, bfloat16=name != "mobilenet")
         torch.manual_seed(seed)
         network = DESIGNS[name](len(everything.classes))
         trained = train(network, everything.subset(kept), recipe, work / f"{name}-{seed}.pt", test)

@@ -25,7 +25,7 @@ Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """How a network is trained.
 
     `learning_rate` is the peak of a one-cycle schedule (linear up over a fifth of the steps,
@@ -79,7 +79,7 @@ def augment(images: Tensor, shift: int, cutout: int, generator: torch.Generator)
 def train(
     network: nn.Module,
     data: ImageArrays,
-    recipe: Recipe,
+    recipe: TrainingRecipe,
     checkpoint: Path,
     test: ImageArrays | None = None,
     loss: Loss = nn.functional.cross_entropy,
@@ -201,7 +201,7 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _made(recipe: Recipe, loss: Loss, data: ImageArrays) -> dict[str, Any]:
+def _made(recipe: TrainingRecipe, loss: Loss, data: ImageArrays) -> dict[str, Any]:
     """What a run that goes on from a checkpoint must have in common with the one before."""
     digits = zlib.crc32(np.ascontiguousarray(data.images).data)
     digits = zlib.crc32(np.ascontiguousarray(data.labels).data, digits)

@@ -9,14 +9,14 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from adaptive.evaluation.evaluation import Evaluation, Row, policy_row
+from adaptive.evaluation.findings import Verdict
 from adaptive.evaluation.ranking import Reliability, reliability
 from adaptive.evaluation.replay import Replay, replay
 from adaptive.evaluation.signals_quality import SignalTable, signal_table
-from adaptive.evaluation.verdict import Verdict
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.premodel.base import Premodel
-from adaptive.report.gallery import Group, Thumbnails, groups, needed_by_answered
+from adaptive.report.gallery import GalleryGroup, Thumbnails, groups, needed_by_answered
 from adaptive.report.use import FeatureUse, feature_use
 
 
@@ -80,7 +80,7 @@ class Content:
     needed: tuple[str, ...]
     answered: tuple[str, ...]
     counts: np.ndarray
-    groups: tuple[Group, ...]
+    groups: tuple[GalleryGroup, ...]
     use: tuple[FeatureUse, ...]
     meta: Mapping[str, Any]
     with_images: bool

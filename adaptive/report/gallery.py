@@ -41,7 +41,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Group:
+class GalleryGroup:
     """Images of one kind: what the kind is, how many there are, and the first of them."""
 
     title: str
@@ -89,7 +89,7 @@ def groups(
     labels: Sequence[str],
     thumbnails: Thumbnails,
     shown: int = SHOWN,
-) -> tuple[Group, ...]:
+) -> tuple[GalleryGroup, ...]:
     """The easiest, the hardest and the wrongly routed images, each kind defined in a sentence."""
     right = np.stack([table.top1(n) for n in table.candidates])
     sure = np.mean([table.of(n).confidence for n in table.candidates], axis=0)
@@ -123,7 +123,7 @@ def groups(
         rows = np.flatnonzero(member)
         first = rows[np.argsort(order[rows], kind="stable")[:shown]]
         pictures = [_picture(int(r), done, table, labels, thumbnails) for r in first]
-        found.append(Group(title, definition, len(rows), tuple(pictures)))
+        found.append(GalleryGroup(title, definition, len(rows), tuple(pictures)))
     return tuple(found)
 
 

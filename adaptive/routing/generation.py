@@ -23,11 +23,10 @@ from adaptive.prediction import Prediction
 from adaptive.routing import progress
 from adaptive.routing.batching import Batching, Ran, Telling
 from adaptive.routing.bucket import Bucket
-from adaptive.routing.loaded import Loaded
+from adaptive.routing.loaded import Loaded, NotLoaded
 from adaptive.routing.photo import Photo, open_photo, warm_up_image
 from adaptive.routing.router import Router
 from adaptive.routing.running import Networks, ways_of
-from adaptive.serving.readiness import NotLoaded
 
 #: Which candidates answer by themselves from the start.
 MODELS = ("all", "policy")

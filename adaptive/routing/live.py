@@ -32,7 +32,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LiveComparison:
     """Live answers beside the replay's, over the images that could be read."""
 
     images: int
@@ -74,7 +74,7 @@ class Comparison:
 
 def compare_live(
     bundle: Bundle, table: OutcomeTable, images: Path, engine: str | EngineOptions = "auto"
-) -> Comparison:
+) -> LiveComparison:
     """Classify every image of `table` with the bundle's policy, and compare.
 
     Differences are near-ties: a confidence that the table rounds to the other side of a
@@ -108,7 +108,7 @@ def compare_live(
                         (expected, bool(done.top1[row])),
                     )
                 )
-    return Comparison(
+    return LiveComparison(
         len(right),
         tuple(differences),
         float(np.mean(right)) if right else 0.0,

@@ -8,10 +8,15 @@ from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator
 
 from adaptive.bundle.bundle import check_hash
-from adaptive.engines.choose import Engines, Wanted
+from adaptive.engines.choose import Engines
+from adaptive.engines.wanted import Wanted
+from adaptive.errors import InputError
 from adaptive.routing.running import Networks
 from adaptive.segments import through_key
-from adaptive.serving.readiness import NotLoaded
+
+
+class NotLoaded(InputError):
+    """A model of the bundle is asked by itself, and answers by itself only once it is loaded."""
 
 
 class Loaded:

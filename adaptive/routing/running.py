@@ -101,7 +101,8 @@ class Networks:
         EngineError
             when the runtime refuses one.
         """
-        from adaptive.engines.choose import Engines, Wanted
+        from adaptive.engines.choose import Engines
+        from adaptive.engines.wanted import Wanted
 
         segments = Segments(
             {c.name: c.after for c in bundle.candidates},

@@ -18,10 +18,11 @@ from adaptive import EngineError, Router
 from adaptive.bundle.bundle import Bundle
 from adaptive.cli.classify import command as classify
 from adaptive.engines.built import EngineStore
-from adaptive.engines.choose import EngineOptions, Engines, Wanted
+from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.engines.engine import OnnxEngine
 from adaptive.engines.nvidia import no_device
 from adaptive.engines.tensorrt import TensorrtEngine
+from adaptive.engines.wanted import Wanted
 from adaptive.errors import InputError
 from adaptive.jetson.build import BuildOptions, build_engines, networks_of
 

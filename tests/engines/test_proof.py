@@ -12,8 +12,9 @@ from onnx_files import integer, ints, model, node, tensor, value
 from adaptive import Bundle, EngineError, Router
 from adaptive.bundle.bundle import write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
-from adaptive.engines.choose import Engines, Wanted
+from adaptive.engines.choose import Engines
 from adaptive.engines.engine import probabilities
+from adaptive.engines.wanted import Wanted
 from adaptive.files import sha256
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed

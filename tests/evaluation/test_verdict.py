@@ -8,7 +8,8 @@ import pytest
 
 from adaptive.errors import InputError
 from adaptive.evaluation.evaluation import evaluate, paired
-from adaptive.evaluation.verdict import Verdict, verdict
+from adaptive.evaluation.findings import Verdict
+from adaptive.evaluation.verdict import verdict
 from adaptive.outcomes.table import Outcomes, OutcomeTable
 from adaptive.policy.cascade import Cascade, Hybrid
 from adaptive.policy.fixed import Fixed, Random

@@ -19,8 +19,8 @@ from PIL import Image
 
 from adaptive import Bundle, EngineError, InputError, TableError
 from adaptive.csvfile import read_csv
-from adaptive.doubts import labels_doubt
 from adaptive.measuring import profiling
+from adaptive.measuring.doubts import labels_doubt
 from adaptive.measuring.profiling import Profiler
 from adaptive.measuring.times import Times
 from adaptive.outcomes.labelled import LabelledImages, list_images

@@ -20,7 +20,7 @@ pytest.importorskip("onnxruntime", reason="the exported network is checked with 
 from adaptive.bundle.bundle import Bundle
 from adaptive.cli.train_exits import command
 from adaptive.errors import InputError
-from adaptive.networks.exit_training import Design
+from adaptive.networks.exit_training import ExitDesign
 
 pytestmark = pytest.mark.train
 
@@ -130,7 +130,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
 
 
 def test_a_seed_decides_the_network() -> None:
-    first, again, other = (Design().build(3, seed).state_dict() for seed in (0, 0, 1))
+    first, again, other = (ExitDesign().build(3, seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["segments.1.body.0.0.weight"], other["segments.1.body.0.0.weight"])
 

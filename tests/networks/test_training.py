@@ -13,7 +13,7 @@ from adaptive.errors import InputError
 from adaptive.networks.export import export_network
 from adaptive.networks.images import ImageArrays, hold_out, read_folder
 from adaptive.networks.small import DESIGNS
-from adaptive.networks.training import Recipe, accuracy, augment, train
+from adaptive.networks.training import TrainingRecipe, accuracy, augment, train
 
 pytestmark = pytest.mark.train
 
@@ -90,7 +90,7 @@ def test_a_design_learns_and_exports_what_it_learned(
 ) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    recipe = Recipe(epochs=6, batch=8, learning_rate=0.02, average=0.8)
+    recipe = TrainingRecipe(epochs=6, batch=8, learning_rate=0.02, average=0.8)
     network = train(DESIGNS[design](2), images, recipe, tmp_path / "checkpoint.pt")
     assert accuracy(network, images)[0] > 0.9
     path = export_network(network, tmp_path / f"{design}.onnx", 32)
@@ -104,7 +104,7 @@ def test_a_design_learns_and_exports_what_it_learned(
 
 
 def test_a_stopped_run_resumes_to_the_same_weights(images: ImageArrays, tmp_path: Path) -> None:
-    recipe = Recipe(epochs=3, batch=16, learning_rate=0.02)
+    recipe = TrainingRecipe(epochs=3, batch=16, learning_rate=0.02)
 
     def fresh() -> torch.nn.Module:
         torch.manual_seed(5)
@@ -132,11 +132,11 @@ def test_a_stopped_run_resumes_to_the_same_weights(images: ImageArrays, tmp_path
 
 def test_a_checkpoint_of_another_recipe_is_refused(images: ImageArrays, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
-    train(DESIGNS["mobilenet"](2), images, Recipe(epochs=1, batch=40), path)
+    train(DESIGNS["mobilenet"](2), images, TrainingRecipe(epochs=1, batch=40), path)
     with pytest.raises(InputError, match="was made with"):
-        train(DESIGNS["mobilenet"](2), images, Recipe(epochs=2, batch=40), path)
+        train(DESIGNS["mobilenet"](2), images, TrainingRecipe(epochs=2, batch=40), path)
 
 
 def test_too_few_images_for_a_batch_are_refused(images: ImageArrays, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="do not fill one batch"):
-        train(DESIGNS["mobilenet"](2), images, Recipe(batch=49), tmp_path / "c.pt")
+        train(DESIGNS["mobilenet"](2), images, TrainingRecipe(batch=49), tmp_path / "c.pt")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adaptive.premodel.condense import condensed_rows, condensed_words
-from adaptive.premodel.neighbours import BRUTE_ROWS
+from adaptive.premodel.condense import condensed_words
+from adaptive.premodel.neighbours import BRUTE_ROWS, condensed_rows
 from adaptive.premodel.outcome_knn import OutcomeKNN
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from adaptive.premodel import neighbours
-from adaptive.premodel.neighbours import BruteForce, Tree, search_for
+from adaptive.premodel.neighbours import BruteForce, KDTree, search_for
 
 SIZE = 1 << 21
 
@@ -49,7 +49,7 @@ def test_tree_equals_brute_force_with_ties(table, data):
     k = data.draw(st.integers(1, len(table)))
     queries = table.astype(np.float64)
     np.testing.assert_array_equal(
-        Tree(table).nearest(queries, k), BruteForce(table).nearest(queries, k)
+        KDTree(table).nearest(queries, k), BruteForce(table).nearest(queries, k)
     )
 
 
@@ -91,7 +91,7 @@ def test_blocks_change_nothing_in_the_tree(monkeypatch):
     queries = table.astype(np.float64)
     monkeypatch.setattr(neighbours, "BLOCK", 250)
     np.testing.assert_array_equal(
-        Tree(table).nearest(queries, 5), BruteForce(table).nearest(queries, 5)
+        KDTree(table).nearest(queries, 5), BruteForce(table).nearest(queries, 5)
     )
 
 
@@ -109,7 +109,7 @@ def test_search_for_chooses_by_size(caplog):
     assert isinstance(search_for(np.zeros((10_000, 30), np.int32)), BruteForce)
     table = generator.integers(-50, 50, (10_001, 3), np.int32)
     tree = search_for(table)
-    assert isinstance(tree, Tree)
+    assert isinstance(tree, KDTree)
     queries = generator.integers(-50, 50, (200, 3)).astype(np.float64)
     np.testing.assert_array_equal(tree.nearest(queries, 5), BruteForce(table).nearest(queries, 5))
 

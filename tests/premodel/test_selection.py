@@ -10,7 +10,7 @@ pytest.importorskip("sklearn", reason="scaling needs scikit-learn")
 from adaptive.errors import InputError
 from adaptive.premodel import selection
 from adaptive.premodel.selection import (
-    Evaluation,
+    SubsetEvaluation,
     cost_ms,
     drop_correlated,
     select,
@@ -31,7 +31,7 @@ NAMES = ("a", "b", "c", "d")
 
 def test_score_is_50_for_nothing_and_noise_and_high_for_what_tells():
     X, outcomes = images(1000)
-    evaluation = Evaluation(X, outcomes)
+    evaluation = SubsetEvaluation(X, outcomes)
     assert evaluation.score([]) == 50
     assert evaluation.score([2]) == pytest.approx(50, abs=4)
     assert 65 < evaluation.score([0]) < 80
@@ -41,7 +41,7 @@ def test_score_is_50_for_nothing_and_noise_and_high_for_what_tells():
 
 def test_many_images_are_sampled(monkeypatch):
     monkeypatch.setattr(selection, "MOST_ROWS", 300)
-    assert Evaluation(*images()).rows == 300
+    assert SubsetEvaluation(*images()).rows == 300
 
 
 def test_correlated_pairs_lose_the_one_that_is_more_like_the_rest():

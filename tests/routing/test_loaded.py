@@ -18,8 +18,8 @@ from adaptive.engines.choose import Engines
 from adaptive.errors import EngineError
 from adaptive.policy.fixed import Fixed
 from adaptive.routing.generation import Settings
+from adaptive.routing.loaded import NotLoaded
 from adaptive.serving.http import create_app
-from adaptive.serving.readiness import NotLoaded
 from adaptive.serving.service import Service
 
 EXITS = ("net@1", "net@2")
