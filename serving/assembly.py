@@ -18,7 +18,7 @@ from adaptive.serving.middleware import Middleware
 from adaptive.serving.process import run
 from adaptive.serving.server import Server
 from adaptive.serving.service import Service
-from adaptive.serving.tls import Certificate
+from adaptive.serving.tls import CertificateFiles
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Endpoint:
     queue: int = QUEUE
     max_body_bytes: int = MAX_BODY_BYTES
     keys: Keys | None = None
-    certificate: Certificate | None = None
+    certificate: CertificateFiles | None = None
     lines: Lines | None = None
 
 

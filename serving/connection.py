@@ -9,17 +9,15 @@ import os
 import re
 import socket
 import struct
+import threading
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from adaptive.serving.answers import Answer, as_json
-from adaptive.serving.asgi import LINGER_S, environ_of
-
-if TYPE_CHECKING:
-    from adaptive.serving.server import Server
+from adaptive.serving.asgi import LINGER_S, Adapter, environ_of
 
 log = logging.getLogger("adaptive.serving")
 
@@ -48,14 +46,15 @@ class Connection(HttpToolsProtocol):
 
     Parameters
     ----------
-    owner : the server
+    adapter : the application
+    stopping : set when the server takes no further requests
     options : of HttpToolsProtocol
     """
 
-    def __init__(self, owner: Server, **options: Any) -> None:
+    def __init__(self, adapter: Adapter, stopping: threading.Event, **options: Any) -> None:
         super().__init__(**options)
         self.logger, self.access_log = log, False
-        self._owner = owner
+        self._adapter, self._stopping = adapter, stopping
         self._active = monotonic()  # when something last came or was answered
         self._arriving: float | None = None  # since when a request does
         self._unanswered = 0  # requests that are whole
@@ -126,7 +125,7 @@ class Connection(HttpToolsProtocol):
         self._no_data = 0
         self.scope["headers"] = list(self.headers)  # what comes as a trailer is no header
         self.cycle.keep_alive = self.parser.should_keep_alive()
-        if self._owner.stopping.is_set() or not self.cycle.keep_alive:
+        if self._stopping.is_set() or not self.cycle.keep_alive:
             self._close_after(self.cycle)
         elif version == "1.0":
             self.cycle.default_headers = [
@@ -189,7 +188,7 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
         if self._unanswered or self.transport.is_closing():
             return  # it ends with the responses to the requests before
-        headers = self._owner.adapter.refused(environ_of(self.scope or {}), answer)
+        headers = self._adapter.refused(environ_of(self.scope or {}), answer)
         if cycle is None or cycle.response_complete or not cycle.response_started:
             self.transport.write(answer.encoded(*headers, ("Connection", "close")))
         if self._ended:

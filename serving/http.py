@@ -14,7 +14,7 @@ from adaptive.serving.infer import PATH as INFER
 from adaptive.serving.infer import infer
 from adaptive.serving.openapi import document
 from adaptive.serving.page import create_blueprint as create_page
-from adaptive.serving.protocols import Service
+from adaptive.serving.protocols import ModelService
 from adaptive.serving.readiness import Readiness
 
 __all__ = ["MAX_BATCH", "MAX_BODY_BYTES", "Readiness", "create_app"]
@@ -29,7 +29,7 @@ Application = Callable[[Any, Any], Iterable[bytes]]
 
 
 def create_app(
-    service: Service,
+    service: ModelService,
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
     max_batch: int = MAX_BATCH,
@@ -116,7 +116,7 @@ class Dispatcher:
     """
 
     def __init__(
-        self, flask: Application, service: Service, max_body_bytes: int, max_batch: int
+        self, flask: Application, service: ModelService, max_body_bytes: int, max_batch: int
     ) -> None:
         self.flask = flask
         self.service = service

@@ -173,7 +173,7 @@ class Server(uvicorn.Server):
 
         def connection() -> Connection:
             state: dict[str, Any] = {"server_state": self.server_state, "app_state": {}}
-            return Connection(self, config=self.config, _loop=loop, **state)
+            return Connection(self.adapter, self.stopping, config=self.config, _loop=loop, **state)
 
         tls = (
             {} if self._tls is None else {"ssl": self._tls, "ssl_handshake_timeout": self.receive_s}

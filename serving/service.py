@@ -125,12 +125,12 @@ class Service:
             self._statistics.answer(answer)
         return answers
 
-    def candidate(self, name: str) -> Candidate | None:
+    def candidate(self, name: str) -> ServedCandidate | None:
         """One candidate of the bundle, asked by itself; None where it has none of that name."""
         with self._using() as generation:
             if name not in generation.bundle.names:
                 return None
-            return Candidate(name, generation.bundle.labels, self._infer)
+            return ServedCandidate(name, generation.bundle.labels, self._infer)
 
     def describe(self) -> dict[str, Any]:
         """What is served, as JSON values."""
@@ -299,7 +299,7 @@ class Service:
             return output.probabilities
 
 
-class Candidate:
+class ServedCandidate:
     """One candidate of the served bundle, asked by itself.
 
     Parameters
@@ -319,7 +319,7 @@ class Candidate:
         self._infer = infer
 
     def __repr__(self) -> str:
-        return f"Candidate({self.name!r})"
+        return f"ServedCandidate({self.name!r})"
 
     def infer(
         self,

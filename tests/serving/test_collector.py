@@ -12,13 +12,8 @@ from adaptive.jetson.sysfs import Sysfs
 from adaptive.monitoring.audit import Audit
 from adaptive.routing.bucket import Bucket
 from adaptive.routing.generation import Settings
-<<<<<<< HEAD:tests/serving/test_collector.py
 from adaptive.serving.admission import Admission
 from adaptive.serving.collector import Collector
-=======
-from adaptive.serving.exposition import Exposition
-from adaptive.serving.server import Server
->>>>>>> main:tests/serving/test_exposition.py
 from adaptive.serving.service import Service
 
 
