@@ -83,6 +83,10 @@ class Adapter:
         """Answer one request."""
         if scope["type"] != "http":
             raise ValueError(f"this application speaks HTTP alone, and no {scope['type']}")
+        with contextlib.suppress(asyncio.CancelledError):  # the server has ended
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         environ = environ_of(scope)
         answer = self._gate(environ) or self._too_long(environ.get("CONTENT_LENGTH", ""))
         unread = answer is not None and _has_body(environ)

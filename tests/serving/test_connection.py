@@ -220,7 +220,7 @@ def test_time_before_the_loop_sees_a_request_is_counted():
     assert waited[0] < 0.2 < waited[1]
 
 
-def test_hung_application_does_not_keep_the_server():
+def test_hung_application_does_not_keep_the_server(caplog):
     hold = threading.Event()
 
     def app(environ, start_response):
@@ -240,6 +240,8 @@ def test_hung_application_does_not_keep_the_server():
         thread.join(HANG_S)
         assert not thread.is_alive()
         assert not hold.is_set()
+        assert "1 requests unanswered" in caplog.text
+        assert "Traceback" not in caplog.text
     finally:
         hold.set()
 
