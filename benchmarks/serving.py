@@ -18,6 +18,9 @@ ours are on.
 `--long memory` sends ours 200,000 requests and fits a line to its memory; `--long faults` sends it
 valid, malformed, slow and cut-off requests for ten minutes, and has it reload each minute.
 
+`--before FOLDER` compares with `adaptive serve` of another checkout, an earlier commit's say
+(`git worktree add FOLDER COMMIT`), in the same run.
+
 Contestants: adaptive; waitress, cheroot, granian and gunicorn with our application; fastapi,
 litserve, bentoml and mlserver with what a user of theirs would write (benchmarks/peers). Those
 that are not installed are named and left out. `--python NAME=PATH` runs one with another
@@ -52,8 +55,8 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     cores = (0, 1) if len(os.sched_getaffinity(0)) > 1 else (None, None)
     pinned(cores[1])
     pythons = dict(item.split("=", 1) for item in args.python)
-    chosen = with_pythons(args.contestants or list(ALL), pythons)
-    settings = {k: v for k, v in vars(args).items() if k != "json"}
+    chosen = with_pythons(args.contestants or list(ALL), pythons, args.before)
+    settings = {k: v for k, v in vars(args).items() if k not in ("json", "before")}
     found = envelope("serving", {}, settings, paired=True)
     found.update(image_bytes=len(served.image), cores=cores, versions={}, measures={})
     print(machine_line(found["machine"]), flush=True)
@@ -120,6 +123,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each block")
     parser.add_argument("--repeats", type=int, default=5, help="of SIGTERM, and of kill -9")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument(
+        "--before", type=Path, metavar="FOLDER", help="another checkout to compare with"
+    )
     parser.add_argument("--long", choices=("memory", "faults"), help="instead of all measures")
     parser.add_argument("--requests", type=int, default=200_000, help="of --long memory")
     parser.add_argument("--minutes", type=float, default=10.0, help="of --long faults")

@@ -48,6 +48,12 @@ class Answer(NamedTuple):
         """Answer as a Flask view does."""
         return Response(self.body, self.status, self.pairs())
 
+    def encoded(self, *more: tuple[str, str]) -> bytes:
+        """Answer as it goes over the wire, where there is no request to answer to."""
+        lines = [f"{name}: {value}\r\n" for name, value in (*self.pairs(), *more)]
+        head = f"HTTP/1.1 {STATUS_LINES[self.status]}\r\n{''.join(lines)}\r\n"
+        return head.encode("latin-1") + self.body
+
     def send(self, start_response: Callable[..., Any]) -> list[bytes]:
         """Answer as a WSGI application does."""
         start_response(STATUS_LINES[self.status], self.pairs())

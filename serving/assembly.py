@@ -6,18 +6,19 @@ import logging
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
-from adaptive.serving.exposition import Exposition
+from adaptive.serving.admission import QUEUE, Admission, AdmissionMiddleware, Admissions
+from adaptive.serving.asgi import Adapter
+from adaptive.serving.collector import CONTENT_TYPE, Collector
 from adaptive.serving.http import MAX_BODY_BYTES, create_app
 from adaptive.serving.keys import Keys
 from adaptive.serving.logs import JsonLines, Lines
-from adaptive.serving.metrics import CONTENT_TYPE
-from adaptive.serving.middleware import Front
+from adaptive.serving.middleware import Middleware
 from adaptive.serving.process import run
-from adaptive.serving.server import QUEUE, Server
+from adaptive.serving.server import Server
 from adaptive.serving.service import Service
-from adaptive.serving.tls import Certificate
+from adaptive.serving.tls import CertificateFiles
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Endpoint:
     queue: int = QUEUE
     max_body_bytes: int = MAX_BODY_BYTES
     keys: Keys | None = None
-    certificate: Certificate | None = None
+    certificate: CertificateFiles | None = None
     lines: Lines | None = None
 
 
@@ -53,27 +54,58 @@ def assemble(service: Service, endpoint: Endpoint) -> Server:
     InputError
         when the address does not exist or is taken.
     """
+    adapter = _adapter(service, endpoint, lambda: server.connections)
+    tls = None if endpoint.certificate is None else endpoint.certificate.context
+    server = Server(adapter, endpoint.host, endpoint.port, tls=tls)
+    return server
+
+
+def asgi_application(service: Service, endpoint: Endpoint | None = None) -> Adapter:
+    """The same as an ASGI 3 application, for another server; admission is in it.
+
+    Parameters
+    ----------
+    endpoint : its keys, threads, queue, limit and log count, and where it listens does not
+    """
+    return _adapter(service, endpoint or Endpoint())
+
+
+def wsgi_application(service: Service, endpoint: Endpoint | None = None) -> AdmissionMiddleware:
+    """The same as a WSGI application, for a server that brings threads of its own."""
+    endpoint = endpoint or Endpoint()
+    admissions = _admissions(service, endpoint)
+    app = _application(service, endpoint, admissions.images)
+    return AdmissionMiddleware(app, admissions, app.refused)
+
+
+def _admissions(service: Service, endpoint: Endpoint) -> Admissions:
+    return Admissions(endpoint.threads or threads_for(service), endpoint.queue)
+
+
+def _adapter(
+    service: Service, endpoint: Endpoint, connections: Callable[[], int] | None = None
+) -> Adapter:
+    admissions = _admissions(service, endpoint)
+    app = _application(service, endpoint, admissions.images, connections)
+    return Adapter(app, admissions, endpoint.max_body_bytes, app.gate, app.refused)
+
+
+def _application(
+    service: Service,
+    endpoint: Endpoint,
+    admission: Admission,
+    connections: Callable[[], int] | None = None,
+) -> Middleware:
+    """The application with its metrics, and what every request passes before it."""
     secured = endpoint.keys is not None
     app = create_app(service, max_body_bytes=endpoint.max_body_bytes, secured=secured)
-    front = Front(app, service.metrics, endpoint.keys, endpoint.lines)
-    server = Server(
-        front,
-        endpoint.host,
-        endpoint.port,
-        threads=endpoint.threads or threads_for(service),
-        queue=endpoint.queue,
-        max_body_bytes=endpoint.max_body_bytes,
-        tls=None if endpoint.certificate is None else endpoint.certificate.context,
-        gate=front.gate,
-        refused=front.refused,
-    )
-    exposition = Exposition(service, server, endpoint.lines)
+    collector = Collector(service, admission, connections, endpoint.lines)
 
     def metrics() -> Any:
-        return app.response_class(exposition.text(), content_type=CONTENT_TYPE)
+        return app.response_class(collector.text(), content_type=CONTENT_TYPE)
 
     app.add_url_rule("/metrics", view_func=metrics)
-    return server
+    return Middleware(app, service.metrics, endpoint.keys, endpoint.lines)
 
 
 def threads_for(service: Service) -> int:
@@ -93,7 +125,7 @@ def serve_service(service: Service, endpoint: Endpoint, name: str) -> None:
     """
     server = assemble(service, endpoint)
 
-    def hang_up() -> None:
+    def reload() -> None:
         if endpoint.lines is not None:
             endpoint.lines.reopen()
         if endpoint.certificate is not None:
@@ -104,7 +136,7 @@ def serve_service(service: Service, endpoint: Endpoint, name: str) -> None:
             return  # which the service has logged
 
     with _logged(endpoint.lines):
-        run(server, name, service.ready, service.warm_up, hang_up)
+        run(server, name, service.ready, service.warm_up, reload)
 
 
 @contextmanager

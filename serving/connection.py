@@ -1,348 +1,243 @@
-"""One client's connection: what it sends becomes requests, what it is answered goes out.
-
-waitress takes the bytes of a request apart (`waitress.parser`), which is where a server is
-attacked first. The sockets are read and written here, since its own loop looks at every
-connection for each event, and hands each request from thread to thread.
-"""
+"""A client's connection: uvicorn's HTTP/1.1, with bounds on size and time, and errors in JSON."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
+import logging
+import os
+import re
 import socket
-import ssl
-from http import HTTPStatus
+import struct
+import threading
 from time import monotonic, perf_counter
-from typing import Any, Callable, NamedTuple
+from typing import Any
 
-from waitress.parser import HTTPRequestParser
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-#: How long a refused request's remaining bytes are read and thrown away, seconds. A socket
-#: closed over unread bytes resets the connection, and the client may lose the refusal.
-LINGER_S = 5.0
+from adaptive.serving.answers import Answer, as_json
+from adaptive.serving.asgi import LINGER_S, Adapter, environ_of
 
-#: Bytes that are read at a time.
-BLOCK = 65_536
+log = logging.getLogger("adaptive.serving")
 
+#: Longest header of a request, and longest part of a body that is not data, bytes.
+HEADER_BYTES = 65_536
 
-class Refusal(NamedTuple):
-    """An answer to what never reaches the application: `{"error": sentence}`."""
+#: Linux tells in whole ticks how long data has waited; with 250 a second one is 4 ms.
+TICK_MS = 4
 
-    status: int
-    sentence: str
-    headers: tuple[tuple[str, str], ...] = ()
-
-    def parts(self) -> tuple[str, tuple[tuple[str, str], ...], bytes]:
-        """Status, headers and body."""
-        body = json.dumps({"error": self.sentence}).encode() + b"\n"
-        plain = (("Content-Type", "application/json"), ("Content-Length", str(len(body))))
-        return f"{self.status} {HTTPStatus(self.status).phrase}", (*plain, *self.headers), body
-
-    def encoded(self, close: bool) -> bytes:
-        """The whole answer as it goes over the wire."""
-        status, headers, body = self.parts()
-        if close:
-            headers = (*headers, ("Connection", "close"))
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        return f"HTTP/1.1 {status}\r\n{lines}\r\n".encode("latin-1") + body
+#: A request line that is right but for its method.
+_METHOD = re.compile(rb"[A-Z]{1,32} [^ \r\n]+ HTTP/1\.[01]\r\n")
 
 
-class Request(HTTPRequestParser):  # type: ignore[misc]
-    """A request that arrives, or has arrived.
-
-    Attributes
-    ----------
-    arrived : when it was whole, or refused, by `perf_counter`
-    refusal : why it is not for the application, or None
-    unread : whether the client may still be sending it
-    admitted : whether its header has been looked at
-    """
-
-    headers: dict[str, str]
-    arrived = 0.0
-    refusal: Refusal | None = None
-    unread = False
-    admitted = False
-
-    def refused(self, refusal: Refusal, unread: bool) -> Request:
-        """The same, not for the application."""
-        self.arrived = perf_counter()
-        self.refusal, self.unread = refusal, unread
-        return self
+_TOO_LONG = (431, f"the request's header is longer than the {HEADER_BYTES} bytes that are allowed")
 
 
-class Connection:
-    """A client's connection, without blocking. One thread at a time may use it.
+class Refused(Exception):
+    """Raised in the parser's callbacks: the request is answered with this, and goes no further."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        self.answer = as_json({"error": sentence}, status)
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, in the event loop's thread.
 
     Parameters
     ----------
-    sock : connected, not blocking; with TLS the handshake may still be to come
-    address : the client's
-    limits : waitress's Adjustments, for the parser
-    gate : looks at a request's method, path and headers before its body is read, and may refuse
-        it
-
-    Attributes
-    ----------
-    closed : whether the socket is gone
-    pending : bytes that are still to be sent
-    started : when the first bytes of the unfinished request came, by `monotonic`, or None
-    active : when something last came or went
-    at_work : whether a request is being answered or waits for that
-    lingering : whether it is only read to its end
-    shaking : whether the TLS handshake is not over
-    surplus : what came after the last whole request
-    expired : set by another thread that has shut the socket down for reading
+    adapter : the application
+    stopping : set when the server takes no further requests
+    options : of HttpToolsProtocol
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        address: Any,
-        limits: Any,
-        gate: Callable[[Connection, Request], Refusal | None],
-    ) -> None:
-        self.sock = sock
-        self.address = address
-        self.number = sock.fileno()
-        self.closed = False
-        self.pending: bytes | memoryview = b""
-        self.started: float | None = None
-        self.active = monotonic()
-        self.at_work = False
-        self.lingering = False
-        self.expired = False
-        self._limits = limits
-        self._gate = gate
-        self._request: Request | None = None
-        self.surplus = b""
-        self._closing = False
-        self._tls = isinstance(sock, ssl.SSLSocket)
-        self.shaking = self._tls
-        self._wants_write = False
+    def __init__(self, adapter: Adapter, stopping: threading.Event, **options: Any) -> None:
+        super().__init__(**options)
+        self.logger, self.access_log = log, False
+        self._adapter, self._stopping = adapter, stopping
+        self._active = monotonic()  # when something last came or was answered
+        self._arriving: float | None = None  # since when a request does
+        self._unanswered = 0  # requests that are whole
+        self._deaf = False  # whether what still comes is thrown away
+        self._ended = False  # whether the client has sent its last byte
+        self._no_data = 0  # bytes since the last ones of a body
+        self._untaken = 0  # bytes that the client had not taken when last looked at
 
     @property
-    def wants_write(self) -> bool:
-        """Whether the socket is to be watched for room to write, and not for bytes to read."""
-        return bool(self.pending) or self._wants_write
-
-    @property
-    def between(self) -> bool:
+    def idle(self) -> bool:
         """Whether nothing was asked that is not answered."""
-        return not (self.at_work or self.started is not None or self.pending)
+        asked = self._unanswered or self._arriving is not None
+        return not asked and not self.transport.get_write_buffer_size()
 
-    def turn(self) -> Request | None:
-        """Do what the socket is ready for; a request, where one is whole now.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Remember the socket, for what it tells."""
+        super().connection_made(transport)
+        self._socket = transport.get_extra_info("socket")
 
-        Afterwards the connection is `closed`, or to be watched again, unless there is a request.
-        """
-        try:
-            return self._turn()
-        except OSError:  # the client is gone, or speaks no TLS
-            self.close()
-            return None
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the timer, which uvicorn does not after a reset."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
 
-    def reply(self, data: bytes, close: bool) -> Request | None:
-        """Send an answer, and go on; the next request, where one has come in whole already."""
-        self.at_work = False
-        self.active = monotonic()
-        self._closing = close
-        self.pending = data
-        try:
-            return self._next() if self._flush() else None
-        except OSError:
-            self.close()
-            return None
-
-    def refuse(self, refusal: Refusal, unread: bool, close: bool = False) -> Request | None:
-        """Send a refusal; with `unread` as the last answer, while the client may still send."""
-        self.lingering = unread
-        return self.reply(refusal.encoded(unread or close), unread or close)
-
-    def expire(self, gone: bool = False) -> None:
-        """Wake whoever watches the socket, from another thread; `gone` gives up on its output.
-
-        What the client has sent already can still be read.
-        """
-        self.expired = True
-        how = socket.SHUT_RDWR if gone else socket.SHUT_RD
-        with contextlib.suppress(OSError):
-            # Not the method of a TLS socket, which would forget its keys.
-            socket.socket.shutdown(self.sock, how)
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._drop()
-        self.pending = b""
-        self.closed = True
-        self.sock.close()
-
-    def _turn(self) -> Request | None:
-        self._wants_write = False
-        if self.shaking and not self._shake():
-            return None
-        if self.pending:
-            return self._next() if self._flush() else None
-        if self.lingering:
-            self._read_away()
-            return None
-        return self._receive()
-
-    def _receive(self) -> Request | None:
-        """Read until a request is whole or nothing more is there."""
-        while True:
-            data = self._read()
-            if data:
-                self.active = monotonic()
-                whole = self._feed(data)
-                if whole is not None or self.pending or self.closed or self.lingering:
-                    return whole
-                if self._tls and self.sock.pending():  # type: ignore[attr-defined]
-                    continue
-            if self.expired and self.started is not None:
-                return self._refused(Refusal(408, "the request did not arrive whole in time"))
-            if data == b"" or self.expired:
-                self.close()
-            return None
-
-    def _next(self) -> Request | None:
-        """Go on after an answer."""
-        if self._closing:
-            self._end()
-            return None
-        if self.surplus:
-            surplus, self.surplus = self.surplus, b""
-            whole = self._feed(surplus)
-            if whole is not None or self.pending or self.closed or self.lingering:
-                return whole
-        if self._tls and self.sock.pending():  # type: ignore[attr-defined]
-            return self._receive()
-        return None
-
-    def _feed(self, data: bytes) -> Request | None:
-        while True:
-            request = self._request
-            if request is None:
-                request = self._request = Request(self._limits)
-                self.started = monotonic()
-            try:
-                taken = request.received(data)
-            except ValueError:  # a number or an address that the parser did not foresee
-                return self._refused(Refusal(400, "this is not a request that HTTP knows"))
-            if request.completed:
-                break
-            if request.headers_finished and not request.admitted:
-                request.admitted = True
-                refusal = self._gate(self, request)
-                if request.chunked and "CONTENT_LENGTH" in request.headers:
-                    # Who reads it otherwise than we do could be made to see two requests.
-                    refusal = Refusal(400, "a request has a Content-Length or is chunked, not both")
-                if refusal is not None:
-                    return self._refused(refusal)
-                if request.expect_continue and len(data) == taken:
-                    self.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-            if taken >= len(data):
-                return None
-            data = data[taken:]
-        self._request, self.started = None, None
-        self.surplus = data[taken:]
-        if request.empty:  # blank lines between requests
-            return self._feed(self.surplus) if self.surplus else None
-        self.at_work = True
-        if request.error is not None:
-            self.surplus = b""
-            return request.refused(self._refusal(request.error), True)
-        refusal = None if request.admitted else self._gate(self, request)
-        if refusal is not None:
-            return request.refused(refusal, False)
-        request.arrived = perf_counter()
-        return request
-
-    def _refused(self, refusal: Refusal) -> Request:
-        """Give up on the unfinished request."""
-        request = self._request
-        assert request is not None
-        self._drop()
-        self.at_work = True
-        return request.refused(refusal, True)
-
-    def _refusal(self, error: Any) -> Refusal:
-        limits = self._limits
-        if error.code == 413:
-            allowed = limits.max_request_body_size - 1
-            return Refusal(413, f"the body is longer than the {allowed} bytes that are allowed")
-        if error.code == 431:
-            allowed = limits.max_request_header_size
-            return Refusal(
-                431, f"the request's header is longer than the {allowed} bytes that are allowed"
-            )
-        return Refusal(
-            error.code, f"this is not a request that the server understands: {error.body}"
-        )
-
-    def _shake(self) -> bool:
-        """Go on with the TLS handshake; whether it is done."""
-        try:
-            self.sock.do_handshake()  # type: ignore[attr-defined]
-        except ssl.SSLWantReadError:
-            if self.expired:
-                self.close()
-            return False
-        except ssl.SSLWantWriteError:
-            self._wants_write = True
-            return False
-        self.shaking = False
-        return True
-
-    def _read(self) -> bytes | None:
-        """What has come: nothing at the end, None where there is only nothing yet."""
-        try:
-            return self.sock.recv(BLOCK)
-        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError):
-            return None
-        except ssl.SSLWantWriteError:
-            self._wants_write = True
-            return None
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            return b""
-
-    def _flush(self) -> bool:
-        """Send what the socket takes; whether that was all."""
-        while self.pending:
-            try:
-                sent = self.sock.send(self.pending)
-            except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
-                if self.expired:
-                    self.close()
-                return False
-            if sent == len(self.pending):
-                break
-            self.pending = memoryview(self.pending)[sent:]
-            self.active = monotonic()
-        self.pending = b""
-        return True
-
-    def _end(self) -> None:
-        if not self.lingering:
-            self.close()
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come."""
+        self._active = monotonic()
+        if self._deaf:
             return
-        self.active = monotonic()
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self.sock, socket.SHUT_WR)
-        self._read_away()
+        self._unset_keepalive_if_required()
+        self._no_data += len(data)
+        try:
+            self.parser.feed_data(data)
+            if self._no_data > HEADER_BYTES:
+                self._refuse(Refused(*_TOO_LONG).answer)
+        except httptools.HttpParserUpgrade:  # nothing else is spoken here
+            self._deaf = True
+            self._close_after(self.cycle)
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if isinstance(cause, Refused):
+                self._refuse(cause.answer)
+            elif isinstance(error, httptools.HttpParserCallbackError) and _is_bug(cause):
+                log.error(
+                    "the server failed on a connection, closes it, and goes on", exc_info=cause
+                )
+                self.transport.abort()
+            elif isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
+                self._refuse(_not_http(501, "a method that HTTP does not know").answer)
+            else:
+                self._refuse(_not_http(400, str(error)[:200]).answer)
 
-    def _read_away(self) -> None:
-        for _ in range(16):  # then others have their turn
-            data = self._read()
-            if data is None and not self.expired:
-                return
-            if not data:
-                self.close()
-                return
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Let a request that has come whole be answered after the client's last byte."""
+        self._ended = True
+        self.loop.call_soon(self._close_if_answered)  # after a request that has just begun
+        return self.scheme == "http"
 
-    def _drop(self) -> None:
-        """Forget the unfinished request, and its temporary file."""
-        request, self._request, self.started = self._request, None, None
-        self.surplus = b""
-        if request is not None:
-            request.close()
+    def on_message_begin(self) -> None:
+        """Note when a request begins."""
+        super().on_message_begin()
+        self._arriving = monotonic()
+
+    def on_headers_complete(self) -> None:
+        """Begin with a request."""
+        version = self._version()
+        super().on_headers_complete()
+        self._no_data = 0
+        self.scope["headers"] = list(self.headers)  # what comes as a trailer is no header
+        self.cycle.keep_alive = self.parser.should_keep_alive()
+        if self._stopping.is_set() or not self.cycle.keep_alive:
+            self._close_after(self.cycle)
+        elif version == "1.0":
+            self.cycle.default_headers = [
+                *self.cycle.default_headers,
+                (b"connection", b"keep-alive"),
+            ]
+
+    def on_body(self, body: bytes) -> None:
+        """Go on with a body."""
+        super().on_body(body)
+        self._no_data = 0
+
+    def on_message_complete(self) -> None:
+        """Note when a request was whole: when its last bytes came, not when they are looked at."""
+        super().on_message_complete()
+        self._arriving, self._no_data = None, 0
+        self._unanswered += 1
+        self.scope["adaptive.arrived"] = perf_counter() - self._late_s()  # type: ignore[typeddict-unknown-key]
+
+    def on_response_complete(self) -> None:
+        """Go on with what was sent meanwhile."""
+        self._unanswered -= 1
+        self._active = monotonic()
+        if self._arriving is not None:
+            self._arriving = self._active
+        super().on_response_complete()
+        if self._ended or self._deaf:
+            self._close_if_answered()
+
+    def drain(self) -> None:
+        """Have the connection end with the response to the last request that has come."""
+        self._close_after(self.cycle)
+
+    def check(self, now: float, keep_s: float, receive_s: float, since: float) -> None:
+        """Close the connection where it has been quiet or slow for too long since then."""
+        untaken, quiet = self.transport.get_write_buffer_size(), now - max(self._active, since)
+        before, self._untaken = self._untaken, untaken
+        if untaken and (untaken < before or not before):
+            self._active = now
+        elif untaken or (self._deaf and not self._unanswered):
+            if quiet > (receive_s if untaken else LINGER_S):
+                self.transport.abort()
+        elif self._unanswered:
+            return
+        elif self._arriving is not None:
+            if now - max(self._arriving, since) > receive_s:
+                self._refuse(Refused(408, "the request did not arrive whole in time").answer)
+        elif quiet > keep_s:
+            # The loop reads what is there already, a last request perhaps, and then the end.
+            with contextlib.suppress(OSError), socket.socket(
+                fileno=os.dup(self._socket.fileno())
+            ) as link:
+                link.shutdown(socket.SHUT_RD)
+
+    def _refuse(self, answer: Answer) -> None:
+        """Answer in the application's place, as the last response."""
+        cycle, self._deaf, self._arriving = self.cycle, True, None
+        if cycle is not None and not cycle.response_complete and cycle.more_body:
+            cycle.disconnected = True  # the application sees no request that is not whole
+            cycle.message_event.set()
+        if self._unanswered or self.transport.is_closing():
+            return  # it ends with the responses to the requests before
+        headers = self._adapter.refused(environ_of(self.scope or {}), answer)
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(answer.encoded(*headers, ("Connection", "close")))
+        if self._ended:
+            self.transport.close()
+        elif self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def _close_after(self, cycle: Any) -> None:
+        """Have the connection end with the response to one request."""
+        if cycle is not None and not cycle.response_started:
+            cycle.keep_alive = False
+            cycle.default_headers = [*cycle.default_headers, (b"connection", b"close")]
+
+    def _close_if_answered(self) -> None:
+        if not self._unanswered:
+            self.transport.close()
+
+    def _late_s(self) -> float:
+        """How long the request's last bytes had waited for the loop, as far as that can be told."""
+        try:
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 56)
+            ms: int = struct.unpack_from("=I", told, 52)[0]  # tcpi_last_data_recv
+        except (OSError, AttributeError, struct.error):  # another system's
+            return 0.0
+        return max(0, ms - TICK_MS) / 1e3
+
+    def _version(self) -> str:
+        """HTTP's version; Refused for what the parser lets pass and HTTP does not."""
+        version: str = self.parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise Refused(505, f"HTTP/{version[:10]} is not spoken here; HTTP/1.1 and 1.0 are")
+        if len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > HEADER_BYTES:
+            raise Refused(*_TOO_LONG)
+        codings = [v.lower() for n, v in self.headers if n == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]) or (codings and version == "1.0"):
+            if any(coding != b"chunked" for coding in codings):
+                raise _not_http(501, "a transfer coding other than chunked")
+            raise _not_http(400, "chunked twice, or in HTTP/1.0")
+        hosts = sum(n == b"host" for n, _ in self.headers)
+        if hosts > 1 or (version == "1.1" and not hosts):
+            raise _not_http(400, f"{hosts} Host headers where there must be one")
+        return version
+
+
+def _is_bug(cause: BaseException | None) -> bool:
+    """Whether what a callback of the parser raised is not to be blamed on an address."""
+    return not isinstance(cause, (httptools.HttpParserError, UnicodeError, AttributeError))
+
+
+def _not_http(status: int, why: str) -> Refused:
+    return Refused(status, f"this is not a request that the server understands: {why}")

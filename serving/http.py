@@ -14,7 +14,7 @@ from adaptive.serving.infer import PATH as INFER
 from adaptive.serving.infer import infer
 from adaptive.serving.openapi import document
 from adaptive.serving.page import create_blueprint as create_page
-from adaptive.serving.protocols import Service
+from adaptive.serving.protocols import ModelService
 from adaptive.serving.readiness import Readiness
 
 __all__ = ["MAX_BATCH", "MAX_BODY_BYTES", "Readiness", "create_app"]
@@ -29,7 +29,7 @@ Application = Callable[[Any, Any], Iterable[bytes]]
 
 
 def create_app(
-    service: Service,
+    service: ModelService,
     *,
     max_body_bytes: int = MAX_BODY_BYTES,
     max_batch: int = MAX_BATCH,
@@ -60,12 +60,12 @@ def create_app(
             raise InputError(f"{name} {value} is not above 0")
     app = Flask("adaptive.serving", static_folder=None)
     app.url_map.merge_slashes = False  # a slash that is doubled within is a 404, no redirect
-    doors = Doors(app.wsgi_app, service, max_body_bytes, max_batch)
-    app.wsgi_app = doors  # type: ignore[method-assign]
+    dispatcher = Dispatcher(app.wsgi_app, service, max_body_bytes, max_batch)
+    app.wsgi_app = dispatcher  # type: ignore[method-assign]
 
     @app.post("/v1/classify")
     def classify() -> Response:
-        return doors.classify(request.environ).response()
+        return dispatcher.classify(request.environ).response()
 
     @app.get("/v1/bundle")
     def bundle() -> Response:
@@ -85,7 +85,7 @@ def create_app(
     @app.post("/v2/models/<model>/infer")
     @app.post("/v2/models/<model>/versions/<version>/infer")
     def infer_images(model: str, version: str | None = None) -> Response:
-        return doors.infer(request.environ, model, version).response()
+        return dispatcher.infer(request.environ, model, version).response()
 
     app.register_blueprint(v2.create_blueprint(service, max_body_bytes, max_batch))
 
@@ -104,7 +104,7 @@ def create_app(
     return app
 
 
-class Doors:
+class Dispatcher:
     """Hands the two requests that come by the thousand to their functions, and others to Flask.
 
     Flask's own work on a request would take longer than all else that is done for it here.
@@ -116,7 +116,7 @@ class Doors:
     """
 
     def __init__(
-        self, flask: Application, service: Service, max_body_bytes: int, max_batch: int
+        self, flask: Application, service: ModelService, max_body_bytes: int, max_batch: int
     ) -> None:
         self.flask = flask
         self.service = service

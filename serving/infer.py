@@ -17,7 +17,7 @@ from adaptive.serving.body import read_unpacked
 from adaptive.serving.compression import accepted, compress
 from adaptive.serving.deadlines import remaining
 from adaptive.serving.models import TOP, VERSION, outputs_of
-from adaptive.serving.protocols import ROUTER, CandidateModel, Service
+from adaptive.serving.protocols import ROUTER, CandidateModel, ModelService
 from adaptive.serving.tensors import Tensor, WantedOutput, read_request, write_answer
 
 PATH = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
@@ -48,7 +48,7 @@ class Said:
 
 
 def infer(
-    service: Service,
+    service: ModelService,
     environ: dict[str, Any],
     model: str,
     version: str | None,
@@ -91,7 +91,9 @@ def infer(
     return _encoded(text, json_length, environ.get("HTTP_ACCEPT_ENCODING", ""))
 
 
-def find_model(service: Service, model: str, version: str | None = None) -> CandidateModel | None:
+def find_model(
+    service: ModelService, model: str, version: str | None = None
+) -> CandidateModel | None:
     """The candidate of that name; None for the router.
 
     Raises
@@ -138,7 +140,7 @@ def _asked(candidate: CandidateModel, images: Sequence[bytes], ranks: int, optio
     return Said({"label": label, "probabilities": values}, best)
 
 
-def _routed(service: Service, images: Sequence[bytes], ranks: int, options: Any) -> Said:
+def _routed(service: ModelService, images: Sequence[bytes], ranks: int, options: Any) -> Said:
     labels = service.labels
     if len(images) == 1:
         answers = [service.classify(images[0], **options)]

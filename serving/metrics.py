@@ -1,174 +1,98 @@
-"""Counters and histograms that cost a request next to nothing, as text for Prometheus.
-
-Each thread counts in a dictionary of its own, without a lock; they are added up when somebody
-asks. The text is Prometheus's exposition format, version 0.0.4.
-"""
+"""What the server counts, in a registry of prometheus-client's that is the service's own."""
 
 from __future__ import annotations
 
-import threading
-from bisect import bisect_left
-from typing import Any, Dict, Iterable, List, Sequence, Tuple, Union
+from typing import Iterator
 
-#: Upper ends of a time's bins, seconds.
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import Metric
+
+#: Upper ends of a time's buckets, seconds.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-#: Upper ends of a batch's bins, images.
+#: Upper ends of a batch's buckets, images.
 IMAGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-Labels = Tuple[str, ...]
-
-
-class Counter:
-    """Something that only grows, by its labels.
-
-    Parameters
-    ----------
-    name : as Prometheus shall know it
-    help : one sentence
-    labels : names of the labels
-    """
-
-    kind = "counter"
-
-    def __init__(self, name: str, help: str, labels: Sequence[str] = ()) -> None:
-        self.name = name
-        self.help = help
-        self.labels = tuple(labels)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r})"
-
-    def lines(self, values: dict[Labels, Any]) -> Iterable[str]:
-        """The samples."""
-        for labels, value in sorted(values.items()):
-            yield sample(self.name, self.labels, labels, value)
-
-
-class Gauge(Counter):
-    """Something that goes up and down; it is read when somebody asks."""
-
-    kind = "gauge"
-
-
-class Histogram(Counter):
-    """How values are distributed, by labels.
-
-    Parameters
-    ----------
-    bins : upper ends, rising; one more bin holds what is above the last
-    """
-
-    kind = "histogram"
-
-    def __init__(
-        self, name: str, help: str, labels: Sequence[str] = (), bins: Sequence[float] = SECONDS
-    ) -> None:
-        super().__init__(name, help, labels)
-        self.bins = tuple(bins)
-
-    def lines(self, values: dict[Labels, Any]) -> Iterable[str]:
-        """The samples: cumulated bins, sum and count."""
-        names = (*self.labels, "le")
-        ends = [*(format(end, "g") for end in self.bins), "+Inf"]
-        for labels, (*counts, total) in sorted(values.items()):
-            below = 0
-            for end, count in zip(ends, counts):
-                below += count
-                yield sample(f"{self.name}_bucket", names, (*labels, end), below)
-            yield sample(f"{self.name}_sum", self.labels, labels, total)
-            yield sample(f"{self.name}_count", self.labels, labels, below)
-
-
-Shard = Dict[Counter, Dict[Labels, Any]]
-
-#: What was not counted here but read, a gauge as a rule, and its values by label.
-Reading = Tuple[Counter, Dict[Labels, float]]
 
 
 class Metrics:
-    """What is counted, over all threads."""
+    """Counters and histograms of one service; nothing of it is global.
+
+    Attributes
+    ----------
+    registry : where they stand
+    """
 
     def __init__(self) -> None:
-        self._own = threading.local()
-        self._shards: List[Tuple[threading.Thread, Shard]] = []
-        self._ended: Shard = {}
-        self._lock = threading.Lock()
+        self.registry = CollectorRegistry()
+        self._requests = self._counter(
+            "adaptive_requests", "Requests answered, by kind and status.", "kind", "status"
+        )
+        self._request_seconds = self._histogram(
+            "adaptive_request_seconds",
+            "Time from the last byte of a request to its answer, queue included.",
+            "kind",
+        )
+        self._step_seconds = self._histogram(
+            "adaptive_step_seconds",
+            "Time of one step before the networks: queue, decode, features, premodel.",
+            "step",
+        )
+        self._candidate_seconds = self._histogram(
+            "adaptive_candidate_seconds",
+            "Time that a candidate spends on one image, its share where it ran on several at once.",
+            "candidate",
+        )
+        self._answers = self._counter(
+            "adaptive_answers",
+            "Images answered, by the candidate whose answer it was; none where the policy "
+            "abstained.",
+            "candidate",
+        )
+        self._batch_images = self._histogram(
+            "adaptive_batch_images",
+            "Images that ran together, by candidate.",
+            "candidate",
+            buckets=IMAGES,
+        )
+        self._reloads = self._counter(
+            "adaptive_reloads", "Bundles loaded while serving, by how that ended.", "result"
+        )
 
-    def count(self, counter: Counter, labels: Labels = (), by: float = 1) -> None:
-        """Add to a counter."""
-        try:
-            values = self._own.shard[counter]
-        except (AttributeError, KeyError):
-            values = self._shard().setdefault(counter, {})
-        values[labels] = values.get(labels, 0) + by
+    def request(self, kind: str, status: str, seconds: float) -> None:
+        """Count a request that was answered."""
+        self._requests.labels(kind, status).inc()
+        self._request_seconds.labels(kind).observe(seconds)
 
-    def observe(self, histogram: Histogram, value: float, labels: Labels = ()) -> None:
-        """Put one value into a histogram."""
-        try:
-            counts = self._own.shard[histogram][labels]
-        except (AttributeError, KeyError):
-            fresh = [0] * (len(histogram.bins) + 1) + [0.0]
-            counts = self._shard().setdefault(histogram, {}).setdefault(labels, fresh)
-        counts[bisect_left(histogram.bins, value)] += 1
-        counts[-1] += value
+    def step(self, name: str, seconds: float) -> None:
+        """Count a step before the networks."""
+        self._step_seconds.labels(name).observe(seconds)
 
-    def values(self, counter: Counter) -> dict[Labels, Any]:
-        """What was counted by labels: a number, or a histogram's bins and its sum."""
-        with self._lock:
-            self._fold()
-            shards = [self._ended, *(shard for _, shard in self._shards)]
-        found: dict[Labels, Any] = {}
-        for shard in shards:
-            # A copy is made at one go, whatever the thread that counts is doing.
-            _add(found, shard.get(counter, {}).copy())
-        return found
+    def answer(self, candidate: str | None) -> None:
+        """Count an image that was answered."""
+        self._answers.labels(candidate or "none").inc()
 
-    def text(self, counters: Iterable[Counter], gauges: Iterable[Reading] = ()) -> str:
-        """Everything as Prometheus reads it."""
-        found: List[Tuple[Counter, Dict[Labels, Any]]] = [(c, self.values(c)) for c in counters]
-        lines = []
-        for family, values in [*found, *gauges]:
-            lines.append(f"# HELP {family.name} {family.help}")
-            lines.append(f"# TYPE {family.name} {family.kind}")
-            lines += family.lines(values)
-        return "\n".join(lines) + "\n"
+    def candidate(self, name: str, seconds: float) -> None:
+        """Count the time that a candidate spent on one image."""
+        self._candidate_seconds.labels(name).observe(seconds)
 
-    def _shard(self) -> Shard:
-        shard: Shard | None = getattr(self._own, "shard", None)
-        if shard is None:
-            shard = self._own.shard = {}
-            with self._lock:
-                self._fold()
-                self._shards.append((threading.current_thread(), shard))
-        return shard
+    def batch(self, candidate: str, images: int) -> None:
+        """Count images that ran together."""
+        self._batch_images.labels(candidate).observe(images)
 
-    def _fold(self) -> None:
-        """Take over what threads counted that are no more; the lock is held."""
-        for entry in [e for e in self._shards if not e[0].is_alive()]:
-            self._shards.remove(entry)
-            for counter, values in entry[1].items():
-                _add(self._ended.setdefault(counter, {}), values)
+    def reload(self, result: str) -> None:
+        """Count a bundle that was loaded while serving, or was not."""
+        self._reloads.labels(result).inc()
 
+    def collect(self) -> Iterator[Metric]:
+        """The families, without the time at which each sample began."""
+        for family in self.registry.collect():
+            family.samples = [s for s in family.samples if not s.name.endswith("_created")]
+            yield family
 
-def _add(total: dict[Labels, Any], values: dict[Labels, Any]) -> None:
-    for labels, value in values.items():
-        before = total.get(labels)
-        if isinstance(value, list):
-            total[labels] = value[:] if before is None else [a + b for a, b in zip(before, value)]
-        else:
-            total[labels] = value if before is None else before + value
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(name, help, labels, registry=self.registry)
 
-
-def sample(name: str, names: Sequence[str], labels: Labels, value: Union[int, float]) -> str:
-    """One line of the exposition format."""
-    shown = ",".join(f'{key}="{_escaped(label)}"' for key, label in zip(names, labels))
-    number = str(value) if isinstance(value, int) else repr(float(value))
-    number = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}.get(number, number)
-    return f"{name}{{{shown}}} {number}" if shown else f"{name} {number}"
-
-
-def _escaped(label: str) -> str:
-    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    def _histogram(
+        self, name: str, help: str, *labels: str, buckets: tuple[float, ...] = SECONDS
+    ) -> Histogram:
+        return Histogram(name, help, labels, registry=self.registry, buckets=buckets)

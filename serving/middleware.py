@@ -5,16 +5,17 @@ from __future__ import annotations
 import ipaddress
 import re
 from time import perf_counter
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any, Callable, Iterable, List, Mapping, Tuple
 
-from adaptive.serving import families
-from adaptive.serving.connection import Connection, Refusal, Request
+from adaptive.serving.answers import Answer, as_json
+from adaptive.serving.asgi import Application
 from adaptive.serving.keys import Keys
 from adaptive.serving.logs import Lines, line
 from adaptive.serving.metrics import Metrics
 from adaptive.serving.page import FILES
 from adaptive.serving.record import Record, begin, end
-from adaptive.serving.wsgi import Application, Headers
+
+Headers = List[Tuple[str, str]]
 
 #: Paths that need no key: whoever watches a server has none, and they tell nothing.
 OPEN = frozenset((*FILES, "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"))
@@ -30,22 +31,27 @@ _KINDS = (
     (re.compile(r"/metrics"), "metrics"),
 )
 
-_NO_KEY = Refusal(
+
+def _refusal(status: int, sentence: str, *headers: tuple[str, str]) -> Answer:
+    return as_json({"error": sentence}, status, *headers)
+
+
+_NO_KEY = _refusal(
     401,
     "this server wants a key: send the header 'Authorization: Bearer KEY'",
-    (("WWW-Authenticate", 'Bearer realm="adaptive"'),),
+    ("WWW-Authenticate", 'Bearer realm="adaptive"'),
 )
-_NO_PATH = Refusal(404, "no such path; GET /openapi.json lists what there is")
-_NOT_FROM_A_PAGE = Refusal(
+_NO_PATH = _refusal(404, "no such path; GET /openapi.json lists what there is")
+_NOT_FROM_A_PAGE = _refusal(
     403, "where the server has no keys, models are not loaded or unloaded by pages of other sites"
 )
-_NOT_FROM_HERE = Refusal(
+_NOT_FROM_HERE = _refusal(
     403, "models are loaded and unloaded from this machine alone, where the server has no keys"
 )
 
 
-class Front:
-    """An application with all that every request passes first. It is a WSGI application itself.
+class Middleware:
+    """What every request passes before the application. It is a WSGI application itself.
 
     Parameters
     ----------
@@ -88,14 +94,9 @@ class Front:
 
         begin(record)
         try:
-            refusal = self._look(
-                environ["REQUEST_METHOD"],
-                environ["PATH_INFO"],
-                environ.get("REMOTE_ADDR", ""),
-                lambda name: environ.get("HTTP_" + name),
-            )
+            refusal = self.gate(environ)
             if refusal is not None:
-                return _refuse(refusal, start)
+                return refusal.send(start)
             parts = self.app(environ, start)
             if not sent and isinstance(parts, list):
                 sent = sum(map(len, parts))
@@ -106,35 +107,12 @@ class Front:
             )
             end()
 
-    def gate(self, connection: Connection, request: Request) -> Refusal | None:
-        """Refuse a request by its header, before its body is read; for the server."""
-        headers = request.headers
-        return self._look(
-            request.command,
-            request.path,
-            connection.address[0],
-            headers.get,
-        )
-
-    def refused(self, connection: Connection, request: Request) -> tuple[tuple[str, str], ...]:
-        """Count and log what the server itself refused; the headers that go with the answer."""
-        headers = request.headers
-        record = Record(request.arrived, headers.get("X_REQUEST_ID"), headers.get("TRACEPARENT"))
-        environ = {
-            "REMOTE_ADDR": connection.address[0],
-            "CONTENT_LENGTH": headers.get("CONTENT_LENGTH", ""),
-        }
-        assert request.refusal is not None
-        status = str(request.refusal.status)
-        command = getattr(request, "command", "-")
-        self._tell(record, command, getattr(request, "path", "-"), status, environ, 0)
-        return _added(record, headers.get("TRACESTATE"))
-
-    def _look(
-        self, method: str, path: str, address: str, header: Callable[[str], str | None]
-    ) -> Refusal | None:
+    def gate(self, environ: Mapping[str, Any]) -> Answer | None:
+        """Refuse a request by its header; a server may ask this before it reads the body."""
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        header: Callable[[str], str | None] = environ.get
         open_to_all = self.keys is None or (path in OPEN and method in ("GET", "HEAD"))
-        if not open_to_all and not self.keys.allow(header("AUTHORIZATION")):  # type: ignore[union-attr]
+        if not open_to_all and not self.keys.allow(header("HTTP_AUTHORIZATION")):  # type: ignore[union-attr]
             return _NO_KEY
         if path[:1] != "/" or path[1:2] == "/":
             # Flask would read it as if one slash stood there, and the rules below would not.
@@ -144,11 +122,31 @@ class Front:
         if not path.startswith("/v2/repository") or not _CHANGES.fullmatch(path):
             return None
         # Behind a proxy everybody comes from this machine; such a request says who sent it.
-        if header("X_FORWARDED_FOR") or header("FORWARDED") or not _local(address):
+        forwarded = header("HTTP_X_FORWARDED_FOR") or header("HTTP_FORWARDED")
+        if forwarded or not _local(environ.get("REMOTE_ADDR", "")):
             return _NOT_FROM_HERE
         # A browser on this machine may be sent here by a page from anywhere.
-        foreign = header("ORIGIN") or header("SEC_FETCH_SITE") not in (None, "same-origin", "none")
-        return _NOT_FROM_A_PAGE if foreign or not _named_locally(header("HOST")) else None
+        site = header("HTTP_SEC_FETCH_SITE")
+        foreign = header("HTTP_ORIGIN") or site not in (None, "same-origin", "none")
+        return _NOT_FROM_A_PAGE if foreign or not _named_locally(header("HTTP_HOST")) else None
+
+    def refused(self, environ: Mapping[str, Any], answer: Answer) -> tuple[tuple[str, str], ...]:
+        """Count and log what the server refused itself; the headers that go with the response."""
+        record = Record(
+            environ.get("adaptive.arrived") or perf_counter(),
+            environ.get("HTTP_X_REQUEST_ID"),
+            environ.get("HTTP_TRACEPARENT"),
+        )
+        sent = len(answer.body)
+        self._tell(
+            record,
+            environ.get("REQUEST_METHOD", "-"),
+            environ.get("PATH_INFO", "-"),
+            str(answer.status),
+            environ,
+            sent,
+        )
+        return _added(record, environ.get("HTTP_TRACESTATE"))
 
     def _tell(
         self,
@@ -162,10 +160,9 @@ class Front:
         """Count and log an answered request."""
         spent = perf_counter() - record.arrived
         kind = next((name for known, name in _KINDS if known.fullmatch(path)), "other")
-        self._metrics.count(families.REQUESTS, (kind, status))
-        self._metrics.observe(families.REQUEST_SECONDS, spent, (kind,))
+        self._metrics.request(kind, status, spent)
         if kind in ("classify", "infer"):
-            self._metrics.observe(families.STEP_SECONDS, record.waited, ("queue",))
+            self._metrics.step("queue", record.waited)
         if self._lines is None:
             return
         length = environ.get("CONTENT_LENGTH") or "0"
@@ -196,12 +193,6 @@ def _added(record: Record, tracestate: str | None) -> tuple[tuple[str, str], ...
         return (("X-Request-Id", record.id),)
     added = (("X-Request-Id", record.id), ("traceparent", record.traceparent or ""))
     return added if tracestate is None else (*added, ("tracestate", tracestate))
-
-
-def _refuse(refusal: Refusal, start_response: Any) -> list[bytes]:
-    status, headers, body = refusal.parts()
-    start_response(status, list(headers))
-    return [body]
 
 
 def _named_locally(host: str | None) -> bool:

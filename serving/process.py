@@ -8,22 +8,22 @@ import threading
 from types import FrameType
 from typing import Any, Callable, Iterator
 
+from adaptive.serving.asgi import Adapter
 from adaptive.serving.memory import give_back, keep_little
 from adaptive.serving.notify import Notifier
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.server import Server
-from adaptive.serving.wsgi import Application
 
 
 def serve(
-    app: Application,
+    adapter: Adapter,
     host: str,
     port: int,
     *,
     name: str = "adaptive",
     readiness: Readiness | None = None,
     warm_up: Callable[[], object] | None = None,
-    hang_up: Callable[[], object] | None = None,
+    reload: Callable[[], object] | None = None,
     **options: Any,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends at once.
@@ -34,7 +34,7 @@ def serve(
 
     Parameters
     ----------
-    hang_up : is called, in a thread beside, when SIGHUP comes
+    reload : is called, in a thread beside, when SIGHUP comes
     options : of `Server`
 
     Raises
@@ -42,7 +42,7 @@ def serve(
     InputError
         when the address does not exist or is taken; and whatever `warm_up` raises.
     """
-    run(Server(app, host, port, **options), name, readiness, warm_up, hang_up)
+    run(Server(adapter, host, port, **options), name, readiness, warm_up, reload)
 
 
 def run(
@@ -50,7 +50,7 @@ def run(
     name: str,
     readiness: Readiness | None = None,
     warm_up: Callable[[], object] | None = None,
-    hang_up: Callable[[], object] | None = None,
+    reload: Callable[[], object] | None = None,
     notifier: Notifier | None = None,
 ) -> None:
     """The same with a server that is made already."""
@@ -84,18 +84,18 @@ def run(
     loading, waiting = threading.Lock(), threading.Lock()
 
     def load() -> None:
-        if hang_up is None or not waiting.acquire(blocking=False):
+        if reload is None or not waiting.acquire(blocking=False):
             return  # whoever waits already will see what there is by then
         with loading:
             waiting.release()
-            hang_up()
+            reload()
             give_back()
 
-    def hung_up(_signal: int, _frame: FrameType | None) -> None:
-        threading.Thread(target=load, name="hang-up", daemon=True).start()
+    def on_reload(_signal: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=load, name="reload", daemon=True).start()
 
     starter = threading.Thread(target=start, name="warm-up", daemon=True)
-    with _handling(stop, signal.SIGTERM, signal.SIGINT), _handling(hung_up, signal.SIGHUP):
+    with _handling(stop, signal.SIGTERM, signal.SIGINT), _handling(on_reload, signal.SIGHUP):
         starter.start()
         server.run(systemd.beat)
     if failures:

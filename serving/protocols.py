@@ -93,7 +93,7 @@ class CandidateModel(Protocol):
         ...
 
 
-class Service(Protocol):
+class ModelService(Protocol):
     """A router, its candidates, and the bundle that they come from.
 
     It is called from several threads. It raises ImageError or InputError for what the request

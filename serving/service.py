@@ -19,13 +19,12 @@ from adaptive.monitoring.drift import Monitor, monitor_of, resumed
 from adaptive.prediction import Prediction
 from adaptive.routing import progress
 from adaptive.routing.generation import Generation, Settings
-from adaptive.serving import families
 from adaptive.serving.deadlines import limits_from
 from adaptive.serving.metrics import Metrics
+from adaptive.serving.model_statistics import Statistics
 from adaptive.serving.protocols import ROUTER, Headers, ModelState, ModelStatistics
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.record import current
-from adaptive.serving.tally import Tally
 
 log = logging.getLogger("adaptive.serving")
 
@@ -66,7 +65,7 @@ class Service:
         self._log = log
         self._reloading = threading.Lock()
         self._closing = False
-        self._tally = Tally(self.metrics)
+        self._statistics = Statistics(self.metrics)
         self._drift = ExitStack()
         self._generation = self._open(None)
         self._drift.enter_context(resumed(self._generation.monitor, log))
@@ -104,9 +103,9 @@ class Service:
         request_id: str | None = None,
     ) -> Prediction:
         """Answer one image; see `Router.classify`."""
-        with self._using() as generation, self._tally.request(ROUTER, 1):
+        with self._using() as generation, self._statistics.request(ROUTER, 1):
             answer = generation.classify(image, limits, explain, request_id)
-        self._tally.answer(answer)
+        self._statistics.answer(answer)
         record = current()
         if record is not None:
             record.said = answer
@@ -120,18 +119,18 @@ class Service:
         request_id: str | None = None,
     ) -> list[Prediction]:
         """Answer several images of one request."""
-        with self._using() as generation, self._tally.request(ROUTER, len(images)):
+        with self._using() as generation, self._statistics.request(ROUTER, len(images)):
             answers = generation.classify_batch(images, limits)
         for answer in answers:
-            self._tally.answer(answer)
+            self._statistics.answer(answer)
         return answers
 
-    def candidate(self, name: str) -> Candidate | None:
+    def candidate(self, name: str) -> ServedCandidate | None:
         """One candidate of the bundle, asked by itself; None where it has none of that name."""
         with self._using() as generation:
             if name not in generation.bundle.names:
                 return None
-            return Candidate(name, generation.bundle.labels, self._infer)
+            return ServedCandidate(name, generation.bundle.labels, self._infer)
 
     def describe(self) -> dict[str, Any]:
         """What is served, as JSON values."""
@@ -207,7 +206,7 @@ class Service:
                     fresh.retire()
                     raise
             except Exception as error:
-                self.metrics.count(families.RELOADS, ("failed",))
+                self.metrics.reload("failed")
                 why = error if isinstance(error, AdaptiveError) else repr(error)
                 log.error("the bundle was not loaded, and the last one is served on: %s", why)
                 raise
@@ -216,13 +215,13 @@ class Service:
             if fresh.monitor is not old.monitor:
                 self._drift.close()
                 self._drift.enter_context(resumed(fresh.monitor, self._log))
-            self.metrics.count(families.RELOADS, ("loaded",))
+            self.metrics.reload("loaded")
             spent = perf_counter() - began
             log.warning("bundle %s is served now, loaded in %.2f s", fresh.hashes[0], spent)
 
     def statistics(self) -> Mapping[str, ModelStatistics]:
         """What each model has done since the server started."""
-        return self._tally.statistics([state.name for state in self.models()])
+        return self._statistics.statistics([state.name for state in self.models()])
 
     def limits_from(self, headers: Headers) -> Limits:
         """What a request's headers allow; see `deadlines.limits_from`."""
@@ -247,7 +246,7 @@ class Service:
             return monitor_of(bundle.certificate)
 
         watched = monitor if self.settings.audit is not None else lambda _: None
-        return Generation(self.folder, self.settings, watched, self._tally.run)
+        return Generation(self.folder, self.settings, watched, self._statistics.run)
 
     @contextmanager
     def _using(self) -> Iterator[Generation]:
@@ -280,7 +279,7 @@ class Service:
 
     def _infer(self, name: str, images: Sequence[bytes], limits: Limits) -> np.ndarray:
         with self._using() as generation, generation.alone.lease(name):
-            with self._tally.request(name, len(images)):
+            with self._statistics.request(name, len(images)):
                 began = perf_counter()
                 photos = generation.photos(name, images)
                 decoded = perf_counter()
@@ -290,14 +289,17 @@ class Service:
                 if limits.remaining_ms != math.inf:
                     limits = Limits(float(left), preference=limits.preference)
                 output = generation.run(name, photos, limits)
-            self._tally.spent(name, "compute_input", decoded - began)
-            self._tally.spent(name, "compute_infer", perf_counter() - decoded)
-            self._tally.spent(name, "compute_output", 0.0)
+            self._statistics.spent(
+                name,
+                compute_input=decoded - began,
+                compute_infer=perf_counter() - decoded,
+                compute_output=0.0,
+            )
             assert output.probabilities is not None
             return output.probabilities
 
 
-class Candidate:
+class ServedCandidate:
     """One candidate of the served bundle, asked by itself.
 
     Parameters
@@ -317,7 +319,7 @@ class Candidate:
         self._infer = infer
 
     def __repr__(self) -> str:
-        return f"Candidate({self.name!r})"
+        return f"ServedCandidate({self.name!r})"
 
     def infer(
         self,

@@ -11,7 +11,7 @@ from adaptive.errors import InputError
 log = logging.getLogger("adaptive.serving")
 
 
-class Certificate:
+class CertificateFiles:
     """A certificate chain and its key, in PEM files.
 
     Parameters
@@ -37,13 +37,13 @@ class Certificate:
             raise InputError(f"the certificate {chain} cannot be used: {reason}") from exc
 
     def __repr__(self) -> str:
-        return f"Certificate({str(self.chain)!r})"
+        return f"CertificateFiles({str(self.chain)!r})"
 
     def reload(self) -> None:
         """Use what the files hold now, for new connections; the last one stays where they fail."""
         try:
             # A half-written pair must not reach the context that is in use.
-            Certificate(self.chain, self.key)
+            CertificateFiles(self.chain, self.key)
             self._load()
         except (InputError, OSError, ValueError) as error:
             log.error("the certificate was not loaded, and the last one is used on: %s", error)

@@ -12,7 +12,7 @@ from werkzeug.wrappers import Request
 
 from adaptive.serving.answers import Answer, as_json
 from adaptive.serving.body import read_unpacked
-from adaptive.serving.protocols import Service
+from adaptive.serving.protocols import ModelService
 
 #: The query strings that people send, so that they need not be taken apart.
 EXPLAIN = {"": 0, "explain=0": 0, "explain=1": 1, "explain=2": 2}
@@ -27,7 +27,7 @@ class FormInMemory(Request):
         return io.BytesIO()
 
 
-def classify(service: Service, environ: dict[str, Any], max_body_bytes: int) -> Answer:
+def classify(service: ModelService, environ: dict[str, Any], max_body_bytes: int) -> Answer:
     """Answer one request of the WSGI `environ`.
 
     Raises

@@ -17,7 +17,7 @@ from adaptive.serving.answers import as_json
 from adaptive.serving.body import read_unpacked
 from adaptive.serving.infer import find_model
 from adaptive.serving.models import VERSION, config, metadata
-from adaptive.serving.protocols import Duration, ModelState, ModelStatistics, Service
+from adaptive.serving.protocols import Duration, ModelService, ModelState, ModelStatistics
 from adaptive.serving.release import release
 from adaptive.serving.tensors import read_json
 
@@ -35,7 +35,7 @@ View = Callable[..., Response]
 log = logging.getLogger("adaptive.serving")
 
 
-def create_blueprint(service: Service, max_body_bytes: int, max_images: int) -> Blueprint:
+def create_blueprint(service: ModelService, max_body_bytes: int, max_images: int) -> Blueprint:
     """Everything below `/v2` but `infer`.
 
     Parameters
@@ -144,7 +144,7 @@ def server_metadata() -> dict[str, Any]:
     return {"name": "adaptive", "version": release(), "extensions": list(EXTENSIONS)}
 
 
-def _classes(service: Service, model: str, version: str | None) -> int:
+def _classes(service: ModelService, model: str, version: str | None) -> int:
     candidate = find_model(service, model, version)
     return len(service.labels if candidate is None else candidate.labels)
 

@@ -167,7 +167,7 @@ def command(
     from adaptive.serving.logs import Lines
     from adaptive.serving.service import Service
     from adaptive.serving.stderr import as_json
-    from adaptive.serving.tls import Certificate
+    from adaptive.serving.tls import CertificateFiles
 
     if tls_cert is None and tls_key is not None:
         raise InputError("--tls-key is of no use without --tls-cert")
@@ -190,7 +190,7 @@ def command(
             engines=engines,
         )
         keys = None if keys_path is None else Keys(keys_path)
-        certificate = None if tls_cert is None else Certificate(tls_cert, tls_key)
+        certificate = None if tls_cert is None else CertificateFiles(tls_cert, tls_key)
         folder = default_bundle() if bundle is None else bundle
         service = opened.enter_context(Service(folder, settings, log=log_path))
         if audit is not None and service.generation.monitor is None:

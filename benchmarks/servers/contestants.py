@@ -6,9 +6,10 @@ import base64
 import contextlib
 import http.client
 import json
+import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Callable, Mapping
@@ -51,8 +52,8 @@ class Contestant:
     work : "adaptive" or "peer": what it does for an image
     command : of the interpreter, from port and what is served
     request : the bytes of one request
-    environment : of its processes
     python : runs it
+    checkout : where our package is
     """
 
     name: str
@@ -61,6 +62,7 @@ class Contestant:
     command: Callable[[int, Served], list[str]]
     request: Callable[[Served], bytes]
     python: str = sys.executable
+    checkout: Path = HERE.parents[1]
 
     @property
     def installed(self) -> bool:
@@ -96,7 +98,8 @@ class Contestant:
         port = free_port()
         command = [self.python, *self.command(port, served)]
         log = served.folder / f"{self.name}.log"
-        environment = {"NETWORK": str(served.network), "PYTHONPATH": str(PEERS)}
+        path = os.pathsep.join((str(self.checkout), str(PEERS)))
+        environment = {"NETWORK": str(served.network), "PYTHONPATH": path}
         process = Process(command, port, core, environment, served.folder, log)
         request, end = self.request(served), monotonic() + patience_s
         while monotonic() < end and process.process.poll() is None:
@@ -199,7 +202,11 @@ def form(image: bytes, field: str, path: str) -> bytes:
     return post(path, body, "multipart/form-data; boundary=x-x")
 
 
-_BESIDES = {"fastapi": ("uvicorn",), "litserve": ("fastapi", "uvicorn"), "adaptive": ("waitress",)}
+_BESIDES = {
+    "fastapi": ("uvicorn",),
+    "litserve": ("fastapi", "uvicorn"),
+    "adaptive": ("uvicorn", "httptools", "uvloop"),
+}
 
 ALL = {
     contestant.name: contestant
@@ -222,9 +229,16 @@ ALL = {
 DEFAULT = Contestant("default", "adaptive", "adaptive", _default, _classify)
 
 
-def with_pythons(names: list[str], pythons: Mapping[str, str]) -> list[Contestant]:
-    """Contestants by name, each with the interpreter that was given for it."""
-    from dataclasses import replace
+def with_pythons(
+    names: list[str], pythons: Mapping[str, str], before: Path | None = None
+) -> list[Contestant]:
+    """Contestants by name, each with the interpreter that was given for it.
 
+    Parameters
+    ----------
+    before : another checkout, whose `adaptive serve` is compared too, as "before"
+    """
     chosen = [ALL[name] for name in names]
+    if before is not None:
+        chosen.append(replace(ALL["adaptive"], name="before", checkout=before.resolve()))
     return [replace(c, python=pythons[c.name]) if c.name in pythons else c for c in chosen]

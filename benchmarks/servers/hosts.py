@@ -12,9 +12,9 @@ import threading
 from pathlib import Path
 from typing import Any, Callable
 
-from adaptive.serving.http import MAX_BODY_BYTES, create_app
+from adaptive.serving.assembly import Endpoint, wsgi_application
+from adaptive.serving.http import MAX_BODY_BYTES
 from adaptive.serving.logs import Lines
-from adaptive.serving.middleware import Front
 from adaptive.serving.service import Service
 
 THREADS = len(os.sched_getaffinity(0))
@@ -25,8 +25,8 @@ def application() -> Any:
     service = Service(Path(os.environ["BUNDLE"]))
     service.warm_up()
     service.ready.problem = None
-    app = create_app(service)
-    return Front(app, service.metrics, None, Lines(Path(os.environ["BUNDLE"] + ".jsonl")))
+    lines = Lines(Path(os.environ["BUNDLE"] + ".jsonl"))
+    return wsgi_application(service, Endpoint(lines=lines))
 
 
 def run_waitress(port: int) -> None:

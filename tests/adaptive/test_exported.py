@@ -43,8 +43,8 @@ def test_every_error_has_one_root() -> None:
 @pytest.mark.parametrize("module", ["adaptive", "adaptive.cli"])
 def test_import_loads_no_heavy_stack_and_is_silent(module: str) -> None:
     heavy = (
-        "torch torchvision onnxruntime onnx tensorrt cv2 PIL flask waitress sklearn scipy tqdm "
-        "urllib3"
+        "torch torchvision onnxruntime onnx tensorrt cv2 PIL flask uvicorn uvloop httptools "
+        "prometheus_client urllib3 sklearn scipy tqdm"
     )
     program = (
         f"import sys; sys.argv = ['x', '--no-such-option']; import {module}; "

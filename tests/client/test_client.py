@@ -32,7 +32,7 @@ from adaptive.client import client as module
 from adaptive.client import exchange
 from adaptive.client.client import read_key
 from adaptive.serving.keys import Keys
-from adaptive.serving.tls import Certificate
+from adaptive.serving.tls import CertificateFiles
 
 ANSWER = {
     "label": "cat",
@@ -662,7 +662,7 @@ def test_server_reads_its_bundle_again(tiny_bundle, tmp_path):
 def test_certificate_is_checked(tiny_bundle, tmp_path):
     chain, key = make_certificate(tmp_path, "board")
     image = np.zeros((8, 8, 3), np.uint8)
-    with served(tiny_bundle, certificate=Certificate(chain, key)) as server:
+    with served(tiny_bundle, certificate=CertificateFiles(chain, key)) as server:
         url = server.url.replace("http://", "https://")
         context = ssl.create_default_context(cafile=str(chain))
         with Client(url, ssl_context=context) as client:

@@ -1,22 +1,18 @@
 from __future__ import annotations
 
-import math
 import threading
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from adaptive.serving.metrics import Counter, Gauge, Histogram, Metrics
-
-ASKED = Counter("asked_total", "Questions.", ("kind", "status"))
-TOOK = Histogram("took_seconds", "Times.", ("step",), (0.1, 1.0))
-DEEP = Gauge("depth", "Depth.")
+from adaptive.serving.metrics import Metrics
 
 
-def samples(metrics: Metrics, gauges=()) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     """What Prometheus's own parser makes of the text."""
     found = {}
-    for family in text_string_to_metric_families(metrics.text((ASKED, TOOK), gauges)):
+    for family in text_string_to_metric_families(generate_latest(metrics).decode()):
         for sample in family.samples:
             found[sample.name, tuple(sorted(sample.labels.items()))] = sample.value
     return found
@@ -27,40 +23,41 @@ def test_counts_of_several_threads_are_added_up():
 
     def count() -> None:
         for _ in range(1000):
-            metrics.count(ASKED, ("a", "200"))
-            metrics.observe(TOOK, 0.5, ("x",))
+            metrics.request("a", "200", 0.5)
 
     threads = [threading.Thread(target=count) for _ in range(8)]
     for thread in threads:
         thread.start()
     for _ in range(50):  # reading beside does no harm
-        assert metrics.values(ASKED).get(("a", "200"), 0) <= 8000
+        generate_latest(metrics)
     for thread in threads:
         thread.join()
-    count()
-    assert metrics.values(ASKED) == {("a", "200"): 9000}
-    assert metrics.values(TOOK) == {("x",): [0, 9000, 0, pytest.approx(4500.0)]}
-    assert len(metrics._shards) == 1  # threads that ended leave nothing behind but their counts
+    found = samples(metrics)
+    assert found["adaptive_requests_total", (("kind", "a"), ("status", "200"))] == 8000
+    assert found["adaptive_request_seconds_count", (("kind", "a"),)] == 8000
+    assert found["adaptive_request_seconds_sum", (("kind", "a"),)] == pytest.approx(4000.0)
 
 
 def test_text_is_what_prometheus_reads():
     metrics = Metrics()
-    metrics.count(ASKED, ("classify", "200"), 3)
-    metrics.count(ASKED, ('we"ird\\\n', "200"))
+    for _ in range(3):
+        metrics.answer('we"ird\\\n')
+    metrics.answer(None)
     for value in (0.1, 0.05, 0.7, 30):
-        metrics.observe(TOOK, value, ("decode",))
-    found = samples(metrics, [(DEEP, {(): 7})])
-    assert found["asked_total", (("kind", "classify"), ("status", "200"))] == 3
-    assert found["asked_total", (("kind", 'we"ird\\\n'), ("status", "200"))] == 1
-    assert found["took_seconds_bucket", (("le", "0.1"), ("step", "decode"))] == 2
-    assert found["took_seconds_bucket", (("le", "1"), ("step", "decode"))] == 3
-    assert found["took_seconds_bucket", (("le", "+Inf"), ("step", "decode"))] == 4
-    assert found["took_seconds_count", (("step", "decode"),)] == 4
-    assert found["took_seconds_sum", (("step", "decode"),)] == pytest.approx(30.85)
-    assert found["depth", ()] == 7
-
-
-def test_numbers_that_are_none_have_their_own_spelling():
-    metrics = Metrics()
-    assert samples(metrics, [(DEEP, {(): math.inf})])["depth", ()] == math.inf
-    assert math.isnan(samples(metrics, [(DEEP, {(): math.nan})])["depth", ()])
+        metrics.step("decode", value)
+    for images in (1, 3, 100):
+        metrics.batch("small", images)
+    metrics.reload("failed")
+    metrics.candidate("small", 0.002)
+    found = samples(metrics)
+    assert found["adaptive_answers_total", (("candidate", 'we"ird\\\n'),)] == 3
+    assert found["adaptive_answers_total", (("candidate", "none"),)] == 1
+    assert found["adaptive_step_seconds_bucket", (("le", "0.1"), ("step", "decode"))] == 2
+    assert found["adaptive_step_seconds_bucket", (("le", "1.0"), ("step", "decode"))] == 3
+    assert found["adaptive_step_seconds_bucket", (("le", "+Inf"), ("step", "decode"))] == 4
+    assert found["adaptive_step_seconds_count", (("step", "decode"),)] == 4
+    assert found["adaptive_step_seconds_sum", (("step", "decode"),)] == pytest.approx(30.85)
+    assert found["adaptive_batch_images_bucket", (("candidate", "small"), ("le", "4.0"))] == 2
+    assert found["adaptive_reloads_total", (("result", "failed"),)] == 1
+    assert found["adaptive_candidate_seconds_count", (("candidate", "small"),)] == 1
+    assert not [name for name, _ in found if name.endswith("_created")]

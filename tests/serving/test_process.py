@@ -11,11 +11,17 @@ import pytest
 from http_fixtures import PlainRouter
 
 from adaptive.errors import EngineError
+from adaptive.serving.admission import Admissions
+from adaptive.serving.asgi import Adapter
 from adaptive.serving.http import create_app
 from adaptive.serving.notify import Notifier
 from adaptive.serving.process import run, serve
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.server import Server
+
+
+def adapter() -> Adapter:
+    return Adapter(create_app(PlainRouter()), Admissions(2), 1_000_000)
 
 
 def stop_when(happened) -> None:
@@ -35,7 +41,7 @@ def test_serve_announces_itself_when_warm_and_returns_on_sigterm(capsys):
     before = signal.getsignal(signal.SIGTERM)
     stop_when(lambda: readiness.problem != "the networks are warming up")
     serve(
-        create_app(PlainRouter()),
+        adapter(),
         "127.0.0.1",
         0,
         name="this",
@@ -53,7 +59,7 @@ def test_serve_passes_on_what_warming_up_raises(capsys):
         raise EngineError("the network does not run")
 
     with pytest.raises(EngineError, match="does not run"):
-        serve(create_app(PlainRouter()), "127.0.0.1", 0, warm_up=warm_up)
+        serve(adapter(), "127.0.0.1", 0, warm_up=warm_up)
     assert capsys.readouterr().out == ""
 
 
@@ -61,7 +67,7 @@ def test_sighup_calls_what_it_should_and_does_not_stop():
     called = threading.Event()
     readiness = Readiness("warming up")
 
-    def hang_up() -> None:
+    def reload() -> None:
         assert threading.current_thread() is not threading.main_thread()
         called.set()
 
@@ -70,12 +76,12 @@ def test_sighup_calls_what_it_should_and_does_not_stop():
 
     stop_when(called.is_set)
     serve(
-        create_app(PlainRouter()),
+        adapter(),
         "127.0.0.1",
         0,
         readiness=readiness,
         warm_up=warm_up,
-        hang_up=hang_up,
+        reload=reload,
     )
     assert called.is_set()
 
@@ -94,7 +100,7 @@ def test_systemd_is_told_of_readiness_life_and_end(tmp_path):
         listener = threading.Thread(target=listen)
         listener.start()
         stop_when(lambda: any(b"WATCHDOG=1" in line for line in told))
-        server = Server(create_app(PlainRouter()), "127.0.0.1", 0)
+        server = Server(adapter(), "127.0.0.1", 0)
         run(server, "this", notifier=Notifier(address, watchdog_s=2.0))
         listener.join(30)
     assert told[0].split(b"\n")[0] == b"READY=1"
@@ -106,7 +112,7 @@ def test_many_sighups_at_once_load_twice():
     # the one that runs may have read the old file; the one that waits has not
     began, hold, calls = threading.Event(), threading.Event(), []
 
-    def hang_up() -> None:
+    def reload() -> None:
         calls.append(1)
         began.set()
         hold.wait(30)
@@ -123,5 +129,5 @@ def test_many_sighups_at_once_load_twice():
         threading.Thread(target=ask).start()
 
     stop_when(lambda: hold.is_set() and len(calls) >= 2)
-    serve(create_app(PlainRouter()), "127.0.0.1", 0, warm_up=warm_up, hang_up=hang_up)
+    serve(adapter(), "127.0.0.1", 0, warm_up=warm_up, reload=reload)
     assert len(calls) == 2

@@ -32,6 +32,12 @@ from adaptive.policy.fixed import Fixed
 
 pytestmark = pytest.mark.slow
 
+#: What the server's parser refuses before the application, which would say 405, sees it.
+REAL = {
+    **ODD,
+    "invented method": ODD["invented method"]._replace(status=501, words="a method that HTTP"),
+}
+
 COMMAND = [sys.executable, "-c", "from adaptive.cli import main; main()", "serve"]
 
 
@@ -70,9 +76,9 @@ def process(tiny_bundle):
         assert server.end() == (0, "")
 
 
-@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("name", REAL)
 def test_real_server_answers_odd_requests_and_goes_on(process, name):
-    sent = ODD[name]
+    sent = REAL[name]
     status, value = post(process.port, sent)
     assert status == sent.status, value
     if status == 200:

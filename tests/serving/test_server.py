@@ -2,61 +2,31 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import select
 import socket
 import threading
 import time
 
 import pytest
-from http_fixtures import HANG_S, HEAD, JPEG, MAX_BODY_BYTES, ODD, URL, PlainRouter, post
-from served import in_a_thread
+from http_fixtures import HANG_S, HEAD, JPEG, ODD, URL, post
+from raw_http import (
+    assert_none_is_left,
+    connect,
+    error_of,
+    exchange,
+    make_server,
+    plain_app,
+    running,
+    serving,
+    until_answered,
+    until_closed,
+)
 
-from adaptive.serving.connection import Refusal
-from adaptive.serving.http import create_app
-from adaptive.serving.server import Server
+from adaptive.serving.answers import as_json
 
 pytestmark = pytest.mark.slow
-
-
-@contextlib.contextmanager
-def running(seconds: float = 0.0, **options):
-    """A server in a thread around a plain router that takes `seconds` an image."""
-    app = create_app(PlainRouter(seconds), max_body_bytes=MAX_BODY_BYTES)
-    with serving(app, max_body_bytes=MAX_BODY_BYTES, **options) as server:
-        yield server
-
-
-def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), HANG_S)
-
-
-def until_closed(link: socket.socket) -> bytes:
-    data = b""
-    while True:
-        more = link.recv(65536)
-        if not more:
-            return data
-        data += more
-
-
-def until_answered(link: socket.socket) -> bytes:
-    """One answer, header and body."""
-    data = b""
-    while b"}\n" not in data:
-        more = link.recv(65536)
-        assert more, f"closed after {data!r}"
-        data += more
-    return data
-
-
-def error_of(answer: bytes, status: int) -> str:
-    """The sentence of an answer that must be a refusal."""
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert re.match(rb"HTTP/1\.[01] %d " % status, head)
-    assert b"Connection: close" in head
-    value = json.loads(body)
-    assert list(value) == ["error"]
-    return value["error"]
 
 
 def test_keep_alive_serves_many_requests_on_one_connection():
@@ -143,7 +113,7 @@ def test_stop_answers_what_is_under_way_and_says_that_it_closes():
         for link in links:
             answer = until_closed(link)
             assert answer.startswith(b"HTTP/1.1 200")
-            assert b"Connection: close" in answer
+            assert b"connection: close" in answer
             link.close()
         assert until_closed(idle) == b""
         idle.close()
@@ -182,40 +152,6 @@ def test_url_names_the_port_that_was_taken():
         assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", server.url)
 
 
-def plain_app(seconds: float = 0.0, entered=None):
-    """A WSGI application that says what it was asked, after `seconds` for a POST."""
-
-    def app(environ, start_response):
-        if entered is not None:
-            entered.release()
-        if environ["REQUEST_METHOD"] == "POST":
-            time.sleep(seconds)
-        asked = {
-            name: value for name, value in environ.items() if isinstance(value, (str, int, float))
-        }
-        body = json.dumps({**asked, "body": environ["wsgi.input"].read().decode("latin-1")})
-        start_response("200 OK", [("Content-Type", "application/json")])
-        return [body.encode() + b"\n"]
-
-    return app
-
-
-@contextlib.contextmanager
-def serving(app, **options):
-    with in_a_thread(Server(app, "127.0.0.1", 0, **options)) as server:
-        yield server
-
-
-def exchange(server: Server, *sent: bytes, pause: float = 0.0) -> bytes:
-    """Send bytes and the end, and return everything that comes back."""
-    with connect(server) as link:
-        for part in sent:
-            link.sendall(part)
-            time.sleep(pause)
-        link.shutdown(socket.SHUT_WR)
-        return until_closed(link)
-
-
 def test_environment_is_what_wsgi_promises():
     with serving(plain_app()) as server:
         answer = exchange(
@@ -233,8 +169,8 @@ def test_environment_is_what_wsgi_promises():
     assert asked["HTTP_X_TWO"] == "1, 2"  # a name with an underscore could pose as another
     assert asked["body"] == "abc"
     assert asked["REMOTE_ADDR"] == "127.0.0.1"
-    assert re.search(rb"Content-Length: %d\r\n" % len(body), head)
-    assert re.search(rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$", head)
+    assert re.search(rb"\r\ncontent-length: %d$" % len(body), head)
+    assert re.search(rb"date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n", head)
 
 
 def test_request_that_comes_byte_by_byte_is_answered():
@@ -248,17 +184,17 @@ def test_old_http_closes_unless_asked_to_keep_alive():
     with serving(plain_app()) as server:
         with connect(server) as link:
             link.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            assert b"Connection: close\r\n" in until_closed(link)
+            assert b"connection: close\r\n" in until_closed(link)
         with connect(server) as link:
             for _ in range(2):
                 link.sendall(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-                assert b"Connection: keep-alive\r\n" in until_answered(link)
+                assert b"connection: keep-alive\r\n" in until_answered(link)
 
 
 def test_head_has_a_length_and_no_body():
     with serving(plain_app()) as server:
         answer = exchange(server, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert re.search(rb"Content-Length: [1-9]\d+\r\n", answer)
+    assert re.search(rb"content-length: [1-9]\d+\r\n", answer)
     assert answer.endswith(b"\r\n\r\n")
 
 
@@ -345,12 +281,12 @@ def test_full_queue_is_answered_with_503_and_the_rest_in_order():
             time.sleep(0.05)
         refusal = until_answered(links[3])
         assert refusal.startswith(b"HTTP/1.1 503")
-        assert re.search(rb"Retry-After: [1-9]\d*\r\n", refusal)
+        assert re.search(rb"retry-after: [1-9]\d*\r\n", refusal)
         assert b"2 requests wait already" in refusal
-        # Questions have a lane of their own, and the refused connection goes on.
+        # Questions have a place of their own, and the refused connection goes on.
         links[3].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert until_answered(links[3]).startswith(b"HTTP/1.1 200")
-        assert server.work.busy == 1
+        assert server.adapter.admissions.images.busy == 1
         for number, link in enumerate(links[:3]):
             assert b'"/%d"' % number in until_answered(link)
         for link in links:
@@ -360,11 +296,11 @@ def test_full_queue_is_answered_with_503_and_the_rest_in_order():
 def test_gate_refuses_before_the_body_has_come():
     told = []
 
-    def gate(connection, request):
-        return Refusal(401, "no key") if request.path == "/closed" else None
+    def gate(environ):
+        return as_json({"error": "no key"}, 401) if environ["PATH_INFO"] == "/closed" else None
 
-    def refused(connection, request):
-        told.append((request.path, request.refusal.status))
+    def refused(environ, answer):
+        told.append((environ["PATH_INFO"], answer.status))
         return (("X-Request-Id", "7"),)
 
     with serving(plain_app(), gate=gate, refused=refused) as server, connect(server) as link:
@@ -374,13 +310,13 @@ def test_gate_refuses_before_the_body_has_come():
         )
         answer = until_closed(link)
         assert error_of(answer, 401) == "no key"
-        assert b"X-Request-Id: 7" in answer
+        assert b"x-request-id: 7" in answer
     assert told == [("/closed", 401)]
 
 
 def test_gate_that_refuses_a_whole_request_keeps_the_connection():
-    def gate(connection, request):
-        return Refusal(401, "no key") if request.path == "/closed" else None
+    def gate(environ):
+        return as_json({"error": "no key"}, 401) if environ["PATH_INFO"] == "/closed" else None
 
     with serving(plain_app(), gate=gate) as server, connect(server) as link:
         link.sendall(b"GET /closed HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -389,7 +325,7 @@ def test_gate_that_refuses_a_whole_request_keeps_the_connection():
         assert until_answered(link).startswith(b"HTTP/1.1 200")
 
 
-def test_requests_in_one_go_are_answered_in_order_across_lanes():
+def test_requests_in_one_go_are_answered_in_order_across_places():
     order = [b"GET /1", b"POST /2", b"GET /3", b"POST /4", b"POST /v2/repository/x", b"GET /6"]
     with serving(plain_app(), threads=2) as server:
         answer = exchange(
@@ -424,8 +360,11 @@ def test_many_connections_at_once_are_all_answered():
         deadline = time.monotonic() + HANG_S
         while server.connections and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert server.connections == {}
-        assert (server.work.busy, len(server.work)) == (0, 0)
+        assert server.connections == 0
+        assert (server.adapter.admissions.images.busy, len(server.adapter.admissions.images)) == (
+            0,
+            0,
+        )
 
 
 def test_more_connections_than_the_limit_wait_for_their_turn(monkeypatch):
@@ -436,7 +375,7 @@ def test_more_connections_than_the_limit_wait_for_their_turn(monkeypatch):
             link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         for link in links:
             assert until_answered(link).startswith(b"HTTP/1.1 200")
-            assert len(server.connections) <= 3
+            assert server.connections <= 3
             link.close()
 
 
@@ -460,12 +399,10 @@ def test_client_that_takes_nothing_is_given_up():
             time.sleep(0.01)
         while server.connections and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert server.connections == {}
+        assert server.connections == 0
 
 
 def test_nothing_is_left_open_after_the_end():
-    import os
-
     before = set(os.listdir("/proc/self/fd"))
     for _ in range(3):
         with serving(plain_app()) as server:
@@ -474,7 +411,7 @@ def test_nothing_is_left_open_after_the_end():
 
 
 def test_server_gives_no_sign_of_life_while_a_request_hangs(monkeypatch, caplog):
-    monkeypatch.setattr("adaptive.serving.server.HUNG_S", 0.5)
+    monkeypatch.setattr("adaptive.serving.asgi.HUNG_S", 0.5)
     hold, beats = threading.Event(), []
 
     def app(environ, start_response):
@@ -482,7 +419,7 @@ def test_server_gives_no_sign_of_life_while_a_request_hangs(monkeypatch, caplog)
         start_response("200 OK", [])
         return [b"{}\n"]
 
-    server = Server(app, "127.0.0.1", 0, threads=2)
+    server = make_server(app)
     thread = threading.Thread(target=server.run, args=(lambda: beats.append(1),))
     thread.start()
     try:
@@ -505,13 +442,6 @@ def test_server_gives_no_sign_of_life_while_a_request_hangs(monkeypatch, caplog)
         thread.join(HANG_S)
 
 
-def assert_none_is_left(server: Server) -> None:
-    deadline = time.monotonic() + HANG_S
-    while server.connections and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not server.connections
-
-
 @pytest.mark.parametrize(
     "head",
     [
@@ -532,12 +462,12 @@ def test_what_the_parser_did_not_foresee_costs_no_connection(head):
 
 
 def test_a_connection_on_which_the_server_fails_is_closed(monkeypatch, caplog):
-    def fails(self, data):
+    def fails(self):
         raise RuntimeError("a bug")
 
     with serving(plain_app()) as server:
         with monkeypatch.context() as broken:
-            broken.setattr("adaptive.serving.connection.Connection._feed", fails)
+            broken.setattr("adaptive.serving.connection.Connection.on_message_begin", fails)
             with connect(server) as link:
                 link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert until_closed(link) == b""
@@ -546,3 +476,115 @@ def test_a_connection_on_which_the_server_fails_is_closed(monkeypatch, caplog):
             link.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert until_answered(link).startswith(b"HTTP/1.1 200")
     assert "closes it, and goes on" in caplog.text
+
+
+class Gated:
+    """An application whose images wait until they are let go."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.begun = threading.Semaphore(0)
+
+    def __call__(self, environ, start_response):
+        if environ["REQUEST_METHOD"] == "POST":
+            self.begun.release()
+            assert self.open.wait(HANG_S)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [environ["PATH_INFO"].encode()]
+
+
+@contextlib.contextmanager
+def gated(threads: int, queue: int = 4):
+    app = Gated()
+    with serving(app, threads, queue) as server:
+        try:
+            yield server, app
+        finally:
+            app.open.set()
+
+
+def ask(server, method: str, path: str) -> socket.socket:
+    link = socket.create_connection(("127.0.0.1", server.port), HANG_S)
+    link.sendall(f"{method} {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+    return link
+
+
+def answer(link: socket.socket) -> bytes:
+    with link, link.makefile("rb") as stream:
+        return stream.read()
+
+
+def test_questions_are_answered_while_every_thread_for_images_is_at_work():
+    for threads in (1, 3):
+        with gated(threads) as (server, app):
+            images = [ask(server, "POST", f"/{k}") for k in range(threads)]
+            for _ in images:
+                assert app.begun.acquire(timeout=HANG_S)
+            for _ in range(3):
+                assert answer(ask(server, "GET", "/healthz")).endswith(b"/healthz")
+            app.open.set()
+            for k, link in enumerate(images):
+                assert answer(link).endswith(f"/{k}".encode())
+
+
+def test_images_that_find_room_run_side_by_side():
+    with gated(3) as (server, app):
+        images = [ask(server, "POST", f"/{k}") for k in range(3)]
+        for _ in images:
+            assert app.begun.acquire(timeout=HANG_S)
+        app.open.set()
+        for k, link in enumerate(images):
+            assert answer(link).endswith(f"/{k}".encode())
+
+
+def test_queue_is_kept_while_every_thread_is_at_work():
+    with gated(1, queue=1) as (server, app):
+        first = ask(server, "POST", "/first")
+        assert app.begun.acquire(timeout=HANG_S)
+        others = [ask(server, "POST", "/other") for _ in range(3)]
+        end = time.monotonic() + HANG_S
+        while len(select.select(others, [], [], 1.0)[0]) < 2:  # two are refused meanwhile
+            assert time.monotonic() < end
+        app.open.set()
+        assert answer(first).endswith(b"/first")
+        assert sorted(answer(link)[9:12] for link in others) == [b"200", b"503", b"503"]
+
+
+def test_model_that_is_loaded_keeps_no_image_waiting():
+    with gated(1) as (server, app):
+        load = ask(server, "POST", "/v2/repository/models/a/load")
+        assert app.begun.acquire(timeout=HANG_S)
+        image = ask(server, "POST", "/image")
+        assert app.begun.acquire(timeout=HANG_S)
+        app.open.set()
+        assert answer(image).endswith(b"/image")
+        assert answer(load).endswith(b"/load")
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="needs Linux")
+def test_threads_interrupt_nobody_while_the_server_runs():
+    policies = {}
+
+    def app(environ, start_response):
+        policies["worker"] = os.sched_getscheduler(0)
+        start_response("200 OK", [])
+        return [b"{}\n"]
+
+    server = make_server(app)
+
+    def run() -> None:
+        server.run(lambda: policies.setdefault("loop", os.sched_getscheduler(0)))
+        policies["after"] = os.sched_getscheduler(0)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        exchange(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        deadline = time.monotonic() + HANG_S
+        while "loop" not in policies and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        server.stop()
+        thread.join(HANG_S)
+    batch = os.SCHED_BATCH
+    assert policies == {"worker": batch, "loop": batch, "after": os.SCHED_OTHER}

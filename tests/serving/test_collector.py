@@ -12,15 +12,15 @@ from adaptive.jetson.sysfs import Sysfs
 from adaptive.monitoring.audit import Audit
 from adaptive.routing.bucket import Bucket
 from adaptive.routing.generation import Settings
-from adaptive.serving.exposition import Exposition
-from adaptive.serving.server import Server
+from adaptive.serving.admission import Admission
+from adaptive.serving.collector import Collector
 from adaptive.serving.service import Service
 
 
-def told(exposition: Exposition) -> dict[str, list]:
+def told(collector: Collector) -> dict[str, list]:
     """Samples by name, as Prometheus's own parser reads them."""
     found: dict[str, list] = {}
-    for family in text_string_to_metric_families(exposition.text()):
+    for family in text_string_to_metric_families(collector.text().decode()):
         assert family.documentation
         for sample in family.samples:
             found.setdefault(sample.name, []).append((sample.labels, sample.value))
@@ -40,15 +40,15 @@ def test_everything_that_is_served_is_told(service, tmp_path):
     Image.new("RGB", (64, 48), (90, 120, 30)).save(stream, "JPEG")
     for _ in range(3):
         service.classify(stream.getvalue())
-    server = Server(lambda *_: [], "127.0.0.1", 0, queue=17)
-    found = told(Exposition(service, server, sysfs=Sysfs(tmp_path)))
-    server._finish()
+    admission = Admission(2, 17)
+    found = told(Collector(service, admission, lambda: 5, sysfs=Sysfs(tmp_path)))
     assert sum(value for _, value in found["adaptive_answers_total"]) == 3
     steps = {labels["step"] for labels, _ in found["adaptive_step_seconds_count"]}
     assert "decode" in steps
     assert found["adaptive_ready"] == [({}, 0)]
     assert found["adaptive_queue_depth"] == [({}, 0)]
     assert found["adaptive_queue_limit"] == [({}, 17)]
+    assert found["adaptive_connections"] == [({}, 5)]
     ((labels, drop),) = found["adaptive_certificate_max_drop"]
     certificate = service.generation.bundle.certificate
     assert (labels["reference"], drop) == (certificate["reference"], certificate["epsilon"])
@@ -64,10 +64,21 @@ def test_everything_that_is_served_is_told(service, tmp_path):
 def test_power_is_told_where_the_board_tells_it(service, tmp_path):
     board = Board(tmp_path, "tx2")
     board.draw(4321)
-    found = told(Exposition(service, sysfs=board.sysfs))
+    found = told(Collector(service, sysfs=board.sysfs))
     assert found["adaptive_power_watts"] == [({"rails": "VDD_IN"}, 4.321)]
 
 
 def test_energy_is_told_where_a_pc_counts_it(service, tmp_path):
-    found = told(Exposition(service, sysfs=Board(tmp_path, "pc").sysfs))
+    found = told(Collector(service, sysfs=Board(tmp_path, "pc").sysfs))
     assert list(found["adaptive_energy_joules_total"][0][0]) == ["rails"]
+
+
+def test_two_applications_in_one_process_count_for_themselves(service, tmp_path):
+    quiet = Sysfs(tmp_path)
+    with Service(default_bundle()) as other:
+        other.metrics.request("classify", "200", 0.1)
+        first, second = (told(Collector(s, sysfs=quiet)) for s in (service, other))
+        again = told(Collector(other, sysfs=quiet))
+    assert "adaptive_requests_total" not in first
+    labels = {"kind": "classify", "status": "200"}
+    assert second["adaptive_requests_total"] == again["adaptive_requests_total"] == [(labels, 1)]
