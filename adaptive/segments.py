@@ -40,11 +40,17 @@ class Segments:
     ------
     InputError
         when `after` names a candidate that is not there, or runs in a circle.
+
+    Attributes
+    ----------
+    chains : by candidate, the segments up to it, first one first
+    runs : by candidate, what runs where it is asked first, in order
     """
 
     def __init__(self, after: Mapping[str, str | None], through: Iterable[str] = ()) -> None:
         self.chains = run_order(after)
         self.through = frozenset(through)
+        self.runs = {name: tuple(self.needed(name, (), ())) for name in self.chains}
 
     def needed(self, name: str, asked: Container[str], passed: Container[str]) -> list[Run]:
         """What must still run, in order, so that `name` answers.

@@ -37,8 +37,8 @@ from adaptive.csvfile import read_csv
 from adaptive.engines.engine import OnnxEngine
 from adaptive.features.schema import SCHEMA
 from adaptive.images.decode import MAX_PIXELS, decode
+from adaptive.images.decoded import decode_image
 from adaptive.intervals import share
-from adaptive.routing.photo import open_photo
 
 SHORT, SIZE = 256, 224
 WAYS = ("decoded", "scaled", "library")
@@ -84,7 +84,7 @@ def scaled(data: bytes, spec: InputSpec) -> np.ndarray:
 
 def library(data: bytes, spec: InputSpec) -> np.ndarray:
     """The tensor as it is served."""
-    return open_photo(data, SHORT, MAX_PIXELS).tensor(spec)
+    return decode_image(data, SHORT, MAX_PIXELS).tensor(spec)
 
 
 def enlarged(data: bytes, short: int) -> bytes:

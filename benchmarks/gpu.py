@@ -27,9 +27,9 @@ from typing import Any, Callable, Iterator
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
+from adaptive.engines.answers import probabilities
 from adaptive.engines.built import EngineStore
 from adaptive.engines.choose import EngineOptions, Engines
-from adaptive.engines.engine import probabilities
 from adaptive.engines.nvidia import no_device
 from adaptive.engines.tensorrt import TensorrtEngine
 from adaptive.engines.wanted import Wanted

@@ -1,8 +1,9 @@
 """What decoding a large image needs: `python benchmarks/image_memory.py [--side 7000] [--json X]`.
 
 One process for each kind: it decodes a small image of that kind first, then a large one as the
-router does (`open_photo`), and tells its peak beyond what it had, MB of 10^6 bytes, and the seconds
-that took. Images are one colour, so that the files are small: what they need does not depend on it.
+router does (`decode_image`), and tells its peak beyond what it had, MB of 10^6 bytes, and the
+seconds that took. Images are one colour, so that the files are small: what they need does not
+depend on it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from PIL import Image
 
 CHILD = """
 import json, sys, time
-from adaptive.routing.photo import open_photo
+from adaptive.images.decoded import decode_image
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(l.split()[1]) * 1024 / 1e6 for l in lines if l.startswith("VmHWM"))
-open_photo(sys.argv[1], 256, 10**9)
+decode_image(sys.argv[1], 256, 10**9)
 before = peak()
 began = time.perf_counter()
-photo = open_photo(sys.argv[2], 256, 10**9)
-print(json.dumps([peak() - before, time.perf_counter() - began, photo.image.nbytes / 1e6]))
+image = decode_image(sys.argv[2], 256, 10**9)
+print(json.dumps([peak() - before, time.perf_counter() - began, image.pixels.nbytes / 1e6]))
 """
 
 

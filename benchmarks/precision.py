@@ -31,7 +31,7 @@ import onnxruntime
 from imagenet import NETWORKS, make_candidates
 
 from adaptive.bundle.bundle import Bundle
-from adaptive.engines.engine import probabilities
+from adaptive.engines.answers import probabilities
 from adaptive.files import read_json, write_json
 from adaptive.intervals import front
 from adaptive.jetson.board import board_profile

@@ -41,17 +41,17 @@ import cv2
 import numpy as np
 from machine import envelope, machine_line, result, save
 
-import adaptive.engines.engine
-import adaptive.routing.router
+import adaptive.engines.answers
+import adaptive.routing.judging
 from adaptive import Router
 from adaptive.bundle.bundle import Bundle, default_bundle
 from adaptive.images.decode import MAX_PIXELS
+from adaptive.images.decoded import DecodedImage, decode_image
 from adaptive.images.preprocess import needed_short
 from adaptive.outcomes.labelled import SUFFIXES
 from adaptive.policy.base import Policy
 from adaptive.policy.fixed import Fixed
 from adaptive.routing.answering import Answering
-from adaptive.routing.photo import Photo, open_photo
 from adaptive.routing.running import Networks, ways_of
 from features import drawn
 
@@ -104,13 +104,13 @@ class StepClock:
         """Take a router's requests apart meanwhile."""
         kind = type(router.policy)
         places: list[tuple[Any, str, str]] = [
-            (adaptive.routing.router, "open_photo", "decode"),
-            (adaptive.routing.router, "timed_features", "features"),
+            (router, "decode", "decode"),
+            (adaptive.routing.judging, "timed_features", "features"),
             (kind, "chances", "premodel"),
-            (Photo, "tensor", "preprocess"),
-            (adaptive.engines.engine, "probabilities", "probabilities"),
-            *((kind, name, "policy") for name in ("start", "next", "affordable", "answer")),
-            (Answering, "predictions", "answer"),
+            (DecodedImage, "tensor", "preprocess"),
+            (adaptive.engines.answers, "probabilities", "probabilities"),
+            *((kind, name, "policy") for name in ("start", "next", "affordable", "conclude")),
+            (Answering, "prediction", "answer"),
         ]
         places += [(engine, "run", "network") for engine in networks.engines.values()]
         with ExitStack() as stack:
@@ -123,8 +123,8 @@ class StepClock:
             yield
 
 
-def decoded_short(networks: Networks, names: Sequence[str]) -> int:
-    """The short side that a photo is decoded at for these candidates, pixels."""
+def short_of(networks: Networks, names: Sequence[str]) -> int:
+    """The short side that an image is decoded at for these candidates, pixels."""
     firsts = [networks.bundle.candidate(networks.chains[name][0]) for name in names]
     return max(needed_short(candidate.input) for candidate in firsts)
 
@@ -141,11 +141,11 @@ def plain_way(networks: Networks, short: int, path: Sequence[str]) -> Callable[[
             done.add(run.segment)
 
     def answer(data: bytes) -> int:
-        photo = open_photo(data, short, MAX_PIXELS)
+        image = decode_image(data, short, MAX_PIXELS)
         states: dict[str, list[np.ndarray]] = {}
         best = -1
         for engine, candidate, headless in runs:
-            inputs = [photo.tensor(candidate.input)]
+            inputs = [image.tensor(candidate.input)]
             if candidate.after is not None:
                 inputs = states[candidate.after]
             outputs = engine.run(*inputs)
@@ -164,7 +164,7 @@ def measured(
 
     networks : those that the router runs
     """
-    short = decoded_short(networks, router.policy.candidates)
+    short = short_of(networks, router.policy.candidates)
     paths = [router.classify(image).path for image in images]
     first = Counter(path[:1] for path in paths).most_common(1)[0][0]
     by_path = {path: plain_way(networks, short, path) for path in {*paths, first}}
@@ -178,7 +178,7 @@ def measured(
                 router.classify,
                 own[position],
                 by_path[first],
-                lambda data: open_photo(data, short, MAX_PIXELS),
+                lambda data: decode_image(data, short, MAX_PIXELS),
             ]
             # whichever comes first finds the caches as the last image left them
             for way in np.roll(range(4), number):

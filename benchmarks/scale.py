@@ -144,7 +144,7 @@ def candidates(options: argparse.Namespace) -> dict[str, Any]:
 
         def to_the_end(policy: Cascade = cascade, said: Output = said) -> None:
             walk = Walk(policy, 1)
-            while (step := walk.wanted()) is not None:
+            while (step := walk.wanted) is not None:
                 walk.feed(step, said)
 
         found.add("premodel and decision, one image", count, timed(direct, 0.3))

@@ -8,6 +8,7 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 
 from adaptive.candidate import InputSpec, OutputSpec
+from adaptive.engines.answers import handed_on
 from adaptive.engines.engine import OpenEngine, in_parts
 from adaptive.engines.wanted import Wanted
 from adaptive.errors import EngineError
@@ -117,25 +118,6 @@ def made_up(spec: InputSpec) -> list[np.ndarray]:
         pixels = draw.normal(colour, 25, (spec.size, spec.size, 3))
         found.append(normalised(np.clip(pixels, 0, 255).astype(np.uint8), spec))
     return found
-
-
-def handed_on(found: Sequence[Any], count: int, name: str) -> tuple[np.ndarray, ...]:
-    """A network's further outputs, which the next exit reads, if they have a row for each image.
-
-    Raises
-    ------
-    EngineError
-        when one has not.
-    """
-    for position, state in enumerate(found, 1):
-        shape = getattr(state, "shape", None)
-        if not shape or shape[0] != count:
-            what = type(state).__name__ if shape is None else f"of shape {tuple(shape)}"
-            raise EngineError(
-                f"further output {position} of {name!r}, which the next exit reads, is {what} for "
-                f"{count} images; its first axis must be the batch"
-            )
-    return tuple(found)
 
 
 def doubt_of(answers: np.ndarray, output: OutputSpec) -> str | None:

@@ -120,7 +120,7 @@ def _drive(
         )
 
     walk = Walk(policy, count, chances, left(np.arange(count)))
-    while (step := walk.wanted()) is not None:
+    while (step := walk.wanted) is not None:
         name, rows = policy.candidates[step.candidate], step.rows
         # A segment that already ran for these images, and an input that is made, is not paid for
         # again.
@@ -154,7 +154,7 @@ def _collect(
     candidate = np.full(count, ABSTAINED, np.intp)
     confidence = np.full(count, np.nan)
     answer = np.full(count, ABSTAINED, np.intp)
-    for route in walk.routes():
+    for route in walk.routes:
         if not route.path:
             continue
         rows, last = route.rows, route.path[-1]

@@ -29,6 +29,7 @@ from adaptive.features.measure import measure
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import read_json, write_json, writing
 from adaptive.images.decode import MAX_PIXELS, ImageLike, decode
+from adaptive.images.decoded import decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import PowerMode, power_mode
@@ -39,7 +40,8 @@ from adaptive.measuring.energy import IMAGES as ENERGY_IMAGES
 from adaptive.measuring.energy import Energies
 from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
-from adaptive.routing.photo import open_photo, timed_features, warm_up_image
+from adaptive.routing.judging import timed_features
+from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks
 from adaptive.segments import Run, through_key
 
@@ -144,20 +146,21 @@ class Profiler:
         It runs as it is served. Only the inputs are made before the networks run, so that a
         candidate is charged with its own even where another one reads the same.
         """
-        photo = open_photo(path, self._short, MAX_PIXELS)
-        features, features_ms = timed_features(photo, self.features)
+        image = decode_image(path, self._short, MAX_PIXELS)
+        features, features_ms = timed_features(image, self.features)
+        photo = Photo(image)
         prepared: dict[str, tuple[float, float]] = {}
         for candidate in self._order:
             if candidate.after is None:
-                prepared[candidate.name] = photo.pixels.prepared(candidate.input)
+                prepared[candidate.name] = image.prepared(candidate.input)
             (photo,), _ = self.networks.run(candidate.name, [photo])
         # Afterwards, so that the runs above find the processor's caches as they are in use.
         for candidate in self._order:
             if candidate.name in self.networks.segments.through:
-                (photo,) = self.networks.advance(Run(candidate.name, True), [photo])
+                (photo,) = self.networks.advance([Run(candidate.name, True)], [photo], again=True)
         answers: dict[str, np.ndarray] = {}
         row: dict[str, Any] = {
-            "decode:ms": photo.ms["decode"],
+            "decode:ms": image.ms,
             "features:ms": features_ms,
             "features": features.tolist(),
         }
@@ -184,13 +187,15 @@ class Profiler:
 
         An exit goes on from states that are kept, so its run is the increment alone.
         """
-        photos = [open_photo(image, self._short, MAX_PIXELS) for image in images]
+        photos = [Photo(decode_image(image, self._short, MAX_PIXELS)) for image in images]
 
         def task(candidate: Candidate) -> Callable[[], object]:
-            run, again = Run(candidate.name, False), cycle(list(photos))
+            runs, again = [Run(candidate.name, False)], cycle(list(photos))
             if candidate.after is None:
-                return lambda: self.networks.advance(run, [next(again).unprepared()])
-            return lambda: self.networks.advance(run, [next(again)])
+                return lambda: self.networks.advance(
+                    runs, [Photo(next(again).image.unprepared())], again=True
+                )
+            return lambda: self.networks.advance(runs, [next(again)], again=True)
 
         found = {}
         for candidate in self._order:
@@ -205,13 +210,13 @@ class Profiler:
         """
         for image in images:
             try:
-                open_photo(image, self._short, MAX_PIXELS)
+                decode_image(image, self._short, MAX_PIXELS)
             except ImageError:
                 continue
-        photo = open_photo(warm_up_image(self._short), self._short, MAX_PIXELS)
-        timed_features(photo, self.features)
+        grey = decode_image(warm_up_image(self._short), self._short, MAX_PIXELS)
+        timed_features(grey, self.features)
         for _ in range(WARM_UP):
-            self.networks.warm_up(self.bundle.names, photo)
+            self.networks.warm_up(self.bundle.names, Photo(grey))
 
     def doubts(self, table: OutcomeTable) -> list[str]:
         """What makes the table that was profiled look wrong, in sentences."""

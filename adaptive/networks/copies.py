@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from adaptive.bundle.bundle import Bundle, check_output, write_candidates
 from adaptive.candidate import Candidate
-from adaptive.engines.engine import probabilities
+from adaptive.engines.answers import probabilities
 from adaptive.engines.onnxfile import read_header
 from adaptive.errors import AdaptiveError, ImageError, InputError
 from adaptive.files import folder_aside, sha256, write_json

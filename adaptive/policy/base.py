@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Iterator, Sequence
+from typing import Any, ClassVar, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
@@ -68,6 +68,21 @@ class History:
         """The same for some of the images."""
         chances = None if self.chances is None else self.chances[chosen]
         return History(self.path, tuple(o.rows(chosen) for o in self.outputs), chances)
+
+
+class Conclusion(NamedTuple):
+    """What a policy answers to n images that took the same path.
+
+    Attributes
+    ----------
+    probabilities : ndarray (n, classes), or None where they are the last output's own
+    abstained : ndarray (n,), bool, where it finds what was said too unsure to answer
+    calibrated : whether the answer's score is a probability that was fitted
+    """
+
+    probabilities: np.ndarray | None
+    abstained: np.ndarray
+    calibrated: bool
 
 
 @dataclass(frozen=True)
@@ -247,6 +262,15 @@ class Policy(ABC):
             for later in self._later_exits[ran]:  # type: ignore[attr-defined]
                 paid[later] = max(paid[later], means[ran])
         return paid
+
+    def conclude(self, history: History) -> Conclusion:
+        """What is answered to images that are finished, on which at least one candidate ran."""
+        combined = self.answer(history)
+        unsure = np.zeros(len(history), bool)
+        if self.abstain_below is not None:
+            score = history.outputs[-1].confidence if combined is None else combined.max(axis=1)
+            unsure = score < self.abstain_below
+        return Conclusion(combined, unsure, self.calibrated(history.path))
 
     def answer(self, history: History) -> np.ndarray | None:
         """The answer's probabilities (n, classes), or None where they are the last one's own.

@@ -1,12 +1,12 @@
 """The step machine that carries images through a policy, without I/O, clock or networks.
 
     walk = Walk(policy, count, chances, limits)
-    while step := walk.wanted():
+    while step := walk.wanted:
         output = <run step.candidate on the images step.rows>
         walk.feed(step, output, limits)
-    walk.routes()
+    walk.routes
 
-The live loop, batches that are regrouped at exits, and replay over an outcome table all drive
+The live loop, batches that are gathered anew at exits, and replay over an outcome table all drive
 this one machine, so what is measured is what is served.
 """
 
@@ -18,7 +18,7 @@ from typing import NamedTuple, Sequence
 import numpy as np
 
 from adaptive.limits import UNLIMITED, Limits
-from adaptive.policy.base import STOP, History, Output, Policy
+from adaptive.policy.base import STOP, Conclusion, History, Output, Policy
 from adaptive.policy.change import Change
 
 
@@ -46,20 +46,28 @@ class Route:
     Attributes
     ----------
     rows : ndarray (n,), which images
-    path : positions of the candidates that ran, in order; empty when it abstained before
-    outputs : what each of them said
+    history : what ran for them and what it said; nothing where the policy abstained before
     probabilities : ndarray (n, classes), of the answer; None where they are the last output's
-    history : the same path and outputs as the policy was shown them
     abstained : ndarray (n,), bool, which of them get no answer: none ran, or the policy finds
         what they said too unsure
+    calibrated : whether the answer's score is a probability that was fitted
     """
 
     rows: np.ndarray
-    path: tuple[int, ...]
-    outputs: tuple[Output, ...]
-    probabilities: np.ndarray | None
     history: History
+    probabilities: np.ndarray | None
     abstained: np.ndarray
+    calibrated: bool
+
+    @property
+    def path(self) -> tuple[int, ...]:
+        """Positions of the candidates that ran, in order."""
+        return self.history.path
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What each of them said."""
+        return self.history.outputs
 
 
 class _Changed(NamedTuple):
@@ -102,15 +110,15 @@ class Walk:
         self._changed: list[_Changed] = []
         self._waiting: list[Step] = []
         self._finished: list[Route] = []
-        rows = np.arange(count)
         wanted = policy.start(chances, count, limits) if start is None else start
-        choice = self._allowed(wanted, rows, (), limits)
-        self._send(rows, choice, History((), (), chances))
+        self._send(np.arange(count), wanted, History((), (), chances), limits)
 
+    @property
     def wanted(self) -> Step | None:
         """The next step to run, or None when every image is finished."""
         return self._waiting[-1] if self._waiting else None
 
+    @property
     def waiting(self) -> Sequence[Step]:
         """All steps that could be run now, for a driver that merges them."""
         return tuple(self._waiting)
@@ -135,13 +143,18 @@ class Walk:
         outputs = (*step.outputs, output)
         chances = self.chances if self.chances is None else self.chances[step.rows]
         history = History(path, outputs, chances)
-        choice = self.policy.next(history, limits)
-        self._send(step.rows, self._allowed(choice, step.rows, path, limits), history)
+        self._send(step.rows, self.policy.next(history, limits), history, limits)
         return tuple(self._waiting[before:])
 
+    @property
     def routes(self) -> Sequence[Route]:
         """How the images that are finished got there; every image is on exactly one route."""
         return tuple(self._finished)
+
+    @property
+    def changed(self) -> bool:
+        """Whether limits changed a choice for any of the images."""
+        return bool(self._changed)
 
     def limited(self, row: int) -> bool:
         """Whether limits changed a choice for one image, or a preference may have."""
@@ -167,42 +180,26 @@ class Walk:
                 found.append(Change(changed.path, wanted, None if given == STOP else given, short))
         return tuple(found)
 
-    def _allowed(
-        self, wanted: np.ndarray, rows: np.ndarray, path: tuple[int, ...], limits: Limits
-    ) -> np.ndarray:
-        """The policy's choice, with what the limits cannot pay for taken out and noted."""
-        given = self.policy.affordable(wanted, path, limits)
-        if given is not wanted:
-            over = given != wanted
-            if over.any():
+    def _send(self, rows: np.ndarray, wanted: np.ndarray, history: History, limits: Limits) -> None:
+        """Send images where the policy wants them, as far as the limits can pay for it."""
+        given = wanted
+        if limits is not UNLIMITED:
+            given = self.policy.affordable(wanted, history.path, limits)
+            if given is not wanted and (over := given != wanted).any():
                 self._changed.append(
-                    _Changed(rows[over], wanted[over], given[over], path, limits.rows(over))
+                    _Changed(rows[over], wanted[over], given[over], history.path, limits.rows(over))
                 )
-        return given
-
-    def _send(self, rows: np.ndarray, choice: np.ndarray, history: History) -> None:
-        if len(rows) == 1:
-            self._put(int(choice[0]), rows, history)
-            return
-        for candidate in np.unique(choice):
-            chosen = choice == candidate
-            self._put(int(candidate), rows[chosen], history.rows(chosen))
-
-    def _put(self, candidate: int, rows: np.ndarray, history: History) -> None:
-        if candidate != STOP:
-            self._waiting.append(Step(candidate, rows, history.path, history.outputs))
-            return
-        self._finished.append(self._route(rows, history))
-
-    def _route(self, rows: np.ndarray, history: History) -> Route:
-        if not history.path:
-            return Route(rows, (), (), None, history, np.ones(len(rows), bool))
-        combined = self.policy.answer(history)
-        unsure = np.zeros(len(rows), bool)
-        if self.policy.abstain_below is not None:
-            score = history.outputs[-1].confidence if combined is None else combined.max(axis=1)
-            unsure = score < self.policy.abstain_below
-        return Route(rows, history.path, history.outputs, combined, history, unsure)
+        for candidate in (given if len(rows) == 1 else np.unique(given)).tolist():
+            own, seen = rows, history
+            if len(rows) > 1:
+                chosen = given == candidate
+                own, seen = rows[chosen], history.rows(chosen)
+            if candidate != STOP:
+                self._waiting.append(Step(candidate, own, seen.path, seen.outputs))
+                continue
+            nothing = Conclusion(None, np.ones(len(own), bool), False)
+            said = self.policy.conclude(seen) if seen.path else nothing
+            self._finished.append(Route(own, seen, *said))
 
 
 def _part(step: Step, own: slice) -> Step:

@@ -7,10 +7,12 @@ from typing import Sequence
 
 import numpy as np
 
-from adaptive.policy.base import History, Policy
-from adaptive.policy.walk import Walk
+from adaptive.policy.walk import Route, Walk
 from adaptive.prediction import Prediction
 from adaptive.routing.photo import Photo
+
+#: So many of the likeliest classes are told.
+BEST = 5
 
 
 @dataclass(frozen=True)
@@ -19,76 +21,85 @@ class Answering:
 
     Parameters
     ----------
-    policy : what decided
     labels : class names
     feature_names : of the photos' features
     """
 
-    policy: Policy
     labels: Sequence[str]
     feature_names: Sequence[str]
 
-    def predictions(self, walk: Walk, photos: Sequence[Photo]) -> list[Prediction]:
-        """One prediction a photo, in the photos' order; all of them must be finished."""
+    def predictions(
+        self, walk: Walk, photos: Sequence[Photo], features: np.ndarray | None
+    ) -> list[Prediction]:
+        """One prediction a photo, in the photos' order; all of them must be finished.
+
+        features : ndarray (n, d), of the photos; None where the policy goes by none
+        """
         answers: dict[int, Prediction] = {}
-        for route in walk.routes():
-            for position, row in enumerate(route.rows.tolist()):
-                photo = photos[row]
-                history = route.history
-                if len(route.rows) > 1:
-                    history = history.rows(np.array([position]))
-                values = None
-                if route.probabilities is not None:
-                    values = route.probabilities[position]
-                elif route.path:
-                    values = history.outputs[-1].probabilities[0]  # type: ignore[index]
-                why = walk.policy.reason(history, walk.preference, walk.changes(row))
-                unsure = bool(route.abstained[position])
-                answers[row] = self._prediction(photo, history, values, why, unsure)
+        for route in walk.routes:
+            for place, row in enumerate(route.rows.tolist()):
+                photo, own = photos[row], None if features is None else features[row]
+                total_ms = photo.image.ms + photo.spent_ms()
+                answers[row] = self.prediction(walk, route, place, photo, own, total_ms)
         return [answers[row] for row in range(len(photos))]
 
-    def _prediction(
-        self, photo: Photo, history: History, values: np.ndarray | None, why: str, unsure: bool
+    def prediction(
+        self,
+        walk: Walk,
+        route: Route,
+        place: int,
+        photo: Photo,
+        features: np.ndarray | None,
+        total_ms: float,
     ) -> Prediction:
-        features = votes = None
-        if photo.features is not None:
-            features = dict(zip(self.feature_names, photo.features.tolist()))
+        """What one photo came to.
+
+        Parameters
+        ----------
+        route : of the walk, on which the photo is at `place`
+        features : ndarray (d,), or None where nobody asked for them
+        total_ms : from its bytes to its answer
+        """
+        policy, history, row = walk.policy, route.history, int(route.rows[place])
+        if len(route.rows) > 1:
+            history = history.rows(np.array([place]))
+        why = policy.reason(history, walk.preference, walk.changes(row) if walk.changed else ())
+        ms = {"decode": photo.image.ms, **photo.ms, "total": total_ms}
+        path = tuple([policy.candidates[c] for c in history.path])
+        values = votes = None
+        if features is not None:
+            values = dict(zip(self.feature_names, features.tolist()))
         if history.chances is not None:
-            votes = dict(zip(self.policy.candidates, history.chances[0].tolist()))
-        ms = dict(photo.ms)
-        path = tuple(self.policy.candidates[c] for c in history.path)
-        if values is None:
-            return Prediction(None, None, None, (), None, path, ms, False, features, votes, why)
-        best = _best(values, 5)
-        index = best[0]
-        scores = values.take(best).tolist()
+            votes = dict(zip(policy.candidates, history.chances[0].tolist()))
+        if not path:
+            return Prediction(None, None, None, (), None, path, ms, False, values, votes, why)
+        if route.probabilities is None:
+            left = history.outputs[-1].probabilities[0].copy()  # type: ignore[index]
+        else:
+            left = route.probabilities[place].copy()
+        top = []
+        for _ in range(min(BEST, len(left))):
+            best = int(left.argmax())  # of equals the first; several times quicker than sorting
+            top.append((self.labels[best], float(left[best]), best))
+            left[best] = -np.inf
+        label, score, index = top[0]
+        unsure = bool(route.abstained[place])
         if unsure:
             why += (
-                f"; its best guess, {self.labels[index]}, has a score of {scores[0]:.2f}, below "
-                f"{self.policy.abstain_below:g}, so the policy abstains"
+                f"; its best guess, {label}, has a score of {score:.2f}, below "
+                f"{policy.abstain_below:g}, so the policy abstains"
             )
         return Prediction(
-            label=None if unsure else self.labels[index],
+            label=None if unsure else label,
             index=None if unsure else index,
-            score=scores[0],
-            top5=tuple(zip(map(self.labels.__getitem__, best), scores)),
+            score=score,
+            top5=tuple([(name, chance) for name, chance, _ in top]),
             candidate=None if unsure else path[-1],
             path=path,
             ms=ms,
-            calibrated=self.policy.calibrated(history.path),
-            features=features,
+            calibrated=route.calibrated,
+            features=values,
             votes=votes,
             reason=why,
             guess=index,
         )
-
-
-def _best(values: np.ndarray, count: int) -> list[int]:
-    """Indices of the `count` highest values, highest first; of equals the lower index first."""
-    left = values.copy()
-    found = []
-    for _ in range(min(count, len(values))):
-        best = int(left.argmax())  # prefers the first; several times quicker than partitioning
-        found.append(best)
-        left[best] = -np.inf
-    return found

@@ -17,6 +17,7 @@ from adaptive.policy.gain import bar
 from adaptive.policy.walk import Walk
 from adaptive.premodel.base import Premodel
 from adaptive.premodel.knn_chain import KNNChain
+from adaptive.routing.judging import Judging
 from adaptive.routing.photo import Photo
 
 
@@ -136,43 +137,43 @@ class Explanation:
         return value
 
 
-def explain(
-    policy: Policy,
-    premodel: Premodel | None,
-    judged_by_it: Sequence[str],
-    labels: Sequence[str],
+def explanation_of(
     walk: Walk,
     photo: Photo,
-    names: Sequence[str],
+    features: np.ndarray | None,
+    votes: Mapping[str, float] | None,
+    judging: Judging,
+    labels: Sequence[str],
     limits: Limits,
 ) -> Explanation:
     """Say how one photo came to its answer.
 
     Parameters
     ----------
-    policy : what decided
-    premodel, judged_by_it : what judged, and which candidates; None where nothing did
-    labels : class names
     walk : of this one photo, finished
-    names : of the photo's features
+    features : ndarray (d,), of the photo; None where they cannot be computed
+    votes : the premodel's numbers by candidate; None where it was not asked
+    judging : what computed both
+    labels : class names
     limits : of the request
     """
     from adaptive.features.schema import SCHEMA
 
-    (route,) = walk.routes()
-    steps = []
+    (route,) = walk.routes
+    policy, steps = walk.policy, []
     for count in range(1, len(route.path) + 1):
         history = History(route.path[:count], route.outputs[:count], walk.chances)
         steps.append(judged(policy, labels, history, limits))
-    crop = SCHEMA.crop(photo.working)
-    height, width = photo.working.shape[:2]
+    crop = SCHEMA.crop(photo.image.working)
+    height, width = photo.image.working.shape[:2]
     rows, columns = crop.shape[:2]
     top, left = (height - rows) // 2, (width - columns) // 2
     taken = [step for step in ("features", "premodel") if step in photo.ms]
     neighbours = standing = None
-    if photo.features is not None:
-        neighbours = neighbours_of(premodel, photo.features, judged_by_it)
-        standing = standing_of(premodel, photo.features, names)
+    if features is not None:
+        premodel = None if votes is None else judging.premodel
+        neighbours = neighbours_of(premodel, features, tuple(votes or ()))
+        standing = standing_of(premodel, features, judging.names)
     return Explanation(
         tuple(steps),
         neighbours,

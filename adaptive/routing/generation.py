@@ -13,6 +13,7 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.errors import InputError
 from adaptive.images.decode import MAX_PIXELS
+from adaptive.images.decoded import decode_image, warm_up_image
 from adaptive.jetson.watch import watching
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
@@ -24,7 +25,7 @@ from adaptive.routing import progress
 from adaptive.routing.batching import Batching, Ran, Telling
 from adaptive.routing.bucket import Bucket
 from adaptive.routing.loaded import Loaded, NotLoaded
-from adaptive.routing.photo import Photo, open_photo, warm_up_image
+from adaptive.routing.photo import Photo
 from adaptive.routing.router import Router
 from adaptive.routing.running import Networks, ways_of
 
@@ -196,7 +197,7 @@ class Generation:
         photos = []
         for image in images:
             progress.expect(1)
-            photos.append(open_photo(image, short, self.settings.max_pixels))
+            photos.append(Photo(decode_image(image, short, self.settings.max_pixels)))
         return photos
 
     def run(self, name: str, photos: Sequence[Photo], limits: Limits = UNLIMITED) -> Output:
@@ -226,8 +227,8 @@ class Generation:
 
         first = self.bundle.candidate(self.networks.chains[name][0])
         short = needed_short(first.input)
-        photo = open_photo(warm_up_image(short), short, self.settings.max_pixels)
-        self.networks.warm_up([name], photo)
+        image = decode_image(warm_up_image(short), short, self.settings.max_pixels)
+        self.networks.warm_up([name], Photo(image))
 
     def describe(self) -> dict[str, Any]:
         """What is served, as JSON values."""

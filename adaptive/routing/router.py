@@ -3,51 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from adaptive.bundle.bundle import Bundle, default_bundle
+from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import positions
 from adaptive.checks import shown, whole
-from adaptive.engines.choose import EngineChoice, EngineOptions, Engines
+from adaptive.engines.choose import EngineChoice, EngineOptions
 from adaptive.errors import InputError
 from adaptive.images.decode import MAX_PIXELS, ImageLike
+from adaptive.images.decoded import decode_image, warm_up_image
+from adaptive.images.preprocess import needed_short
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog, Observer
-from adaptive.monitoring.drift import Monitor, monitor_of
+from adaptive.monitoring.drift import Monitor
 from adaptive.policy.base import STOP, Policy
 from adaptive.policy.times import rescaled
 from adaptive.policy.walk import Walk
 from adaptive.prediction import Prediction
 from adaptive.routing.account import Account, with_costs
 from adaptive.routing.answering import Answering
+from adaptive.routing.batches import MOST_AUDITED, MOST_COHORTS, Batches, exits_of
 from adaptive.routing.bucket import Bucket
-from adaptive.routing.photo import (
-    Extractor,
-    Photo,
-    computable,
-    open_photo,
-    timed_features,
-    warm_up_image,
-)
-from adaptive.routing.regroup import Group, Regroup
+from adaptive.routing.description import description
+from adaptive.routing.judging import Extractor, Judging
+from adaptive.routing.opening import check_kinds, open_bundle
+from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks, checked, ways_of
-from adaptive.routing.spread import spread
+from adaptive.routing.scheduler import Scheduler
 from adaptive.routing.watch import Watch
-
-#: So many of the bundle's labels are named in its description, each up to so many characters.
-FIRST_LABELS, LONGEST_LABEL = 10, 100
-
-#: Batches of images that `classify_batch` has on their way at most, finished ones among them.
-MOST_GROUPS = 32
-
-#: The same where finished images keep their pixels, because an audit may run on them.
-MOST_AUDITED = 4
 
 
 class Router:
@@ -88,10 +77,8 @@ class Router:
         observers: Iterable[Observer] = (),
         threads: int = 1,
     ) -> None:
-        from adaptive.images.preprocess import needed_short
-
         given = bundle.policy if policy is None else policy
-        _check_kinds(given, bucket, audit)
+        check_kinds(given, bucket, audit)
         positions(given.candidates, bundle.names, "the bundle")
         opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
         opened.check_open(
@@ -103,26 +90,17 @@ class Router:
         self._measured = self.policy
         self.max_pixels = whole(max_pixels, "max_pixels", 1)
         self.bucket = bucket
-        self._extractor = extractor
         self._threads = whole(threads, "threads", 1)
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
-        self._premodel = premodel = given.premodel or bundle.premodel
-        self._feature_names = computable(premodel, given.needs_features, extractor)
-        self._own_features = () if premodel is None else premodel.own_features
-        self._answering = Answering(self.policy, bundle.labels, self._feature_names)
-        self._watch = Watch(
-            bundle,
-            given,
-            self._networks,
-            self._feature_names,
-            self._extract,
-            audit,
-            tuple(observers),
-        )
+        self._judging = Judging(bundle, given, extractor, self._threads)
+        self._answering = Answering(bundle.labels, self._judging.names)
+        self._watch = Watch(bundle, given, opened, self._judging, audit, tuple(observers))
         self._names = tuple(dict.fromkeys((*given.candidates, *self._watch.audited)))
-        self._short = max(
-            needed_short(bundle.candidate(self._networks.chains[name][0]).input)
-            for name in self._names
+        firsts = [bundle.candidate(opened.chains[name][0]) for name in self._names]
+        self._short = max(needed_short(candidate.input) for candidate in firsts)
+        native = extractor is not None
+        self.decode = partial(
+            decode_image, networks_short=self._short, max_pixels=self.max_pixels, native=native
         )
 
     @classmethod
@@ -160,38 +138,26 @@ class Router:
             when the engine does not run here, or refuses a network.
         InputError
             when the premodel needs features of a user's own and there is no extractor; they are
-            named. When the
-            bucket's mean cannot be kept, or the log cannot be written.
+            named. When the bucket's mean cannot be kept, or the log cannot be written.
         """
-        read = Bundle.read(default_bundle() if bundle is None else bundle)
-        chosen = read.policy if policy is None else policy
-        _check_kinds(chosen, bucket, audit)
-        positions(chosen.candidates, read.names, "the bundle")
-        names = (*chosen.candidates, *(() if audit is None else audit.names(read)))
-        watchers = [*observers]
-        if audit is not None and not any(isinstance(o, Monitor) for o in watchers):
-            monitor = monitor_of(read.certificate if policy is None else None)
-            watchers += [] if monitor is None else [monitor]
-        whole = audit is not None
-        options = engine if isinstance(engine, EngineOptions) else EngineOptions(engine)
-        ways = ways_of(chosen)
-        networks = Networks.open(read, names, threads, ways, whole, Engines(options))
+        check_kinds(policy, bucket, audit)
+        opened = open_bundle(bundle, policy, audit, observers, engine, threads)
         try:
             router = cls(
-                read,
-                networks,
+                opened.bundle,
+                opened.networks,
                 policy,
                 extractor,
                 max_pixels,
                 bucket=bucket,
                 audit=audit,
-                observers=watchers,
+                observers=opened.observers,
                 threads=threads,
             )
             if log is not None:
                 router._watch.add(DecisionLog(log))
         except BaseException:
-            networks.close()
+            opened.networks.close()
             raise
         return router
 
@@ -219,16 +185,43 @@ class Router:
             when the image cannot be read or is over a limit.
         """
         began = perf_counter()
-        _check_limits(limits)
-        photos, chances = self._judge([self._open(image)])
-        walk, photo = self._drive(photos[0], chances, limits, began)
+        if not isinstance(limits, Limits):
+            raise _no_limits(limits)
+        policy, networks = self.policy, self._networks
+        photo, features, chances = Photo(self.decode(image)), None, None
+        if self._judging.needed:
+            (photo,), features, chances = self._judging.judge([photo])
+        account = None
+        if limits is not UNLIMITED or self.bucket is not None:
+            account = self._account([photo], limits, began)
+        try:
+            left = UNLIMITED if account is None else account.left([photo])
+            walk = Walk(policy, 1, chances, left)
+            while (step := walk.wanted) is not None:
+                name = policy.candidates[step.candidate]
+                (photo,) = networks.advance(networks.runs[name], [photo])
+                left = UNLIMITED if account is None else account.left([photo], step.rows)
+                walk.feed(step, photo.done[name], left)
+        finally:
+            if account is not None:
+                account.close([photo])
         votes = None
-        if explain:
-            photo, votes = self._voted(photo)
-        photo = photo.timed("total", (perf_counter() - began) * 1e3)
-        answers = self._answering.predictions(walk, [photo])
-        self._watch.show([photo], answers, walk, limits, request_id)
-        return self._explained(answers[0], votes, walk, photo, limits) if explain else answers[0]
+        if explain and (voted := self._judging.vote(photo)) is not None:
+            photo, features, votes = voted
+        total_ms = (perf_counter() - began) * 1e3
+        own = None if features is None else features[0]
+        (route,) = walk.routes
+        answer = self._answering.prediction(walk, route, 0, photo, own, total_ms)
+        if self._watch.watching:
+            self._watch.show([photo], [answer], walk, limits, request_id)
+        if not explain:
+            return answer
+        from adaptive.routing.explanation import explanation_of
+
+        votes = answer.votes if votes is None else votes
+        labels = self.bundle.labels
+        explanation = explanation_of(walk, photo, own, votes, self._judging, labels, limits)
+        return replace(answer, votes=votes, explanation=explanation)
 
     def classify_batch(
         self,
@@ -252,22 +245,22 @@ class Router:
             hold.
         """
         batch = whole(batch, "batch", 1)
-        _check_limits(limits)
+        if not isinstance(limits, Limits):
+            raise _no_limits(limits)
         waits = regroup and self.bucket is None and bool(np.all(limits.remaining_ms == np.inf))
         audits = self._watch.audit is not None
-        groups = (MOST_AUDITED if audits else MOST_GROUPS) if waits else 1
-        crowd = Regroup(self.policy, self._networks, batch, groups, forget=not audits)
-        answers: list[Prediction] = []
-        pending, begun = iter(images), 0
-        try:
-            while chunk := list(islice(pending, batch)):
-                answers += self._answered(crowd.room(), limits, len(answers))
-                self._admit(crowd, chunk, limits.rows(slice(begun, begun + len(chunk))))
-                begun += len(chunk)
-            answers += self._answered(crowd.drain(), limits, len(answers))
-        finally:
-            crowd.close()
-        return answers
+        cohorts = (MOST_AUDITED if audits else MOST_COHORTS) if waits else 1
+        scheduler = Scheduler(self.policy, self._networks, batch, cohorts, forget=not audits)
+        batches = Batches(
+            scheduler,
+            self.decode,
+            self._judging,
+            self._account,
+            self._answering,
+            self._watch,
+            self._threads,
+        )
+        return batches.answers(images, limits, batch)
 
     def all_exits(
         self, images: Iterable[ImageLike], last: str, batch: int = 32
@@ -285,27 +278,11 @@ class Router:
             is not open.
         """
         positions([last], self.bundle.names, "the bundle")
-        chain = self._networks.chains[last]
-        missing = [name for name in chain if name not in self._networks.engines]
-        if missing:
-            raise InputError(
-                f"{missing} are not open, since this router's policy never asks them; load it "
-                f"with policy=Cascade({chain}, thresholds=...), which asks all of them"
-            )
-        found: dict[str, list[np.ndarray]] = {name: [] for name in chain}
-        pending = iter(images)
-        while chunk := list(islice(pending, batch)):
-            photos = [self._open(image) for image in chunk]
-            for name in chain:
-                photos, output = self._networks.run(name, photos)
-                assert output.probabilities is not None
-                found[name].append(output.probabilities)
-        empty = np.zeros((0, len(self.bundle.labels)), np.float32)
-        return {name: np.concatenate(parts or [empty]) for name, parts in found.items()}
+        return exits_of(self._networks, last, map(self.decode, images), batch)
 
     def choose(self, image: ImageLike, limits: Limits = UNLIMITED) -> str | None:
         """The candidate that the policy would start with, without running any; None abstains."""
-        _, chances = self._judge([self._open(image)])
+        chances = self._judging.judge([Photo(self.decode(image))]).chances
         start = self.policy.affordable(self.policy.start(chances, 1, limits), (), limits)[0]
         return None if start == STOP else self.policy.candidates[start]
 
@@ -314,37 +291,14 @@ class Router:
 
         also : candidates that the policy does not ask
         """
-        photo = self._open(warm_up_image(self._short))
-        self._judge([photo])
-        self._voted(photo)
+        photo = Photo(self.decode(warm_up_image(self._short)))
+        self._judging.judge([photo])
+        self._judging.vote(photo)
         self._networks.warm_up((*self._names, *also), photo)
 
     def describe(self) -> dict[str, Any]:
         """The bundle as JSON values: candidates, policy, certificate, and what runs it."""
-        from adaptive.policy.files import policy_to_json
-
-        choice = self.engine
-        return {
-            "candidates": [
-                {
-                    "name": c.name,
-                    "ms": c.ms,
-                    "after": c.after,
-                    "sha256": c.sha256,
-                    "untrained": c.untrained,
-                }
-                for c in self.bundle.candidates
-            ],
-            "labels": len(self.bundle.labels),
-            "first_labels": [label[:LONGEST_LABEL] for label in self.bundle.labels[:FIRST_LABELS]],
-            "embedded": self.bundle.embedded,
-            "reference": self.bundle.reference,
-            "policy": policy_to_json(self.policy),
-            "features": list(self._feature_names),
-            "certificate": self.bundle.certificate,
-            "board": dict(self.bundle.board),
-            "engine": None if choice is None else choice.to_json(),
-        }
+        return description(self.bundle, self.policy, self._judging.names, self.engine)
 
     @property
     def engine(self) -> EngineChoice | None:
@@ -387,118 +341,9 @@ class Router:
     def __repr__(self) -> str:
         return f"Router({self.bundle.folder.name!r}, {self.policy!r})"
 
-    def _open(self, image: ImageLike) -> Photo:
-        extracted = self._extractor is not None
-        return open_photo(image, self._short, self.max_pixels, extracted)
-
-    def _judge(self, photos: Sequence[Photo]) -> tuple[Sequence[Photo], np.ndarray | None]:
-        """Features and the premodel's chances, where the policy needs them."""
-        if not self._feature_names or not self.policy.needs_features:
-            return photos, None
-        photos = self._extract(photos)
-        if self.policy.premodel is None:
-            return photos, None
-        began = perf_counter()
-        chances = self.policy.chances(np.stack([p.features for p in photos]))  # type: ignore[misc]
-        spent = (perf_counter() - began) * 1e3 / len(photos)
-        return [photo.timed("premodel", spent) for photo in photos], chances
-
-    def _voted(self, photo: Photo) -> tuple[Photo, dict[str, float] | None]:
-        """The bundle's premodel's numbers where the policy has none, and what they took."""
-        from adaptive.features.schema import SCHEMA
-
-        premodel = self._premodel
-        if premodel is None or not self._feature_names or self.policy.needs_features:
-            return photo, None
-        (photo,) = self._extract([photo])
-        if premodel.schema_version not in (None, SCHEMA.version):
-            return photo, None  # it learned from features that were computed otherwise
-        began = perf_counter()
-        chances = premodel.predict(photo.features[np.newaxis])[0]  # type: ignore[index]
-        photo = photo.timed("premodel", (perf_counter() - began) * 1e3)
-        known = zip(premodel.candidates, chances.tolist())
-        return photo, {name: chance for name, chance in known if name in self.bundle.names}
-
-    def _extract(self, photos: Sequence[Photo]) -> list[Photo]:
-        return spread(self._extract_one, photos, self._threads)
-
-    def _extract_one(self, photo: Photo) -> Photo:
-        found = timed_features(photo, self._feature_names, self._own_features, self._extractor)
-        return photo.described(*found)
-
-    def _drive(
-        self, photo: Photo, chances: np.ndarray | None, limits: Limits, began: float
-    ) -> tuple[Walk, Photo]:
-        """Carry one photo through the policy."""
-        photos = [photo]
-        account = Account(photos, self.policy, self._energies, limits, began, self.bucket)
-        try:
-            walk = Walk(self.policy, 1, chances, account.left(photos))
-            while (step := walk.wanted()) is not None:
-                name = self.policy.candidates[step.candidate]
-                photos, output = self._networks.run(name, photos)
-                walk.feed(step, output, account.left(photos, step.rows))
-        finally:
-            account.close(photos)
-        return walk, photos[0]
-
-    def _admit(self, crowd: Regroup, images: Sequence[ImageLike], limits: Limits) -> None:
-        """Decode and judge images, and let them in."""
-        began = perf_counter()
-        photos, chances = self._judge(spread(self._open, images, self._threads))
-        account = Account(photos, self.policy, self._energies, limits, began, self.bucket)
-        crowd.admit(photos, chances, account)
-
-    def _explained(
-        self,
-        answer: Prediction,
-        votes: dict[str, float] | None,
-        walk: Walk,
-        photo: Photo,
-        limits: Limits,
-    ) -> Prediction:
-        from adaptive.routing.explanation import explain
-
-        votes = answer.votes if votes is None else votes
-        premodel = None if votes is None else self._premodel
-        told = explain(
-            walk.policy,
-            premodel,
-            tuple(votes or ()),
-            self.bundle.labels,
-            walk,
-            photo,
-            self._feature_names,
-            limits,
-        )
-        return replace(answer, votes=votes, explanation=told)
-
-    def _answered(self, groups: Iterable[Group], limits: Limits, first: int) -> list[Prediction]:
-        """The answers of groups that are done, the first of which begin with image `first`."""
-        answers: list[Prediction] = []
-        for group in groups:
-            photos = [photo.timed("total", sum(photo.ms.values())) for photo in group.photos]
-            part = self._answering.predictions(group.walk, photos)
-            begin = first + len(answers)
-            own = limits.rows(slice(begin, begin + len(part)))
-            self._watch.show(photos, part, group.walk, own)
-            answers += part
-        return answers
+    def _account(self, photos: Sequence[Photo], limits: Limits, began: float) -> Account:
+        return Account(photos, self.policy, self._energies, limits, began, self.bucket)
 
 
-def _check_kinds(policy: Any, bucket: Any, audit: Any) -> None:
-    """Refuse what is taken for something else, before anything is opened."""
-    for name, value, kind in (
-        ("policy", policy, Policy),
-        ("bucket", bucket, Bucket),
-        ("audit", audit, Audit),
-    ):
-        if value is not None and not isinstance(value, kind):
-            raise InputError(
-                f"{name} {shown(value)} is no {kind.__name__}; make one, and give that"
-            )
-
-
-def _check_limits(limits: Any) -> None:
-    if not isinstance(limits, Limits):
-        raise InputError(f"limits {shown(limits)} is no Limits; Limits(remaining_ms=40) is one")
+def _no_limits(limits: Any) -> InputError:
+    return InputError(f"limits {shown(limits)} is no Limits; Limits(remaining_ms=40) is one")

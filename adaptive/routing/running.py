@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from time import perf_counter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
-from adaptive.candidate import Candidate
 from adaptive.checks import shown
-from adaptive.engines.proof import handed_on
+from adaptive.engines.answers import run_checked
 from adaptive.errors import InputError
 from adaptive.policy.base import Output, Policy
 from adaptive.routing.photo import Photo
@@ -73,7 +71,7 @@ class Networks:
             {c.name: c.after for c in bundle.candidates},
             (c.name for c in bundle.candidates if through_key(c.name) in self.engines),
         )
-        self.chains = self.segments.chains
+        self.chains, self.runs = self.segments.chains, self.segments.runs
         self._candidates = {c.name: c for c in bundle.candidates}
         self._continued = {c.after for c in bundle.candidates}
 
@@ -145,7 +143,7 @@ class Networks:
 
     def cost(self, name: str, unit: str) -> float | None:
         """Mean ms or mj of a candidate that is asked first; None where the bundle has none."""
-        costs = [self._cost(run, unit) for run in self.segments.needed(name, (), ())]
+        costs = [self._cost(run, unit) for run in self.runs[name]]
         return None if None in costs else float(sum(costs))  # type: ignore[arg-type]
 
     def _cost(self, run: Run, unit: str) -> float | None:
@@ -157,27 +155,56 @@ class Networks:
 
     def run(self, name: str, photos: Sequence[Photo]) -> Asked:
         """Ask a candidate about these photos; what already ran is not run again."""
-        now = list(photos)
-        needs = [self.needed(name, photo) for photo in photos]
-        for member in self.chains[name]:
-            run = Run(member, member != name and member in self.segments.through)
-            rows = [row for row, own in enumerate(needs) if run in own]
-            if rows:
-                for row, photo in zip(rows, self.advance(run, [now[row] for row in rows])):
-                    now[row] = photo
+        now = self.advance(self.runs[name], photos)
         return Asked(now, said(name, now))
 
     def needed(self, name: str, photo: Photo) -> list[Run]:
         """What must still run for a photo so that `name` answers, in order."""
         return self.segments.needed(name, photo.done, photo.carried)
 
-    def advance(self, run: Run, photos: Sequence[Photo]) -> list[Photo]:
-        """Run one segment on photos, all at once; what it continues from must have run.
+    def advance(
+        self, runs: Iterable[Run], photos: Sequence[Photo], again: bool = False
+    ) -> list[Photo]:
+        """Run segments on photos one after the other, each on all that lack it at once.
 
         Making an image's tensor is charged to the first that reads it, and is done here, so that
         `execute` is given what a network reads.
+
+        Parameters
+        ----------
+        runs : in an order in which each finds what it continues from
+        again : run them also on photos for which they ran before
         """
-        return self._advance(run, photos, self.execute)
+        now = list(photos)
+        for run in runs:
+            name, candidate = run.segment, self._candidates[run.segment]
+            places: list[int] = []
+            rows: list[Inputs] = []
+            prepared: list[float] = []
+            for place, photo in enumerate(now):
+                if name in (photo.carried if run.headless else photo.done) and not again:
+                    continue
+                began = perf_counter()
+                if candidate.after is None:
+                    rows.append((photo.image.tensor(candidate.input),))
+                else:
+                    rows.append(photo.carried[candidate.after])
+                prepared.append((perf_counter() - began) * 1e3)
+                places.append(place)
+            if not places:
+                continue
+            for place, ms, found in zip(places, prepared, self.execute(run, rows)):
+                photo = now[place]
+                carried = {**photo.carried, name: found.state}
+                spent = {**photo.ms, run.step: ms + found.ms}
+                if found.output is None:
+                    passed = (*photo.passed, name)
+                    now[place] = photo._replace(ms=spent, carried=carried, passed=passed)
+                else:
+                    done = {**photo.done, name: found.output}
+                    together = {**photo.together, name: found.together}
+                    now[place] = Photo(photo.image, spent, done, together, carried, photo.passed)
+        return now
 
     def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         """Run one segment on what it reads of each image, and say what it found for each.
@@ -187,49 +214,29 @@ class Networks:
         EngineError
             when the network fails, or answers with what its manifest entry does not say.
         """
-        from adaptive.engines.engine import probabilities
-
         began = perf_counter()
-        inputs = [_joined(arrays) for arrays in zip(*rows)]
-        found = self.engines[run.step].run(*inputs)
-        outputs: list[Output | None] = [None] * len(rows)
-        if not run.headless:
-            answer, *found = found
-            values = probabilities(answer, self._candidates[run.segment].output)
+        count, segment = len(rows), run.segment
+        inputs = rows[0] if count == 1 else [np.concatenate(arrays) for arrays in zip(*rows)]
+        output = None if run.headless else self._candidates[segment].output
+        continued = segment in self._continued
+        values, states = run_checked(self.engines[run.step], inputs, output, continued, run.step)
+        outputs: list[Output | None] = [None] * count
+        if values is not None:
             confidence = np.maximum.reduce(values, axis=1)
-            outputs = [Output(confidence[i : i + 1], values[i : i + 1]) for i in range(len(rows))]
-        # Where nothing goes on from here, further outputs are nobody's, whatever they are.
-        states = handed_on(found, len(rows), run.step) if run.segment in self._continued else ()
-        spent = (perf_counter() - began) * 1e3 / len(rows)
+            outputs = [Output(confidence[i : i + 1], values[i : i + 1]) for i in range(count)]
+        spent = (perf_counter() - began) * 1e3 / count
         return [
-            Found(output, tuple(state[i : i + 1] for state in states), spent, len(rows))
+            Found(output, tuple(state[i : i + 1] for state in states), spent, count)
             for i, output in enumerate(outputs)
         ]
 
     def warm_up(self, names: Iterable[str], photo: Photo) -> None:
         """Run whatever is open for these candidates once, alone and without telling anybody."""
         members = {member for name in names for member in self.chains[name]}
+        plain = Networks(self.bundle, self.engines)
         for member in sorted(members, key=lambda m: len(self.chains[m])):
-            for run in (Run(member, False), Run(member, True)):
-                if run.step in self.engines:
-                    (photo,) = self._advance(run, [photo], partial(Networks.execute, self))
-
-    def _advance(
-        self,
-        run: Run,
-        photos: Sequence[Photo],
-        execute: Callable[[Run, Sequence[Inputs]], list[Found]],
-    ) -> list[Photo]:
-        candidate = self._candidates[run.segment]
-        rows, prepared = [], []
-        for photo in photos:
-            began = perf_counter()
-            rows.append(_inputs(candidate, photo))
-            prepared.append((perf_counter() - began) * 1e3)
-        return [
-            _after(run, photo, ran, ms)
-            for photo, ran, ms in zip(photos, execute(run, rows), prepared)
-        ]
+            runs = [r for r in (Run(member, False), Run(member, True)) if r.step in self.engines]
+            (photo,) = plain.advance(runs, [photo], again=True)
 
     def close(self) -> None:
         """Close the engines."""
@@ -265,22 +272,3 @@ def said(name: str, photos: Sequence[Photo]) -> Output:
         np.concatenate([o.confidence for o in outputs]),
         np.concatenate([o.probabilities for o in outputs]),  # type: ignore[misc]
     )
-
-
-def _inputs(candidate: Candidate, photo: Photo) -> Inputs:
-    """What a candidate reads of one photo."""
-    if candidate.after is None:
-        return (photo.tensor(candidate.input),)
-    return photo.carried[candidate.after]
-
-
-def _after(run: Run, photo: Photo, ran: Found, prepared_ms: float) -> Photo:
-    """The photo with what a segment found."""
-    ms = prepared_ms + ran.ms
-    if ran.output is None:
-        return photo.run_through(run.segment, ran.state, ms)
-    return photo.answered(run.segment, ran.output, ran.state, ms, ran.together)
-
-
-def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from time import perf_counter
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from adaptive.monitoring.drift import Monitor
 from adaptive.policy.base import Policy
 from adaptive.policy.walk import Walk
 from adaptive.prediction import Prediction
+from adaptive.routing.judging import Judging
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks
 
@@ -30,10 +31,19 @@ log = logging.getLogger("adaptive.routing.watch")
 
 
 class _Audited(NamedTuple):
-    """A photo after its audit, and what the policy answers to it without limits, if asked."""
+    """What an audit found out.
+
+    Attributes
+    ----------
+    photo : after it
+    own : the class that the policy answers without limits; None where that was not asked, or it
+        has no answer
+    features : by name, where the audit computed them
+    """
 
     photo: Photo
     own: int | None
+    features: dict[str, float] | None
 
 
 class Watch:
@@ -43,8 +53,7 @@ class Watch:
     ----------
     bundle, policy : what answers
     networks : run the audits
-    feature_names : what an audit of all computes
-    extract : gives photos with their features
+    judging : computes the features, in an audit of all
     """
 
     def __init__(
@@ -52,8 +61,7 @@ class Watch:
         bundle: Bundle,
         policy: Policy,
         networks: Networks,
-        feature_names: tuple[str, ...],
-        extract: Callable[[Sequence[Photo]], Sequence[Photo]],
+        judging: Judging,
         audit: Audit | None,
         observers: Sequence[Observer],
     ) -> None:
@@ -63,16 +71,19 @@ class Watch:
         self._reference = bundle.reference
         self._after = {c.name: c.after for c in bundle.candidates}
         self._networks = networks
-        self._names = feature_names
-        self._extract = extract
+        self._judging = judging
         self._hashes = (policy_hash(policy), bundle_hash(bundle))
-        premodel = policy.premodel or bundle.premodel
-        self._schema = None if premodel is None else premodel.schema_version
+        self._schema = None if judging.premodel is None else judging.premodel.schema_version
         self._complained: set[int] = set()
 
     def add(self, observer: Observer) -> None:
         """Show decisions to one more observer."""
         self.observers = (*self.observers, observer)
+
+    @property
+    def watching(self) -> bool:
+        """Whether anybody is to see decisions, or an audit may be due."""
+        return self.audit is not None or bool(self.observers)
 
     @property
     def drift(self) -> Monitor | None:
@@ -103,7 +114,7 @@ class Watch:
         request_id: str | None = None,
     ) -> None:
         """Audit what is to be audited, and show all decisions. Raises nothing of its own."""
-        if self.audit is None and not self.observers:
+        if not self.watching:
             return
         wanted = [self.audit is not None and self.audit.wants() for _ in photos]
         audited = self._audit(photos, answers, walk, [row for row, w in enumerate(wanted) if w])
@@ -136,9 +147,9 @@ class Watch:
             )
             for name, output in seen.done.items()
         }
-        features = None
-        if seen.features is not None:
-            features = dict(zip(self._names, map(float, seen.features)))
+        features = answer.features
+        if audited is not None and audited.features is not None:
+            features = audited.features
         return Decision(
             answer,
             outcomes,
@@ -171,7 +182,7 @@ class Watch:
         began = perf_counter()
         found: dict[int, _Audited] = {}
         try:
-            found = self._audited(photos, walk, rows)
+            found = self._audited(photos, answers, walk, rows)
         except Exception as error:
             if len(rows) == 1:
                 self.audit.failed(error)
@@ -184,24 +195,29 @@ class Watch:
         return found
 
     def _audited(
-        self, photos: Sequence[Photo], walk: Walk, rows: Sequence[int]
+        self,
+        photos: Sequence[Photo],
+        answers: Sequence[Prediction],
+        walk: Walk,
+        rows: Sequence[int],
     ) -> dict[int, _Audited]:
         """Run an audit's networks on photos that are answered."""
         chosen = [photos[row] for row in rows]
         for name in self.audited:
             chosen = self._networks.run(name, chosen).photos
-        everything = self.audit is not None and self.audit.scope == "all" and bool(self._names)
+        names = self._judging.names if self.audit is not None and self.audit.scope == "all" else ()
         found = {}
         for row, photo in zip(rows, chosen):
             # An exit's time is its increment, which tells nothing without those before it.
             for name in {m for n in photo.done for m in self._networks.chains[n]}:
                 ((photo,), _) = self._networks.run(name, [photo])
-            own = None
+            own = features = None
             if walk.limited(row):
                 photo, own = self._own(photo, walk, row)
-            if everything and photo.features is None:
-                (photo,) = self._extract([photo])
-            found[row] = _Audited(photo, own)
+            if names and answers[row].features is None:
+                (photo,), (values,) = self._judging.describe([photo])
+                features = dict(zip(names, values.tolist()))
+            found[row] = _Audited(photo, own, features)
         return found
 
     def _own(self, photo: Photo, walk: Walk, row: int) -> tuple[Photo, int | None]:
@@ -209,11 +225,11 @@ class Watch:
         chances = None if walk.chances is None else walk.chances[row : row + 1]
         start = None if walk.preference else np.array([walk.wanted_start(row)])
         own = Walk(walk.policy, 1, chances, start=start)
-        while (step := own.wanted()) is not None:
+        while (step := own.wanted) is not None:
             name = walk.policy.candidates[step.candidate]
             ((photo,), output) = self._networks.run(name, [photo])
             own.feed(step, output)
-        (route,) = own.routes()
+        (route,) = own.routes
         if not route.path:
             return photo, None
         values = route.probabilities

@@ -16,7 +16,8 @@ from onnx_files import colour_network, first_exit, integer, model, node, second_
 
 from adaptive import EngineError
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
-from adaptive.engines.engine import OnnxEngine, open_engine, probabilities
+from adaptive.engines.answers import probabilities
+from adaptive.engines.engine import OnnxEngine, open_engine
 from adaptive.policy.signals import SIGNALS
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)

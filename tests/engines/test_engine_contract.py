@@ -15,7 +15,8 @@ from engines import ENGINES, HALF
 
 from adaptive.bundle.bundle import Bundle, default_bundle
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
-from adaptive.engines.engine import OnnxEngine, probabilities
+from adaptive.engines.answers import probabilities
+from adaptive.engines.engine import OnnxEngine
 from adaptive.images.decode import decode
 from adaptive.images.preprocess import preprocess
 

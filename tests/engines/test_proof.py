@@ -12,12 +12,13 @@ from onnx_files import integer, ints, model, node, tensor, value
 from adaptive import Bundle, EngineError, Router
 from adaptive.bundle.bundle import write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
+from adaptive.engines.answers import probabilities
 from adaptive.engines.choose import Engines
-from adaptive.engines.engine import probabilities
 from adaptive.engines.wanted import Wanted
 from adaptive.files import sha256
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
+from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks
 
 COLOURS = ("blue", "green", "red")
@@ -190,7 +191,7 @@ def test_further_outputs_that_nobody_reads_are_not_kept(kind: str, tmp_path: Pat
     with Router.load(folder, policy=Fixed(("net",))) as router:
         alone = [router.classify(image) for image in shown]
         assert [a.index for a in router.classify_batch(shown, batch=4)] == [a.index for a in alone]
-        photo = router._open(shown[0])
+        photo = Photo(router.decode(shown[0]))
         (photo,), _ = router._networks.run("net", [photo])
     assert photo.carried == {"net": ()}
 

@@ -659,13 +659,13 @@ def test_the_first_image_costs_no_more_than_the_others(
 ) -> None:
     """What is only loaded by a first image was loaded by the warm-up: one of each kind."""
     order: list[str] = []
-    plain = profiling.open_photo
+    plain = profiling.decode_image
 
     def opened(image: Any, *more: Any) -> Any:
         order.append("grey" if isinstance(image, bytes) else image.name)
         return plain(image, *more)
 
-    monkeypatch.setattr(profiling, "open_photo", opened)
+    monkeypatch.setattr(profiling, "decode_image", opened)
     mixed = tmp_path / "images"
     mixed.mkdir()
     for name in ("a.png", "b.png"):

@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from adaptive.bundle.bundle import Bundle, default_bundle
 from adaptive.candidate import OutputSpec
 from adaptive.cli.quantize import command
-from adaptive.engines.engine import OnnxEngine, probabilities
+from adaptive.engines.answers import probabilities
+from adaptive.engines.engine import OnnxEngine
 from adaptive.errors import InputError
 from adaptive.networks import int8, precision
 from adaptive.networks.precision import Loss, convolutions, greedy, half, rounded, unpacked

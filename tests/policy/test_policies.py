@@ -157,7 +157,7 @@ def walked(policy: Policy, count: int, limits: Limits = UNLIMITED) -> list[tuple
     outputs = dict(zip(policy.candidates, outputs_of(count, len(policy.candidates))))
     walk = Walk(policy, count, chances_of(policy, count), limits)
     steps = 0
-    while (step := walk.wanted()) is not None:
+    while (step := walk.wanted) is not None:
         steps += 1
         assert steps < 100
         name = policy.candidates[step.candidate]
@@ -165,7 +165,7 @@ def walked(policy: Policy, count: int, limits: Limits = UNLIMITED) -> list[tuple
         assert step.candidate not in step.path
         walk.feed(step, outputs[name].rows(step.rows), limits)
     found: dict[int, tuple[Any, ...]] = {}
-    for route in walk.routes():
+    for route in walk.routes:
         assert len(route.rows)
         for position, row in enumerate(route.rows.tolist()):
             assert row not in found
@@ -258,8 +258,8 @@ def test_steps_that_are_split_and_fed_in_any_order_change_nothing(
     policy, draw = make(), np.random.default_rng(seed)
     outputs = dict(zip(policy.candidates, outputs_of(40, len(policy.candidates))))
     walk = Walk(policy, 40, chances_of(policy, 40))
-    told = list(walk.waiting())
-    while waiting := walk.waiting():
+    told = list(walk.waiting)
+    while waiting := walk.waiting:
         assert sorted(map(id, waiting)) == sorted(map(id, told))
         step = waiting[draw.integers(len(waiting))]
         told.remove(step)
@@ -269,7 +269,7 @@ def test_steps_that_are_split_and_fed_in_any_order_change_nothing(
         output = outputs[policy.candidates[step.candidate]].rows(step.rows)
         told += walk.feed(step, output)
     found = {}
-    for route in walk.routes():
+    for route in walk.routes:
         for position, row in enumerate(route.rows.tolist()):
             values = None if route.probabilities is None else route.probabilities[position]
             found[row] = (route.path, values)

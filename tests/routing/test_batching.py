@@ -10,6 +10,7 @@ import pytest
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.errors import EngineError, InputError
+from adaptive.images.decoded import DecodedImage
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.routing.batching import Batching, Telling
 from adaptive.routing.photo import Photo
@@ -48,7 +49,7 @@ def photo(seed: int) -> Photo:
     """A photo of one colour that no other one has."""
     colour = np.array([seed % 251, seed // 251 % 251, seed * 7 % 251], np.uint8)
     pixels = np.broadcast_to(colour, (40, 48, 3)).copy()
-    return Photo(pixels, pixels)
+    return Photo(DecodedImage(pixels, pixels))
 
 
 def together(works) -> list[BaseException]:
@@ -331,7 +332,7 @@ def test_telling_networks_tell_of_every_run(opened):
     networks.run("net@2", [photo(1), photo(2)])
     assert [(segment, images) for segment, images, _ in told] == [("net@1", 2), ("net@2", 2)]
     assert all(seconds > 0 for _, _, seconds in told)
-    networks.advance(Run("cheap", False), [photo(3)])
+    networks.advance([Run("cheap", False)], [photo(3)])
     assert told[-1][:2] == ("cheap", 1)
 
 

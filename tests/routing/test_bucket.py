@@ -29,12 +29,12 @@ def answer(bucket: Bucket, policy: Cascade, confidences, factors=(1.0, 1.0, 1.0)
     held = bucket.open(sum(COSTS))
     spent = 0.0
     walk = Walk(policy, 1, None, Limits(allowance_ms=held))
-    while (step := walk.wanted()) is not None:
+    while (step := walk.wanted) is not None:
         spent += COSTS[step.candidate] * factors[step.candidate]
         output = Output(np.array([confidences[step.candidate]]))
         walk.feed(step, output, Limits(allowance_ms=held - spent))
     bucket.close(held, spent)
-    return list(walk.routes()[0].path)
+    return list(walk.routes[0].path)
 
 
 def policy(costs=COSTS) -> Cascade:
@@ -91,13 +91,13 @@ def test_start_that_cannot_be_paid_for_moves_to_one_that_can() -> None:
     strong_first = Cascade(("c", "b", "a"), thresholds=(0.0, 0.0), costs_ms=(10.0, 4.0, 1.0))
     for allowance, expected in ((20, 0), (9, 2), (0.5, 2), (-3, 2)):
         walk = Walk(strong_first, 1, None, Limits(allowance_ms=allowance))
-        assert walk.wanted().candidate == expected
+        assert walk.wanted.candidate == expected
 
 
 def test_allowance_does_not_undo_a_deadline() -> None:
     late = Cascade(("a", "b"), thresholds=(0.5,), upper_ms=(5.0, 50.0), costs_ms=(1.0, 10.0))
-    assert Walk(late, 1, None, Limits(remaining_ms=2.0, allowance_ms=0.0)).wanted() is None
-    assert Walk(late, 1, None, Limits(remaining_ms=6.0, allowance_ms=0.0)).wanted().candidate == 0
+    assert Walk(late, 1, None, Limits(remaining_ms=2.0, allowance_ms=0.0)).wanted is None
+    assert Walk(late, 1, None, Limits(remaining_ms=6.0, allowance_ms=0.0)).wanted.candidate == 0
 
 
 def test_energy_limit_is_kept_by_mean_energies() -> None:
@@ -106,7 +106,7 @@ def test_energy_limit_is_kept_by_mean_energies() -> None:
     for left, asked in ((20.0, 2), (10.5, 1), (0.5, 0)):
         walk = Walk(two, 1, None, Limits(remaining_mj=left))
         count = 0
-        while (step := walk.wanted()) is not None:
+        while (step := walk.wanted) is not None:
             count += 1
             left -= two.costs_mj[step.candidate]
             walk.feed(step, unsure, Limits(remaining_mj=left))

@@ -21,7 +21,7 @@ from adaptive.evaluation.evaluation import evaluate
 from adaptive.evaluation.replay import replay
 from adaptive.evaluation.signals_quality import signal_table
 from adaptive.evaluation.verdict import verdict
-from adaptive.images import preprocess
+from adaptive.images import decoded
 from adaptive.measuring.profiling import Profiler
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import bundle_hash
@@ -200,14 +200,14 @@ def test_live_equals_replay_and_runs_what_it_charges(
 
 def noted(monkeypatch: pytest.MonkeyPatch, name: str, note: Callable[[InputSpec], object]) -> None:
     """Have a step of preprocessing told of."""
-    plain = getattr(preprocess, name)
+    plain = getattr(decoded, name)
 
     def told(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
         note(spec)
         found: np.ndarray = plain(pixels, spec)
         return found
 
-    monkeypatch.setattr(preprocess, name, told)
+    monkeypatch.setattr(decoded, name, told)
 
 
 def _runs(table: OutcomeTable) -> list[str]:

@@ -47,11 +47,11 @@ def told(
     own = None if chances is None else np.array([chances])
     each = iter(limits) if isinstance(limits, list) else iter([limits] * 4)
     walk = Walk(policy, 1, own, next(each))
-    while (step := walk.wanted()) is not None:
+    while (step := walk.wanted) is not None:
         top = signals[step.candidate]
         values = np.array([[top, 1 - top]], np.float32)
         walk.feed(step, Output(np.array([top]), values), next(each))
-    (route,) = walk.routes()
+    (route,) = walk.routes
     reason = policy.reason(route.history, walk.preference, walk.changes(0))
     return reason, tuple(policy.candidates[c] for c in route.path)
 

@@ -12,6 +12,7 @@ import pytest
 from exit_candidates import EXITS, exit_candidates
 
 from adaptive import Bundle, EngineError, ImageError, InputError, Limits, Prediction, Router
+from adaptive.images.decoded import decode_image
 from adaptive.limits import UNLIMITED
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import Decision
@@ -20,8 +21,10 @@ from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.routing.account import Account
 from adaptive.routing.bucket import Bucket
-from adaptive.routing.regroup import Regroup
+from adaptive.routing.judging import Judged
+from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks, ways_of
+from adaptive.routing.scheduler import Cohort, Scheduler
 
 POLICIES: dict[str, Any] = {
     "all exits": lambda: Cascade(EXITS, thresholds=(0.85, 0.8)),
@@ -132,15 +135,15 @@ def test_without_regrouping_each_batch_runs_alone(candidates: Path, images: list
     assert counted["deep@3"].sizes == [count for count in expected if count]
 
 
-@pytest.mark.parametrize("groups", [1, 2, 3])
-def test_few_groups_on_their_way_give_the_same_answers(
-    groups: int,
+@pytest.mark.parametrize("cohorts", [1, 2, 3])
+def test_few_cohorts_on_their_way_give_the_same_answers(
+    cohorts: int,
     candidates: Path,
     images: list[Path],
     one_by_one: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("adaptive.routing.router.MOST_GROUPS", groups)
+    monkeypatch.setattr("adaptive.routing.router.MOST_COHORTS", cohorts)
     with Router.load(candidates, policy=POLICIES["all exits"]()) as router:
         counted = counting(router)
         same(router.classify_batch(images, batch=8), one_by_one["all exits"])
@@ -158,39 +161,38 @@ def test_any_iterable_and_none_at_all(
 
 
 def regrouped(
-    policy: Policy, candidates: Path, images: list[Path], groups: int
-) -> tuple[Regroup, list[Any]]:
+    policy: Policy, candidates: Path, images: list[Path], cohorts: int
+) -> tuple[Scheduler, list[Cohort]]:
     """Let in the images eight at a time; nothing is drained."""
     bundle = Bundle.read(candidates)
     networks = Networks.open(bundle, policy.candidates, 1, ways_of(policy))
-    router = Router(bundle, networks.engines, policy)
-    crowd = Regroup(policy, networks, 8, groups)
+    scheduler = Scheduler(policy, networks, 8, cohorts)
     done = []
     for first in range(0, len(images), 8):
-        done += list(crowd.room())
-        photos = [router._open(image) for image in images[first : first + 8]]
-        crowd.admit(photos, None, Account(photos, policy, {}, UNLIMITED, 0.0, None))
-    done += list(crowd.room())
-    return crowd, done
+        done += list(scheduler.make_room())
+        photos = [Photo(decode_image(image, 256, 10**6)) for image in images[first : first + 8]]
+        scheduler.admit(Judged(photos), Account(photos, policy, {}, UNLIMITED, 0.0, None))
+    done += list(scheduler.make_room())
+    return scheduler, done
 
 
 def test_memory_is_kept_for_those_that_wait(candidates: Path, images: list[Path]) -> None:
     policy = Cascade(EXITS, thresholds=(0.85, 0.8))
-    crowd, done = regrouped(policy, candidates, images, groups=5)
-    there = done + list(crowd._groups)
-    assert len(crowd._groups) < 5
-    waiting = [p for group in there for p in group.photos if p.image.size]
-    assert len(waiting) == sum(group.left for group in there) > 0
+    scheduler, done = regrouped(policy, candidates, images, cohorts=5)
+    there = done + list(scheduler._cohorts)
+    assert len(scheduler._cohorts) < 5
+    waiting = [p for cohort in there for p in cohort.photos if p.image.pixels.size]
+    assert len(waiting) == sum(cohort.unfinished for cohort in there) > 0
     # At most one batch less one for each of the two exits that one can wait for.
     assert len(waiting) <= 2 * 7
     states = [s for p in waiting for kept in p.carried.values() for s in kept]
     assert states
     assert all(state.base is None and len(state) == 1 for state in states)
-    finished = [p for group in there for p in group.photos if not p.image.size]
-    assert not any(p.carried or p.pixels._tensors for p in finished)
-    rest = list(crowd.drain())
-    assert [len(group.photos) for group in done + rest] == [8] * 7 + [4]
-    assert not crowd._queues
+    finished = [p for cohort in there for p in cohort.photos if not p.image.pixels.size]
+    assert not any(p.carried or p.image._tensors for p in finished)
+    rest = list(scheduler.drain())
+    assert [len(cohort.photos) for cohort in done + rest] == [8] * 7 + [4]
+    assert not scheduler._queues
 
 
 # Limits

@@ -1,0 +1,132 @@
+"""One decoded image, as features and networks see it, and the tensors that were made of it."""
+
+from __future__ import annotations
+
+import copy
+import io
+from functools import partial
+from time import perf_counter
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+from adaptive.candidate import InputSpec
+from adaptive.images.decode import ImageLike, decode, decode_scales
+from adaptive.images.preprocess import needed_short, normalised, scaled
+
+
+class DecodedImage:
+    """One image at the scales that features and networks see, and the tensors made of it so far.
+
+    Parameters
+    ----------
+    pixels : ndarray (height, width, 3), uint8, RGB, at the scale that the networks see; `working`
+        itself where none sees more
+    working : the same at the scale that features are taken at
+    ms : what decoding took
+    native : decodes the image once more, at its own size; None where nobody looks at that
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        working: np.ndarray,
+        ms: float = 0.0,
+        native: Callable[[], np.ndarray] | None = None,
+    ) -> None:
+        self.pixels = pixels
+        self.working = working
+        self.ms = ms
+        self.native = native
+        self._scaled: dict[tuple[int, str], _Made] = {}
+        self._tensors: dict[InputSpec, _Made] = {}
+
+    def tensor(self, spec: InputSpec) -> np.ndarray:
+        """A network's input; networks that read the same tensor share it."""
+        made = self._tensors.get(spec)
+        if made is None:
+            seen = self._seen(spec).array
+            began = perf_counter()
+            tensor = normalised(seen, spec)
+            made = self._tensors[spec] = _Made(tensor, (perf_counter() - began) * 1e3)
+        return made.array
+
+    def prepared(self, spec: InputSpec) -> tuple[float, float]:
+        """Milliseconds of scaling, and of normalising, when `tensor(spec)` was first made."""
+        self.tensor(spec)
+        return self._seen(spec).ms, self._tensors[spec].ms
+
+    def unprepared(self) -> DecodedImage:
+        """The same image with no tensor made."""
+        return DecodedImage(self.pixels, self.working, self.ms, self.native)
+
+    def without_native(self) -> DecodedImage:
+        """The same, and what decodes it once more, which holds its bytes, is let go of."""
+        kept = copy.copy(self)
+        kept.native = None
+        return kept
+
+    def emptied(self) -> DecodedImage:
+        """What is kept of an image that is answered: the time that decoding took."""
+        return DecodedImage(_NO_PIXELS, _NO_PIXELS, self.ms)
+
+    def _seen(self, spec: InputSpec) -> _Made:
+        """What a network sees before it is normalised, once for all networks that see the same."""
+        key = (spec.size, spec.resize)
+        if key not in self._scaled:
+            large = needed_short(spec) > min(self.working.shape[:2])
+            began = perf_counter()
+            array = scaled(self.pixels if large else self.working, spec)
+            self._scaled[key] = _Made(array, (perf_counter() - began) * 1e3)
+        return self._scaled[key]
+
+
+class _Made(NamedTuple):
+    """An array, and the milliseconds that it took."""
+
+    array: np.ndarray
+    ms: float
+
+
+_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+
+
+def decode_image(
+    image: ImageLike, networks_short: int, max_pixels: int, native: bool = False
+) -> DecodedImage:
+    """Decode an image at the scales that features and networks see.
+
+    Parameters
+    ----------
+    networks_short : the longest short side that a network wants to see
+    max_pixels : a larger image is refused
+    native : whether a user's extractor may look at the image at its own size
+
+    Raises
+    ------
+    ImageError
+        when the image cannot be read or is over a limit.
+    """
+    from adaptive.features.schema import SCHEMA
+
+    began = perf_counter()
+    short = SCHEMA.short_side
+    # Features never depend on which networks a bundle holds, so a network that sees more than
+    # the schema's scale gets a decoding of its own, where the decoder makes a difference.
+    pixels, larger = decode_scales(image, (short, max(short, networks_short)), max_pixels)
+    working = SCHEMA.working(pixels)
+    # A decoding that no network sees is let go at once, for a batch would hold one for each image;
+    # an extractor's is made when it is wanted. No smaller scale leaves a short side of all pixels.
+    again = partial(decode, image, max_pixels, max_pixels) if native else None
+    seen = larger if networks_short > short else working
+    return DecodedImage(seen, working, (perf_counter() - began) * 1e3, again)
+
+
+def warm_up_image(networks_short: int) -> bytes:
+    """A grey image, encoded, so that its decoder is loaded too."""
+    from PIL import Image
+
+    side = max(networks_short, 64)
+    encoded = io.BytesIO()
+    Image.new("RGB", (side, side), (127, 127, 127)).save(encoded, "JPEG")
+    return encoded.getvalue()
