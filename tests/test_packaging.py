@@ -149,9 +149,10 @@ def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path)
     program = (
         "import importlib, pkgutil, sys\n"
         "from pathlib import Path\n"
-        "sys.path.insert(0, sys.argv[1])\n"
         # An editable install of the checkout must not answer in the wheel's place.
         "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
+        "sys.path[:] = [p for p in sys.path if Path(p).resolve() != Path(sys.argv[2])]\n"
+        "sys.path.insert(0, sys.argv[1])\n"
         "import adaptive\n"
         "import adaptive.features.extract, adaptive.premodel.registry, adaptive.engines.engine\n"
         "import adaptive.cli, adaptive.jetson.board, adaptive.policy.files\n"
@@ -164,7 +165,7 @@ def test_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path)
         "print(len(own))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-W", "error", "-c", program, str(target)],
+        [sys.executable, "-I", "-W", "error", "-c", program, str(target), str(ROOT.resolve())],
         cwd=tmp_path,
         capture_output=True,
         text=True,
