@@ -42,7 +42,7 @@ import numpy as np
 from machine import envelope, machine_line, result, save
 
 import adaptive.engines.answers
-import adaptive.routing.judging
+import adaptive.features.extract
 from adaptive import Router
 from adaptive.bundle.bundle import Bundle, default_bundle
 from adaptive.images.decode import MAX_PIXELS
@@ -105,7 +105,7 @@ class StepClock:
         kind = type(router.policy)
         places: list[tuple[Any, str, str]] = [
             (router, "decode", "decode"),
-            (adaptive.routing.judging, "timed_features", "features"),
+            (adaptive.features.extract, "extract", "features"),
             (kind, "chances", "premodel"),
             (DecodedImage, "tensor", "preprocess"),
             (adaptive.engines.answers, "probabilities", "probabilities"),

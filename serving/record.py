@@ -90,7 +90,7 @@ def end() -> None:
     _own.record = None
     progress.end()
     if record is not None and record.generation is not None:
-        record.generation.give()
+        record.generation.release()
         record.generation = None
 
 

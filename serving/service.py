@@ -257,7 +257,7 @@ class Service:
             try:
                 yield generation
             finally:
-                generation.give()
+                generation.release()
             return
         if record.generation is None:
             record.generation = self._take()
@@ -266,7 +266,7 @@ class Service:
     def _take(self) -> Generation:
         while True:
             generation = self._generation
-            if generation.take():
+            if generation.acquire():
                 return generation
             if generation is self._generation:
                 raise BusyError("the server is stopping")

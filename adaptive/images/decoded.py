@@ -38,8 +38,8 @@ class DecodedImage:
         self.working = working
         self.ms = ms
         self.native = native
-        self._scaled: dict[tuple[int, str], _Made] = {}
-        self._tensors: dict[InputSpec, _Made] = {}
+        self._scaled: dict[tuple[int, str], _Timed] = {}
+        self._tensors: dict[InputSpec, _Timed] = {}
 
     def tensor(self, spec: InputSpec) -> np.ndarray:
         """A network's input; networks that read the same tensor share it."""
@@ -48,7 +48,7 @@ class DecodedImage:
             seen = self._seen(spec).array
             began = perf_counter()
             tensor = normalised(seen, spec)
-            made = self._tensors[spec] = _Made(tensor, (perf_counter() - began) * 1e3)
+            made = self._tensors[spec] = _Timed(tensor, (perf_counter() - began) * 1e3)
         return made.array
 
     def prepared(self, spec: InputSpec) -> tuple[float, float]:
@@ -70,18 +70,18 @@ class DecodedImage:
         """What is kept of an image that is answered: the time that decoding took."""
         return DecodedImage(_NO_PIXELS, _NO_PIXELS, self.ms)
 
-    def _seen(self, spec: InputSpec) -> _Made:
+    def _seen(self, spec: InputSpec) -> _Timed:
         """What a network sees before it is normalised, once for all networks that see the same."""
         key = (spec.size, spec.resize)
         if key not in self._scaled:
             large = needed_short(spec) > min(self.working.shape[:2])
             began = perf_counter()
             array = scaled(self.pixels if large else self.working, spec)
-            self._scaled[key] = _Made(array, (perf_counter() - began) * 1e3)
+            self._scaled[key] = _Timed(array, (perf_counter() - began) * 1e3)
         return self._scaled[key]
 
 
-class _Made(NamedTuple):
+class _Timed(NamedTuple):
     """An array, and the milliseconds that it took."""
 
     array: np.ndarray

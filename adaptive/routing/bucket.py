@@ -19,8 +19,8 @@ class Bucket:
     """A mean cost that answered images may not exceed, in milliseconds or millijoules.
 
     Each image brings `mean` tokens, up to `burst` in the bucket, which starts full; what it
-    costs is taken out. The image that is being answered holds what it may cost at most and gives
-    back what it did not use, so that images answered side by side cannot spend the same tokens.
+    costs is taken out. The image that is being answered holds what it may cost at most and releases
+    what it did not use, so that images answered side by side cannot spend the same tokens.
     When the next candidate costs more than the image holds, the policy may not go on to it, and
     starts at one that can be paid for, the cheapest if need be. There is no clock in here: an
     image is the unit, and costs are handed in.

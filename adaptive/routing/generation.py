@@ -137,7 +137,7 @@ class Generation:
     def __repr__(self) -> str:
         return f"Generation({self.bundle.folder.name!r}, {self._users} users)"
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Begin to use it; False when it is closed already, or about to be."""
         with self._using:
             if self._retired and not self._users:
@@ -145,7 +145,7 @@ class Generation:
             self._users += 1
             return True
 
-    def give(self) -> None:
+    def release(self) -> None:
         """End using it."""
         with self._using:
             self._users -= 1
