@@ -231,7 +231,7 @@ def _carried(bundle: Bundle, candidate: Candidate, aside: Path) -> Candidate:
 
 
 @dataclass(frozen=True)
-class _Made:
+class _MadeCopy:
     """One copy on disk: its answers on the images that check, and whether its time says much."""
 
     suffix: str
@@ -277,13 +277,13 @@ class _Maker:
             self._attempt(lambda: int8.calibration_table(self._source, table, pixels.calibrate))
         timed = [copy.path for copy in made if copy.timed]
         own, *times = median_ms([self._source, *timed], pixels.check, self._recipe.threads)
-        self._add(_Made("", "original", self._source, self._check.own, False, True), own)
+        self._add(_MadeCopy("", "original", self._source, self._check.own, False, True), own)
         after = dict(zip(timed, times))
         for copy in made:
             self._add(copy, after.get(copy.path))
         return self
 
-    def _eight(self, runs_on: str, pixels: NetworkInputs) -> list[_Made]:
+    def _eight(self, runs_on: str, pixels: NetworkInputs) -> list[_MadeCopy]:
         suffix = "int8" if runs_on == "cpu" else f"int8-{runs_on}"
         path = self._aside / f"{self._candidate.name}-{suffix}.onnx"
         averaged = self._recipe.averaged
@@ -292,9 +292,9 @@ class _Maker:
             return []
         here = runs_on == "cpu"
         answers = self._check.of(path, as_written=not here)
-        return [_Made(suffix, "int8", path, answers, not here, here)]
+        return [_MadeCopy(suffix, "int8", path, answers, not here, here)]
 
-    def _mixed(self, model: onnx.ModelProto, images: list[np.ndarray], limit: float) -> list[_Made]:
+    def _mixed(self, model: onnx.ModelProto, images: list[np.ndarray], limit: float) -> list[_MadeCopy]:
         answers = self._answers(model, images, self._parts.search_labels)
         every = len(precision.convolutions(model))
         names = precision.convertible(model)
@@ -319,7 +319,7 @@ class _Maker:
             f"{100 * found.losses[-1].top1:.2f} points lost on the {len(images)} images of the "
             f"search; mixtures run: {found.measured}"
         )
-        return [_Made("fp16", "fp16 layers", path, kept, True, False, note)]
+        return [_MadeCopy("fp16", "fp16 layers", path, kept, True, False, note)]
 
     def _attempt(self, make: Callable[[], None]) -> bool:
         try:
@@ -337,7 +337,7 @@ class _Maker:
             model, images, labels, lambda raw: probabilities(raw, output), self._recipe.threads
         )
 
-    def _add(self, made: _Made, ms: float | None) -> None:
+    def _add(self, made: _MadeCopy, ms: float | None) -> None:
         own = self._candidate
         name = f"{own.name}-{made.suffix}" if made.suffix else own.name
         top1, agreement = self._check.top1(made.answers), self._check.agreement(made.answers)
