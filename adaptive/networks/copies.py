@@ -294,7 +294,9 @@ class _Maker:
         answers = self._check.of(path, as_written=not here)
         return [_MadeCopy(suffix, "int8", path, answers, not here, here)]
 
-    def _mixed(self, model: onnx.ModelProto, images: list[np.ndarray], limit: float) -> list[_MadeCopy]:
+    def _mixed(
+        self, model: onnx.ModelProto, images: list[np.ndarray], limit: float
+    ) -> list[_MadeCopy]:
         answers = self._answers(model, images, self._parts.search_labels)
         every = len(precision.convolutions(model))
         names = precision.convertible(model)
