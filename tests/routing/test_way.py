@@ -15,7 +15,7 @@ from adaptive import Router
 from adaptive.policy.cascade import Cascade
 
 PACKAGE = Path(adaptive.__file__).parent
-PAGE = PACKAGE.parent / "docs" / "architecture-way.md"
+PAGE = PACKAGE.parent / "docs" / "architecture.md"
 
 
 class Stay(NamedTuple):
