@@ -19,7 +19,7 @@ from adaptive.errors import BusyError
 from adaptive.routing import progress
 from adaptive.serving.admission import Admissions
 from adaptive.serving.answers import Answer, as_json, refusal, too_large
-from adaptive.serving.memory import give_back
+from adaptive.serving.memory import trim
 
 log = logging.getLogger("adaptive.serving")
 
@@ -193,7 +193,7 @@ class Adapter:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(_settle, response, found)
             if admission is self.admissions.admin:
-                give_back()
+                trim()
             admission.release(perf_counter() - began)
 
 

@@ -15,7 +15,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _SAID = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 
 
-def give_back() -> None:
+def trim() -> None:
     """Hand memory that is free back to the system, where the C library can (glibc).
 
     It keeps what lies between pieces that are in use, for later. After networks were opened or

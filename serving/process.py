@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any, Callable, Iterator
 
 from adaptive.serving.asgi import Adapter
-from adaptive.serving.memory import give_back, keep_little
+from adaptive.serving.memory import trim, keep_little
 from adaptive.serving.notify import Notifier
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.server import Server
@@ -63,7 +63,7 @@ def run(
         try:
             if warm_up is not None:
                 warm_up()
-                give_back()
+                trim()
         except BaseException as failure:
             failures.append(failure)
             server.stop()
@@ -89,7 +89,7 @@ def run(
         with loading:
             waiting.release()
             reload()
-            give_back()
+            trim()
 
     def on_reload(_signal: int, _frame: FrameType | None) -> None:
         threading.Thread(target=load, name="reload", daemon=True).start()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptive.serving.memory import _SAID, give_back, keep_little
+from adaptive.serving.memory import _SAID, trim, keep_little
 
 
 def resident_mb() -> float:
@@ -25,7 +25,7 @@ def test_memory_that_is_free_is_given_back():
     pinned = pieces[-1]  # above the rest, which therefore is kept
     del pieces
     before = resident_mb()
-    give_back()
+    trim()
     assert before - resident_mb() > 40
     assert pinned[0] == ord("x")
 
@@ -78,5 +78,5 @@ def test_a_c_library_that_cannot_is_left_alone(monkeypatch: pytest.MonkeyPatch):
     for name in _SAID:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
-    give_back()
+    trim()
     assert not keep_little()
