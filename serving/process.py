@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any, Callable, Iterator
 
 from adaptive.serving.asgi import Adapter
-from adaptive.serving.memory import trim, keep_little
+from adaptive.serving.memory import keep_little, trim
 from adaptive.serving.notify import Notifier
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.server import Server

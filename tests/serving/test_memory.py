@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptive.serving.memory import _SAID, trim, keep_little
+from adaptive.serving.memory import _SAID, keep_little, trim
 
 
 def resident_mb() -> float:
