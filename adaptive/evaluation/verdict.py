@@ -8,7 +8,7 @@ charged everywhere.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Sequence
 
 import numpy as np
@@ -239,8 +239,7 @@ def verdict(
     """
     if not len(table):
         raise InputError("a verdict needs at least one image")
-    # A policy that draws must draw as it would alone, so a fresh one is driven.
-    done = replay(replace(policy), table, premodel_ms=premodel_ms)
+    done = replay(policy.afresh(), table, premodel_ms=premodel_ms)
     curve = sorted((replay(c, table) for c in cascades), key=lambda r: float(r.ms.mean()))
     comparisons = [_against_mix("policy", done, table), *_against_fixed(policy, done, table)]
     break_even: list[BreakEven] = []

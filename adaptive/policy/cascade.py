@@ -17,7 +17,7 @@ from adaptive.policy.gain import Gain, bar, describe
 from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS, soften
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cascade(Policy):
     """Ask the candidates in order until one is sure enough.
 
@@ -44,7 +44,7 @@ class Cascade(Policy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "thresholds", numbers(self.thresholds, "thresholds"))
+        self.thresholds = numbers(self.thresholds, "thresholds")
         self._as_numbers("temperatures", "weights")
         count = len(self.candidates)
         if len(self.thresholds) != count - 1:
@@ -109,19 +109,12 @@ class Cascade(Policy):
         """The signal of the answer as it stands, shape (n,)."""
         if not self.needs_probabilities:
             return history.outputs[-1].confidence
-        key = (id(self), "score")
-        if key not in history.known:
-            history.known[key] = self._score(history)
-        score: np.ndarray = history.known[key]
-        return score
-
-    def _score(self, history: History) -> np.ndarray:
         if self.signal in PAIRED:
             last = len(history.path) - 1
             # Nothing ran before the first answer, so it is held against itself.
             before = self._member(history, max(last - 1, 0))
             return PAIRED[self.signal](before, self._member(history, last))
-        combined = self.answer(history)
+        combined = self.answer(history) if history.answer is None else history.answer
         if combined is None:
             combined = self._member(history, len(history.path) - 1)
         return SIGNALS[self.signal](combined)
@@ -134,14 +127,9 @@ class Cascade(Policy):
             if self.temperatures is None or history.outputs[-1].probabilities is None:
                 return None
             return self._member(history, len(history.path) - 1)
-        key = (id(self), "answer")
-        if key in history.known:
-            known: np.ndarray = history.known[key]
-            return known
         weights = np.asarray(self.weights or (1.0,) * len(self.candidates))[list(history.path)]
         members = [self._member(history, step) for step in range(len(history.path))]
-        answer = history.known[key] = COMBINATIONS[self.combine](members, weights)
-        return answer
+        return COMBINATIONS[self.combine](members, weights)
 
     def _member(self, history: History, step: int) -> np.ndarray:
         values = history.outputs[step].probabilities
@@ -222,7 +210,7 @@ class Cascade(Policy):
         }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Hybrid(Cascade):
     """A cascade whose start and thresholds follow what the premodel expects of the image.
 
@@ -259,7 +247,7 @@ class Hybrid(Cascade):
         count = len(self.candidates)
         if not isinstance(self.gains, (list, tuple)):
             raise InputError(f"gains {shown(self.gains)} is not a list of gains")
-        object.__setattr__(self, "gains", tuple(self.gains))
+        self.gains = tuple(self.gains)
         for gain in self.gains:
             if not isinstance(gain, Gain):
                 raise InputError(f"gains holds {shown(gain)}, which is no `Gain`")
@@ -269,9 +257,9 @@ class Hybrid(Cascade):
                     f"a gain for {count} candidates needs {4 + 2 * count} coefficients a way and "
                     f"positions below {count}, got {gain.coefficients.shape[1]} and {furthest}"
                 )
-        object.__setattr__(self, "shift", finite(self.shift, "shift"))
+        self.shift = finite(self.shift, "shift")
         if self.start_gain is not None:
-            object.__setattr__(self, "start_gain", finite(self.start_gain, "start_gain"))
+            self.start_gain = finite(self.start_gain, "start_gain")
         if self.typical_gain is not None and (
             len(self.typical_gain) != len(self.thresholds)
             or not np.all(np.isfinite(self.typical_gain))
@@ -328,16 +316,10 @@ class Hybrid(Cascade):
         return None if found is None else (found[0].ways, found[1])
 
     def _promise(self, history: History) -> tuple[Gain, np.ndarray] | None:
-        key = (id(self), "promise")
-        if key in history.known:
-            known: tuple[Gain, np.ndarray] = history.known[key]
-            return known
         gain = next((g for g in self.gains if g.path == history.path), None)
         if gain is None or history.chances is None:
             return None
-        values = gain.values(describe(self.score(history), history.chances))
-        history.known[key] = gain, values
-        return gain, values
+        return gain, gain.values(describe(self.score(history), history.chances))
 
     def ways(self) -> tuple[tuple[int, ...], ...]:
         """As a cascade's, and what the gains may skip to."""

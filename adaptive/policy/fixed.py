@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from adaptive.limits import Limits
 from adaptive.policy.base import STOP, History, Policy
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fixed(Policy):
     """Always the first candidate of the order."""
 
@@ -36,7 +37,7 @@ class Fixed(Policy):
         return f"{self.candidates[0]} answers every image"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Random(Policy):
     """Draw one candidate by fixed shares: the baseline that any routing must beat.
 
@@ -65,15 +66,21 @@ class Random(Policy):
             raise InputError(
                 f"shares {shares} must be {len(self.candidates)} numbers >= 0 that sum to 1"
             )
-        object.__setattr__(self, "seed", whole(self.seed, "seed"))
-        object.__setattr__(self, "shares", shares)
-        object.__setattr__(self, "_generator", np.random.default_rng(self.seed))
+        self.seed, self.shares = whole(self.seed, "seed"), shares
+
+    @cached_property
+    def draws(self) -> np.random.Generator:
+        """Where the next draws come from: the one policy that is changed by what it is asked."""
+        return np.random.default_rng(self.seed)
+
+    def afresh(self) -> Random:
+        """Another that draws from the beginning."""
+        return replace(self)
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
         """A draw for every image."""
         edges: np.ndarray = np.cumsum(np.asarray(self.shares))[:-1]
-        generator: np.random.Generator = self._generator  # type: ignore[attr-defined]
-        return np.searchsorted(edges, generator.random(count), side="right")
+        return np.searchsorted(edges, self.draws.random(count), side="right")
 
     def next(self, history: History, limits: Limits) -> np.ndarray:
         """Always STOP."""

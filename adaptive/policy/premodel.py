@@ -18,7 +18,7 @@ ON_ABSTAIN = ("strongest", "abstain")
 RULES = ("first-yes", "utility")
 
 
-@dataclass(frozen=True)
+@dataclass
 class ByPremodel(Policy):
     """The candidate that the premodel's chances speak for.
 
@@ -50,7 +50,7 @@ class ByPremodel(Policy):
             raise InputError("a premodel policy needs a premodel")
         chosen(self.on_abstain, "on_abstain", ON_ABSTAIN)
         chosen(self.rule, "rule", RULES)
-        object.__setattr__(self, "price", number(self.price, "price"))
+        self.price = number(self.price, "price")
         if self.rule == "utility":
             self._check_utility()
         elif self.price != 0:

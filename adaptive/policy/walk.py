@@ -135,6 +135,9 @@ class Walk:
         outputs = (*step.outputs, output)
         chances = self.chances if self.chances is None else self.chances[step.rows]
         history = History(path, outputs, chances)
+        answer = self.policy.answer(history)
+        if answer is not None:
+            history = History(path, outputs, chances, answer)
         choice = self.policy.next(history, limits)
         self._send(step.rows, self._allowed(choice, step.rows, path, limits), history)
         return tuple(self._waiting[before:])
@@ -197,7 +200,7 @@ class Walk:
     def _route(self, rows: np.ndarray, history: History) -> Route:
         if not history.path:
             return Route(rows, (), (), None, history, np.ones(len(rows), bool))
-        combined = self.policy.answer(history)
+        combined = history.answer
         unsure = np.zeros(len(rows), bool)
         if self.policy.abstain_below is not None:
             score = history.outputs[-1].confidence if combined is None else combined.max(axis=1)
