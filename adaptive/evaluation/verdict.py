@@ -20,7 +20,7 @@ from adaptive.evaluation.replay import Replay, replay
 from adaptive.evaluation.verdict_words import break_even_words, comparison_words, summary
 from adaptive.intervals import Estimate, mean, random_mix
 from adaptive.outcomes.table import OutcomeTable
-from adaptive.policy.base import Policy
+from adaptive.policy.base import ADVISES, CHOOSES, Policy
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 
@@ -136,13 +136,15 @@ class Verdict:
     Attributes
     ----------
     kind : the policy's
+    premodel_role : what a premodel does in the policy, see `Policy`
     top1, ms : the policy's, means
     comparisons : the policy's, then the premodel's
-    break_even : one for the premodel alone and, for a hybrid, one for the hybrid
+    break_even : one for the premodel alone and, where it advises, one for the policy
     cautions : what weakens the comparisons, in sentences
     """
 
     kind: str
+    premodel_role: str | None
     images: int
     top1: float
     ms: float
@@ -159,10 +161,10 @@ class Verdict:
     def premodel_pays(self) -> bool | None:
         """Whether the premodel is worth having; None where it cannot be said, or there is none.
 
-        In a hybrid: whether the policy beats the best cascade at equal cost. Elsewhere, and
+        Where it advises: whether the policy beats the best cascade at equal cost. Elsewhere, and
         where no cascade is known, whether the premodel alone beats all that it was held against.
         """
-        against = self.find("policy", CASCADE) if self.kind == "hybrid" else ()
+        against = self.find("policy", CASCADE) if self.premodel_role == ADVISES else ()
         flags = [c.pays for c in against or self.find("premodel")]
         if not flags or (None in flags and False not in flags):
             return None
@@ -186,7 +188,7 @@ class Verdict:
             c
             for c in self.comparisons
             if c.subject == "policy"
-            or self.kind != "premodel"
+            or self.premodel_role != CHOOSES
             or (c.opponent, c.difference) not in own
         )
 
@@ -243,20 +245,22 @@ def verdict(
     curve = sorted((replay(c, table) for c in cascades), key=lambda r: float(r.ms.mean()))
     comparisons = [_against_mix("policy", done, table), *_against_fixed(policy, done, table)]
     break_even: list[BreakEven] = []
-    # For one that is no cascade itself; a cascade would only meet its like.
-    if curve and policy.kind in ("hybrid", "premodel"):
+    # A policy without a premodel would only meet its like.
+    if curve and policy.premodel_role is not None:
         comparisons.append(_against_cascade("policy", done, curve))
-    alone = policy if policy.kind == "premodel" else _alone(premodel or policy.premodel, table)
+    chooses = policy.premodel_role == CHOOSES
+    alone = policy if chooses else _alone(premodel or policy.premodel, table)
     if alone is not None:
         own = done if alone is policy else replay(alone, table, premodel_ms=premodel_ms)
         comparisons.append(_against_mix("premodel", own, table))
         if curve:
             comparisons.append(_against_cascade("premodel", own, curve))
         break_even.append(_break_even("premodel", own, table, premodel_ms))
-    if policy.kind == "hybrid":
+    if policy.premodel_role == ADVISES:
         break_even.append(_break_even("policy", done, table, premodel_ms))
     return Verdict(
         policy.kind,
+        policy.premodel_role,
         len(table),
         float(done.top1.mean()),
         float(done.ms.mean()),
@@ -292,12 +296,11 @@ def _against_mix(subject: str, done: Replay, table: OutcomeTable) -> Comparison:
 
 
 def _against_fixed(policy: Policy, done: Replay, table: OutcomeTable) -> list[Comparison]:
-    """One for each candidate that costs as much or more, but for a fixed policy's own."""
-    itself = policy.candidates[0] if policy.kind == "fixed" else None
+    """One for each candidate that costs as much or more, but for the one that always answers."""
     found = []
     for name in table.candidates:
         cost = float(table.ms(name).mean())
-        if cost >= float(done.ms.mean()) and name != itself:
+        if cost >= float(done.ms.mean()) and name != policy.always:
             difference = paired(done.top1 - table.top1(name).astype(float))
             found.append(_comparison("policy", FIXED, name, difference, done, cost))
     return sorted(found, key=lambda c: c.opponent_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from adaptive.intervals import Estimate
+from adaptive.policy.base import ADVISES, CHOOSES
 
 if TYPE_CHECKING:
     from adaptive.evaluation.verdict import BreakEven, Comparison, Verdict
@@ -83,7 +84,7 @@ def summary(verdict: Verdict) -> str:
 
 def _premodel(verdict: Verdict) -> str:
     lost = [c for c in verdict.find("premodel") if c.pays is False]
-    against = verdict.find("policy", "cascade") if verdict.kind == "hybrid" else ()
+    against = verdict.find("policy", "cascade") if verdict.premodel_role == ADVISES else ()
     inside = f" (its policy: {_signed(against[0].difference)} points)" if against else ""
     than = "the best cascade of the same mean time" if against else "what takes as long without it"
     if verdict.premodel_pays is True:
@@ -98,7 +99,7 @@ def _premodel(verdict: Verdict) -> str:
             f"({_signed(c.difference)} points)"
             for c in lost
         )
-        text += f"; {'' if verdict.kind == 'premodel' else 'alone '}it lost to {parts}"
+        text += f"; {'' if verdict.premodel_role == CHOOSES else 'alone '}it lost to {parts}"
     return text + "."
 
 

@@ -9,20 +9,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Iterator, Sequence
+from typing import Any, ClassVar, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from adaptive.candidate import check_name, exit_of, positions
 from adaptive.checks import numbers, shown, texts
 from adaptive.errors import InputError
+from adaptive.files import Fields
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.change import Change
 from adaptive.policy.exponents import Exponents, pooled
+from adaptive.policy.grounds import Grounds
 from adaptive.premodel.base import Premodel
 
 #: "No further candidate": what ran last answers; as a start, the policy abstains.
 STOP = -1
+
+#: What a premodel does in a policy: it alone chooses who answers, or it is heard beside what the
+#: networks say.
+CHOOSES, ADVISES = "chooses", "advises"
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,11 @@ class Policy(ABC):
         guess is for a person to look at. None abstains nowhere
 
     An exit NET@3 that follows NET@1 or NET@2 is charged less by what that one costs in the mean.
+
+    Attributes
+    ----------
+    kind : the name under which files know the class
+    premodel_role : what the premodel does in it, `CHOOSES` or `ADVISES`; None where there is none
     """
 
     candidates: tuple[str, ...]
@@ -103,6 +114,7 @@ class Policy(ABC):
     abstain_below: float | None = None
 
     kind: ClassVar[str]
+    premodel_role: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         self.candidates = texts(self.candidates, "candidates")
@@ -176,6 +188,20 @@ class Policy(ABC):
     def needs_probabilities(self) -> bool:
         """Whether decisions or answers need whole probability vectors, not only confidences."""
         return self.abstain_below is not None and bool(self.exponents)
+
+    @property
+    def always(self) -> str | None:
+        """The candidate that answers every image, where the policy knows of no other."""
+        return None
+
+    @property
+    def weighs_times(self) -> bool:
+        """Whether its choices depend on `costs_ms` without any limit being set.
+
+        Such a policy keeps the costs that it was tuned with: with others it would answer
+        otherwise, and what is promised about it would no longer hold.
+        """
+        return False
 
     def chances(self, features: np.ndarray) -> np.ndarray | None:
         """What the premodel says of images with these features, one column a candidate.
@@ -338,6 +364,10 @@ class Policy(ABC):
         asked = f"the {self.kind} policy asked {' and '.join(names)}"
         return asked if cut is None else f"{asked}, but {cut.text(self.candidates)}"
 
+    def grounds(self, history: History, limits: Limits) -> Grounds:
+        """What `next` goes by for the (single) image, for an explanation."""
+        return Grounds()
+
     def words(self) -> str:
         """What the policy does, for a person; the file has the numbers."""
         return f"a {self.kind} policy over {', '.join(self.candidates)}"
@@ -345,3 +375,14 @@ class Policy(ABC):
     def settings(self) -> dict[str, Any]:
         """What `from_settings` needs to build the policy again, as JSON values."""
         return {}
+
+    @classmethod
+    def from_settings(cls, fields: Fields, given: Mapping[str, Any]) -> Policy:
+        """Build what `settings` told of.
+
+        Parameters
+        ----------
+        fields : of the policy's file; a kind that has settings reads them here
+        given : the constructor's other arguments
+        """
+        return cls(**given)

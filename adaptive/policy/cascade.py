@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Mapping
 
 import numpy as np
 
 from adaptive.checks import chosen, finite, numbers, shown
 from adaptive.errors import InputError
+from adaptive.files import Fields
 from adaptive.limits import UNLIMITED, Limits
-from adaptive.policy.base import STOP, History, Policy
+from adaptive.policy.base import ADVISES, STOP, History, Policy
 from adaptive.policy.change import Change, prefers
 from adaptive.policy.exponents import pooled
 from adaptive.policy.gain import Gain, bar, describe
+from adaptive.policy.grounds import Grounds
 from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS, soften
 
 
@@ -188,6 +190,13 @@ class Cascade(Policy):
         last = self.candidates[history.path[-1]]
         return f"{last} was not sure enough", f"{last} was sure enough"
 
+    def grounds(self, history: History, limits: Limits) -> Grounds:
+        """The signal, and what it is held against where another can be asked."""
+        threshold = None
+        if history.path[-1] < len(self.candidates) - 1:
+            threshold = float(np.ravel(self.asked_below(history, limits))[0])
+        return Grounds(self.signal, float(self.score(history)[0]), threshold)
+
     def words(self) -> str:
         """Who is asked first, and below which signal the next one is."""
         later = [
@@ -208,6 +217,18 @@ class Cascade(Policy):
             "combine": self.combine,
             "weights": None if self.weights is None else list(self.weights),
         }
+
+    @classmethod
+    def from_settings(cls, fields: Fields, given: Mapping[str, Any]) -> Policy:
+        """Read thresholds, signal and combination."""
+        own = {
+            "thresholds": fields.numbers("thresholds"),
+            "signal": fields.get("signal", str, default="top"),
+            "temperatures": fields.numbers("temperatures", default=None),
+            "combine": fields.get("combine", str, default=None),
+            "weights": fields.numbers("weights", default=None),
+        }
+        return super().from_settings(fields, {**given, **own})
 
 
 @dataclass
@@ -233,6 +254,7 @@ class Hybrid(Cascade):
     """
 
     kind: ClassVar[str] = "hybrid"
+    premodel_role: ClassVar[str | None] = ADVISES
 
     shift: float = 0.0
     start_gain: float | None = None
@@ -310,10 +332,18 @@ class Hybrid(Cascade):
         on = np.maximum.reduce(values, axis=1) > bar(limits.preference)
         return np.where(on, gain.first[best], STOP)
 
-    def promised(self, history: History) -> tuple[tuple[tuple[int, ...], ...], np.ndarray] | None:
-        """The ways on and the gain of each, shape (n, ways); None where no gain is known."""
+    def grounds(self, history: History, limits: Limits) -> Grounds:
+        """What each way on promises, or as a cascade's on a path that no gain knows."""
         found = self._promise(history)
-        return None if found is None else (found[0].ways, found[1])
+        if found is None:
+            return super().grounds(history, limits)
+        gain, values = found
+        gains = tuple(
+            (tuple(self.candidates[c] for c in way), float(value))
+            for way, value in zip(gain.ways, values[0])
+        )
+        value = float(self.score(history)[0])
+        return Grounds(self.signal, value, None, gains, bar(limits.preference))
 
     def _promise(self, history: History) -> tuple[Gain, np.ndarray] | None:
         gain = next((g for g in self.gains if g.path == history.path), None)
@@ -346,6 +376,20 @@ class Hybrid(Cascade):
             "typical_gain": None if self.typical_gain is None else list(self.typical_gain),
             **({"gains": [gain.to_json() for gain in self.gains]} if self.gains else {}),
         }
+
+    @classmethod
+    def from_settings(cls, fields: Fields, given: Mapping[str, Any]) -> Policy:
+        """Read what the premodel moves, and the cascade's."""
+        own = {
+            "shift": fields.get("shift", float, default=0.0),
+            "start_gain": fields.get("start_gain", float, default=None),
+            "typical_gain": fields.numbers("typical_gain", default=None),
+            "gains": tuple(
+                Gain.from_json(entry, f"gain {number} of the policy")
+                for number, entry in enumerate(fields.get("gains", list, default=[]))
+            ),
+        }
+        return super().from_settings(fields, {**given, **own})
 
 
 def expected_gain(chances: np.ndarray) -> np.ndarray:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Mapping
 
 import numpy as np
 
 from adaptive.checks import whole
 from adaptive.errors import InputError
+from adaptive.files import Fields
 from adaptive.limits import Limits
 from adaptive.policy.base import STOP, History, Policy
 
@@ -19,6 +20,11 @@ class Fixed(Policy):
     """Always the first candidate of the order."""
 
     kind: ClassVar[str] = "fixed"
+
+    @property
+    def always(self) -> str:
+        """The first of the order."""
+        return self.candidates[0]
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
         """The first candidate, for every image."""
@@ -93,3 +99,10 @@ class Random(Policy):
     def settings(self) -> dict[str, Any]:
         """Shares and seed."""
         return {"shares": list(self.shares or ()), "seed": self.seed}
+
+    @classmethod
+    def from_settings(cls, fields: Fields, given: Mapping[str, Any]) -> Policy:
+        """Read shares and seed."""
+        shares = fields.numbers("shares", default=None)
+        own = {"shares": shares, "seed": fields.get("seed", int, default=0)}
+        return super().from_settings(fields, {**given, **own})
