@@ -26,7 +26,8 @@ class Judgement:
 
     Attributes
     ----------
-    candidate, label, score : the candidate, its own best class, and the probability of that
+    candidate, label, score : the candidate, its own best class, and the score that the answer
+        would have if this candidate alone had run
     signal, value : what the policy looks at, and how much of it there was, 0..1; of the answer
         as it stood then, so of the average where answers are averaged. None where the policy
         does not look at answers
@@ -185,11 +186,14 @@ def explain(
 
 def judged(policy: Policy, labels: Sequence[str], history: History, limits: Limits) -> Judgement:
     """What the candidate that ran last said, and what the policy held that against."""
+    last = history.path[-1]
+    alone = History((last,), history.outputs[-1:])
     values = history.outputs[-1].probabilities
     assert values is not None
     best = int(values[0].argmax())
-    last = history.path[-1]
-    said = (policy.candidates[last], labels[best], float(values[0, best]))
+    answer = policy.answer(alone)
+    score = values[0, best] if answer is None else answer[0, best]
+    said = (policy.candidates[last], labels[best], float(score))
     if not isinstance(policy, Cascade):
         return Judgement(*said)
     value = float(np.asarray(policy.score(history)).ravel()[0])
