@@ -239,8 +239,10 @@ def verdict(
     """
     if not len(table):
         raise InputError("a verdict needs at least one image")
-    # A policy that draws must draw as it would alone, so a fresh one is driven.
-    done = replay(replace(policy), table, premodel_ms=premodel_ms)
+    # A policy that draws must draw as it would alone, so a fresh one is driven. What it is held
+    # against answers every image, so its best guess counts where it abstains with one.
+    policy = replace(policy, abstain_below=None)
+    done = replay(policy, table, premodel_ms=premodel_ms)
     curve = sorted((replay(c, table) for c in cascades), key=lambda r: float(r.ms.mean()))
     comparisons = [_against_mix("policy", done, table), *_against_fixed(policy, done, table)]
     break_even: list[BreakEven] = []
