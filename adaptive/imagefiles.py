@@ -69,6 +69,15 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _LITTER
 
 
+def is_text(name: str) -> bool:
+    """Whether a file's name, as the system gives it, can stand in a UTF-8 file."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def passed_over(others: Iterable[str], where: str) -> list[str]:
     """One sentence about files that may be images and are not read; none where there are none."""
     maybe = [name for name in others if PurePath(name).suffix.lower() not in _NO_IMAGE]

@@ -34,6 +34,7 @@ VALUES = {
     "imagefiles",
     "intervals",
     "limits",
+    "plugins",
     "prediction",
     "segments",
 }

@@ -14,7 +14,7 @@ from adaptive.errors import ImageError, InputError
 from adaptive.features.provenance import beside, write_beside
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import refuse_existing, written_aside
-from adaptive.imagefiles import SUFFIXES, files_below, passed_over
+from adaptive.imagefiles import SUFFIXES, files_below, is_text, passed_over
 
 
 class ImagePath(click.Path):
@@ -104,10 +104,12 @@ def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -
 
     left_out: list[str] = []
     with written_aside(output) as aside:
-        # file names need not be valid text; what came in goes out
-        with open(aside, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        with open(aside, "w", newline="", encoding="utf-8") as file:
             write_lines(file, [("image", *names)])
             for path in tqdm(images, unit="image", disable=None):
+                if not is_text(str(path)):  # no command could read the table
+                    left_out.append(f"{str(path)!r} has a name that is not UTF-8; rename it")
+                    continue
                 try:
                     values = extract(SCHEMA.crop(decode_working(path)), names)
                 except ImageError as error:

@@ -7,6 +7,7 @@ charged everywhere.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Sequence
 
 import numpy as np
@@ -49,7 +50,10 @@ def verdict(
     """
     if not len(table):
         raise InputError("a verdict needs at least one image")
-    done = replay(policy.afresh(), table, premodel_ms=premodel_ms)
+    # What it is held against answers every image, so its best guess counts where it abstains with
+    # one. A policy that draws must draw as it would alone, so a fresh one is driven.
+    policy = replace(policy.afresh(), abstain_below=None)
+    done = replay(policy, table, premodel_ms=premodel_ms)
     curve = sorted((replay(c, table) for c in cascades), key=lambda r: float(r.ms.mean()))
     comparisons = [_against_mix("policy", done, table), *_against_fixed(policy, done, table)]
     break_even: list[BreakEven] = []

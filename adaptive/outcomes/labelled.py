@@ -8,7 +8,7 @@ from typing import Sequence
 
 from adaptive.csvfile import Columns, read_csv
 from adaptive.errors import InputError, TableError
-from adaptive.imagefiles import SUFFIXES, files_below, is_hidden, passed_over
+from adaptive.imagefiles import SUFFIXES, files_below, is_hidden, is_text, passed_over
 
 __all__ = ["SUFFIXES", "LabelledImages", "list_images"]
 
@@ -95,7 +95,7 @@ def _from_folders(root: Path, labels: Sequence[str]) -> LabelledImages:
     for folder in folders:
         found = files_below(folder)
         for member in found.images:
-            if not _is_text(member):
+            if not is_text(member):
                 raise InputError(
                     f"{folder.name}/{member!r} has a name that is not UTF-8; rename it"
                 )
@@ -180,14 +180,6 @@ def _positions(labels: Sequence[str]) -> dict[str, list[int]]:
 
 def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES and not is_hidden(name)
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _some(names: Sequence[str], most: int = 3) -> str:

@@ -24,12 +24,15 @@ class Change:
     given : position of the one that was asked instead, or None
     short : what did not suffice for it: "deadline", "energy", "allowance" of the request, or
         "bucket"
+    alike : whether the same did not suffice for any other candidate either; what ruled those
+        out may be another limit
     """
 
     path: tuple[int, ...]
     wanted: int
     given: int | None
     short: tuple[str, ...]
+    alike: bool = True
 
     def text(self, candidates: Sequence[str]) -> str:
         """What did not suffice and, at the start, what followed from it."""
@@ -40,7 +43,8 @@ class Change:
         if self.path:
             return lacking
         if self.given is None:
-            others = " or any other" if len(candidates) > 1 else ""
+            others = " or any other" if self.alike else ", and the limits allow no other"
+            others = others if len(candidates) > 1 else ""
             return f"{lacking}{others}, so there is no answer"
         return f"{lacking}, so {candidates[self.given]} was asked"
 

@@ -180,7 +180,12 @@ class Walk:
                 left = changed.limits.rows(slice(position, position + 1))
                 short = self.policy.short_of(wanted, changed.path, left)
                 given = int(changed.given[position])
-                found.append(Change(changed.path, wanted, None if given == STOP else given, short))
+                alike = given != STOP or all(
+                    set(short) <= set(self.policy.short_of(other, changed.path, left))
+                    for other in range(len(self.policy.candidates))
+                )
+                instead = None if given == STOP else given
+                found.append(Change(changed.path, wanted, instead, short, alike))
         return tuple(found)
 
     def _send(

@@ -25,7 +25,8 @@ class Judgement:
 
     Attributes
     ----------
-    candidate, label, score : the candidate, its own best class, and the probability of that
+    candidate, label, score : the candidate, its own best class, and the score that the answer
+        would have if this candidate alone had run
     grounds : what the policy held against what
     """
 
@@ -167,12 +168,15 @@ def explanation_of(
 
 def judged(policy: Policy, labels: Sequence[str], history: History, limits: Limits) -> Judgement:
     """What the candidate that ran last said, and what the policy held that against."""
+    last = history.path[-1]
+    alone = History((last,), history.outputs[-1:])
     values = history.outputs[-1].probabilities
     assert values is not None
     best = int(values[0].argmax())
-    last = history.path[-1]
-    name, score = policy.candidates[last], float(values[0, best])
-    return Judgement(name, labels[best], score, policy.grounds(history, limits))
+    answer = policy.answer(alone)
+    score = values[0, best] if answer is None else answer[0, best]
+    name, grounds = policy.candidates[last], policy.grounds(history, limits)
+    return Judgement(name, labels[best], float(score), grounds)
 
 
 def neighbours_of(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from adaptive.cli.features import command
+from adaptive.csvfile import read_csv
 from adaptive.errors import InputError
 from adaptive.features.extract import extract
 from adaptive.features.schema import ALL29, SCHEMA, resolve_names
@@ -83,6 +86,18 @@ def test_unreadable_images_are_listed_and_left_out(tmp_path: Path, photos: Path)
     for name in ("cut.png", "empty.gif", "text.jpg"):
         assert sum(name in line for line in listed) == 1
     assert len(read(tmp_path / "X.csv")) == 3
+
+
+def test_a_name_that_no_table_can_hold_is_left_out(tmp_path: Path, photos: Path) -> None:
+    named = os.fsencode(photos) + b"/\xff.png"
+    try:
+        shutil.copyfile(photos / "b.png", named)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names alone")
+    result = run(photos, "-o", tmp_path / "X.csv")
+    assert result.exit_code == 1
+    assert "udcff.png' has a name that is not UTF-8; rename it" in result.output
+    assert len(read_csv(tmp_path / "X.csv").text("image")) == len(read(tmp_path / "X.csv")) == 3
 
 
 def test_no_readable_image_writes_nothing(tmp_path: Path) -> None:

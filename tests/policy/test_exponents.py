@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from adaptive import BundleError, InputError, Limits, Prediction, Router
-from adaptive.evaluation.evaluation import policy_row
+from adaptive.evaluation.evaluation import evaluate, policy_row
 from adaptive.evaluation.replay import replay
+from adaptive.evaluation.verdict import verdict
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade
@@ -256,6 +257,11 @@ def test_an_answer_below_the_threshold_is_none_and_its_guess_is_told(
     row = policy_row(done)
     assert row.abstained == pytest.approx(unsure.mean())
     assert row.answered.value == pytest.approx(before.top1[~unsure].mean())
+    told, whole = evaluate(policy, tiny_table), evaluate(plain, tiny_table)
+    assert (told.policy.top1, told.policy.top5) == (whole.policy.top1, whole.policy.top5)
+    assert (told.over_mix, told.over_reference) == (whole.over_mix, whole.over_reference)
+    assert (told.policy.abstained, told.policy.answered) == (row.abstained, row.answered)
+    assert verdict(policy, tiny_table).words() == verdict(plain, tiny_table).words()
     images = [tiny_images / image for image in tiny_table.images]
     with Router.load(tiny_candidates, policy=plain) as router:
         answers = [router.classify(image) for image in images]

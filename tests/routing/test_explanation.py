@@ -18,6 +18,7 @@ from adaptive.features.schema import SCHEMA
 from adaptive.files import sha256
 from adaptive.limits import PREFERENCES, Limits
 from adaptive.policy.cascade import Cascade
+from adaptive.policy.exponents import Exponents
 from adaptive.policy.files import write_policy
 from adaptive.policy.fixed import Fixed
 from adaptive.policy.premodel import ByPremodel
@@ -101,6 +102,19 @@ def test_fixed_policy_has_no_signal_and_needs_no_features():
     assert (step.candidate, step.label, step.score) == ("resnet", answer.label, answer.score)
     assert (step.grounds.signal, step.grounds.threshold, step.grounds.gains) == (None, None, None)
     assert answer.explanation.extra == ("features", "premodel")
+
+
+def test_score_of_a_step_is_what_the_answer_would_have_with_it_alone():
+    policies = (
+        Fixed(("resnet",), exponents=(Exponents((0,), (0.5,)),)),
+        Cascade(("resnet", "mobilenet"), thresholds=(0.0,), temperatures=(3.0, 2.0)),
+    )
+    for policy in policies:
+        with Router.load(policy=policy) as router:
+            answer = router.classify(images(1)[0], explain=True)
+        (step,) = answer.explanation.steps
+        assert answer.calibrated
+        assert (step.label, step.score) == (answer.label, answer.score)
 
 
 def partial_bundle(tiny_candidates, tmp_path, features, version):

@@ -456,3 +456,16 @@ def test_reasons_in_a_batch_are_each_images_own(tiny_candidates: Path, tiny_imag
 def test_a_reason_asked_for_by_hand_needs_no_limits() -> None:
     history = History((0,), (Output(np.array([0.9])),))
     assert CASCADE.reason(history) == "small was sure enough"
+
+
+def test_what_rules_out_the_others_need_not_be_what_rules_out_the_wanted() -> None:
+    policy = Fixed(("large", "small"), None, (1.0, 9.0), None, (20.0, 2.0))
+    assert told(policy, Limits(5.0, 10.0)) == (
+        "every image goes to large, but the energy left does not pay for it, and the limits allow "
+        "no other, so there is no answer",
+        (),
+    )
+    assert told(policy, Limits(5.0, 1.0))[0] == (
+        "every image goes to large, but the energy left does not pay for it or any other, so "
+        "there is no answer"
+    )
