@@ -19,7 +19,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from adaptive.errors import BusyError
 from adaptive.routing import progress
 from adaptive.serving.admission import Admissions
-from adaptive.serving.answers import Answer, as_json, refusal, too_large
+from adaptive.serving.answers import Answer, refusal, too_large
 from adaptive.serving.memory import trim
 
 log = logging.getLogger("adaptive.serving")
@@ -43,8 +43,6 @@ HUNG_S = 60.0
 
 #: How long `close` waits for requests that are worked on, seconds.
 CLOSE_S = 1.0
-
-BUG = as_json({"error": "the server failed on this request; its log says why"}, 500)
 
 
 class Adapter:
@@ -90,10 +88,10 @@ class Adapter:
                 environ["wsgi.input"] = body
                 status, headers, data, unread = await self._response(scope, environ, receive)
             await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": data, "more_body": unread})
             if unread:
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-                data = await _read_away(receive)
-            await send({"type": "http.response.body", "body": data})
+                await _read_away(receive)
+                await send({"type": "http.response.body"})
 
     async def _response(self, scope: Any, environ: Environ, receive: Any) -> tuple[Any, ...]:
         """The response, and whether some of the body is left unread."""
@@ -109,8 +107,8 @@ class Adapter:
                 return (*await self._admit(environ), unread)
             except (BusyError, RequestEntityTooLarge) as error:
                 answer = refusal(error, environ)
-        more = (*self.refused(environ, answer), *((("Connection", "close"),) * unread))
-        return answer.status, _encoded((*answer.pairs(), *more)), answer.body, unread
+        more = self.refused(environ, answer)
+        return (*_complete(answer, *more, *((("Connection", "close"),) * unread)), unread)
 
     def hung(self) -> bool:
         """Whether an image is worked on for so long that it will hardly end."""
@@ -167,10 +165,8 @@ class Adapter:
                 progress.begin()
             try:
                 found = respond(self.app, environ)
-            except Exception:
-                where = (environ["REQUEST_METHOD"], environ["PATH_INFO"])
-                log.exception("%s %s failed in the application", *where)
-                found = (500, _encoded(BUG.pairs()), BUG.body)
+            except Exception as error:
+                found = _complete(refusal(error, environ))
             progress.end()
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(_settle, response, found)
@@ -233,6 +229,10 @@ def respond(app: Application, environ: Environ) -> Response:
     return status, headers, b"" if environ["REQUEST_METHOD"] == "HEAD" else body
 
 
+def _complete(answer: Answer, *more: tuple[str, str]) -> Response:
+    return answer.status, _encoded((*answer.pairs(), *more)), answer.body
+
+
 def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     found = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     for name, value in found:
@@ -241,14 +241,13 @@ def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return found
 
 
-async def _read_away(receive: Any) -> bytes:
+async def _read_away(receive: Any) -> None:
     """Let a client that has been refused send what it must, for a while."""
     until = monotonic() + LINGER_S
     with contextlib.suppress(asyncio.TimeoutError):
         while monotonic() < until:
             if not (await asyncio.wait_for(receive(), QUIET_S)).get("more_body", False):
-                break
-    return b""
+                return
 
 
 def _settle(response: asyncio.Future[Response], found: Response) -> None:

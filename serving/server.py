@@ -146,6 +146,8 @@ class Server(uvicorn.Server):
                 await asyncio.sleep(0.05)
             try:
                 link, _ = await loop.sock_accept(self._socket)
+            except ConnectionError:  # whose client has left already
+                continue
             except OSError as error:  # no more open files, say
                 log.error("a connection cannot be taken: %s", error.strerror)
                 await asyncio.sleep(1.0)
