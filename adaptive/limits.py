@@ -20,7 +20,7 @@ PREFERENCES = {"fast": -1.0, "balanced": 0.0, "accurate": 1.0}
 Number = Union[float, np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Limits:
     """Budgets that are still left; each a number for all images or an array of shape (n,).
 
@@ -45,12 +45,12 @@ class Limits:
             value = getattr(self, name)
             if type(value) is not float:  # which most are, and need no more than the next line
                 value = _amounts(value, name)
-                object.__setattr__(self, name, value)
+                setattr(self, name, value)
             # A number that is not itself is NaN; much quicker than asking numpy.
             if np.isnan(value).any() if isinstance(value, np.ndarray) else value != value:
                 raise InputError(f"{name} is not a number")
         if type(self.preference) is not float:
-            object.__setattr__(self, "preference", _preference(self.preference))
+            self.preference = _preference(self.preference)
         if not -1 <= self.preference <= 1:
             raise InputError(f"preference {self.preference} is not between -1 and 1")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptive.intervals import Estimate
+from adaptive.policy.base import ADVISES, CHOOSES
 
 #: What a comparison is with; the keys of `Comparison.opponent`.
 MIX, FIXED, CASCADE = "random mix", "fixed", "cascade"
@@ -128,13 +129,15 @@ class Verdict:
     Attributes
     ----------
     kind : the policy's
+    premodel_role : what a premodel does in the policy, see `Policy`
     top1, ms : the policy's, means
     comparisons : the policy's, then the premodel's
-    break_even : one for the premodel alone and, for a hybrid, one for the hybrid
+    break_even : one for the premodel alone and, where it advises, one for the policy
     cautions : what weakens the comparisons, in sentences
     """
 
     kind: str
+    premodel_role: str | None
     images: int
     top1: float
     ms: float
@@ -151,10 +154,10 @@ class Verdict:
     def premodel_pays(self) -> bool | None:
         """Whether the premodel is worth having; None where it cannot be said, or there is none.
 
-        In a hybrid: whether the policy beats the best cascade at equal cost. Elsewhere, and
+        Where it advises: whether the policy beats the best cascade at equal cost. Elsewhere, and
         where no cascade is known, whether the premodel alone beats all that it was held against.
         """
-        against = self.find("policy", CASCADE) if self.kind == "hybrid" else ()
+        against = self.find("policy", CASCADE) if self.premodel_role == ADVISES else ()
         flags = [c.pays for c in against or self.find("premodel")]
         if not flags or (None in flags and False not in flags):
             return None
@@ -178,7 +181,7 @@ class Verdict:
             c
             for c in self.comparisons
             if c.subject == "policy"
-            or self.kind != "premodel"
+            or self.premodel_role != CHOOSES
             or (c.opponent, c.difference) not in own
         )
 
@@ -277,7 +280,7 @@ def _summary(verdict: Verdict) -> str:
 
 def _premodel(verdict: Verdict) -> str:
     lost = [c for c in verdict.find("premodel") if c.pays is False]
-    against = verdict.find("policy", "cascade") if verdict.kind == "hybrid" else ()
+    against = verdict.find("policy", "cascade") if verdict.premodel_role == ADVISES else ()
     inside = f" (its policy: {_signed(against[0].difference)} points)" if against else ""
     than = "the best cascade of the same mean time" if against else "what takes as long without it"
     if verdict.premodel_pays is True:
@@ -292,7 +295,7 @@ def _premodel(verdict: Verdict) -> str:
             f"({_signed(c.difference)} points)"
             for c in lost
         )
-        text += f"; {'' if verdict.kind == 'premodel' else 'alone '}it lost to {parts}"
+        text += f"; {'' if verdict.premodel_role == CHOOSES else 'alone '}it lost to {parts}"
     return text + "."
 
 

@@ -7,7 +7,6 @@ charged everywhere.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ from adaptive.evaluation.findings import CASCADE, FIXED, MIX, BreakEven, Compari
 from adaptive.evaluation.replay import Replay, replay
 from adaptive.intervals import Estimate, mean, random_mix
 from adaptive.outcomes.table import OutcomeTable
-from adaptive.policy.base import Policy
+from adaptive.policy.base import ADVISES, CHOOSES, Policy
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 
@@ -50,25 +49,26 @@ def verdict(
     """
     if not len(table):
         raise InputError("a verdict needs at least one image")
-    # A policy that draws must draw as it would alone, so a fresh one is driven.
-    done = replay(replace(policy), table, premodel_ms=premodel_ms)
+    done = replay(policy.afresh(), table, premodel_ms=premodel_ms)
     curve = sorted((replay(c, table) for c in cascades), key=lambda r: float(r.ms.mean()))
     comparisons = [_against_mix("policy", done, table), *_against_fixed(policy, done, table)]
     break_even: list[BreakEven] = []
-    # For one that is no cascade itself; a cascade would only meet its like.
-    if curve and policy.kind in ("hybrid", "premodel"):
+    # A policy without a premodel would only meet its like.
+    if curve and policy.premodel_role is not None:
         comparisons.append(_against_cascade("policy", done, curve))
-    alone = policy if policy.kind == "premodel" else _alone(premodel or policy.premodel, table)
+    chooses = policy.premodel_role == CHOOSES
+    alone = policy if chooses else _alone(premodel or policy.premodel, table)
     if alone is not None:
         own = done if alone is policy else replay(alone, table, premodel_ms=premodel_ms)
         comparisons.append(_against_mix("premodel", own, table))
         if curve:
             comparisons.append(_against_cascade("premodel", own, curve))
         break_even.append(_break_even("premodel", own, table, premodel_ms))
-    if policy.kind == "hybrid":
+    if policy.premodel_role == ADVISES:
         break_even.append(_break_even("policy", done, table, premodel_ms))
     return Verdict(
         policy.kind,
+        policy.premodel_role,
         len(table),
         float(done.top1.mean()),
         float(done.ms.mean()),
@@ -97,12 +97,11 @@ def _against_mix(subject: str, done: Replay, table: OutcomeTable) -> Comparison:
 
 
 def _against_fixed(policy: Policy, done: Replay, table: OutcomeTable) -> list[Comparison]:
-    """One for each candidate that costs as much or more, but for a fixed policy's own."""
-    itself = policy.candidates[0] if policy.kind == "fixed" else None
+    """One for each candidate that costs as much or more, but for the one that always answers."""
     found = []
     for name in table.candidates:
         cost = float(table.ms(name).mean())
-        if cost >= float(done.ms.mean()) and name != itself:
+        if cost >= float(done.ms.mean()) and name != policy.always:
             difference = paired(done.top1 - table.top1(name).astype(float))
             found.append(_comparison("policy", FIXED, name, difference, done, cost))
     return sorted(found, key=lambda c: c.opponent_ms)

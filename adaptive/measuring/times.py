@@ -40,7 +40,7 @@ from adaptive.measuring.energy import Energies
 from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.table import Outcomes, OutcomeTable, check_table_name
 from adaptive.policy.files import write_policy
-from adaptive.policy.times import retimed, weighs_times
+from adaptive.policy.times import retimed
 
 FORMAT = 1
 
@@ -402,7 +402,7 @@ def rewrite_times(bundle: Bundle, times: Times) -> list[str]:
             {n: times.upper_ms(n) for n in names} if bundle.policy.upper_ms else None,
             {n: mj for n in names if (mj := times.asked_mj(n)) is not None},
         )
-        if weighs_times(policy):
+        if policy.weighs_times:
             notes.append(
                 "the policy weighs chances against the times that it was tuned with, and keeps "
                 "those; to have it choose by these, give them to adaptive tune (--times)"

@@ -20,7 +20,7 @@ import numpy as np
 from adaptive.bundle.bundle import Bundle, candidate_to_json
 from adaptive.checks import shown, whole
 from adaptive.errors import InputError
-from adaptive.limits import UNLIMITED, Limits
+from adaptive.limits import Limits
 from adaptive.policy.base import Policy
 from adaptive.policy.files import policy_to_json
 from adaptive.prediction import Prediction
@@ -85,7 +85,7 @@ class Decision:
     reference: str | None = None
     policy: str = ""
     bundle: str = ""
-    limits: Limits = UNLIMITED
+    limits: Limits = field(default_factory=Limits)
     request_id: str | None = None
     limited: bool = False
     own: int | None = None

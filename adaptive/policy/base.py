@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Iterator, NamedTuple, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Iterator, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
 from adaptive.candidate import check_name, exit_of, positions
 from adaptive.checks import numbers, shown, texts
 from adaptive.errors import InputError
+from adaptive.files import Fields
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.change import Change
 from adaptive.policy.exponents import Exponents, pooled
+from adaptive.policy.grounds import Grounds
 from adaptive.premodel.base import Premodel
 
 #: "No further candidate": what ran last answers; as a start, the policy abstains.
 STOP = -1
+
+#: What a premodel does in a policy: it alone chooses who answers, or it is heard beside what the
+#: networks say.
+CHOOSES, ADVISES = "chooses", "advises"
 
 
 @dataclass(frozen=True)
@@ -52,14 +59,14 @@ class History:
     path : positions of the candidates that ran, the same for all n images
     outputs : what each of them said
     chances : ndarray (n, m), the premodel's numbers, or None when the policy has no premodel
-    known : what one policy has found out about it, which is asked for several times on the way
-        to an answer
+    answer : ndarray (n, classes), the policy's own answer as it stands, or None where that is
+        what ran last, or has not been computed
     """
 
     path: tuple[int, ...]
     outputs: tuple[Output, ...]
     chances: np.ndarray | None = None
-    known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    answer: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.outputs[-1].confidence)
@@ -67,7 +74,8 @@ class History:
     def rows(self, chosen: np.ndarray) -> History:
         """The same for some of the images."""
         chances = None if self.chances is None else self.chances[chosen]
-        return History(self.path, tuple(o.rows(chosen) for o in self.outputs), chances)
+        answer = None if self.answer is None else self.answer[chosen]
+        return History(self.path, tuple(o.rows(chosen) for o in self.outputs), chances, answer)
 
 
 class Conclusion(NamedTuple):
@@ -84,10 +92,17 @@ class Conclusion(NamedTuple):
     abstained: np.ndarray
     calibrated: bool
 
+    def rows(self, chosen: np.ndarray) -> Conclusion:
+        """The same for some of the images."""
+        combined = None if self.probabilities is None else self.probabilities[chosen]
+        return Conclusion(combined, self.abstained[chosen], self.calibrated)
 
-@dataclass(frozen=True)
+
+@dataclass
 class Policy(ABC):
     """Which candidate answers first, and whether another is asked.
+
+    It is not changed once it is made; `dataclasses.replace` makes another.
 
     Parameters
     ----------
@@ -103,6 +118,11 @@ class Policy(ABC):
         guess is for a person to look at. None abstains nowhere
 
     An exit NET@3 that follows NET@1 or NET@2 is charged less by what that one costs in the mean.
+
+    Attributes
+    ----------
+    kind : the name under which files know the class
+    premodel_role : what the premodel does in it, `CHOOSES` or `ADVISES`; None where there is none
     """
 
     candidates: tuple[str, ...]
@@ -114,9 +134,10 @@ class Policy(ABC):
     abstain_below: float | None = None
 
     kind: ClassVar[str]
+    premodel_role: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "candidates", texts(self.candidates, "candidates"))
+        self.candidates = texts(self.candidates, "candidates")
         if not self.candidates:
             raise InputError(f"a {self.kind} policy needs at least one candidate")
         for name in self.candidates:
@@ -124,20 +145,15 @@ class Policy(ABC):
         if len(set(self.candidates)) != len(self.candidates):
             raise InputError(f"a candidate stands twice in the policy's order {self.candidates}")
         self._as_numbers("upper_ms", "costs_ms", "costs_mj")
-        given = {name: getattr(self, name) for name in ("upper_ms", "costs_ms", "costs_mj")}
-        arrays = {name: np.asarray(v, np.float64) for name, v in given.items() if v is not None}
-        object.__setattr__(self, "_costs", arrays)
-        object.__setattr__(self, "_later_exits", _later_exits(self.candidates))
         if self.premodel is not None:
             if not isinstance(self.premodel, Premodel):
                 raise InputError(
                     f"premodel {shown(self.premodel)} is no premodel; `load_premodel` reads one"
                 )
-            columns = positions(self.candidates, self.premodel.candidates, "the premodel")
-            object.__setattr__(self, "_columns", columns)
+            positions(self.candidates, self.premodel.candidates, "the premodel")
         if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
             raise InputError(f"abstain_below {self.abstain_below} is not between 0 and 1")
-        object.__setattr__(self, "exponents", tuple(self.exponents))
+        self.exponents = tuple(self.exponents)
         sets = [fitted.members for fitted in self.exponents]
         if len(set(sets)) != len(sets) or any(s[-1] >= len(self.candidates) for s in sets):
             raise InputError(
@@ -160,7 +176,28 @@ class Policy(ABC):
         for name in names:
             values = getattr(self, name)
             if values is not None:
-                object.__setattr__(self, name, numbers(values, name))
+                setattr(self, name, numbers(values, name))
+
+    @cached_property
+    def _costs(self) -> dict[str, np.ndarray]:
+        """Those of upper_ms, costs_ms and costs_mj that are known, as arrays (m,)."""
+        given = {name: getattr(self, name) for name in ("upper_ms", "costs_ms", "costs_mj")}
+        return {name: np.asarray(v, np.float64) for name, v in given.items() if v is not None}
+
+    @cached_property
+    def _later_exits(self) -> tuple[tuple[int, ...], ...]:
+        """For each candidate, the positions of the deeper exits of its network."""
+        exits = [exit_of(name) for name in self.candidates]
+        return tuple(
+            tuple(p for p, (own, deep) in enumerate(exits) if own == network and deep > number > 0)
+            for network, number in exits
+        )
+
+    @cached_property
+    def _columns(self) -> list[int]:
+        """Where the candidates stand in what the premodel predicts."""
+        assert self.premodel is not None
+        return positions(self.candidates, self.premodel.candidates, "the premodel")
 
     @property
     def needs_features(self) -> bool:
@@ -172,6 +209,20 @@ class Policy(ABC):
         """Whether decisions or answers need whole probability vectors, not only confidences."""
         return self.abstain_below is not None and bool(self.exponents)
 
+    @property
+    def always(self) -> str | None:
+        """The candidate that answers every image, where the policy knows of no other."""
+        return None
+
+    @property
+    def weighs_times(self) -> bool:
+        """Whether its choices depend on `costs_ms` without any limit being set.
+
+        Such a policy keeps the costs that it was tuned with: with others it would answer
+        otherwise, and what is promised about it would no longer hold.
+        """
+        return False
+
     def chances(self, features: np.ndarray) -> np.ndarray | None:
         """What the premodel says of images with these features, one column a candidate.
 
@@ -179,8 +230,7 @@ class Policy(ABC):
         """
         if self.premodel is None:
             return None
-        columns: list[int] = self._columns  # type: ignore[attr-defined]
-        return self.premodel.predict(features)[:, columns]
+        return self.premodel.predict(features)[:, self._columns]
 
     @abstractmethod
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
@@ -199,6 +249,10 @@ class Policy(ABC):
         Here every candidate alone: a policy that goes on, and knows how, says more.
         """
         return tuple((position,) for position in range(len(self.candidates)))
+
+    def afresh(self) -> Policy:
+        """The policy as it was before it was asked anything: itself, unless asking changes it."""
+        return self
 
     def affordable(self, choice: np.ndarray, path: tuple[int, ...], limits: Limits) -> np.ndarray:
         """`choice` with what the limits cannot pay for taken out.
@@ -239,7 +293,7 @@ class Policy(ABC):
 
     def _within(self, path: tuple[int, ...], limits: Limits) -> Iterator[tuple[str, np.ndarray]]:
         """For each limit that is set, which candidates it pays for: (m,), or (n, m)."""
-        known: dict[str, np.ndarray] = self._costs  # type: ignore[attr-defined]
+        known = self._costs
         for limit, name, mean, left in (
             ("remaining_ms", "upper_ms", "costs_ms", limits.remaining_ms),
             ("allowance_ms", "costs_ms", "costs_ms", limits.allowance_ms),
@@ -251,7 +305,7 @@ class Policy(ABC):
             asked = known[name]
             if not path and name == "costs_ms":
                 left = max(left, asked.min()) if one else np.maximum(left, asked.min())
-            if mean in known and any(self._later_exits[ran] for ran in path):  # type: ignore[attr-defined]
+            if mean in known and any(self._later_exits[ran] for ran in path):
                 asked = asked - self._paid(path, known[mean])
             yield limit, asked <= (left if one else np.asarray(left)[:, np.newaxis])
 
@@ -259,7 +313,7 @@ class Policy(ABC):
         """What of each candidate's cost, (m,), ran already as an earlier exit of its network."""
         paid = np.zeros(len(self.candidates))
         for ran in path:
-            for later in self._later_exits[ran]:  # type: ignore[attr-defined]
+            for later in self._later_exits[ran]:
                 paid[later] = max(paid[later], means[ran])
         return paid
 
@@ -279,14 +333,10 @@ class Policy(ABC):
         change how sure it is and not what it says.
         """
         weights = self.weights_of(history.path)
-        if weights is None or any(o.probabilities is None for o in history.outputs):
+        said = [o.probabilities for o in history.outputs if o.probabilities is not None]
+        if weights is None or len(said) < len(history.outputs):
             return None
-        key = (id(self), "pooled")
-        if key not in history.known:
-            members = [output.probabilities for output in history.outputs]
-            history.known[key] = pooled(members, weights)  # type: ignore[arg-type]
-        answer: np.ndarray = history.known[key]
-        return answer
+        return pooled(said, weights)
 
     def weights_of(self, path: tuple[int, ...]) -> tuple[float, ...] | None:
         """The exponents of a path's set, in the path's order; None where they are not known."""
@@ -343,6 +393,10 @@ class Policy(ABC):
         asked = f"the {self.kind} policy asked {' and '.join(names)}"
         return asked if cut is None else f"{asked}, but {cut.text(self.candidates)}"
 
+    def grounds(self, history: History, limits: Limits) -> Grounds:
+        """What `next` goes by for the (single) image, for an explanation."""
+        return Grounds()
+
     def words(self) -> str:
         """What the policy does, for a person; the file has the numbers."""
         return f"a {self.kind} policy over {', '.join(self.candidates)}"
@@ -351,11 +405,13 @@ class Policy(ABC):
         """What `from_settings` needs to build the policy again, as JSON values."""
         return {}
 
+    @classmethod
+    def from_settings(cls, fields: Fields, given: Mapping[str, Any]) -> Policy:
+        """Build what `settings` told of.
 
-def _later_exits(candidates: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-    """For each candidate, the positions of the deeper exits of its network."""
-    exits = [exit_of(name) for name in candidates]
-    return tuple(
-        tuple(p for p, (own, depth) in enumerate(exits) if own == network and depth > number > 0)
-        for network, number in exits
-    )
+        Parameters
+        ----------
+        fields : of the policy's file; a kind that has settings reads them here
+        given : the constructor's other arguments
+        """
+        return cls(**given)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Mapping
 
 import numpy as np
 
 from adaptive.checks import chosen, finite, numbers, shown
 from adaptive.errors import InputError
+from adaptive.files import Fields
 from adaptive.limits import UNLIMITED, Limits
-from adaptive.policy.base import STOP, History, Policy
+from adaptive.policy.base import ADVISES, STOP, History, Policy
 from adaptive.policy.change import Change, prefers
 from adaptive.policy.exponents import pooled
 from adaptive.policy.gain import Gain, bar, describe
+from adaptive.policy.grounds import Grounds
 from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS, soften
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cascade(Policy):
     """Ask the candidates in order until one is sure enough.
 
@@ -44,7 +46,7 @@ class Cascade(Policy):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "thresholds", numbers(self.thresholds, "thresholds"))
+        self.thresholds = numbers(self.thresholds, "thresholds")
         self._as_numbers("temperatures", "weights")
         count = len(self.candidates)
         if len(self.thresholds) != count - 1:
@@ -109,19 +111,12 @@ class Cascade(Policy):
         """The signal of the answer as it stands, shape (n,)."""
         if not self.needs_probabilities:
             return history.outputs[-1].confidence
-        key = (id(self), "score")
-        if key not in history.known:
-            history.known[key] = self._score(history)
-        score: np.ndarray = history.known[key]
-        return score
-
-    def _score(self, history: History) -> np.ndarray:
         if self.signal in PAIRED:
             last = len(history.path) - 1
             # Nothing ran before the first answer, so it is held against itself.
             before = self._member(history, max(last - 1, 0))
             return PAIRED[self.signal](before, self._member(history, last))
-        combined = self.answer(history)
+        combined = self.answer(history) if history.answer is None else history.answer
         if combined is None:
             combined = self._member(history, len(history.path) - 1)
         return SIGNALS[self.signal](combined)
@@ -134,14 +129,9 @@ class Cascade(Policy):
             if self.temperatures is None or history.outputs[-1].probabilities is None:
                 return None
             return self._member(history, len(history.path) - 1)
-        key = (id(self), "answer")
-        if key in history.known:
-            known: np.ndarray = history.known[key]
-            return known
         weights = np.asarray(self.weights or (1.0,) * len(self.candidates))[list(history.path)]
         members = [self._member(history, step) for step in range(len(history.path))]
-        answer = history.known[key] = COMBINATIONS[self.combine](members, weights)
-        return answer
+        return COMBINATIONS[self.combine](members, weights)
 
     def _member(self, history: History, step: int) -> np.ndarray:
         values = history.outputs[step].probabilities
@@ -200,6 +190,13 @@ class Cascade(Policy):
         last = self.candidates[history.path[-1]]
         return f"{last} was not sure enough", f"{last} was sure enough"
 
+    def grounds(self, history: History, limits: Limits) -> Grounds:
+        """The signal, and what it is held against where another can be asked."""
+        threshold = None
+        if history.path[-1] < len(self.candidates) - 1:
+            threshold = float(np.ravel(self.asked_below(history, limits))[0])
+        return Grounds(self.signal, float(self.score(history)[0]), threshold)
+
     def words(self) -> str:
         """Who is asked first, and below which signal the next one is."""
         later = [
@@ -221,8 +218,20 @@ class Cascade(Policy):
             "weights": None if self.weights is None else list(self.weights),
         }
 
+    @classmethod
+    def from_settings(cls, fields: Fields, given: Mapping[str, Any]) -> Policy:
+        """Read thresholds, signal and combination."""
+        own = {
+            "thresholds": fields.numbers("thresholds"),
+            "signal": fields.get("signal", str, default="top"),
+            "temperatures": fields.numbers("temperatures", default=None),
+            "combine": fields.get("combine", str, default=None),
+            "weights": fields.numbers("weights", default=None),
+        }
+        return super().from_settings(fields, {**given, **own})
 
-@dataclass(frozen=True)
+
+@dataclass
 class Hybrid(Cascade):
     """A cascade whose start and thresholds follow what the premodel expects of the image.
 
@@ -245,6 +254,7 @@ class Hybrid(Cascade):
     """
 
     kind: ClassVar[str] = "hybrid"
+    premodel_role: ClassVar[str | None] = ADVISES
 
     shift: float = 0.0
     start_gain: float | None = None
@@ -259,7 +269,7 @@ class Hybrid(Cascade):
         count = len(self.candidates)
         if not isinstance(self.gains, (list, tuple)):
             raise InputError(f"gains {shown(self.gains)} is not a list of gains")
-        object.__setattr__(self, "gains", tuple(self.gains))
+        self.gains = tuple(self.gains)
         for gain in self.gains:
             if not isinstance(gain, Gain):
                 raise InputError(f"gains holds {shown(gain)}, which is no `Gain`")
@@ -269,9 +279,9 @@ class Hybrid(Cascade):
                     f"a gain for {count} candidates needs {4 + 2 * count} coefficients a way and "
                     f"positions below {count}, got {gain.coefficients.shape[1]} and {furthest}"
                 )
-        object.__setattr__(self, "shift", finite(self.shift, "shift"))
+        self.shift = finite(self.shift, "shift")
         if self.start_gain is not None:
-            object.__setattr__(self, "start_gain", finite(self.start_gain, "start_gain"))
+            self.start_gain = finite(self.start_gain, "start_gain")
         if self.typical_gain is not None and (
             len(self.typical_gain) != len(self.thresholds)
             or not np.all(np.isfinite(self.typical_gain))
@@ -322,22 +332,24 @@ class Hybrid(Cascade):
         on = np.maximum.reduce(values, axis=1) > bar(limits.preference)
         return np.where(on, gain.first[best], STOP)
 
-    def promised(self, history: History) -> tuple[tuple[tuple[int, ...], ...], np.ndarray] | None:
-        """The ways on and the gain of each, shape (n, ways); None where no gain is known."""
+    def grounds(self, history: History, limits: Limits) -> Grounds:
+        """What each way on promises, or as a cascade's on a path that no gain knows."""
         found = self._promise(history)
-        return None if found is None else (found[0].ways, found[1])
+        if found is None:
+            return super().grounds(history, limits)
+        gain, values = found
+        gains = tuple(
+            (tuple(self.candidates[c] for c in way), float(value))
+            for way, value in zip(gain.ways, values[0])
+        )
+        value = float(self.score(history)[0])
+        return Grounds(self.signal, value, None, gains, bar(limits.preference))
 
     def _promise(self, history: History) -> tuple[Gain, np.ndarray] | None:
-        key = (id(self), "promise")
-        if key in history.known:
-            known: tuple[Gain, np.ndarray] = history.known[key]
-            return known
         gain = next((g for g in self.gains if g.path == history.path), None)
         if gain is None or history.chances is None:
             return None
-        values = gain.values(describe(self.score(history), history.chances))
-        history.known[key] = gain, values
-        return gain, values
+        return gain, gain.values(describe(self.score(history), history.chances))
 
     def ways(self) -> tuple[tuple[int, ...], ...]:
         """As a cascade's, and what the gains may skip to."""
@@ -364,6 +376,20 @@ class Hybrid(Cascade):
             "typical_gain": None if self.typical_gain is None else list(self.typical_gain),
             **({"gains": [gain.to_json() for gain in self.gains]} if self.gains else {}),
         }
+
+    @classmethod
+    def from_settings(cls, fields: Fields, given: Mapping[str, Any]) -> Policy:
+        """Read what the premodel moves, and the cascade's."""
+        own = {
+            "shift": fields.get("shift", float, default=0.0),
+            "start_gain": fields.get("start_gain", float, default=None),
+            "typical_gain": fields.numbers("typical_gain", default=None),
+            "gains": tuple(
+                Gain.from_json(entry, f"gain {number} of the policy")
+                for number, entry in enumerate(fields.get("gains", list, default=[]))
+            ),
+        }
+        return super().from_settings(fields, {**given, **own})
 
 
 def expected_gain(chances: np.ndarray) -> np.ndarray:

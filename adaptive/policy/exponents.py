@@ -16,7 +16,7 @@ from adaptive.files import Fields
 FLOOR = 2.0**-24
 
 
-@dataclass(frozen=True)
+@dataclass
 class Exponents:
     """Weights of the networks of one set that may have run, fitted by likelihood.
 
@@ -34,9 +34,8 @@ class Exponents:
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        members, weights = tuple(self.members), tuple(self.weights)
-        object.__setattr__(self, "members", members)
-        object.__setattr__(self, "weights", weights)
+        self.members, self.weights = tuple(self.members), tuple(self.weights)
+        members, weights = self.members, self.weights
         if not members or list(members) != sorted(set(members)) or members[0] < 0:
             raise InputError(f"exponents need the positions of a set, rising, not {list(members)}")
         if len(weights) != len(members):

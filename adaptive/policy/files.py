@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Type, TypeVar
 
 from adaptive.errors import BundleError, InputError
 from adaptive.files import Fields, check_format, read_json, write_json
+from adaptive.plugins import POLICIES as GROUP
+from adaptive.plugins import names, plugin
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade, Hybrid
 from adaptive.policy.exponents import Exponents
 from adaptive.policy.fixed import Fixed, Random
-from adaptive.policy.gain import Gain
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 
 FORMAT = 1
 
+Own = TypeVar("Own", bound=Type[Policy])
+
+#: The kinds that this library brings, and those that were registered.
 POLICIES: dict[str, type[Policy]] = {
     kind.kind: kind for kind in (Fixed, Random, ByPremodel, Cascade, Hybrid)
 }
+
+
+def register(kind: Own) -> Own:
+    """Make files that name the `kind` of a class build it; for use as a decorator.
+
+    Raises
+    ------
+    InputError
+        when another class has that name.
+    """
+    known = POLICIES.setdefault(kind.kind, kind)
+    if known is not kind:
+        raise InputError(f"a policy of kind {kind.kind!r} is there already: {known.__name__}")
+    return kind
+
+
+def policy_class(name: str) -> type[Policy] | None:
+    """The class of a kind, of this library or of another installed package; None without.
+
+    Raises
+    ------
+    InputError
+        when the other package's class cannot be imported, or is no policy of that kind.
+    """
+    if name not in POLICIES:
+        found = plugin(GROUP, name, lambda found: getattr(found, "kind", None) == name)
+        if found is None:
+            return None
+        POLICIES[name] = found
+    return POLICIES[name]
 
 
 def policy_to_json(policy: Policy) -> dict[str, Any]:
@@ -55,9 +89,13 @@ def policy_from_json(
     fields = Fields(values, where)
     check_format(fields, FORMAT)
     kind = fields.get("kind", str)
-    if kind not in POLICIES:
-        raise BundleError(f"{where} has kind {kind!r}, which is not one of {list(POLICIES)}")
-    shape = POLICIES[kind]
+    try:
+        shape = policy_class(kind)
+    except InputError as exc:
+        raise BundleError(f"{where}: {exc}") from exc
+    if shape is None:
+        known = [*POLICIES, *names(GROUP)]
+        raise BundleError(f"{where} has kind {kind!r}, which is not one of {known}")
     common: dict[str, Any] = {
         "candidates": fields.texts("candidates"),
         "upper_ms": fields.numbers("upper_ms", default=None),
@@ -66,14 +104,14 @@ def policy_from_json(
         "abstain_below": fields.get("abstain_below", float, default=None),
     }
     fitted = fields.get("exponents", list, default=[])
-    if issubclass(shape, (ByPremodel, Hybrid)):
+    if shape.premodel_role is not None:
         common["premodel"] = premodel
     try:
         common["exponents"] = tuple(
             Exponents.from_json(entry, f"entry {number} of the {where}'s exponents")
             for number, entry in enumerate(fitted)
         )
-        policy = shape(**common, **_settings(shape, fields))
+        policy = shape.from_settings(fields, common)
     except BundleError:
         raise
     except InputError as exc:
@@ -85,40 +123,6 @@ def policy_from_json(
                 f"{where} has {name!r}, which a {kind} policy has not; it has {known}"
             )
     return policy
-
-
-def _settings(shape: type[Policy], fields: Fields) -> dict[str, Any]:
-    if shape is Random:
-        return {
-            "shares": fields.numbers("shares", default=None),
-            "seed": fields.get("seed", int, default=0),
-        }
-    if shape is ByPremodel:
-        return {
-            "on_abstain": fields.get("on_abstain", str, default="strongest"),
-            "rule": fields.get("rule", str, default="first-yes"),
-            "price": fields.get("price", float, default=0.0),
-        }
-    settings: dict[str, Any] = {}
-    if issubclass(shape, Cascade):
-        settings = {
-            "thresholds": fields.numbers("thresholds"),
-            "signal": fields.get("signal", str, default="top"),
-            "temperatures": fields.numbers("temperatures", default=None),
-            "combine": fields.get("combine", str, default=None),
-            "weights": fields.numbers("weights", default=None),
-        }
-    if issubclass(shape, Hybrid):
-        settings.update(
-            shift=fields.get("shift", float, default=0.0),
-            start_gain=fields.get("start_gain", float, default=None),
-            typical_gain=fields.numbers("typical_gain", default=None),
-            gains=tuple(
-                Gain.from_json(entry, f"gain {number} of the policy")
-                for number, entry in enumerate(fields.get("gains", list, default=[]))
-            ),
-        )
-    return settings
 
 
 def read_policy(path: Path, premodel: Premodel | None = None) -> Policy:

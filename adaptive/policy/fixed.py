@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Mapping
 
 import numpy as np
 
 from adaptive.checks import whole
 from adaptive.errors import InputError
+from adaptive.files import Fields
 from adaptive.limits import Limits
 from adaptive.policy.base import STOP, History, Policy
 
 
-@dataclass(frozen=True)
+@dataclass
 class Fixed(Policy):
     """Always the first candidate of the order."""
 
     kind: ClassVar[str] = "fixed"
+
+    @property
+    def always(self) -> str:
+        """The first of the order."""
+        return self.candidates[0]
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
         """The first candidate, for every image."""
@@ -36,7 +43,7 @@ class Fixed(Policy):
         return f"{self.candidates[0]} answers every image"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Random(Policy):
     """Draw one candidate by fixed shares: the baseline that any routing must beat.
 
@@ -65,15 +72,21 @@ class Random(Policy):
             raise InputError(
                 f"shares {shares} must be {len(self.candidates)} numbers >= 0 that sum to 1"
             )
-        object.__setattr__(self, "seed", whole(self.seed, "seed"))
-        object.__setattr__(self, "shares", shares)
-        object.__setattr__(self, "_generator", np.random.default_rng(self.seed))
+        self.seed, self.shares = whole(self.seed, "seed"), shares
+
+    @cached_property
+    def draws(self) -> np.random.Generator:
+        """Where the next draws come from: the one policy that is changed by what it is asked."""
+        return np.random.default_rng(self.seed)
+
+    def afresh(self) -> Random:
+        """Another that draws from the beginning."""
+        return replace(self)
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
         """A draw for every image."""
         edges: np.ndarray = np.cumsum(np.asarray(self.shares))[:-1]
-        generator: np.random.Generator = self._generator  # type: ignore[attr-defined]
-        return np.searchsorted(edges, generator.random(count), side="right")
+        return np.searchsorted(edges, self.draws.random(count), side="right")
 
     def next(self, history: History, limits: Limits) -> np.ndarray:
         """Always STOP."""
@@ -86,3 +99,10 @@ class Random(Policy):
     def settings(self) -> dict[str, Any]:
         """Shares and seed."""
         return {"shares": list(self.shares or ()), "seed": self.seed}
+
+    @classmethod
+    def from_settings(cls, fields: Fields, given: Mapping[str, Any]) -> Policy:
+        """Read shares and seed."""
+        shares = fields.numbers("shares", default=None)
+        own = {"shares": shares, "seed": fields.get("seed", int, default=0)}
+        return super().from_settings(fields, {**given, **own})

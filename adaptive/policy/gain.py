@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Sequence
 
 import numpy as np
@@ -42,7 +43,7 @@ def describe(signal: np.ndarray, chances: np.ndarray) -> np.ndarray:
     return columns
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Gain:
     """What going on promises after one path.
 
@@ -52,19 +53,17 @@ class Gain:
     ways : what may be asked next, each a sequence of positions that ends in the answer
     coefficients : ndarray (len(ways), 4 + 2 m), for `describe`: by how much a way raises the
         chance of a right answer, less what its cost is worth
-    first : ndarray (len(ways),), the next candidate of each way
     """
 
     path: tuple[int, ...]
     ways: tuple[tuple[int, ...], ...]
     coefficients: np.ndarray
-    first: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", _places(self.path))
-        object.__setattr__(self, "ways", tuple(map(_places, _listed(self.ways))))
+        self.path = _places(self.path)
+        self.ways = tuple(map(_places, _listed(self.ways)))
         try:
-            object.__setattr__(self, "coefficients", np.asarray(self.coefficients, np.float64))
+            self.coefficients = np.asarray(self.coefficients, np.float64)
         except (TypeError, ValueError) as exc:
             raise InputError("coefficients are not an array of numbers, a row a way") from exc
         if self.coefficients.ndim != 2:
@@ -78,11 +77,15 @@ class Gain:
             )
         if not np.all(np.isfinite(self.coefficients)):
             raise InputError("a coefficient is not a finite number")
-        object.__setattr__(self, "first", np.array([way[0] for way in self.ways if way]))
         last = max(self.path, default=-1)
         for way in self.ways:
             if not way or list(way) != sorted(set(way)) or way[0] <= last:
                 raise InputError(f"after {list(self.path)} the way {list(way)} does not go forward")
+
+    @cached_property
+    def first(self) -> np.ndarray:
+        """The next candidate of each way, shape (len(ways),)."""
+        return np.array([way[0] for way in self.ways])
 
     def __eq__(self, other: object) -> bool:
         return (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Mapping
 
 import numpy as np
 
 from adaptive.checks import chosen, number
 from adaptive.errors import InputError
+from adaptive.files import Fields
 from adaptive.limits import Limits
-from adaptive.policy.base import STOP, History, Policy
+from adaptive.policy.base import CHOOSES, STOP, History, Policy
 from adaptive.policy.change import prefers
 from adaptive.premodel.base import first_yes
 
@@ -18,7 +19,7 @@ ON_ABSTAIN = ("strongest", "abstain")
 RULES = ("first-yes", "utility")
 
 
-@dataclass(frozen=True)
+@dataclass
 class ByPremodel(Policy):
     """The candidate that the premodel's chances speak for.
 
@@ -39,6 +40,7 @@ class ByPremodel(Policy):
     """
 
     kind: ClassVar[str] = "premodel"
+    premodel_role: ClassVar[str | None] = CHOOSES
 
     on_abstain: str = "strongest"
     rule: str = "first-yes"
@@ -50,7 +52,7 @@ class ByPremodel(Policy):
             raise InputError("a premodel policy needs a premodel")
         chosen(self.on_abstain, "on_abstain", ON_ABSTAIN)
         chosen(self.rule, "rule", RULES)
-        object.__setattr__(self, "price", number(self.price, "price"))
+        self.price = number(self.price, "price")
         if self.rule == "utility":
             self._check_utility()
         elif self.price != 0:
@@ -63,6 +65,11 @@ class ByPremodel(Policy):
             raise InputError(f"costs_ms {list(self.costs_ms)} must be finite")
         if not (np.isfinite(self.price) and self.price >= 0):
             raise InputError(f"price {self.price} is not a finite number of at least 0")
+
+    @property
+    def weighs_times(self) -> bool:
+        """By utility."""
+        return self.rule == "utility"
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
         """The first yes of each image's chances, or the best utility."""
@@ -122,3 +129,13 @@ class ByPremodel(Policy):
     def settings(self) -> dict[str, Any]:
         """The rule, and what happens when the premodel abstains."""
         return {"on_abstain": self.on_abstain, "rule": self.rule, "price": self.price}
+
+    @classmethod
+    def from_settings(cls, fields: Fields, given: Mapping[str, Any]) -> Policy:
+        """Read the rule."""
+        own = {
+            "on_abstain": fields.get("on_abstain", str, default="strongest"),
+            "rule": fields.get("rule", str, default="first-yes"),
+            "price": fields.get("price", float, default=0.0),
+        }
+        return super().from_settings(fields, {**given, **own})

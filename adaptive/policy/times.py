@@ -6,16 +6,6 @@ from dataclasses import replace
 from typing import Any, Mapping
 
 from adaptive.policy.base import Policy
-from adaptive.policy.premodel import ByPremodel
-
-
-def weighs_times(policy: Policy) -> bool:
-    """Whether its answers depend on `costs_ms`, without any limit being set.
-
-    Such a policy keeps the costs that it was tuned with: with others it would answer otherwise,
-    and what is promised about it would no longer hold.
-    """
-    return isinstance(policy, ByPremodel) and policy.rule == "utility"
 
 
 def retimed(
@@ -32,7 +22,7 @@ def retimed(
         dropped, since those of another board tell nothing.
     """
     new: dict[str, Any] = {}
-    if policy.costs_ms is not None and not weighs_times(policy):
+    if policy.costs_ms is not None and not policy.weighs_times:
         new["costs_ms"] = tuple(costs_ms[name] for name in policy.candidates)
     if policy.upper_ms is not None and upper_ms is not None:
         new["upper_ms"] = tuple(upper_ms[name] for name in policy.candidates)
@@ -47,7 +37,7 @@ def rescaled(policy: Policy, factors: Mapping[str, float]) -> Policy:
     """The policy with its times multiplied, by candidate; one that is not named keeps its own."""
     by = [factors.get(name, 1.0) for name in policy.candidates]
     new: dict[str, Any] = {}
-    if policy.costs_ms is not None and not weighs_times(policy):
+    if policy.costs_ms is not None and not policy.weighs_times:
         new["costs_ms"] = tuple(ms * factor for ms, factor in zip(policy.costs_ms, by))
     if policy.upper_ms is not None:
         new["upper_ms"] = tuple(ms * factor for ms, factor in zip(policy.upper_ms, by))

@@ -111,7 +111,8 @@ class Walk:
         self._waiting: list[Step] = []
         self._finished: list[Route] = []
         wanted = policy.start(chances, count, limits) if start is None else start
-        self._send(np.arange(count), wanted, History((), (), chances), limits)
+        nothing = Conclusion(None, np.ones(count, bool), False)
+        self._send(np.arange(count), wanted, History((), (), chances), limits, nothing)
 
     @property
     def wanted(self) -> Step | None:
@@ -143,7 +144,9 @@ class Walk:
         outputs = (*step.outputs, output)
         chances = self.chances if self.chances is None else self.chances[step.rows]
         history = History(path, outputs, chances)
-        self._send(step.rows, self.policy.next(history, limits), history, limits)
+        said = self.policy.conclude(history)
+        history = History(path, outputs, chances, said.probabilities)
+        self._send(step.rows, self.policy.next(history, limits), history, limits, said)
         return tuple(self._waiting[before:])
 
     @property
@@ -180,7 +183,14 @@ class Walk:
                 found.append(Change(changed.path, wanted, None if given == STOP else given, short))
         return tuple(found)
 
-    def _send(self, rows: np.ndarray, wanted: np.ndarray, history: History, limits: Limits) -> None:
+    def _send(
+        self,
+        rows: np.ndarray,
+        wanted: np.ndarray,
+        history: History,
+        limits: Limits,
+        said: Conclusion,
+    ) -> None:
         """Send images where the policy wants them, as far as the limits can pay for it."""
         given = wanted
         if limits is not UNLIMITED:
@@ -190,16 +200,14 @@ class Walk:
                     _Changed(rows[over], wanted[over], given[over], history.path, limits.rows(over))
                 )
         for candidate in (given if len(rows) == 1 else np.unique(given)).tolist():
-            own, seen = rows, history
+            own, seen, concluded = rows, history, said
             if len(rows) > 1:
                 chosen = given == candidate
-                own, seen = rows[chosen], history.rows(chosen)
+                own, seen, concluded = rows[chosen], history.rows(chosen), said.rows(chosen)
             if candidate != STOP:
                 self._waiting.append(Step(candidate, own, seen.path, seen.outputs))
                 continue
-            nothing = Conclusion(None, np.ones(len(own), bool), False)
-            said = self.policy.conclude(seen) if seen.path else nothing
-            self._finished.append(Route(own, seen, *said))
+            self._finished.append(Route(own, seen, *concluded))
 
 
 def _part(step: Step, own: slice) -> Step:

@@ -39,15 +39,17 @@ def best_cascades(table: OutcomeTable, points: int = POINTS, seed: int = 0) -> t
     if high <= low:
         high = max(cost.values())
     members = Members.of(table, cost, seed=seed)
-    found: dict[Policy, tuple[float, float]] = {}
+    policies: list[Policy] = []
+    at: list[tuple[float, float]] = []
     for budget in np.geomspace(low * 1.02, max(high, low * 1.05), points):
         try:
             choice = choose(members, float(budget), kind="cascade")
         except InputError:
             continue  # no cascade is that cheap
         policy = build_policy(choice.trial, table, members)
-        found.setdefault(policy, (choice.trial.cost, choice.expected))
+        if policy not in policies:
+            policies.append(policy)
+            at.append((choice.trial.cost, choice.expected))
     # One that two others beat by dividing the images at random is nobody's best.
-    policies, at = list(found), list(found.values())
     kept = concave_hull([cost for cost, _ in at], [top1 for _, top1 in at])
     return tuple(policies[i] for i in kept)

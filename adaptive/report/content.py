@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -110,7 +110,7 @@ def gather(
     images : folder that the table's image names are relative to, for thumbnails
     premodel : whose chances are ranked beside the other signals; None without one
     """
-    done = replay(replace(policy), table, premodel_ms=premodel_ms)
+    done = replay(policy.afresh(), table, premodel_ms=premodel_ms)
     lines = sorted((policy_row(replay(c, table)) for c in cascades), key=lambda r: r.ms.value)
     chances = None
     if premodel is not None:

@@ -16,7 +16,7 @@ from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks
 
 
-@dataclass(frozen=True)
+@dataclass
 class Left(Limits):
     """What is left where a bucket limits too.
 

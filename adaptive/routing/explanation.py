@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
@@ -12,8 +11,7 @@ import numpy as np
 from adaptive.errors import AdaptiveError
 from adaptive.limits import Limits
 from adaptive.policy.base import History, Policy
-from adaptive.policy.cascade import Cascade, Hybrid
-from adaptive.policy.gain import bar
+from adaptive.policy.grounds import Grounds
 from adaptive.policy.walk import Walk
 from adaptive.premodel.base import Premodel
 from adaptive.premodel.knn_chain import KNNChain
@@ -28,38 +26,21 @@ class Judgement:
     Attributes
     ----------
     candidate, label, score : the candidate, its own best class, and the probability of that
-    signal, value : what the policy looks at, and how much of it there was, 0..1; of the answer
-        as it stood then, so of the average where answers are averaged. None where the policy
-        does not look at answers
-    threshold : below which another candidate is asked; None where there is none
-    gains : where the policy goes by them, for each way on what it promises, as a chance of being
-        right less what the time is worth
-    bar : what a gain must exceed
+    grounds : what the policy held against what
     """
 
     candidate: str
     label: str
     score: float
-    signal: str | None = None
-    value: float | None = None
-    threshold: float | None = None
-    gains: tuple[tuple[tuple[str, ...], float], ...] | None = None
-    bar: float | None = None
+    grounds: Grounds
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values; what is not finite is null."""
-        gains = None
-        if self.gains is not None:
-            gains = [{"ask": list(way), "gain": gain} for way, gain in self.gains]
+        """As plain JSON values."""
         return {
             "candidate": self.candidate,
             "label": self.label,
             "score": self.score,
-            "signal": self.signal,
-            "value": self.value,
-            "threshold": self.threshold,
-            "gains": gains,
-            "bar": _finite(self.bar),
+            **self.grounds.to_json(),
         }
 
 
@@ -190,22 +171,8 @@ def judged(policy: Policy, labels: Sequence[str], history: History, limits: Limi
     assert values is not None
     best = int(values[0].argmax())
     last = history.path[-1]
-    said = (policy.candidates[last], labels[best], float(values[0, best]))
-    if not isinstance(policy, Cascade):
-        return Judgement(*said)
-    value = float(np.asarray(policy.score(history)).ravel()[0])
-    if isinstance(policy, Hybrid):
-        promised = policy.promised(history)
-        if promised is not None:
-            gains = tuple(
-                (tuple(policy.candidates[c] for c in way), float(gain))
-                for way, gain in zip(promised[0], promised[1][0])
-            )
-            return Judgement(*said, policy.signal, value, None, gains, bar(limits.preference))
-    threshold = None
-    if last < len(policy.candidates) - 1:
-        threshold = float(np.asarray(policy.asked_below(history, limits)).ravel()[0])
-    return Judgement(*said, policy.signal, value, threshold)
+    name, score = policy.candidates[last], float(values[0, best])
+    return Judgement(name, labels[best], score, policy.grounds(history, limits))
 
 
 def neighbours_of(
@@ -254,7 +221,3 @@ def edge_png(crop: np.ndarray) -> bytes:
     if not done:
         raise AdaptiveError("the edge map could not be written as PNG")
     return bytes(encoded.tobytes())
-
-
-def _finite(value: float | None) -> float | None:
-    return value + 0.0 if value is not None and math.isfinite(value) else None  # no -0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +80,11 @@ def compare_live(
     Differences are near-ties: a confidence that the table rounds to the other side of a
     threshold, or probabilities that it keeps in 16 bits.
     """
-    # A policy that draws must draw the same for both, so each gets a fresh one.
-    done = replay(replace(bundle.policy), table)
+    done = replay(bundle.policy.afresh(), table)
     differences: list[Difference] = []
     unreadable: list[str] = []
     right, spent, kept = [], [], []
-    policy = replace(bundle.policy)
+    policy = bundle.policy.afresh()
     with Router.load(bundle.folder, policy=policy, engine=engine) as router:
         router.warm_up()
         for row, name in enumerate(tqdm(table.images, unit="image", desc="live")):

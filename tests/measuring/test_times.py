@@ -33,7 +33,7 @@ from adaptive.outcomes.labelled import list_images
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.premodel import ByPremodel
-from adaptive.policy.times import rescaled, retimed, weighs_times
+from adaptive.policy.times import rescaled, retimed
 
 COLOURS = ("blue", "green", "red")
 
@@ -288,7 +288,7 @@ def utility() -> ByPremodel:
 
 def test_a_policy_that_weighs_times_keeps_those_it_was_tuned_with() -> None:
     policy = utility()
-    assert weighs_times(policy)
+    assert policy.weighs_times
     ten = dict.fromkeys(policy.candidates, 10.0)
     assert retimed(policy, ten, ten).costs_ms == policy.costs_ms
     assert retimed(policy, ten, ten).upper_ms == (10.0,) * 5

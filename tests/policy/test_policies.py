@@ -425,13 +425,33 @@ def test_wrong_kinds_of_arguments_are_one_sentence(wrong: Callable[[], Any], say
     assert "\n" not in str(caught.value)
 
 
+def test_only_a_policy_that_draws_is_changed_by_use() -> None:
+    drawn = Random(NAMES, seed=3)
+    first = drawn.start(None, 20, UNLIMITED)
+    assert (drawn.start(None, 20, UNLIMITED) != first).any()
+    assert (drawn.afresh().start(None, 20, UNLIMITED) == first).all()
+    cascade = MAKE["cascade"]()
+    assert cascade.afresh() is cascade
+
+
+def test_two_policies_may_look_at_one_history() -> None:
+    """What one of them found out is not what the other one answers."""
+    probabilities = np.array([[0.5, 0.5]]), np.array([[0.9, 0.1]])
+    outputs = tuple(Output(p.max(axis=1), p) for p in probabilities)
+    history = History((0, 1), outputs)
+    for weights in ((1.0, 1.0), (3.0, 1.0)):
+        policy = Cascade(("a", "b"), thresholds=(0.5,), combine="arithmetic", weights=weights)
+        said = policy.answer(history)
+        expected = np.average(np.concatenate(probabilities), axis=0, weights=weights)
+        np.testing.assert_allclose(np.asarray(said)[0], expected)
+
+
 def test_lists_and_arrays_are_taken_as_tuples_of_floats() -> None:
     told = Cascade(
         ["a", "b"], None, np.array([1, 2]), [1, 2], thresholds=np.array([0.5], np.float32)
     )
     plain = Cascade(("a", "b"), None, (1.0, 2.0), (1.0, 2.0), thresholds=(0.5,))
     assert told == plain
-    assert hash(told) == hash(plain)
     assert policy_from_json(json.loads(json.dumps(policy_to_json(told)))) == plain
     assert Random(NAMES, shares=[1, 0, 0], seed=np.int64(3)) == Random(
         NAMES, shares=(1, 0, 0), seed=3

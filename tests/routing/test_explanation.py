@@ -65,12 +65,12 @@ def test_gains_decide_as_the_policy_did(router, prefer):
         steps = answer.explanation.steps
         assert tuple(step.candidate for step in steps) == answer.path
         for step, following in zip(steps, [*steps[1:], None]):
-            assert step.signal == router.policy.signal
-            if step.gains is None:
+            assert step.grounds.signal == router.policy.signal
+            if step.grounds.gains is None:
                 assert following is None
                 continue
-            way, gain = max(step.gains, key=lambda pair: pair[1])
-            assert (gain > step.bar) == (following is not None)
+            way, gain = max(step.grounds.gains, key=lambda pair: pair[1])
+            assert (gain > step.grounds.bar) == (following is not None)
             if following is not None:
                 assert following.candidate == way[0]
 
@@ -87,9 +87,9 @@ def test_thresholds_decide_as_the_policy_did(preference):
             asked.add(len(steps))
             for number, step in enumerate(steps, 1):
                 if number == len(policy.candidates):
-                    assert step.threshold is None
+                    assert step.grounds.threshold is None
                 else:
-                    assert (step.value < step.threshold) == (number < len(steps))
+                    assert (step.grounds.value < step.grounds.threshold) == (number < len(steps))
             assert answer.explanation.extra == ("features", "premodel")
     assert len(asked) > 1
 
@@ -99,7 +99,7 @@ def test_fixed_policy_has_no_signal_and_needs_no_features():
         answer = router.classify(images(1)[0], explain=True)
     (step,) = answer.explanation.steps
     assert (step.candidate, step.label, step.score) == ("resnet", answer.label, answer.score)
-    assert (step.signal, step.threshold, step.gains) == (None, None, None)
+    assert (step.grounds.signal, step.grounds.threshold, step.grounds.gains) == (None, None, None)
     assert answer.explanation.extra == ("features", "premodel")
 
 

@@ -1,0 +1,60 @@
+"""What other installed packages add under a name: policies, premodels, engines.
+
+A package that says in its pyproject.toml
+
+    [project.entry-points."adaptive.policies"]
+    coin = "my_package:Coin"
+
+makes the policy `coin` known to every command. Nothing is looked up, and nothing of another
+package is imported, before a name is met that this library does not know.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Callable
+
+from adaptive.errors import InputError
+
+POLICIES, PREMODELS, TRAINERS = "adaptive.policies", "adaptive.premodels", "adaptive.trainers"
+ENGINES = "adaptive.engines"
+
+
+def names(group: str) -> list[str]:
+    """What installed packages add to a group, sorted."""
+    return sorted({entry.name for entry in _entries(group)})
+
+
+def plugin(group: str, name: str, fits: Callable[[Any], bool]) -> Any:
+    """What an installed package offers under a name, or None where none does.
+
+    Parameters
+    ----------
+    fits : whether what was found is of the right kind
+
+    Raises
+    ------
+    InputError
+        when it cannot be imported, or is something else.
+    """
+    entry = next((entry for entry in _entries(group) if entry.name == name), None)
+    if entry is None:
+        return None
+    try:
+        found = entry.load()
+    except Exception as exc:  # another package's module may fail in any way
+        raise InputError(
+            f"{name!r} of {group} is {entry.value}, which cannot be imported: {exc}"
+        ) from exc
+    if not fits(found):
+        raise InputError(
+            f"{name!r} of {group} is {entry.value}, which is nothing that can stand under that name"
+        )
+    return found
+
+
+def _entries(group: str) -> list[EntryPoint]:
+    if sys.version_info >= (3, 10):
+        return list(entry_points(group=group))
+    return list(entry_points().get(group, ()))
