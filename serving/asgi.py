@@ -8,17 +8,18 @@ import logging
 import sys
 import tempfile
 import threading
-from functools import lru_cache, partial
-from io import BytesIO
+from functools import partial
 from queue import SimpleQueue
 from time import monotonic, perf_counter
-from typing import IO, Any, Callable, Dict, Iterable, List, Tuple, Union
+from typing import IO, Any, Callable, Dict, Iterable, List, Tuple
 from urllib.parse import unquote_to_bytes
+
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from adaptive.errors import BusyError
 from adaptive.routing import progress
 from adaptive.serving.admission import Admissions
-from adaptive.serving.answers import Answer, as_json, refusal, too_large
+from adaptive.serving.answers import Answer, refusal, too_large
 from adaptive.serving.memory import trim
 
 log = logging.getLogger("adaptive.serving")
@@ -42,8 +43,6 @@ HUNG_S = 60.0
 
 #: How long `close` waits for requests that are worked on, seconds.
 CLOSE_S = 1.0
-
-BUG = as_json({"error": "the server failed on this request; its log says why"}, 500)
 
 
 class Adapter:
@@ -83,37 +82,33 @@ class Adapter:
         """Answer one request."""
         if scope["type"] != "http":
             raise ValueError(f"this application speaks HTTP alone, and no {scope['type']}")
-        with contextlib.suppress(asyncio.CancelledError):  # the server has ended
-            await self._answer(scope, receive, send)
-
-    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         environ = environ_of(scope)
-        answer = self._gate(environ) or self._too_long(environ.get("CONTENT_LENGTH", ""))
-        unread = answer is not None and _has_body(environ)
-        if answer is None:
-            body = await self._body(receive)
-            if body is None:
-                return  # the client is gone
-            if isinstance(body, Answer):
-                answer, unread = body, True
-            else:
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):  # an end has gone
+            with tempfile.SpooledTemporaryFile(IN_MEMORY) as body:
                 environ["wsgi.input"] = body
+                status, headers, data, unread = await self._response(scope, environ, receive)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": data, "more_body": unread})
+            if unread:
+                await _read_away(receive)
+                await send({"type": "http.response.body"})
+
+    async def _response(self, scope: Any, environ: Environ, receive: Any) -> tuple[Any, ...]:
+        """The response, and whether some of the body is left unread."""
+        length = environ.get("CONTENT_LENGTH", "0")
+        unread = length.strip("0") != "" or "HTTP_TRANSFER_ENCODING" in environ
+        answer = self._gate(environ)
+        if answer is None:
+            try:
+                self._bound(int(length) if length.isdigit() else 0)  # others are the application's
+                await self._gather(receive, environ["wsgi.input"])
+                unread = False
                 environ["adaptive.arrived"] = scope.get("adaptive.arrived") or perf_counter()
-                try:
-                    response = await self._admit(environ)
-                except BusyError as error:
-                    answer = refusal(error, environ)
-                finally:
-                    body.close()
-        if answer is not None:
-            more = (*self.refused(environ, answer), *((("Connection", "close"),) * unread))
-            response = (answer.status, _encoded((*answer.pairs(), *more)), answer.body)
-        status, headers, data = response
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        if unread:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-            data = await _read_away(receive)
-        await send({"type": "http.response.body", "body": data})
+                return (*await self._admit(environ), unread)
+            except (BusyError, RequestEntityTooLarge) as error:
+                answer = refusal(error, environ)
+        more = self.refused(environ, answer)
+        return (*_complete(answer, *more, *((("Connection", "close"),) * unread)), unread)
 
     def hung(self) -> bool:
         """Whether an image is worked on for so long that it will hardly end."""
@@ -132,41 +127,30 @@ class Adapter:
         for worker in workers:
             worker.join(max(0.0, until - monotonic()))
 
-    def _too_long(self, length: str) -> Answer | None:
-        if not length.isdigit() or int(length) <= self.max_body_bytes:
-            return None  # what is no number is the application's to refuse
-        return refusal(too_large(self.max_body_bytes), {})
+    def _bound(self, length: int) -> None:
+        if length > self.max_body_bytes:
+            raise too_large(self.max_body_bytes)
 
-    async def _body(self, receive: Any) -> Union[IO[bytes], Answer, None]:
-        """The whole body; or a refusal; or None where the client has left."""
-        message = await receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            body = message.get("body", b"")
-            return self._too_long(str(len(body))) or BytesIO(body)
-        spool: Any = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
-        with contextlib.ExitStack() as unless_whole:
-            unless_whole.callback(spool.close)
-            while message["type"] == "http.request":
-                spool.write(message.get("body", b""))
-                if spool.tell() > self.max_body_bytes:
-                    return self._too_long(str(spool.tell()))
-                if not message.get("more_body", False):
-                    unless_whole.pop_all()
-                    spool.seek(0)
-                    return spool  # type: ignore[no-any-return]
-                message = await receive()
-        return None
+    async def _gather(self, receive: Any, body: IO[bytes]) -> None:
+        """Have the whole body in a file."""
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ConnectionError("the client has left")
+            body.write(message.get("body", b""))
+            self._bound(body.tell())
+            more = message.get("more_body", False)
+        body.seek(0)
 
     async def _admit(self, environ: Environ) -> Response:
         """The application's response, once there is a place."""
         if not self._workers:
-            # Daemons: a network that hangs must not keep the process.
-            self._workers = [
-                threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
-                for number in range(self.admissions.places)
-            ]
-            for worker in self._workers:
+            for number in range(self.admissions.places):
+                # A daemon: a network that hangs must not keep the process.
+                worker = threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
                 worker.start()
+                self._workers.append(worker)
         loop = asyncio.get_running_loop()
         response: asyncio.Future[Response] = loop.create_future()
         admission = self.admissions.of(environ)
@@ -175,20 +159,14 @@ class Adapter:
 
     def _work(self) -> None:
         """What every thread does."""
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            admission, environ, loop, response = job
+        for admission, environ, loop, response in iter(self._jobs.get, None):
             began = perf_counter()
             if admission is self.admissions.images:
                 progress.begin()
             try:
                 found = respond(self.app, environ)
-            except Exception:
-                where = (environ["REQUEST_METHOD"], environ["PATH_INFO"])
-                log.exception("%s %s failed in the application", *where)
-                found = (500, _encoded(BUG.pairs()), BUG.body)
+            except Exception as error:
+                found = _complete(refusal(error, environ))
             progress.end()
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(_settle, response, found)
@@ -221,7 +199,9 @@ def environ_of(scope: Any) -> Environ:
     }
     for name, value in scope.get("headers", ()):
         if b"_" not in name:  # which could pose as another's
-            key, text = _key(name), value.decode("latin-1")
+            key, text = name.decode("latin-1").upper().replace("-", "_"), value.decode("latin-1")
+            if key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
+                key = "HTTP_" + key
             environ[key] = f"{environ[key]}, {text}" if key in environ else text
     return environ
 
@@ -234,7 +214,7 @@ def respond(app: Application, environ: Environ) -> Response:
     def start(status: str, headers: Any, exc_info: Any = None) -> Callable[[bytes], None]:
         if said and exc_info is None:
             raise ValueError("start_response was called twice")
-        said[:] = (status, headers)  # nothing has been sent when it is called again
+        said[:] = int(status[:3]), _encoded(headers)  # nothing has been sent before
         return written.append
 
     parts = app(environ, start)
@@ -242,20 +222,15 @@ def respond(app: Application, environ: Environ) -> Response:
         written += parts
     finally:
         getattr(parts, "close", bool)()
-    if not said:
-        raise ValueError("the application did not call start_response")
+    status, headers = said
     body = b"".join(written)
-    status, headers = int(said[0][:3]), _encoded(said[1])
     if status not in (204, 304) and all(name != b"content-length" for name, _ in headers):
         headers.append((b"content-length", str(len(body)).encode()))
     return status, headers, b"" if environ["REQUEST_METHOD"] == "HEAD" else body
 
 
-@lru_cache(maxsize=256)
-def _key(name: bytes) -> str:
-    """A header's name in the environment."""
-    key = name.decode("latin-1").upper().replace("-", "_")
-    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
+def _complete(answer: Answer, *more: tuple[str, str]) -> Response:
+    return answer.status, _encoded((*answer.pairs(), *more)), answer.body
 
 
 def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
@@ -266,19 +241,13 @@ def _encoded(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def _has_body(environ: Environ) -> bool:
-    length = environ.get("CONTENT_LENGTH", "0")
-    return length.strip("0") != "" or "HTTP_TRANSFER_ENCODING" in environ
-
-
-async def _read_away(receive: Any) -> bytes:
+async def _read_away(receive: Any) -> None:
     """Let a client that has been refused send what it must, for a while."""
     until = monotonic() + LINGER_S
     with contextlib.suppress(asyncio.TimeoutError):
         while monotonic() < until:
             if not (await asyncio.wait_for(receive(), QUIET_S)).get("more_body", False):
-                break
-    return b""
+                return
 
 
 def _settle(response: asyncio.Future[Response], found: Response) -> None:

@@ -21,44 +21,35 @@ NO_NEW_CONNECTIONS = (
 )
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to an address, not yet listening; port 0 takes a free one.
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address; port 0 takes a free one.
 
     Raises
     ------
     InputError
         when the address does not exist, is taken or is not allowed.
     """
-    sock: socket.socket | None = None
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
+        family, _, _, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
+        both = family == socket.AF_INET6
+        return socket.create_server(address, family=family, backlog=1024, dualstack_ipv6=both)
     except (OSError, OverflowError, UnicodeError) as exc:
-        if sock is not None:
-            sock.close()
-        reason = getattr(exc, "strerror", None) or str(exc)
+        reason = (getattr(exc, "strerror", None) or str(exc)).partition(" (while")[0]
         raise InputError(f"cannot listen at {host}:{port}: {reason}") from exc
-    return sock
 
 
 def refuse_newcomers(sock: socket.socket) -> None:
     """Let no new connection begin, while those that have begun can still be accepted.
 
     Closing a listening socket resets connections that the kernel took after the last `accept`,
-    whose clients believe that their request is under way. With the first packet of every new
-    connection dropped, the queue can be emptied at leisure; a client turned away this way has
-    sent no request, and tries again after a second. Where the system has no such filter,
-    nothing happens, and the moment between the last `accept` and the closing remains.
+    whose clients believe that their request is under way. With every SYN dropped, the queue can
+    be emptied at leisure; who is turned away has sent no request, and tries again after a second.
+    Where the system has no such filter, nothing happens.
     """
     program = b"".join(struct.pack("=HBBI", *line) for line in NO_NEW_CONNECTIONS)
     code = ctypes.create_string_buffer(program, len(program))
+    filter_ = struct.pack("@HP", len(NO_NEW_CONNECTIONS), ctypes.addressof(code))
     with contextlib.suppress(OSError):
-        sock.setsockopt(
-            socket.SOL_SOCKET,
-            SO_ATTACH_FILTER,
-            struct.pack("@HP", len(NO_NEW_CONNECTIONS), ctypes.addressof(code)),
-        )
+        sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filter_)

@@ -68,14 +68,14 @@ def run(
             failures.append(failure)
             server.stop()
             return
-        if not server.stopping.is_set():
+        if not server.should_exit:
             ready.problem = None
             systemd.ready(f"serving {name} at {server.url}")
             with contextlib.suppress(OSError):  # nobody reads it, and that is no reason to end
                 print(f"serving {name} at {server.url}", flush=True)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
-        if server.stopping.is_set():
+        if server.should_exit:
             raise KeyboardInterrupt
         ready.problem = "the server is stopping"
         server.stop()

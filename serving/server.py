@@ -8,8 +8,7 @@ import logging
 import os
 import socket
 import ssl
-import threading
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Callable, Iterator, List, cast
 
 import uvicorn
@@ -17,7 +16,7 @@ from uvicorn.config import Config
 
 from adaptive.serving.asgi import Adapter
 from adaptive.serving.connection import Connection
-from adaptive.serving.listener import bind, refuse_newcomers
+from adaptive.serving.listener import listen, refuse_newcomers
 
 log = logging.getLogger("adaptive.serving")
 
@@ -25,11 +24,8 @@ log = logging.getLogger("adaptive.serving")
 CONNECTIONS = 400
 #: How long a connection may stay open with nothing asked, seconds; and where others wait for it.
 KEEP_ALIVE_S, CROWDED_S = 120.0, 5.0
-#: How long a client may take to send one request, or to take some of its response, seconds.
-RECEIVE_S = 30.0
-#: How long a stopping server goes on for requests that are under way, seconds; and how long
-#: before that it gives up on those that have not arrived.
-DRAIN_S, GIVE_UP_S = 10.0, 1.0
+#: How long before its end a stopping server gives up on requests that have not arrived, seconds.
+GIVE_UP_S = 1.0
 #: How long a stopping server waits on a connection that asks nothing, seconds. Its client may
 #: have a request on the way that it could not know to be too late.
 GRACE_S = 1.0
@@ -48,7 +44,8 @@ class Server(uvicorn.Server):
     adapter : the application
     host, port : where to listen; port 0 takes a free one, see `url`
     tls : speaks TLS with this
-    receive_s : a request that is not whole after this is answered with 408
+    receive_s : a request that is not whole after this is answered with 408, and a client that
+        takes nothing of its response is given up
     drain_s : bound on the time between `stop` and the return of `run`
 
     Raises
@@ -64,26 +61,29 @@ class Server(uvicorn.Server):
         port: int,
         *,
         tls: ssl.SSLContext | None = None,
-        receive_s: float = RECEIVE_S,
-        drain_s: float = DRAIN_S,
+        receive_s: float = 30.0,
+        drain_s: float = 10.0,
     ) -> None:
-        options: dict[str, Any] = {"http": Connection, "ws": "none", "lifespan": "off"}
-        options.update(log_config=None, proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S)
-        options.update(server_header=False, headers=[("server", "adaptive")], interface="asgi3")
-        super().__init__(Config(adapter, **options))
+        options: dict[str, Any] = {"interface": "asgi3", "ws": "none", "lifespan": "off"}
+        options.update(log_config=None, access_log=False, proxy_headers=False)
+        options.update(server_header=False, headers=[("server", "adaptive")])
+        options.update(timeout_keep_alive=KEEP_ALIVE_S)
+        options.update(callback_notify=self._each_second, timeout_notify=0.5)
+        super().__init__(Config(adapter, http=Connection, **options))
         self.adapter = adapter
         self.receive_s = receive_s
         self.drain_s = drain_s
-        self.stopping = threading.Event()
         self._tls = tls
-        self._socket = bind(host, port)
+        self._socket = listen(host, port)
         self._socket.setblocking(False)
-        self._socket.listen(1024)
         name, self.port = self._socket.getsockname()[:2]
         shown = f"[{name}]" if ":" in name else name
         self.url = f"http{'s' if tls else ''}://{shown}:{self.port}"
         self._opening: set[asyncio.Task[None]] = set()  # connections that shake hands
-        self._each_second: Callable[[], object] = lambda: None
+        self._beat: Callable[[], object] = lambda: None
+
+    # Signals are for whoever runs the server.
+    capture_signals = staticmethod(contextlib.nullcontext)  # type: ignore[assignment]
 
     @property
     def connections(self) -> int:
@@ -97,100 +97,87 @@ class Server(uvicorn.Server):
         ----------
         each_second : is called about once a second from the event loop while no request has hung
         """
-        self._each_second = each_second
+        self._beat = each_second
         try:
             with _without_preemption():
-                super().run(sockets=[])
+                super().run()
         finally:
             self._socket.close()
             self.adapter.close()
 
     def stop(self) -> None:
         """Have `run` drain and return; may be called from any thread or signal handler."""
-        self.stopping.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
-        """Leave signals to whoever runs the server."""
-        yield
+        self.should_exit = True
 
     async def startup(self, sockets: Any = None) -> None:
         """Begin to take connections."""
-        self.started, self.servers = True, []
+        self.started, self.last_notified = True, time()  # the first second begins here
         self._accepting = asyncio.ensure_future(self._accept())
-
-    async def on_tick(self, counter: int) -> bool:
-        """Look ten times a second whether to stop, and once for connections that are too slow."""
-        await super().on_tick(counter)
-        if counter % 10 == 9:
-            crowded = self.connections >= CONNECTIONS
-            self._check(CROWDED_S if crowded else KEEP_ALIVE_S, self.receive_s)
-            if not self.adapter.hung():
-                self._each_second()
-        return self.stopping.is_set()
 
     async def shutdown(self, sockets: Any = None) -> None:
         """Answer what was asked, and what comes from who could not know."""
-        began = monotonic()
-        end = began + self.drain_s
+        end = monotonic() + self.drain_s
         refuse_newcomers(self._socket)
         for connection in self._open_ones():
-            connection.drain()
-        while monotonic() < end and (self.connections or self._socket.fileno() >= 0):
+            connection.shutdown()
+        await asyncio.sleep(OPENING_S)
+        self._accepting.cancel()
+        await asyncio.wait([self._accepting])
+        self._socket.close()
+        while self.connections and monotonic() < end:
+            self._check(GRACE_S, 0.0 if monotonic() > end - GIVE_UP_S else self.receive_s)
             await asyncio.sleep(0.05)
-            now = monotonic()
-            if now > began + OPENING_S and not self._accepting.cancel():
-                self._socket.close()  # which nobody waits at any more
-            self._check(GRACE_S, 0.0 if now > end - GIVE_UP_S else self.receive_s, began)
         lost = sum(not connection.idle for connection in self._open_ones())
         if lost:
             log.warning("stopped with %d requests unanswered after %s s", lost, self.drain_s)
         for connection in self._open_ones():
             connection.transport.abort()
 
+    async def _each_second(self) -> None:
+        self._check(CROWDED_S if self.connections >= CONNECTIONS else KEEP_ALIVE_S, self.receive_s)
+        if not self.adapter.hung():
+            self._beat()
+
     async def _accept(self) -> None:
         """Take connections, up to the limit; the next ones wait in the kernel's queue."""
-        loop, failed = asyncio.get_running_loop(), False
+        loop = asyncio.get_running_loop()
         while True:
-            while self.connections >= CONNECTIONS and not self.stopping.is_set():
+            while self.connections >= CONNECTIONS and not self.should_exit:
                 await asyncio.sleep(0.05)
             try:
                 link, _ = await loop.sock_accept(self._socket)
-            except OSError as error:  # no more open files, say
-                if not failed and not isinstance(error, ConnectionError):
-                    log.error("a connection cannot be taken: %s", os.strerror(error.errno or 0))
-                    failed = True
-                await asyncio.sleep(0.1)
+            except ConnectionError:  # whose client has left already
                 continue
-            failed = False
+            except OSError as error:  # no more open files, say
+                log.error("a connection cannot be taken: %s", error.strerror)
+                await asyncio.sleep(1.0)
+                continue
             task = loop.create_task(self._open(link))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
     async def _open(self, link: socket.socket) -> None:
         """Shake hands, and hand the connection to uvicorn."""
-        loop = asyncio.get_running_loop()
-
-        def connection() -> Connection:
-            state: dict[str, Any] = {"server_state": self.server_state, "app_state": {}}
-            return Connection(self.adapter, self.stopping, config=self.config, _loop=loop, **state)
-
-        tls = (
-            {} if self._tls is None else {"ssl": self._tls, "ssl_handshake_timeout": self.receive_s}
-        )
+        options: dict[str, Any] = {}
+        if self._tls is not None:
+            options.update(ssl=self._tls, ssl_handshake_timeout=self.receive_s)
         try:
             link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.connect_accepted_socket(connection, link, **tls)  # type: ignore[arg-type]
+            with contextlib.suppress(AttributeError):  # Linux ends who takes none of a response
+                patience = int(self.receive_s * 1e3)
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Connection(self, link), link, **options
+            )
         except (OSError, asyncio.TimeoutError):  # who speaks no TLS, or never shakes hands
             link.close()
 
     def _open_ones(self) -> list[Connection]:
         return cast(List[Connection], list(self.server_state.connections))
 
-    def _check(self, keep_s: float, receive_s: float, since: float = 0.0) -> None:
-        now = monotonic()
+    def _check(self, keep_s: float, receive_s: float) -> None:
         for connection in self._open_ones():
-            connection.check(now, keep_s, receive_s, since)
+            connection.check(keep_s, receive_s)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -136,6 +137,20 @@ def test_header_without_end_is_refused_while_it_arrives(start):
         link.shutdown(socket.SHUT_WR)
         error_of(until_closed(link), 431)
         assert_none_is_left(server)
+
+
+def test_client_that_is_refused_and_goes_on_sending_is_cut_off(monkeypatch):
+    monkeypatch.setattr("adaptive.serving.connection.LINGER_S", 0.3)
+    with serving(plain_app()) as server, connect(server) as link:
+        link.sendall(b"no request\r\n\r\n")
+        error_of(until_closed(link), 400)
+        assert server.connections
+        deadline = time.monotonic() + HANG_S
+        while server.connections and time.monotonic() < deadline:
+            with contextlib.suppress(ConnectionError):  # it has been cut off meanwhile
+                link.sendall(b"x")
+            time.sleep(0.02)
+        assert server.connections == 0
 
 
 def test_trailer_is_no_header():
