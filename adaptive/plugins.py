@@ -1,4 +1,4 @@
-"""What other installed packages add under a name: policies, premodels, engines.
+"""What other installed packages add under a name: policies, engines, premodels.
 
 A package that says in its pyproject.toml
 
@@ -17,8 +17,7 @@ from typing import Any, Callable
 
 from adaptive.errors import InputError
 
-POLICIES, PREMODELS, TRAINERS = "adaptive.policies", "adaptive.premodels", "adaptive.trainers"
-ENGINES = "adaptive.engines"
+POLICIES, ENGINES, PREMODELS = "adaptive.policies", "adaptive.engines", "adaptive.premodels"
 
 
 def names(group: str) -> list[str]:
