@@ -39,7 +39,7 @@ _BEST = ("tensorrt", "tensorrt-provider", "cuda")
 #: Opens one network's file, given the threads inside an operator.
 Maker = Callable[[Path, int], OpenEngine]
 
-#: Makers that were registered, by the engine's name.
+#: Makers of further engines, by name.
 MAKERS: dict[str, Maker] = {}
 
 
