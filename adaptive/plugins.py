@@ -12,10 +12,12 @@ package is imported, before a name is met that this library does not know.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from adaptive.errors import InputError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 POLICIES, ENGINES, PREMODELS = "adaptive.policies", "adaptive.engines", "adaptive.premodels"
 
@@ -54,6 +56,8 @@ def plugin(group: str, name: str, fits: Callable[[Any], bool]) -> Any:
 
 
 def _entries(group: str) -> list[EntryPoint]:
+    from importlib.metadata import entry_points  # some 20 ms, which a start need not take
+
     if sys.version_info >= (3, 10):
         return list(entry_points(group=group))
     return list(entry_points().get(group, ()))

@@ -343,6 +343,7 @@ def test_a_premodel_of_ones_own_is_one_file(
     tiny_table_path: Path,
     tmp_path: Path,
 ) -> None:
+    pytest.importorskip("sklearn")
     install(PREMODEL, "adaptive.premodels", "prior=Prior")
     premodel, bundle = tmp_path / "premodel", tmp_path / "bundle"
     told = run(
@@ -379,6 +380,7 @@ def test_a_feature_of_ones_own_is_one_file(
     install: Callable[..., Any], tiny_candidates: Path, tiny_images: Path, tmp_path: Path
 ) -> None:
     """A column of a CSV, and the function that computes it where images are answered."""
+    pytest.importorskip("sklearn")
     own = install(FEATURE)
     premodel, bundle, lines = tmp_path / "premodel", tmp_path / "bundle", ["image,redness,best"]
     for path in sorted(tiny_images.glob("*.png")):
