@@ -1,4 +1,4 @@
-"""What other installed packages add under a name: policies, premodels, engines.
+"""What other installed packages add under a name: policies, engines, premodels.
 
 A package that says in its pyproject.toml
 
@@ -12,13 +12,14 @@ package is imported, before a name is met that this library does not know.
 from __future__ import annotations
 
 import sys
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from adaptive.errors import InputError
 
-POLICIES, PREMODELS, TRAINERS = "adaptive.policies", "adaptive.premodels", "adaptive.trainers"
-ENGINES = "adaptive.engines"
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+POLICIES, ENGINES, PREMODELS = "adaptive.policies", "adaptive.engines", "adaptive.premodels"
 
 
 def names(group: str) -> list[str]:
@@ -55,6 +56,8 @@ def plugin(group: str, name: str, fits: Callable[[Any], bool]) -> Any:
 
 
 def _entries(group: str) -> list[EntryPoint]:
+    from importlib.metadata import entry_points  # some 20 ms, which a start need not take
+
     if sys.version_info >= (3, 10):
         return list(entry_points(group=group))
     return list(entry_points().get(group, ()))

@@ -11,7 +11,7 @@ import numpy as np
 from adaptive.candidate import check_name
 from adaptive.errors import InputError
 from adaptive.features.schema import SCHEMA
-from adaptive.files import folder_aside, refuse_existing
+from adaptive.files import Fields, folder_aside, refuse_existing
 
 #: the number that `premodel.json` carries; a newer one is refused
 FORMAT = 1
@@ -97,6 +97,11 @@ class Premodel(ABC):
     @abstractmethod
     def write(self, folder: Path) -> None:
         """Write the files into a folder that exists; `load_premodel` reads them."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, folder: Path, fields: Fields) -> Premodel:
+        """Read what `write` wrote; `fields` is the header."""
 
     def save(self, folder: Path | str, force: bool = False) -> None:
         """Write a new folder, whole or not at all; with `force` it may replace a premodel."""

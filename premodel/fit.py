@@ -17,16 +17,12 @@ from adaptive.premodel.base import (
     check_X,
     first_yes,
 )
-from adaptive.premodel.boosting import GradientBoosting
 from adaptive.premodel.condense import cost_of_condensing
 from adaptive.premodel.estimator import Estimator
 from adaptive.premodel.knn_chain import KNNChain
-from adaptive.premodel.logistic import Logistic
-from adaptive.premodel.naive_bayes import NaiveBayes
 from adaptive.premodel.outcome_knn import OutcomeKNN
+from adaptive.premodel.registry import KINDS, premodel_class
 from adaptive.premodel.scaling import Scaling
-from adaptive.premodel.svm import SVM
-from adaptive.premodel.tree import Tree
 
 #: values beyond this would overflow when they are squared
 LARGEST = 1e100
@@ -211,12 +207,29 @@ def _fit_neighbours(
 TRAINERS: dict[str, Callable[..., Trained]] = {
     "knn": fit_chain,
     "outcome-knn": fit_outcome_knn,
-    "tree": partial(fit_estimator, Tree),
-    "svm": partial(fit_estimator, SVM),
-    "naive-bayes": partial(fit_estimator, NaiveBayes),
-    "logistic": partial(fit_estimator, Logistic),
-    "gradient-boosting": partial(fit_estimator, GradientBoosting),
+    **{
+        name.replace("_", "-"): partial(fit_estimator, kind)
+        for name, kind in KINDS.items()
+        if issubclass(kind, Estimator)
+    },
 }
+
+
+def trainer(name: str) -> Callable[..., Trained]:
+    """What trains a classifier: one of `TRAINERS`, or an `Estimator` of another package, by kind.
+
+    Raises
+    ------
+    InputError
+        when there is none.
+    """
+    if name in TRAINERS:
+        return TRAINERS[name]
+    kind = premodel_class(name)
+    if kind is None or not issubclass(kind, Estimator):
+        raise InputError(f"classifier {name!r} is not one of {list(TRAINERS)}, nor an Estimator")
+    return partial(fit_estimator, kind)
+
 
 #: those of them that look for neighbours: they take `k` and `scaling`, the others `seed`
 NEIGHBOURS = ("knn", "outcome-knn")

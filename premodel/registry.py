@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Callable
+from typing import Type, TypeVar
 
-from adaptive.errors import BundleError
+from adaptive.errors import BundleError, InputError
 from adaptive.files import Fields, check_format, inside, read_json
+from adaptive.plugins import PREMODELS, names, plugin
 from adaptive.premodel.base import FORMAT, HEADER, Premodel
 from adaptive.premodel.boosting import GradientBoosting
 from adaptive.premodel.knn_chain import KNNChain
@@ -16,16 +17,43 @@ from adaptive.premodel.outcome_knn import OutcomeKNN
 from adaptive.premodel.svm import SVM
 from adaptive.premodel.tree import Tree
 
-#: the kind that the header names -> what reads the rest of the folder
-KINDS: dict[str, Callable[[Path, Fields], Premodel]] = {
-    KNNChain.kind: KNNChain.read,
-    OutcomeKNN.kind: OutcomeKNN.read,
-    Tree.kind: Tree.read,
-    SVM.kind: SVM.read,
-    NaiveBayes.kind: NaiveBayes.read,
-    Logistic.kind: Logistic.read,
-    GradientBoosting.kind: GradientBoosting.read,
+Own = TypeVar("Own", bound=Type[Premodel])
+
+#: The kinds that this library brings, and those that were registered.
+KINDS: dict[str, type[Premodel]] = {
+    kind.kind: kind
+    for kind in (KNNChain, OutcomeKNN, Tree, SVM, NaiveBayes, Logistic, GradientBoosting)
 }
+
+
+def register(kind: Own) -> Own:
+    """Make folders that name the `kind` of a class readable; for use as a decorator.
+
+    Raises
+    ------
+    InputError
+        when another class has that name.
+    """
+    known = KINDS.setdefault(kind.kind, kind)
+    if known is not kind:
+        raise InputError(f"a premodel of kind {kind.kind!r} is there already: {known.__name__}")
+    return kind
+
+
+def premodel_class(name: str) -> type[Premodel] | None:
+    """The class of a kind, of this library or of another installed package; None without.
+
+    Raises
+    ------
+    InputError
+        when the other package's class cannot be imported, or is no premodel of that kind.
+    """
+    if name not in KINDS:
+        found = plugin(PREMODELS, name, lambda found: getattr(found, "kind", None) == name)
+        if found is None:
+            return None
+        KINDS[name] = found
+    return KINDS[name]
 
 
 def load_premodel(folder: Path | str) -> Premodel:
@@ -43,6 +71,11 @@ def load_premodel(folder: Path | str) -> Premodel:
     fields = Fields(read_json(path, "premodel header"), f"premodel header {path}")
     check_format(fields, FORMAT)
     kind = fields.get("kind", str)
-    if kind not in KINDS:
-        raise BundleError(f"{fields.where} has kind {kind!r}; it must be one of {sorted(KINDS)}")
-    return KINDS[kind](folder, fields)
+    try:
+        shape = premodel_class(kind)
+    except InputError as exc:
+        raise BundleError(f"{fields.where}: {exc}") from exc
+    if shape is None:
+        known = sorted([*KINDS, *names(PREMODELS)])
+        raise BundleError(f"{fields.where} has kind {kind!r}; it must be one of {known}")
+    return shape.read(folder, fields)

@@ -8,8 +8,10 @@ from typing import Any, Callable
 
 import click
 
-from adaptive.engines.choose import ENGINES, EngineOptions
+from adaptive.cli.choice import OpenChoice
+from adaptive.engines.choose import ENGINES, MAKERS, EngineOptions
 from adaptive.engines.providers import PRECISIONS
+from adaptive.plugins import ENGINES as GROUP
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,7 +49,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--engine",
-            type=click.Choice(ENGINES),
+            type=OpenChoice((*ENGINES, *MAKERS), GROUP),
             default="auto",
             show_default=True,
             help="What runs the networks; auto takes the best that really runs here.",

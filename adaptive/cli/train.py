@@ -9,15 +9,17 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from adaptive.cli.choice import OpenChoice
 from adaptive.errors import InputError, TableError
 from adaptive.features.provenance import SOURCES
 from adaptive.features.schema import SCHEMA
 from adaptive.files import folder_aside, sha256, write_json
 from adaptive.outcomes.parts import Split, digest
+from adaptive.plugins import PREMODELS as GROUP
 from adaptive.premodel.base import Premodel, check_output
 from adaptive.premodel.condense import condensed_words
 from adaptive.premodel.examples import SELECTIONS, Examples, read_examples
-from adaptive.premodel.fit import NEIGHBOURS, TRAINERS, Trained
+from adaptive.premodel.fit import NEIGHBOURS, TRAINERS, Trained, trainer
 from adaptive.premodel.report import Report, cross_validate
 from adaptive.premodel.scaling import SCALINGS
 from adaptive.premodel.selection import Selection, SelectionStep, select, select_by_cost
@@ -40,7 +42,7 @@ SHARE_OF_SPREAD = 0.01
 )
 @click.option(
     "--classifier",
-    type=click.Choice(tuple(TRAINERS)),
+    type=OpenChoice(tuple(TRAINERS), GROUP),
     default="knn",
     show_default=True,
     help="knn is the papers' chain; the others judge all candidates at once.",
@@ -123,7 +125,7 @@ def command(
         if features in SELECTIONS:
             selection = _select(examples, features == "auto-cost", ms_per_point, seed)
             examples = examples.only(selection.features)
-        trained = TRAINERS[classifier](
+        trained = trainer(classifier)(
             examples.X,
             examples.outcomes,
             examples.features,

@@ -20,6 +20,8 @@ from adaptive.engines.providers import (
 )
 from adaptive.engines.wanted import Maker, Wanted
 from adaptive.errors import AdaptiveError, EngineError, InputError
+from adaptive.plugins import ENGINES as GROUP
+from adaptive.plugins import names, plugin
 
 if TYPE_CHECKING:
     from adaptive.engines.built import EngineKey
@@ -28,8 +30,36 @@ log = logging.getLogger("adaptive.serving")
 
 ENGINES = ("auto", "onnx", "cuda", "tensorrt-provider", "tensorrt")
 
+#: Those with engines that `adaptive build` makes, at a precision.
+_BUILT = ("auto", "tensorrt-provider", "tensorrt")
+
 #: What `auto` tries, the fastest first.
 _BEST = ("tensorrt", "tensorrt-provider", "cuda")
+
+#: Makers of further engines, by name.
+MAKERS: dict[str, Maker] = {}
+
+
+def register(name: str, make: Maker) -> None:
+    """Make an engine known under a name; `auto` does not take it.
+
+    Raises
+    ------
+    InputError
+        when another one has that name.
+    """
+    if name in ENGINES or MAKERS.setdefault(name, make) is not make:
+        raise InputError(f"an engine {name!r} is there already")
+
+
+def _maker(name: str) -> Maker | None:
+    """What opens networks with an engine that is none of this library's; None without."""
+    if name not in MAKERS:
+        found = plugin(GROUP, name, callable)
+        if found is None:
+            return None
+        MAKERS[name] = found
+    return MAKERS[name]
 
 
 @dataclass(frozen=True)
@@ -40,7 +70,8 @@ class EngineOptions:
     ----------
     engine : "onnx" (ONNX Runtime on the processor), "cuda" and "tensorrt-provider" (ONNX
         Runtime on an NVIDIA device), "tensorrt" (TensorRT itself), or "auto": the best of them
-        that really runs. TensorRT needs engines that `adaptive build` made here.
+        that really runs. TensorRT needs engines that `adaptive build` made here. Or the name of
+        one that was registered, or that another installed package adds.
     precision : of TensorRT's engines; None takes what was built last
     folder : of TensorRT's engines; None is the user's cache
     allow_fallback : where the engine asked for does not run, go on on the processor
@@ -52,11 +83,12 @@ class EngineOptions:
     allow_fallback: bool = False
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise InputError(f"engine {self.engine!r} is not one of {list(ENGINES)}")
+        if self.engine not in ENGINES and _maker(self.engine) is None:
+            known = [*ENGINES, *MAKERS, *names(GROUP)]
+            raise InputError(f"engine {self.engine!r} is not one of {known}")
         if self.precision not in (None, *PRECISIONS):
             raise InputError(f"precision {self.precision!r} is not one of {list(PRECISIONS)}")
-        if self.precision is not None and self.engine in ("onnx", "cuda"):
+        if self.precision is not None and self.engine not in _BUILT:
             raise InputError(
                 f"precision {self.precision!r} is for TensorRT's engines; engine {self.engine!r} "
                 "runs a network as it is written"
@@ -192,6 +224,10 @@ class Engines:
                 return ProviderEngine(path, settings, threads)
 
             return [make] * len(wanted), None
+        if engine not in _BUILT:
+            added = _maker(engine)
+            assert added is not None  # EngineOptions looked
+            return [added] * len(wanted), None
         return _built(engine, wanted, self.options.folder, precision)
 
 
