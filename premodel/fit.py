@@ -22,6 +22,7 @@ from adaptive.premodel.condense import cost_of_condensing
 from adaptive.premodel.estimator import Estimator
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.logistic import Logistic
+from adaptive.premodel.mixture import Mixture
 from adaptive.premodel.naive_bayes import NaiveBayes
 from adaptive.premodel.outcome_knn import OutcomeKNN
 from adaptive.premodel.scaling import Scaling
@@ -215,6 +216,7 @@ TRAINERS: dict[str, Callable[..., Trained]] = {
     "svm": partial(fit_estimator, SVM),
     "naive-bayes": partial(fit_estimator, NaiveBayes),
     "logistic": partial(fit_estimator, Logistic),
+    "mixture": partial(fit_estimator, Mixture),
     "gradient-boosting": partial(fit_estimator, GradientBoosting),
 }
 

@@ -11,6 +11,7 @@ from adaptive.premodel.base import FORMAT, HEADER, Premodel
 from adaptive.premodel.boosting import GradientBoosting
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.logistic import Logistic
+from adaptive.premodel.mixture import Mixture
 from adaptive.premodel.naive_bayes import NaiveBayes
 from adaptive.premodel.outcome_knn import OutcomeKNN
 from adaptive.premodel.svm import SVM
@@ -24,6 +25,7 @@ KINDS: dict[str, Callable[[Path, Fields], Premodel]] = {
     SVM.kind: SVM.read,
     NaiveBayes.kind: NaiveBayes.read,
     Logistic.kind: Logistic.read,
+    Mixture.kind: Mixture.read,
     GradientBoosting.kind: GradientBoosting.read,
 }
 
