@@ -7,6 +7,7 @@ from typing import Any, Callable, ClassVar, Mapping, Sequence
 import numpy as np
 
 from adaptive.errors import InputError, MissingExtra
+from adaptive.premodel.base import check_outcomes
 from adaptive.premodel.calibration import parts_of
 from adaptive.premodel.estimator import Arrays, Estimator, Settings, check_whole
 from adaptive.premodel.scaled import SCALING
@@ -15,8 +16,9 @@ from adaptive.premodel.scaling import STEPS, Scaling
 #: the features that the mixture was designed on: what a camera does to an image, not what it shows
 FEATURES = ("laplacian_deviation", "noise", "avg_brightness", "contrast", "brightness_rms")
 
-#: numbers of conditions that are tried where none is given
-TRIED = (1, 2, 3, 4, 5, 6, 7, 8)
+#: numbers of conditions that are tried where none is given; more leave few images to each, and
+#: likelihood goes on to rise with details that matter to no network
+TRIED = (1, 2, 3, 4, 5, 6)
 
 #: numbers tried beyond the best so far
 PATIENCE = 2
@@ -35,6 +37,9 @@ FLOOR = 0.02
 
 #: a condition's mean is told from all images' where it is so many standard deviations away
 TELLING = 0.5
+
+#: a feature further from the mean than so many standard deviations counts as that far
+FAR = 3.0
 
 #: feature -> what a low value and a high one are called
 WORDS = {
@@ -109,13 +114,37 @@ class Mixture(Estimator):
         self._check_fitted()
         return len(self.arrays_["weight"])
 
+    @property
+    def traits(self) -> int:
+        """The conditions' probabilities, and the scaled logarithms of the features."""
+        return self.conditions + len(self.features)
+
     def posterior(self, X: np.ndarray) -> np.ndarray:
         """Each condition's probability: shape (n, conditions), rows sum to 1.
 
         X : ndarray of shape (n, features), float64, finite
         """
+        return self._in_blocks(X, lambda own: self._posterior(self._scaled(own)))
+
+    def judge(self, X: np.ndarray) -> np.ndarray:
+        """Chances, conditions' probabilities, scaled features; see `Premodel.judge`."""
+
+        def ask(own: np.ndarray) -> np.ndarray:
+            Z = self._scaled(own)
+            shares = self._posterior(Z)
+            near = np.minimum(np.maximum(Z, -FAR), FAR)
+            return np.concatenate([self._by_condition(shares), shares, near], axis=1)
+
+        return self._in_blocks(X, ask)
+
+    def relearned(self, X: np.ndarray, outcomes: np.ndarray) -> Mixture:
+        """The same conditions, with the rates of these images."""
         self._check_fitted()
-        return self._posterior(np.ascontiguousarray(X, np.float64))
+        outcomes = check_outcomes(outcomes, len(X), self.candidates)
+        arrays = {**self.arrays_, "rate": _rates(self.posterior(X), outcomes)}
+        return Mixture.from_arrays(
+            self.features, self.candidates, arrays, self.schema_version, **self.settings()
+        )
 
     def descriptions(self) -> tuple[str, ...]:
         """Each condition in words, from where its features lie among all images'."""
@@ -158,9 +187,7 @@ class Mixture(Estimator):
         scaling = Scaling.fit("standard", _logged(seen, floor))
         Z = scaling.grid(_logged(seen, floor)) / STEPS
         model, held = _chosen(Z, self.k, self.seed)
-        theirs = model.predict_proba(Z[: len(X)])
-        mass = theirs.sum(axis=0)
-        rate = (theirs.T @ outcomes + 1) / (mass[:, None] + 2)
+        rate = _rates(model.predict_proba(Z[: len(X)]), outcomes)
         arrays = {
             "floor": floor,
             "scale": scaling.scale,
@@ -170,7 +197,7 @@ class Mixture(Estimator):
             "factor": model.precisions_cholesky_.transpose(0, 2, 1),
             "rate": rate,
         }
-        chosen = {"conditions": len(mass), "held_out_log_likelihood": held}
+        chosen = {"conditions": len(rate), "held_out_log_likelihood": held}
 
         def ask(X: np.ndarray) -> np.ndarray:
             scaled = scaling.grid(_logged(X, floor)) / STEPS
@@ -199,8 +226,11 @@ class Mixture(Estimator):
         self._rate = np.ascontiguousarray(rate.T)
         self._width = arrays["factor"].size
 
-    def _posterior(self, X: np.ndarray) -> np.ndarray:
-        Z = self._scaling.grid(_logged(X, self._floor)) / STEPS
+    def _scaled(self, X: np.ndarray) -> np.ndarray:
+        """The features' logarithms in standard deviations, on a grid that all machines share."""
+        return np.asarray(self._scaling.grid(_logged(X, self._floor)) / STEPS)
+
+    def _posterior(self, Z: np.ndarray) -> np.ndarray:
         away = (Z[:, None, :] - self._mean)[:, :, None, :] * self._factor
         distances = np.add.reduce(away, axis=-1)
         logs = self._flat - 0.5 * np.add.reduce(distances * distances, axis=-1)
@@ -209,12 +239,14 @@ class Mixture(Estimator):
         return np.asarray(shares)
 
     def _chances(self, X: np.ndarray) -> np.ndarray:
-        weighted = self._posterior(X)[:, None, :] * self._rate
-        return np.minimum(np.add.reduce(weighted, axis=-1), 1.0)
+        return self._by_condition(self._posterior(self._scaled(X)))
+
+    def _by_condition(self, shares: np.ndarray) -> np.ndarray:
+        return np.minimum(np.add.reduce(shares[:, None, :] * self._rate, axis=-1), 1.0)
 
     def _reasons(self, X: np.ndarray) -> dict[str, Any]:
         """ "conditions": each one's description and probability, most probable first."""
-        shares = self._posterior(X)[0]
+        shares = self._posterior(self._scaled(X))[0]
         told = self.descriptions()
         order = np.argsort(-shares, kind="stable").tolist()
         return {
@@ -223,6 +255,11 @@ class Mixture(Estimator):
                 for c in order
             ]
         }
+
+
+def _rates(shares: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """How often each candidate is right under each condition, by Laplace's rule."""
+    return np.asarray((shares.T @ outcomes + 1) / (shares.sum(axis=0)[:, None] + 2))
 
 
 def _logged(X: np.ndarray, floor: np.ndarray) -> np.ndarray:

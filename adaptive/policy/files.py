@@ -107,16 +107,16 @@ def _settings(shape: type[Policy], fields: Fields) -> dict[str, Any]:
             "temperatures": fields.numbers("temperatures", default=None),
             "combine": fields.get("combine", str, default=None),
             "weights": fields.numbers("weights", default=None),
+            "gains": tuple(
+                Gain.from_json(entry, f"gain {number} of the policy")
+                for number, entry in enumerate(fields.get("gains", list, default=[]))
+            ),
         }
     if issubclass(shape, Hybrid):
         settings.update(
             shift=fields.get("shift", float, default=0.0),
             start_gain=fields.get("start_gain", float, default=None),
             typical_gain=fields.numbers("typical_gain", default=None),
-            gains=tuple(
-                Gain.from_json(entry, f"gain {number} of the policy")
-                for number, entry in enumerate(fields.get("gains", list, default=[]))
-            ),
         )
     return settings
 

@@ -8,7 +8,7 @@ from adaptive.errors import InputError
 from adaptive.intervals import concave_hull
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
-from adaptive.tuning.build import build_policy
+from adaptive.tuning.build import built
 from adaptive.tuning.members import Members
 from adaptive.tuning.search import choose
 
@@ -45,7 +45,7 @@ def best_cascades(table: OutcomeTable, points: int = POINTS, seed: int = 0) -> t
             choice = choose(members, float(budget), kind="cascade")
         except InputError:
             continue  # no cascade is that cheap
-        policy = build_policy(choice.trial, table, members)
+        policy = built(choice.trial, table, members)
         found.setdefault(policy, (choice.trial.cost, choice.expected))
     # One that two others beat by dividing the images at random is nobody's best.
     policies, at = list(found), list(found.values())

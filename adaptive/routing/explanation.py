@@ -12,7 +12,7 @@ import numpy as np
 from adaptive.errors import AdaptiveError
 from adaptive.limits import Limits
 from adaptive.policy.base import History, Policy
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.gain import bar
 from adaptive.policy.walk import Walk
 from adaptive.premodel.base import Premodel
@@ -193,14 +193,13 @@ def judged(policy: Policy, labels: Sequence[str], history: History, limits: Limi
     if not isinstance(policy, Cascade):
         return Judgement(*said)
     value = float(np.asarray(policy.score(history)).ravel()[0])
-    if isinstance(policy, Hybrid):
-        promised = policy.promised(history)
-        if promised is not None:
-            gains = tuple(
-                (tuple(policy.candidates[c] for c in way), float(gain))
-                for way, gain in zip(promised[0], promised[1][0])
-            )
-            return Judgement(*said, policy.signal, value, None, gains, bar(limits.preference))
+    promised = policy.promised(history)
+    if promised is not None:
+        gains = tuple(
+            (tuple(policy.candidates[c] for c in way), float(gain))
+            for way, gain in zip(promised[0], promised[1][0])
+        )
+        return Judgement(*said, policy.signal, value, None, gains, bar(limits.preference))
     threshold = None
     if last < len(policy.candidates) - 1:
         threshold = float(np.asarray(policy.asked_below(history, limits)).ravel()[0])
