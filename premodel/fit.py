@@ -146,6 +146,29 @@ def fit_estimator(
     return Trained(premodel, _dropped(features, varies), (), len(rows), 0)
 
 
+def fit_mixture(
+    X: np.ndarray,
+    outcomes: np.ndarray,
+    features: Sequence[str],
+    candidates: Sequence[str],
+    k: int | None = None,
+    seed: int = 0,
+    schema_version: int | None = None,
+    unlabelled: np.ndarray | None = None,
+) -> Trained:
+    """Train a mixture of conditions; as `fit_estimator`, see `Mixture`.
+
+    unlabelled : ndarray (n, features) of images without outcomes that conditions are found on
+    """
+    if unlabelled is not None:
+        _, _, varies = _checked(X, outcomes, features, candidates, "standard")
+        unlabelled = check_X(unlabelled, features)[:, varies]
+    return fit_estimator(
+        Mixture, X, outcomes, features, candidates, schema_version,
+        k=k, seed=seed, unlabelled=unlabelled,
+    )  # fmt: skip
+
+
 def _checked(
     X: np.ndarray,
     outcomes: np.ndarray,
@@ -216,7 +239,7 @@ TRAINERS: dict[str, Callable[..., Trained]] = {
     "svm": partial(fit_estimator, SVM),
     "naive-bayes": partial(fit_estimator, NaiveBayes),
     "logistic": partial(fit_estimator, Logistic),
-    "mixture": partial(fit_estimator, Mixture),
+    "mixture": fit_mixture,
     "gradient-boosting": partial(fit_estimator, GradientBoosting),
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from adaptive.errors import InputError, MissingExtra
 from adaptive.premodel.base import check_outcomes
-from adaptive.premodel.calibration import parts_of
+from adaptive.premodel.calibration import constant, parts_of, prior_log_odds, sigmoid
 from adaptive.premodel.estimator import Arrays, Estimator, Settings, check_whole
 from adaptive.premodel.scaled import SCALING
 from adaptive.premodel.scaling import STEPS, Scaling
@@ -26,11 +26,17 @@ PATIENCE = 2
 #: fewest images a condition in the folds that it is fitted on
 LEAST = 10
 
+#: starts of each fit, of which the likeliest is taken
+STARTS = 3
+
 #: folds by which the number of conditions is chosen
 FOLDS = 5
 
 #: added to each variance of a condition, in squared standard deviations of the whole
 SMOOTHING = 1e-3
+
+#: a condition's rates count its own images and so many that are as all images are
+SHRUNK = 10
 
 #: a value that is logged has this share of its median added, so that 0 has a logarithm
 FLOOR = 0.02
@@ -58,8 +64,8 @@ class Mixture(Estimator):
     Each component is a condition, such as "dark, noisy". The mixture is fitted without labels
     (expectation maximisation, Dempster et al. 1977), so a camera's own unlabelled images may take
     part. A candidate's chance is the mean of its rates of being right under the conditions,
-    weighted with the image's posterior. Rates follow Laplace's rule of succession: a condition
-    that few images belong to promises little.
+    weighted with the image's posterior. Rates are shrunk to the rate over all images: a condition
+    that few images belong to tells little.
 
     Features that are nowhere below 0 are logged, the others are taken as they are.
 
@@ -67,7 +73,7 @@ class Mixture(Estimator):
     ----------
     features, candidates, schema_version : as in `Premodel`
     k : number of conditions; by 5-fold held-out likelihood when left out, where a larger number
-        must be better by more than one standard error
+        must be better by more than two standard errors
     seed : of the start and of the folds
     unlabelled : ndarray (n, features) of further images that conditions are found on; not saved
     """
@@ -166,6 +172,17 @@ class Mixture(Estimator):
             told.append(", ".join(words) or "as most images are")
         return tuple(told)
 
+    def words(self) -> list[str]:
+        """A line for each condition: how common, what it looks like, how often who is right."""
+        self._check_fitted()
+        lines = [f"{self.conditions} conditions were found, without labels:"]
+        for share, told, rates in zip(
+            self.arrays_["weight"], self.descriptions(), self.arrays_["rate"]
+        ):
+            right = ", ".join(f"{n} {100 * r:.0f}%" for n, r in zip(self.candidates, rates))
+            lines.append(f"  {100 * share:4.1f}% {told}; right: {right}")
+        return lines
+
     def _check_settings(self) -> None:
         check_whole("seed", self.seed, 0)
         check_whole("k", self.k, 1, optional=True)
@@ -223,7 +240,8 @@ class Mixture(Estimator):
         self._mean = arrays["mean"]
         self._factor = np.ascontiguousarray(arrays["factor"])
         self._flat = np.log(weight) + np.log(diagonal).sum(axis=1)
-        self._rate = np.ascontiguousarray(rate.T)
+        self._first = rate[0]
+        self._beyond = np.ascontiguousarray((rate - rate[0]).T)
         self._width = arrays["factor"].size
 
     def _scaled(self, X: np.ndarray) -> np.ndarray:
@@ -242,7 +260,9 @@ class Mixture(Estimator):
         return self._by_condition(self._posterior(self._scaled(X)))
 
     def _by_condition(self, shares: np.ndarray) -> np.ndarray:
-        return np.minimum(np.add.reduce(shares[:, None, :] * self._rate, axis=-1), 1.0)
+        # From the first condition's, so that rates which are all alike come out as they are.
+        beyond = np.add.reduce(shares[:, None, :] * self._beyond, axis=-1)
+        return np.minimum(np.maximum(self._first + beyond, 0.0), 1.0)
 
     def _reasons(self, X: np.ndarray) -> dict[str, Any]:
         """ "conditions": each one's description and probability, most probable first."""
@@ -258,8 +278,13 @@ class Mixture(Estimator):
 
 
 def _rates(shares: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
-    """How often each candidate is right under each condition, by Laplace's rule."""
-    return np.asarray((shares.T @ outcomes + 1) / (shares.sum(axis=0)[:, None] + 2))
+    """How often each candidate is right under each condition, shrunk to how often it is at all.
+
+    One that was always right, or never, has the same rate under every condition.
+    """
+    overall = sigmoid(prior_log_odds(outcomes))
+    rate = (shares.T @ outcomes + SHRUNK * overall) / (shares.sum(axis=0)[:, None] + SHRUNK)
+    return np.asarray(np.where(constant(outcomes), overall, rate))
 
 
 def _logged(X: np.ndarray, floor: np.ndarray) -> np.ndarray:
@@ -278,9 +303,9 @@ def _chosen(Z: np.ndarray, k: int | None, seed: int) -> tuple[Any, dict[str, flo
     except ImportError as exc:
         raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
 
-    def fitted(count: int, rows: np.ndarray, starts: int = 3) -> Any:
+    def fitted(count: int, rows: np.ndarray) -> Any:
         mixture = GaussianMixture(
-            count, reg_covar=SMOOTHING, n_init=starts, max_iter=300, random_state=seed
+            count, reg_covar=SMOOTHING, n_init=STARTS, max_iter=300, random_state=seed
         )
         with threadpool_limits(1):  # the matrices are small: threads would wait for each other
             return mixture.fit(rows)
@@ -297,11 +322,11 @@ def _chosen(Z: np.ndarray, k: int | None, seed: int) -> tuple[Any, dict[str, flo
             break
         own = np.empty(len(Z))
         for fold in range(FOLDS):
-            own[part == fold] = fitted(count, Z[part != fold], 1).score_samples(Z[part == fold])
+            own[part == fold] = fitted(count, Z[part != fold]).score_samples(Z[part == fold])
         held[str(count)] = float(own.mean())
         if count > 1:
             lead = own - scores
-            if lead.mean() <= lead.std() / np.sqrt(len(lead)):
+            if lead.mean() <= 2 * lead.std() / np.sqrt(len(lead)):
                 continue
         best, scores = count, own
     return fitted(best, Z), held
