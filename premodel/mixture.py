@@ -262,7 +262,7 @@ class Mixture(Estimator):
     def _by_condition(self, shares: np.ndarray) -> np.ndarray:
         # From the first condition's, so that rates which are all alike come out as they are.
         beyond = np.add.reduce(shares[:, None, :] * self._beyond, axis=-1)
-        return np.minimum(np.maximum(self._first + beyond, 0.0), 1.0)
+        return np.asarray(np.minimum(np.maximum(self._first + beyond, 0.0), 1.0))
 
     def _reasons(self, X: np.ndarray) -> dict[str, Any]:
         """ "conditions": each one's description and probability, most probable first."""

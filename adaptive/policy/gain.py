@@ -108,7 +108,7 @@ class Gain:
     @property
     def alone(self) -> bool:
         """Whether the signal decides alone, without the premodel."""
-        return self.coefficients.shape[1] == ALONE
+        return bool(self.coefficients.shape[1] == ALONE)
 
     def values(self, described: np.ndarray) -> np.ndarray:
         """The gain of each way, shape (n, len(ways)); see `describe`."""

@@ -184,7 +184,7 @@ class Members:
         """Logarithm of what each image's label is given by a set, cross-fitted, (n,)."""
         answer = self.answer(names, True)
         assert answer is not None
-        return np.log(np.maximum(answer[np.arange(len(self)), self.label], 1e-12))
+        return np.asarray(np.log(np.maximum(answer[np.arange(len(self)), self.label], 1e-12)))
 
     def served(self, path: tuple[str, ...], average: bool, alone: bool) -> tuple[Exponents, ...]:
         """The exponents of every set that a policy with these candidates may have run.
