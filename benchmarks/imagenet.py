@@ -35,6 +35,7 @@ from adaptive.outcomes.table import OutcomeTable
 from adaptive.premodel.cost import predict_ms
 from adaptive.premodel.fit import TRAINERS
 from adaptive.premodel.mixture import FEATURES
+from adaptive.tuning.gate import gate
 from adaptive.tuning.objectives import MAKES, Tuner
 
 REFERENCE = "resnet50"
@@ -178,6 +179,37 @@ def cross_tuned(
     return found
 
 
+def used_on_halves(
+    table: OutcomeTable, camera: str, classifier: str, features: str, halves: int
+) -> None:
+    """Print on how many random halves of the images `tune` uses the premodel, and why."""
+    names = resolve_names(features)
+    used = 0
+    numbers = []
+    for seed in tqdm(range(halves), desc="halves", disable=None):
+        rows = np.random.default_rng(1000 + seed).permutation(len(table))[: len(table) // 2]
+        half = table.select(np.sort(rows))
+        order = tuple(sorted(half.candidates, key=lambda c: float(half.ms(c).mean())))
+        outcomes = np.column_stack([half.top1(c) for c in order])
+        premodel = TRAINERS[classifier](
+            half.feature_columns(names), outcomes, names, order, schema_version=SCHEMA.version
+        ).premodel
+        tuner = Tuner(
+            half, Split(1.0, 0.0, 0.0), premodel=premodel, premodel_ms=predict_ms(premodel)
+        )
+        assert tuner.judged is not None
+        decided = gate(tuner.members, tuner.judged)
+        used += decided.taken
+        places = 0.0 if decided.beyond is None else decided.beyond.errors
+        numbers.append((decided.foretold.errors, places))
+    foretold, beyond = np.mean(numbers, axis=0)
+    print(
+        f"{camera}, {classifier}: used on {used} of {halves} random halves of {len(half)} images; "
+        f"in the mean gains are foretold {foretold:+.1f} standard errors better than by "
+        f"confidence, and {beyond:+.1f} better than by how hard the image is"
+    )
+
+
 def over_budgets(
     tuned: Sequence[dict[str, tuple[np.ndarray, np.ndarray]]], one: str, other: str
 ) -> Estimate:
@@ -253,6 +285,9 @@ def main() -> None:
     parser.add_argument("--classifier", action="append", choices=sorted(TRAINERS))
     parser.add_argument("--features", default=",".join(FEATURES), help="what the premodel reads")
     parser.add_argument("--partitions", type=int, default=3)
+    parser.add_argument(
+        "--halves", type=int, help="only count on how many random halves the premodel is used"
+    )
     parser.add_argument("--answers", type=Path, help="write what tune without a premodel answers")
     parser.add_argument("--against", type=Path, help="such a file, of another version")
     parser.add_argument("--json", type=Path)
@@ -266,6 +301,12 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     images, labels = seen(data, folder, arguments.camera)
     table = profiled(folder, images, labels, arguments.limit)
+    if arguments.halves is not None:
+        for classifier in arguments.classifier or ["mixture"]:
+            used_on_halves(
+                table, arguments.camera, classifier, arguments.features, arguments.halves
+            )
+        return
     found = report(
         table,
         arguments.camera,

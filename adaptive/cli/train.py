@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from adaptive.csvfile import read_csv
 from adaptive.errors import InputError, TableError
-from adaptive.features.provenance import SOURCES
+from adaptive.features.provenance import SOURCES, described, read_beside, schema_of
 from adaptive.features.schema import SCHEMA
 from adaptive.files import folder_aside, sha256, write_json
 from adaptive.outcomes.parts import Split, digest
@@ -139,7 +139,7 @@ def command(
             selection = _select(examples, features == "auto-cost", ms_per_point, seed)
             examples = examples.only(selection.features)
         if unlabelled is not None:
-            options["unlabelled"] = read_csv(unlabelled).matrix(examples.features)
+            options["unlabelled"] = _unlabelled(unlabelled, examples)
         trained = TRAINERS[classifier](
             examples.X,
             examples.outcomes,
@@ -187,6 +187,18 @@ def _options(classifier: str, k: int | None, scaling: str | None, seed: int) -> 
             *first, last = takes[name]
             raise InputError(f"{option} is for --classifier {', '.join(first)} and {last} only")
     return {"seed": seed, **given}
+
+
+def _unlabelled(path: Path, examples: Examples) -> np.ndarray:
+    """The examples' features of further images, which must have been computed alike."""
+    theirs = schema_of(examples.features, described(read_beside(path), None))
+    if theirs != examples.schema_version:
+        known = [f"schema {v}" if v else "your own" for v in (theirs, examples.schema_version)]
+        raise InputError(
+            f"the features of {path} are {known[0]}, those of the labelled images {known[1]}; "
+            "compute both alike"
+        )
+    return read_csv(path).matrix(examples.features)
 
 
 def _cheap(table: Path) -> str | None:

@@ -5,9 +5,9 @@ thresholds. So questions are put that use every tuning image, and none depends o
 
 1. Does the premodel foretell what asking another network gains better than confidence alone?
 2. Do the networks change places with what it sees? One that only tells hard images from easy ones
-   passes the first question, but confidence sorts those nearly as well, and nothing is gained.
-   Where networks change places the premodel *alone*, choosing one network an image, beats the
-   random mix of networks at equal cost.
+   passes the first question, but confidence sorts those nearly as well, and little is gained. So
+   it must also foretell gains better than one number could: its own mean chance over all
+   networks, which is how easy it takes the image to be.
 3. Is a policy that uses it not behind the learned cascade?
 """
 
@@ -18,15 +18,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from adaptive.intervals import random_mix
 from adaptive.policy.gain import paths_of
 from adaptive.tuning.crossed import cross_judged
 from adaptive.tuning.judged import Judged
-from adaptive.tuning.learned import followed, gain_paths, gains_of, learned_trials, premodel_trials
+from adaptive.tuning.learned import followed, gain_paths, gains_of, learned_trials
 from adaptive.tuning.members import Members
 
 #: Budgets, as times less than the most accurate candidate costs.
 SPEEDUPS = (2.9, 2.6, 2.3, 2.0, 1.7, 1.4, 1.2, 1.0)
+
+#: Standard errors by which networks must change places. One number for how hard an image is
+#: stands for a line, so what bends a little passes two.
+PLACES = 3.0
 
 #: Standard errors by which labels must be likelier, and a lead must not be behind.
 NEEDED = 2.0
@@ -51,6 +54,25 @@ class Lead:
 
 
 @dataclass(frozen=True)
+class Foretold:
+    """How much better gains are foretold, image by image.
+
+    Attributes
+    ----------
+    right_way : corrections times what they had to correct
+    saved : squared error that they took away; less, by what their own errors cost
+    """
+
+    right_way: Lead
+    saved: Lead
+
+    @property
+    def errors(self) -> float:
+        """How many standard errors the corrections are on the right side of nothing."""
+        return self.right_way.errors
+
+
+@dataclass(frozen=True)
 class Gate:
     """What is decided about a premodel.
 
@@ -59,8 +81,8 @@ class Gate:
     taken : whether it is used
     told : whether gains go by what it says
     follows : what exponents follow, see `Trial`
-    foretold : see `foretold`
-    alone : the premodel alone over the random mix, in the mean over budgets
+    foretold : against the signal alone, see `foretold`
+    beyond : against how hard it takes the image to be
     lead : accuracy over the learned cascade, in the mean over budgets; None where none was tried
     words : one sentence
     """
@@ -68,8 +90,8 @@ class Gate:
     taken: bool
     told: bool
     follows: str
-    foretold: Lead
-    alone: Lead | None
+    foretold: Foretold
+    beyond: Foretold | None
     lead: Lead | None
     words: str
 
@@ -84,78 +106,66 @@ def gate(members: Members, judged: Judged) -> Gate:
 
 
 def _decided(members: Members, judged: Judged) -> Gate:
-    told, alone = foretold(members, judged), _alone(members, judged)
-    lead = None
+    needed = f"{judged.needed:g} are needed"
+    told, beyond, lead = foretold(members, judged, None), None, None
     if told.errors < judged.needed:
         better = "better" if told.errors >= 0 else "worse"
         why = (
             f"it foretells what asking another network gains {abs(told.errors):.1f} standard "
-            f"errors {better} than confidence alone does"
+            f"errors {better} than confidence alone does; {needed}"
         )
-    elif alone is None or alone.errors < judged.needed:
-        why = "it fits no budget alone"
-        if alone is not None:
-            side = "above" if alone.value >= 0 else "below"
-            why = (
-                "networks do not change places with what it sees: choosing one network by it "
-                f"alone is {100 * abs(alone.value):.2f} points {side} a random choice at equal "
-                f"cost, {alone.errors:+.1f} standard errors"
-            )
     else:
-        follows = "conditions" if _likelier(members, judged, "conditions") else ""
-        lead = _lead(_by_budgets(members, judged, True, follows), _by_budgets(members, None))
+        beyond = foretold(members, judged, judged.hardness)
+        better = f"{beyond.errors:.1f} standard errors; {PLACES:g} are needed"
         why = (
-            f"choosing one network by it alone is {100 * alone.value:.2f} points above a random "
-            f"choice at equal cost, {alone.errors:.1f} standard errors"
+            "it tells hard images from easy ones, but networks hardly change places with what "
+            f"it sees: {better}"
         )
-        if lead is None or lead.errors > -NEEDED:
-            words = f"the premodel is used: {why}, and {judged.needed:g} are needed"
-            return Gate(True, True, follows, told, alone, lead, words)
-        why += f", but with it answers are {-100 * lead.value:.2f} points worse than without"
+        if beyond.errors >= PLACES:
+            why += ", and less squared error"
+            if beyond.saved.value > 0:
+                follows = "conditions" if _likelier(members, judged, "conditions") else ""
+                lead = _lead(
+                    _by_budgets(members, judged, True, follows), _by_budgets(members, None)
+                )
+                if lead is None or lead.errors > -NEEDED:
+                    words = (
+                        f"the premodel is used: networks change places with what it sees, {better}"
+                    )
+                    return Gate(True, True, follows, told, beyond, lead, words)
+                why = f"with it answers are {-100 * lead.value:.2f} points worse than without"
     if _likelier(members, judged, "features"):
         weighed = _by_budgets(members, judged, False, "features")
         lead = _lead(weighed, _by_budgets(members, None))
         if lead is not None and lead.errors >= judged.needed:
             words = (
                 "the premodel's features weigh the networks: that adds "
-                f"{100 * lead.value:.2f} points, {lead.errors:.1f} standard errors, and "
-                f"{judged.needed:g} are needed"
+                f"{100 * lead.value:.2f} points, {lead.errors:.1f} standard errors; {needed}"
             )
-            return Gate(True, False, "features", told, alone, lead, words)
-    needed = f"{judged.needed:g} are needed"
-    return Gate(False, False, "", told, alone, lead, f"the premodel is left out: {why}; {needed}")
+            return Gate(True, False, "features", told, beyond, lead, words)
+    return Gate(False, False, "", told, beyond, lead, f"the premodel is left out: {why}")
 
 
-def foretold(members: Members, judged: Judged) -> Lead:
-    """How surely gains are foretold better than from the signal alone.
+def foretold(members: Members, judged: Judged, than: Judged | None) -> Foretold:
+    """How much better gains are foretold than by another premodel, or by the signal alone.
 
-    Both predictions are cross-fitted. Of each image, over all ways on all paths that begin on
-    the front: the premodel's correction times what it had to correct. It is nothing in the mean
-    where the premodel knows nothing (Clark and West 2007, Journal of Econometrics 138, 291-311,
-    for predictions of which one contains the other).
+    Both predictions are cross-fitted, and all ways on all paths that begin on the front count.
+    Of each image, the correction times what it had to correct is nothing in the mean where the
+    premodel knows nothing that the other does not (Clark and West 2007, Journal of Econometrics
+    138, 291-311, for predictions of which one contains the other). The squared error that is
+    saved is less than nothing there, since coefficients of nothing are noise.
     """
-    each = np.zeros(len(members))
+    right_way, saved = np.zeros(len(members)), np.zeros(len(members))
     for path in gain_paths(members, judged):
-        told, blind = gains_of(members, path, judged), gains_of(members, path, None)
+        told, blind = gains_of(members, path, judged), gains_of(members, path, than)
         for begun, ways in paths_of(len(path)).items():
             outcome = np.stack([told.right[(*begun, *way)] for way in ways], axis=1)
             gain = outcome - told.right[begun].astype(np.float64)[:, np.newaxis]
             correction = told.values[begun] - blind.values[begun]
-            each += (correction * (gain - blind.values[begun])).sum(axis=1)
-    return Lead.of(each)
-
-
-def _alone(members: Members, judged: Judged) -> Lead | None:
-    """One network an image by chance and price, over the random mix of the same mean cost."""
-    right = [members.top1[name].astype(np.float64) for name in members.names]
-    cost = [members.cost[name] for name in members.names]
-    accuracy = [float(each.mean()) for each in right]
-    over = [
-        trial.right - random_mix(cost, accuracy, trial.cost).apply(right)
-        for budget in _budgets(members)
-        for trial in premodel_trials(members, budget, judged)
-    ]
-    return Lead.of(np.mean(over, axis=0)) if over else None
+            each = correction * (gain - blind.values[begun])
+            right_way += each.sum(axis=1)
+            saved += (2 * each - correction**2).sum(axis=1)
+    return Foretold(Lead.of(right_way), Lead.of(saved))
 
 
 def _likelier(members: Members, judged: Judged, what: str) -> bool:

@@ -20,7 +20,7 @@ class Judged:
     chances : ndarray (n, m), a column a candidate, each image's by a premodel that did not learn
         from its outcomes; NaN for a candidate that is not judged
     traits : ndarray (n, t), see `Premodel.judge`
-    conditions : how many of the traits are probabilities of conditions
+    conditions : how many of the traits are what gains go by, the probabilities of conditions
     charge : what features and premodel cost
     needed : standard errors by which gains must be foretold better for it to be used
     """
@@ -47,6 +47,12 @@ class Judged:
             assert self.traits is not None
             return self.traits[:, : self.conditions]
         return log_odds(self.chances[:, list(columns)])
+
+    @cached_property
+    def hardness(self) -> Judged:
+        """One that knows of each image only how hard this one takes it to be for all networks."""
+        easy = np.nanmean(self.chances, axis=1, keepdims=True)
+        return Judged(self.chances, easy, 1, self.charge, self.needed)
 
     def followed(self, what: str) -> slice:
         """Which traits exponents follow: those of "conditions" or of "features"."""

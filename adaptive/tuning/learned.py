@@ -1,4 +1,4 @@
-"""Policies that go by learned gains, or by a premodel alone, tried at one mean cost."""
+"""Cascades and hybrids that go by learned gains, tried at one mean cost."""
 
 from __future__ import annotations
 
@@ -108,29 +108,3 @@ def followed(members: Members, judged: Judged, what: str) -> Members:
         members.learned[key] = members.following(judged.traits, judged.followed(what))
     found: Members = members.learned[key]
     return found
-
-
-def premodel_trials(members: Members, budget: float, judged: Judged) -> Iterator[Trial]:
-    """One candidate an image, by chance less price times cost, at the least price that fits."""
-    chances, charge = judged.chances, judged.charge
-    known = [i for i in range(len(members.names)) if not np.isnan(chances[:, i]).any()]
-    names = tuple(members.names[i] for i in known)
-    own, cost = chances[:, known], np.array([members.cost[n] for n in names])
-    if len(names) < 2 or charge + cost.min() > budget:
-        return
-
-    def chosen(price: float) -> np.ndarray:
-        return np.asarray(np.argmax(own - price * cost, axis=1))
-
-    low, high = 0.0, 1.0 / float(np.diff(np.sort(cost)).min() or cost.min())
-    if charge + cost[chosen(low)].mean() <= budget:
-        high = low
-    for _ in range(40 if high > low else 0):
-        middle = (low + high) / 2
-        fits = charge + cost[chosen(middle)].mean() <= budget
-        low, high = (low, middle) if fits else (middle, high)
-    choice = chosen(high)
-    spent = charge + float(cost[choice].mean())
-    if spent <= budget:
-        right = np.stack([members.top1[n] for n in names])[choice, np.arange(len(members))]
-        yield Trial("premodel", names, (), right, spent, price=high)

@@ -22,7 +22,7 @@ from adaptive.policy.cascade import expected_gain
 from adaptive.tuning.crossed import cross_judged
 from adaptive.tuning.gate import Gate, gate
 from adaptive.tuning.judged import Judged
-from adaptive.tuning.learned import learned_trials, premodel_trials
+from adaptive.tuning.learned import learned_trials
 from adaptive.tuning.members import Members, ordered
 from adaptive.tuning.trial import Choice, Trial
 
@@ -77,7 +77,7 @@ def _plain(members: Members, budget: float, judged: Judged | None) -> Iterator[T
     yield from _threes(members, budget)
     yield from learned_trials(members, budget)
     if judged is not None:
-        yield from premodel_trials(members, budget, judged)
+        yield from _premodels(members, budget, judged)
 
 
 def _settings(members: Members, length: int) -> Iterator[tuple[str, bool]]:
@@ -144,6 +144,32 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
                     signal,
                     average,
                 )
+
+
+def _premodels(members: Members, budget: float, judged: Judged) -> Iterator[Trial]:
+    """One candidate an image, by chance less price times cost, at the least price that fits."""
+    chances, charge = judged.chances, judged.charge
+    known = [i for i in range(len(members.names)) if not np.isnan(chances[:, i]).any()]
+    names = tuple(members.names[i] for i in known)
+    own, cost = chances[:, known], np.array([members.cost[n] for n in names])
+    if len(names) < 2 or charge + cost.min() > budget:
+        return
+
+    def chosen(price: float) -> np.ndarray:
+        return np.asarray(np.argmax(own - price * cost, axis=1))
+
+    low, high = 0.0, 1.0 / float(np.diff(np.sort(cost)).min() or cost.min())
+    if charge + cost[chosen(low)].mean() <= budget:
+        high = low
+    for _ in range(40 if high > low else 0):
+        middle = (low + high) / 2
+        fits = charge + cost[chosen(middle)].mean() <= budget
+        low, high = (low, middle) if fits else (middle, high)
+    choice = chosen(high)
+    spent = charge + float(cost[choice].mean())
+    if spent <= budget:
+        right = np.stack([members.top1[n] for n in names])[choice, np.arange(len(members))]
+        yield Trial("premodel", names, (), right, spent, price=high)
 
 
 def _gains(members: Members, path: Sequence[str], chances: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Exponents that follow the image: found again, shrunk, stored, and the same for one as for many."""
+"""Exponents that follow the image: found again, shrunk, stored, one image as in a batch."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_json_holds_slopes_and_what_does_not_fit_is_refused():
 
 
 def test_without_a_premodel_common_exponents_answer():
-    policy, (_, X) = following_policy(), mixture()
+    policy = following_policy()
     raw = np.random.default_rng(0).dirichlet(np.ones(5), (2, 4)).astype(np.float32)
     outputs = tuple(Output(p.max(axis=1), p) for p in raw)
     found = policy.answer(History((0, 1), outputs))

@@ -89,3 +89,44 @@ def test_explain_tells_the_conditions():
     assert "dark" in dark[0]["description"]
     assert dark[0]["probability"] > 0.9
     assert sum(one["probability"] for one in dark) == pytest.approx(1)
+
+
+def test_a_folder_of_unlabelled_images_becomes_conditions_and_a_policy(adaptive, tmp_path):
+    pytest.importorskip("sklearn", reason="training needs scikit-learn")
+    cv2 = pytest.importorskip("cv2")
+    generator = np.random.default_rng(0)
+    (tmp_path / "camera").mkdir()
+    for row in range(120):
+        base = generator.integers(60, 200, (8, 8, 3)).astype(np.float32)
+        image = cv2.resize(base, (64, 64), interpolation=cv2.INTER_CUBIC)
+        image = image * (0.15 if row % 3 == 1 else 1)
+        image = image + (40 if row % 3 == 2 else 2) * generator.normal(size=image.shape)
+        pixels = np.clip(image, 0, 255).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "camera" / f"{row:03}.png"), pixels)
+    camera = tmp_path / "camera.csv"
+    code, _, err = adaptive(
+        "features", tmp_path / "camera", "-o", camera, "--features", ",".join(FEATURES)
+    )
+    assert code == 0, err
+    # Labelled are only the first, and which network was best on them.
+    lines = camera.read_text().splitlines()
+    best = ["best", *("small" if row % 3 == 2 else "large" for row in range(60))]
+    labelled = tmp_path / "labelled.csv"
+    rows = [f"{line},{word}" for line, word in zip(lines[:61], best)]
+    labelled.write_text("\n".join(rows) + "\n")
+    labelled.with_suffix(".json").write_text(camera.with_suffix(".json").read_text())
+    arguments = ("train", labelled, "-o", tmp_path / "p", "--order", "small,large")
+    code, out, err = adaptive(*arguments, "--classifier", "mixture", "--unlabelled", camera)
+    assert code == 0, err
+    assert "conditions were found, without labels" in out
+    assert "dark" in out
+    assert "noisy" in out
+    code, _, err = adaptive(*arguments, "--unlabelled", camera, "--force")
+    assert code == 2
+    assert "--unlabelled is for --classifier mixture only" in err
+    camera.with_suffix(".json").unlink()
+    code, _, err = adaptive(
+        *arguments, "--classifier", "mixture", "--unlabelled", camera, "--force"
+    )
+    assert code == 2
+    assert "compute both alike" in err

@@ -82,8 +82,8 @@ def test_conditions_that_are_nothing_to_the_networks_are_left_out():
 def test_what_only_tells_hard_from_easy_is_left_out_however_surely_it_foretells():
     found = [decided(HARDER, seed) for seed in range(20)]
     assert np.mean([one.foretold.errors for one in found]) > 2
-    assert sum(one.taken for one in found) <= 1
-    assert any("do not change places" in one.words for one in found)
+    assert sum(one.taken for one in found) <= 2
+    assert any("hardly change places" in one.words for one in found)
 
 
 def test_a_decision_is_the_same_at_every_budget_and_said_in_one_sentence():

@@ -252,9 +252,9 @@ def test_learned_gains_are_served_as_they_were_foretold(probabilities, premodel,
 def test_cross_fitted_gains_do_not_know_the_image(table, members):
     """With pure noise for chances, own coefficients look better than they are, the others not."""
     noise = np.random.default_rng(5).uniform(0.02, 0.98, (len(table), 3))
-    assert foretold(members, Judged(noise)).errors < 2
+    assert foretold(members, Judged(noise), None).errors < 2
     everything = np.stack([members.top1[n] for n in members.names], axis=1) * 0.9 + 0.05
-    assert foretold(members, Judged(everything)).errors > 5
+    assert foretold(members, Judged(everything), None).errors > 5
 
 
 def test_a_trial_is_nearly_what_its_policy_does_where_classes_are_cut_off():
