@@ -49,6 +49,16 @@ class Premodel(ABC):
     training_: dict[str, Any]
 
     @property
+    def conditions(self) -> int:
+        """How many conditions it tells apart, see `judge`; 0 for a kind that knows none."""
+        return 0
+
+    @property
+    def traits(self) -> int:
+        """How many numbers of its own `judge` adds, of which the first are the conditions'."""
+        return 0
+
+    @property
     def own_features(self) -> tuple[str, ...]:
         """Those features that are a user's own, which this library never fills in by name."""
         if self.schema_version is None:
@@ -69,6 +79,13 @@ class Premodel(ABC):
         outcomes : ndarray of shape (n, candidates), 0 or 1
         """
 
+    def relearned(self, X: np.ndarray, outcomes: np.ndarray) -> Premodel:
+        """A twin that learned from these images alone what outcomes teach.
+
+        What is learned without outcomes, such as the conditions, may stay as it is.
+        """
+        return self.unfitted().fit(X, outcomes)
+
     @abstractmethod
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Each candidate's chance of being right.
@@ -86,6 +103,14 @@ class Premodel(ABC):
         InputError
             for another number of columns, NaN or an infinity.
         """
+
+    def judge(self, X: np.ndarray) -> np.ndarray:
+        """Chances as of `predict`, followed by `traits` numbers that a policy may go by.
+
+        First the probability of each condition, which sum to 1, then whatever else the kind
+        tells of an image, centred and scaled. Shape (n, candidates + traits).
+        """
+        return self.predict(X)
 
     @abstractmethod
     def explain(self, x: np.ndarray) -> dict[str, Any]:

@@ -142,13 +142,16 @@ class Estimator(Premodel):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Each candidate's chance of being right; see `Premodel.predict`."""
+        return self._in_blocks(X, self._chances)
+
+    def _in_blocks(self, X: np.ndarray, ask: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """What `ask` says of images that it is shown some at a time."""
         self._check_fitted()
         X = np.ascontiguousarray(check_X(X, self.features))
         step = max(1, BLOCK // self._width)
         if len(X) <= step:
-            return self._chances(X)
-        blocks = [self._chances(X[start : start + step]) for start in range(0, len(X), step)]
-        return np.concatenate(blocks)
+            return ask(X)
+        return np.concatenate([ask(X[start : start + step]) for start in range(0, len(X), step)])
 
     def explain(self, x: np.ndarray) -> dict[str, Any]:
         """Chances, choice, and what the kind adds; see `Premodel.explain`."""

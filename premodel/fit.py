@@ -20,6 +20,7 @@ from adaptive.premodel.base import (
 from adaptive.premodel.condense import cost_of_condensing
 from adaptive.premodel.estimator import Estimator
 from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.mixture import Mixture
 from adaptive.premodel.outcome_knn import OutcomeKNN
 from adaptive.premodel.registry import KINDS, premodel_class
 from adaptive.premodel.scaling import Scaling
@@ -141,6 +142,29 @@ def fit_estimator(
     return Trained(premodel, _dropped(features, varies), (), len(rows), 0)
 
 
+def fit_mixture(
+    X: np.ndarray,
+    outcomes: np.ndarray,
+    features: Sequence[str],
+    candidates: Sequence[str],
+    k: int | None = None,
+    seed: int = 0,
+    schema_version: int | None = None,
+    unlabelled: np.ndarray | None = None,
+) -> Trained:
+    """Train a mixture of conditions; as `fit_estimator`, see `Mixture`.
+
+    unlabelled : ndarray (n, features) of images without outcomes that conditions are found on
+    """
+    if unlabelled is not None:
+        _, _, varies = _checked(X, outcomes, features, candidates, "standard")
+        unlabelled = check_X(unlabelled, features)[:, varies]
+    return fit_estimator(
+        Mixture, X, outcomes, features, candidates, schema_version,
+        k=k, seed=seed, unlabelled=unlabelled,
+    )  # fmt: skip
+
+
 def _checked(
     X: np.ndarray,
     outcomes: np.ndarray,
@@ -212,6 +236,7 @@ TRAINERS: dict[str, Callable[..., Trained]] = {
         for name, kind in KINDS.items()
         if issubclass(kind, Estimator)
     },
+    "mixture": fit_mixture,
 }
 
 

@@ -12,6 +12,7 @@ from adaptive.premodel.base import FORMAT, HEADER, Premodel
 from adaptive.premodel.boosting import GradientBoosting
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.logistic import Logistic
+from adaptive.premodel.mixture import Mixture
 from adaptive.premodel.naive_bayes import NaiveBayes
 from adaptive.premodel.outcome_knn import OutcomeKNN
 from adaptive.premodel.svm import SVM
@@ -22,7 +23,7 @@ Own = TypeVar("Own", bound=Type[Premodel])
 #: The kinds that this library brings, and those that were registered.
 KINDS: dict[str, type[Premodel]] = {
     kind.kind: kind
-    for kind in (KNNChain, OutcomeKNN, Tree, SVM, NaiveBayes, Logistic, GradientBoosting)
+    for kind in (KNNChain, OutcomeKNN, Tree, SVM, NaiveBayes, Logistic, Mixture, GradientBoosting)
 }
 
 

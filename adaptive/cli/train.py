@@ -10,8 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from adaptive.cli.choice import OpenChoice
+from adaptive.csvfile import read_csv
 from adaptive.errors import InputError, TableError
-from adaptive.features.provenance import SOURCES
+from adaptive.features.provenance import SOURCES, described, read_beside, schema_of
 from adaptive.features.schema import SCHEMA
 from adaptive.files import folder_aside, sha256, write_json
 from adaptive.outcomes.parts import Split, digest
@@ -20,6 +21,7 @@ from adaptive.premodel.base import Premodel, check_output
 from adaptive.premodel.condense import condensed_words
 from adaptive.premodel.examples import SELECTIONS, Examples, read_examples
 from adaptive.premodel.fit import NEIGHBOURS, TRAINERS, Trained, trainer
+from adaptive.premodel.mixture import FEATURES, Mixture
 from adaptive.premodel.report import Report, cross_validate
 from adaptive.premodel.scaling import SCALINGS
 from adaptive.premodel.selection import Selection, SelectionStep, select, select_by_cost
@@ -75,7 +77,15 @@ SHARE_OF_SPREAD = 0.01
 @click.option(
     "-k",
     type=click.IntRange(min=1),
-    help="Neighbours, for knn (5 unless given) and outcome-knn (50).",
+    help="Neighbours, for knn (5 unless given) and outcome-knn (50); conditions, for mixture "
+    "(by held-out likelihood unless given).",
+)
+@click.option(
+    "--unlabelled",
+    type=click.Path(path_type=Path),
+    metavar="FEATURES.csv",
+    help="For mixture: features of further images, as `adaptive features` writes them, on which "
+    "conditions are found too. They need no labels.",
 )
 @click.option(
     "--scaling",
@@ -101,6 +111,7 @@ def command(
     ms_per_point: float | None,
     order: str | None,
     k: int | None,
+    unlabelled: Path | None,
     scaling: str | None,
     folds: int,
     split: str,
@@ -115,16 +126,22 @@ def command(
     """
     check_output(output, force)
     options = _options(classifier, k, scaling, seed)
+    if unlabelled is not None and classifier != "mixture":
+        raise InputError("--unlabelled is for --classifier mixture only")
     if ms_per_point is not None and features != "auto-cost":
         raise InputError("--ms-per-point is for --features auto-cost")
     names = None if order is None else [name.strip() for name in order.split(",")]
     parts = Split.parse(split, seed)
+    if classifier == "mixture" and features is None:
+        features = _cheap(table)
     examples = read_examples(table, features, names, parts, source)
     selection = None
     try:
         if features in SELECTIONS:
             selection = _select(examples, features == "auto-cost", ms_per_point, seed)
             examples = examples.only(selection.features)
+        if unlabelled is not None:
+            options["unlabelled"] = _unlabelled(unlabelled, examples)
         trained = trainer(classifier)(
             examples.X,
             examples.outcomes,
@@ -165,10 +182,32 @@ def _options(classifier: str, k: int | None, scaling: str | None, seed: int) -> 
     given = {name: value for name, value in (("k", k), ("scaling", scaling)) if value is not None}
     if classifier in NEIGHBOURS:
         return given
+    takes = {"k": (*NEIGHBOURS, "mixture"), "scaling": NEIGHBOURS}
     for name in given:
-        option = "-k" if name == "k" else f"--{name}"
-        raise InputError(f"{option} is for --classifier {' and '.join(NEIGHBOURS)} only")
-    return {"seed": seed}
+        if classifier not in takes[name]:
+            option = "-k" if name == "k" else f"--{name}"
+            *first, last = takes[name]
+            raise InputError(f"{option} is for --classifier {', '.join(first)} and {last} only")
+    return {"seed": seed, **given}
+
+
+def _unlabelled(path: Path, examples: Examples) -> np.ndarray:
+    """The examples' features of further images, which must have been computed alike."""
+    theirs = schema_of(examples.features, described(read_beside(path), None))
+    if theirs != examples.schema_version:
+        known = [f"schema {v}" if v else "your own" for v in (theirs, examples.schema_version)]
+        raise InputError(
+            f"the features of {path} are {known[0]}, those of the labelled images {known[1]}; "
+            "compute both alike"
+        )
+    return read_csv(path).matrix(examples.features)
+
+
+def _cheap(table: Path) -> str | None:
+    """The features that a mixture was designed on, where the table has them."""
+    with open(table, encoding="utf-8", errors="replace") as file:
+        header = file.readline().strip().split(",")
+    return ",".join(FEATURES) if set(FEATURES) <= set(header) else None
 
 
 def _select(examples: Examples, by_cost: bool, ms_per_point: float | None, seed: int) -> Selection:
@@ -237,8 +276,11 @@ def _tell(examples: Examples, trained: Trained, report: Report) -> None:
         click.echo(sentence)
     if "condensed" in premodel.training_:
         click.echo(condensed_words(premodel.training_["condensed"]))
+    if isinstance(premodel, Mixture):
+        for line in premodel.words():
+            click.echo(line)
     for name, value in chosen.items():
-        if name != "brier":
+        if name not in ("brier", "held_out_log_likelihood", "conditions"):
             click.echo(f"{name} = {value:g}, chosen by cross-validation on these images")
     click.echo(
         f"checked against scikit-learn on {trained.compared} of these images: "

@@ -58,7 +58,8 @@ class History:
     ----------
     path : positions of the candidates that ran, the same for all n images
     outputs : what each of them said
-    chances : ndarray (n, m), the premodel's numbers, or None when the policy has no premodel
+    chances : ndarray (n, m), the premodel's numbers, or None when the policy has no premodel;
+        followed by its traits where the policy goes by them
     answer : ndarray (n, classes), the policy's own answer as it stands, or None where that is
         what ran last, or has not been computed
     """
@@ -160,6 +161,11 @@ class Policy(ABC):
                 f"exponents of {len(self.candidates)} candidates are for sets of positions below "
                 f"that, each once, not for {[list(s) for s in sets]}"
             )
+        if any(len(row) != self.traits for fitted in self.exponents for row in fitted.slopes):
+            raise InputError(
+                f"slopes of exponents must have {self.traits} numbers, one for each trait that "
+                "the policy's premodel tells of an image"
+            )
         for name, what in (("upper_ms", "times"), ("costs_ms", "times"), ("costs_mj", "energies")):
             values = getattr(self, name)
             if values is None:
@@ -205,6 +211,16 @@ class Policy(ABC):
         return self.premodel is not None
 
     @property
+    def needs_traits(self) -> bool:
+        """Whether `chances` are to be followed by the premodel's traits."""
+        return any(fitted.slopes for fitted in self.exponents)
+
+    @property
+    def traits(self) -> int:
+        """How many traits the premodel tells of an image."""
+        return 0 if self.premodel is None else self.premodel.traits
+
+    @property
     def needs_probabilities(self) -> bool:
         """Whether decisions or answers need whole probability vectors, not only confidences."""
         return self.abstain_below is not None and bool(self.exponents)
@@ -226,11 +242,16 @@ class Policy(ABC):
     def chances(self, features: np.ndarray) -> np.ndarray | None:
         """What the premodel says of images with these features, one column a candidate.
 
+        Where the policy goes by them, the premodel's traits follow.
+
         features : ndarray (n, d), in the order of the premodel's features
         """
         if self.premodel is None:
             return None
-        return self.premodel.predict(features)[:, self._columns]
+        if not self.needs_traits:
+            return self.premodel.predict(features)[:, self._columns]
+        told = range(len(self.premodel.candidates), len(self.premodel.candidates) + self.traits)
+        return self.premodel.judge(features)[:, [*self._columns, *told]]
 
     @abstractmethod
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
@@ -332,7 +353,7 @@ class Policy(ABC):
         Of the exponents of the set that ran, where they are known. Those of a single network
         change how sure it is and not what it says.
         """
-        weights = self.weights_of(history.path)
+        weights = self.weights_in(history, history.path)
         said = [o.probabilities for o in history.outputs if o.probabilities is not None]
         if weights is None or len(said) < len(history.outputs):
             return None
@@ -342,6 +363,17 @@ class Policy(ABC):
         """The exponents of a path's set, in the path's order; None where they are not known."""
         for fitted in self.exponents:
             if fitted.members == path:
+                return fitted.weights
+        return None
+
+    def weights_in(
+        self, history: History, path: tuple[int, ...]
+    ) -> tuple[float, ...] | np.ndarray | None:
+        """As `weights_of`; where they follow the image (n, len(path)), by its traits."""
+        for fitted in self.exponents:
+            if fitted.members == path:
+                if fitted.slopes and history.chances is not None:
+                    return fitted.of(history.chances[:, len(self.candidates) :])
                 return fitted.weights
         return None
 

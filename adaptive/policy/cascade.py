@@ -14,7 +14,7 @@ from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import ADVISES, STOP, History, Policy
 from adaptive.policy.change import Change, prefers
 from adaptive.policy.exponents import pooled
-from adaptive.policy.gain import Gain, bar, describe
+from adaptive.policy.gain import ALONE, Gain, bar, describe, log_odds
 from adaptive.policy.grounds import Grounds
 from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS, soften
 
@@ -32,6 +32,9 @@ class Cascade(Policy):
     temperatures : one a candidate, applied to its probabilities before anything else, or None
     combine : None (the last that ran answers), "arithmetic" or "geometric" mean of all that ran
     weights : one a candidate for `combine`; equal when left out
+    gains : for each path that they know, they take the thresholds' place: the image goes the
+        way that promises most, to whichever later candidate that is, where it promises
+        anything; see `Gain`
 
     With `exponents` there are none of these three: what ran answers together, by its set's.
     """
@@ -43,6 +46,7 @@ class Cascade(Policy):
     temperatures: tuple[float, ...] | None = None
     combine: str | None = None
     weights: tuple[float, ...] | None = None
+    gains: tuple[Gain, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +74,28 @@ class Cascade(Policy):
                 len(values) != count or not all(v > 0 and np.isfinite(v) for v in values)
             ):
                 raise InputError(f"{name} {values} must be {count} numbers above 0")
+        if not isinstance(self.gains, (list, tuple)):
+            raise InputError(f"gains {shown(self.gains)} is not a list of gains")
+        self.gains = tuple(self.gains)
+        for gain in self.gains:
+            if not isinstance(gain, Gain):
+                raise InputError(f"gains holds {shown(gain)}, which is no `Gain`")
+            furthest = max(max(way) for way in gain.ways)
+            needed = ALONE + 2 * self._told_count
+            if furthest >= count or gain.coefficients.shape[1] not in (ALONE, needed):
+                raise InputError(
+                    f"a gain for {count} candidates needs {needed} coefficients a way and "
+                    f"positions below {count}, got {gain.coefficients.shape[1]} and {furthest}"
+                )
+
+    @property
+    def _told_count(self) -> int:
+        """How many numbers of the premodel gains go by."""
+        return 0
+
+    def _told(self, history: History) -> np.ndarray | None:
+        """The premodel's numbers that gains go by, (n, count); None where they are not there."""
+        return None
 
     @property
     def needs_probabilities(self) -> bool:
@@ -82,7 +108,13 @@ class Cascade(Policy):
         return np.zeros(count, np.intp)
 
     def next(self, history: History, limits: Limits) -> np.ndarray:
-        """The candidate after the last one where the signal is below the threshold."""
+        """Where the gains say, else the candidate after the last where the signal is low."""
+        found = self._promise(history)
+        if found is not None:
+            gain, values = found
+            best = values.argmax(axis=1)
+            on = np.maximum.reduce(values, axis=1) > bar(limits.preference)
+            return np.where(on, gain.first[best], STOP)
         last = history.path[-1]
         if last == len(self.candidates) - 1:
             return np.full(len(history), STOP, np.intp)
@@ -92,10 +124,20 @@ class Cascade(Policy):
         """The signal below which the next candidate is asked, the preference included."""
         return _shifted(self.threshold(history), limits.preference)
 
+    def _promise(self, history: History) -> tuple[Gain, np.ndarray] | None:
+        """The gain that knows the path, and the values of its ways, (n, ways); None without."""
+        gain = next((g for g in self.gains if g.path == history.path), None)
+        told = None if gain is None or gain.alone else self._told(history)
+        if gain is None or (told is None and not gain.alone):
+            return None
+        return gain, gain.values(describe(self.score(history), told))
+
     def ways(self) -> tuple[tuple[int, ...], ...]:
-        """In order from each candidate that an image may start at."""
+        """In order from each candidate that an image may start at, and what gains skip to."""
         count = len(self.candidates)
-        return tuple(tuple(range(start, count)) for start in self.starts())
+        plain = [tuple(range(start, count)) for start in self.starts()]
+        known = [(*gain.path, *way) for gain in self.gains for way in gain.ways]
+        return tuple(dict.fromkeys((*plain, *known)))
 
     def starts(self) -> tuple[int, ...]:
         """Where images may start: at the first, or where limits rule that out and not a later."""
@@ -141,7 +183,7 @@ class Cascade(Policy):
                 f"{self.candidates[history.path[step]]!r} are not there"
             )
         if self.exponents:
-            own = self.weights_of((history.path[step],))
+            own = self.weights_in(history, (history.path[step],))
             return values if own is None else pooled([values], own)
         if self.temperatures is None:
             return values
@@ -188,17 +230,35 @@ class Cascade(Policy):
     def _said(self, history: History) -> tuple[str, str]:
         """What is said of the last that ran where another is asked, and where none is."""
         last = self.candidates[history.path[-1]]
+        if any(g.path == history.path for g in self.gains):
+            going = f"going on from {last} promised"
+            return f"{going} a gain", f"{going} too little"
         return f"{last} was not sure enough", f"{last} was sure enough"
 
     def grounds(self, history: History, limits: Limits) -> Grounds:
-        """The signal, and what it is held against where another can be asked."""
+        """What each way on promises; or the signal, and what it is held against."""
+        found = self._promise(history)
+        if found is not None:
+            gain, values = found
+            gains = tuple(
+                (tuple(self.candidates[c] for c in way), float(value))
+                for way, value in zip(gain.ways, values[0])
+            )
+            value = float(self.score(history)[0])
+            return Grounds(self.signal, value, None, gains, bar(limits.preference))
         threshold = None
         if history.path[-1] < len(self.candidates) - 1:
             threshold = float(np.ravel(self.asked_below(history, limits))[0])
         return Grounds(self.signal, float(self.score(history)[0]), threshold)
 
     def words(self) -> str:
-        """Who is asked first, and below which signal the next one is."""
+        """Who is asked first, and what decides about the next one."""
+        if self.gains:
+            return (
+                f"{self.candidates[0]} first, then one or more of "
+                f"{', '.join(self.candidates[1:])}, as the {self.signal} promises a gain"
+                f"{self._together()}"
+            )
         later = [
             f"{name} where the {self.signal} is below {threshold:.3g}"
             for name, threshold in zip(self.candidates[1:], self.thresholds)
@@ -216,6 +276,7 @@ class Cascade(Policy):
             "temperatures": None if self.temperatures is None else list(self.temperatures),
             "combine": self.combine,
             "weights": None if self.weights is None else list(self.weights),
+            **({"gains": [gain.to_json() for gain in self.gains]} if self.gains else {}),
         }
 
     @classmethod
@@ -227,6 +288,10 @@ class Cascade(Policy):
             "temperatures": fields.numbers("temperatures", default=None),
             "combine": fields.get("combine", str, default=None),
             "weights": fields.numbers("weights", default=None),
+            "gains": tuple(
+                Gain.from_json(entry, f"gain {number} of the policy")
+                for number, entry in enumerate(fields.get("gains", list, default=[]))
+            ),
         }
         return super().from_settings(fields, {**given, **own})
 
@@ -248,9 +313,8 @@ class Hybrid(Cascade):
         at the first candidate. With `shift` 0 and `start_gain` None this is the cascade.
     typical_gain : mean expected gain at each candidate but the last, so that the thresholds
         keep their meaning; zeros when left out
-    gains : for each path that they know, they take the thresholds' place: the image goes the
-        way that promises most, to whichever later candidate that is, where it promises
-        anything; see `Gain`
+
+    Gains go by the premodel's conditions, or by its chances where it knows no conditions.
     """
 
     kind: ClassVar[str] = "hybrid"
@@ -259,26 +323,12 @@ class Hybrid(Cascade):
     shift: float = 0.0
     start_gain: float | None = None
     typical_gain: tuple[float, ...] | None = None
-    gains: tuple[Gain, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.premodel is None:
             raise InputError("a hybrid policy needs a premodel")
         self._as_numbers("typical_gain")
-        count = len(self.candidates)
-        if not isinstance(self.gains, (list, tuple)):
-            raise InputError(f"gains {shown(self.gains)} is not a list of gains")
-        self.gains = tuple(self.gains)
-        for gain in self.gains:
-            if not isinstance(gain, Gain):
-                raise InputError(f"gains holds {shown(gain)}, which is no `Gain`")
-            furthest = max(max(way) for way in gain.ways)
-            if furthest >= count or gain.coefficients.shape[1] != 4 + 2 * count:
-                raise InputError(
-                    f"a gain for {count} candidates needs {4 + 2 * count} coefficients a way and "
-                    f"positions below {count}, got {gain.coefficients.shape[1]} and {furthest}"
-                )
         self.shift = finite(self.shift, "shift")
         if self.start_gain is not None:
             self.start_gain = finite(self.start_gain, "start_gain")
@@ -290,13 +340,34 @@ class Hybrid(Cascade):
                 f"typical_gain {self.typical_gain} must be {len(self.thresholds)} finite numbers"
             )
 
+    @property
+    def needs_traits(self) -> bool:
+        """Where gains go by conditions, or exponents follow the image."""
+        conditions = self.premodel is not None and self.premodel.conditions > 0
+        return super().needs_traits or (conditions and not all(g.alone for g in self.gains))
+
+    @property
+    def _told_count(self) -> int:
+        if self.premodel is None:
+            return 0
+        return self.premodel.conditions or len(self.candidates)
+
+    def _told(self, history: History) -> np.ndarray | None:
+        chances, count = history.chances, len(self.candidates)
+        if chances is None or self.premodel is None:
+            return None
+        if self.premodel.conditions:
+            return chances[:, count : count + self.premodel.conditions]
+        return log_odds(chances[:, :count])
+
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
         """The first candidate from which going on promises little."""
         if self.start_gain is None:
             return np.zeros(count, np.intp)
         if chances is None:
             raise InputError("a hybrid policy needs the premodel's chances")
-        return np.asarray(np.argmax(expected_gain(chances) <= self.start_gain, axis=1))
+        judged = chances[:, : len(self.candidates)]
+        return np.asarray(np.argmax(expected_gain(judged) <= self.start_gain, axis=1))
 
     def words(self) -> str:
         """Who may be asked, and what decides."""
@@ -312,49 +383,9 @@ class Hybrid(Cascade):
         name = self.candidates[candidate]
         return f"{name} is the first from which the premodel expects little of going on"
 
-    def _said(self, history: History) -> tuple[str, str]:
-        if history.chances is None or all(g.path != history.path for g in self.gains):
-            return super()._said(history)
-        going = f"going on from {self.candidates[history.path[-1]]} promised"
-        return f"{going} a gain", f"{going} too little"
-
     def starts(self) -> tuple[int, ...]:
         """Anywhere, where the gain decides."""
         return super().starts() if self.start_gain is None else tuple(range(len(self.candidates)))
-
-    def next(self, history: History, limits: Limits) -> np.ndarray:
-        """Where the gains say, or as in a cascade on a path that they do not know."""
-        found = self._promise(history)
-        if found is None:
-            return super().next(history, limits)
-        gain, values = found
-        best = values.argmax(axis=1)
-        on = np.maximum.reduce(values, axis=1) > bar(limits.preference)
-        return np.where(on, gain.first[best], STOP)
-
-    def grounds(self, history: History, limits: Limits) -> Grounds:
-        """What each way on promises, or as a cascade's on a path that no gain knows."""
-        found = self._promise(history)
-        if found is None:
-            return super().grounds(history, limits)
-        gain, values = found
-        gains = tuple(
-            (tuple(self.candidates[c] for c in way), float(value))
-            for way, value in zip(gain.ways, values[0])
-        )
-        value = float(self.score(history)[0])
-        return Grounds(self.signal, value, None, gains, bar(limits.preference))
-
-    def _promise(self, history: History) -> tuple[Gain, np.ndarray] | None:
-        gain = next((g for g in self.gains if g.path == history.path), None)
-        if gain is None or history.chances is None:
-            return None
-        return gain, gain.values(describe(self.score(history), history.chances))
-
-    def ways(self) -> tuple[tuple[int, ...], ...]:
-        """As a cascade's, and what the gains may skip to."""
-        known = [(*gain.path, *way) for gain in self.gains for way in gain.ways]
-        return tuple(dict.fromkeys((*super().ways(), *known)))
 
     def threshold(self, history: History) -> np.ndarray | float:
         """The cascade's threshold, moved by the expected gain."""
@@ -363,7 +394,7 @@ class Hybrid(Cascade):
         if self.shift == 0 or history.chances is None:
             return plain
         typical = 0.0 if self.typical_gain is None else self.typical_gain[last]
-        later = history.chances[:, last + 1 :].max(axis=1)
+        later = history.chances[:, last + 1 : len(self.candidates)].max(axis=1)
         gain = later - history.chances[:, last]
         return np.asarray(plain + self.shift * (gain - typical))
 
@@ -374,7 +405,6 @@ class Hybrid(Cascade):
             "shift": self.shift,
             "start_gain": self.start_gain,
             "typical_gain": None if self.typical_gain is None else list(self.typical_gain),
-            **({"gains": [gain.to_json() for gain in self.gains]} if self.gains else {}),
         }
 
     @classmethod
@@ -384,10 +414,6 @@ class Hybrid(Cascade):
             "shift": fields.get("shift", float, default=0.0),
             "start_gain": fields.get("start_gain", float, default=None),
             "typical_gain": fields.numbers("typical_gain", default=None),
-            "gains": tuple(
-                Gain.from_json(entry, f"gain {number} of the policy")
-                for number, entry in enumerate(fields.get("gains", list, default=[]))
-            ),
         }
         return super().from_settings(fields, {**given, **own})
 

@@ -8,12 +8,16 @@ from typing import Any, Sequence
 
 import numpy as np
 
+from adaptive.checks import numbers
 from adaptive.errors import InputError
 from adaptive.files import Fields
 
 #: Probabilities below it count as it. Nothing smaller survives the 16 bits of a table's
 #: probabilities, so that a table and a network's own answer come to the same.
 FLOOR = 2.0**-24
+
+#: A weight follows an image's traits up to a factor of e to this, and down to one over it.
+STEEPEST = 1.5
 
 
 @dataclass
@@ -28,10 +32,14 @@ class Exponents:
     ----------
     members : positions of the networks in the policy's order, rising
     weights : one a member, at least 0 and not all of them 0
+    slopes : one row a member, by which its weight follows the image: of an image with traits t
+        (see `Premodel.judge`) it is weights[k] * exp(slopes[k] . t). Empty where all images
+        have the same weights
     """
 
     members: tuple[int, ...]
     weights: tuple[float, ...]
+    slopes: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         self.members, self.weights = tuple(self.members), tuple(self.weights)
@@ -44,10 +52,28 @@ class Exponents:
             raise InputError(
                 f"exponents {list(weights)} must be finite, at least 0 and not all of them 0"
             )
+        self.slopes = tuple(map(tuple, self.slopes))
+        if self.slopes and (
+            len(self.slopes) != len(members)
+            or len({len(row) for row in self.slopes}) > 1
+            or not np.isfinite(self.slopes).all()
+        ):
+            raise InputError(
+                f"{len(members)} members need as many rows of slopes, equally long and finite"
+            )
+
+    def of(self, traits: np.ndarray) -> np.ndarray:
+        """Each image's weights, shape (n, members).
+
+        traits : ndarray (n, t), of the images
+        """
+        exponent = np.add.reduce(traits[:, np.newaxis] * np.array(self.slopes), axis=-1)
+        return np.asarray(self.weights * np.exp(np.clip(exponent, -STEEPEST, STEEPEST)))
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {"members": list(self.members), "weights": list(self.weights)}
+        slopes = {"slopes": [list(row) for row in self.slopes]} if self.slopes else {}
+        return {"members": list(self.members), "weights": list(self.weights), **slopes}
 
     @classmethod
     def from_json(cls, values: object, where: str) -> Exponents:
@@ -56,20 +82,27 @@ class Exponents:
         members = fields.get("members", list)
         if not all(type(member) is int for member in members):
             raise InputError(f"{where}: members {members!r} is not a list of positions")
-        return cls(tuple(members), tuple(fields.numbers("weights")))
+        rows = fields.get("slopes", list, default=[])
+        slopes = tuple(numbers(row, f"{where}: a row of slopes") for row in rows)
+        return cls(tuple(members), tuple(fields.numbers("weights")), slopes)
 
 
-def pooled(members: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+def pooled(members: Sequence[np.ndarray], weights: Sequence[float] | np.ndarray) -> np.ndarray:
     """prod p_k ** w_k, normalised, shape (n, classes), float32.
 
+    Parameters
+    ----------
     members : one ndarray (n, classes) of probabilities a network
+    weights : one a network, or ndarray (n, networks), for each image its own
     """
     logs = None
-    for values, weight in zip(members, weights):
-        if weight == 0:
+    each = np.asarray(weights, np.float32)
+    for place, values in enumerate(members):
+        weight = each[..., place]
+        if not weight.any():
             continue
         own = logarithms(values)
-        own *= np.float32(weight)
+        own *= weight if each.ndim == 1 else weight[:, np.newaxis]
         logs = own if logs is None else logs + own
     assert logs is not None  # at least one weight is above 0
     logs -= np.maximum.reduce(logs, axis=1, keepdims=True)

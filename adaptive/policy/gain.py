@@ -19,28 +19,39 @@ _EDGE = 0.02
 _PREFERENCE = 0.1
 
 
-def describe(signal: np.ndarray, chances: np.ndarray) -> np.ndarray:
-    """What a gain is a linear function of, shape (n, 4 + 2 m).
+#: Columns of `describe` that are the signal's own.
+ALONE = 4
 
-    1, s, s^2 and log(s + 0.01) of the signal s, and for each candidate the log-odds of its
-    chance, alone and times s: a network that is unsure is worth more help where another is
-    expected to do well.
+
+def describe(signal: np.ndarray, told: np.ndarray | None = None) -> np.ndarray:
+    """What a gain is a linear function of, shape (n, ALONE + 2 m).
+
+    1, s, s^2 and log(s + 0.01) of the signal s, and each number that the premodel told, alone
+    and times s: a network that is unsure is worth more help where another is expected to do
+    well.
 
     Parameters
     ----------
     signal : ndarray (n,), in 0..1
-    chances : ndarray (n, m); with m = 0 the signal speaks alone
+    told : ndarray (n, m), `log_odds` of chances, or probabilities of conditions; None where the
+        signal speaks alone
     """
-    own = np.minimum(np.maximum(chances, _EDGE), 1 - _EDGE)  # np.clip takes three times as long
-    odds = np.log(own / (1 - own))
-    columns = np.empty((len(signal), 4 + 2 * chances.shape[1]))
+    count = 0 if told is None else told.shape[1]
+    columns = np.empty((len(signal), ALONE + 2 * count))
     columns[:, 0] = 1
     columns[:, 1] = signal
     columns[:, 2] = signal * signal
     columns[:, 3] = np.log(signal + 0.01)
-    columns[:, 4 : 4 + chances.shape[1]] = odds
-    columns[:, 4 + chances.shape[1] :] = odds * signal[:, np.newaxis]
+    if told is not None:
+        columns[:, ALONE : ALONE + count] = told
+        columns[:, ALONE + count :] = told * signal[:, np.newaxis]
     return columns
+
+
+def log_odds(chances: np.ndarray) -> np.ndarray:
+    """Logarithm of chance over counter-chance, of the same shape, kept from infinity."""
+    own = np.minimum(np.maximum(chances, _EDGE), 1 - _EDGE)  # np.clip takes three times as long
+    return np.asarray(np.log(own / (1 - own)))
 
 
 @dataclass(eq=False)
@@ -51,7 +62,7 @@ class Gain:
     ----------
     path : positions of the candidates that have run
     ways : what may be asked next, each a sequence of positions that ends in the answer
-    coefficients : ndarray (len(ways), 4 + 2 m), for `describe`: by how much a way raises the
+    coefficients : ndarray (len(ways), ALONE + 2 m), for `describe`: by how much a way raises the
         chance of a right answer, less what its cost is worth
     """
 
@@ -96,6 +107,11 @@ class Gain:
 
     def __hash__(self) -> int:
         return hash((self.path, self.ways, self.coefficients.tobytes()))
+
+    @property
+    def alone(self) -> bool:
+        """Whether the signal decides alone, without the premodel."""
+        return bool(self.coefficients.shape[1] == ALONE)
 
     def values(self, described: np.ndarray) -> np.ndarray:
         """The gain of each way, shape (n, len(ways)); see `describe`."""

@@ -51,6 +51,10 @@ class Fitted:
     weights: np.ndarray
     without: np.ndarray
 
+    def each(self, fold: np.ndarray) -> np.ndarray:
+        """For each image the weights without its part, (n, k)."""
+        return np.asarray(self.without[fold])
+
 
 def fit_exponents(
     logs: np.ndarray,
@@ -125,15 +129,39 @@ def _slopes(
     parts: int,
     weights: np.ndarray,
 ) -> Slopes:
-    k, n, columns = logs.shape
-    value = 0.0
+    k = len(logs)
+    value, slope, bend = moments(logs, label, copies, weights)
     gradient, curvature = np.zeros((parts, k)), np.zeros((parts, k, k))
+    for i in range(k):
+        gradient[:, i] = np.bincount(part, slope[i], parts)
+        for j in range(k):
+            curvature[:, i, j] = np.bincount(part, bend[i, j], parts)
+    return Slopes(float(value.sum()), gradient, curvature)
+
+
+def moments(
+    logs: np.ndarray, label: np.ndarray, copies: np.ndarray | None, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each image's negative log-likelihood (n,), and how it follows its weights.
+
+    Parameters
+    ----------
+    weights : ndarray (k,), or (k, n) where each image has its own
+
+    Returns
+    -------
+    The values, their first derivatives by the weights (k, n) and their second ones (k, k, n).
+    """
+    k, n, columns = logs.shape
+    value, slope, bend = np.empty(n), np.empty((k, n)), np.empty((k, k, n))
     block = max(1, _BLOCK // columns)
+    each = weights.ndim == 2
     for begin in range(0, n, block):
         rows = slice(begin, min(begin + block, n))
         own, at = logs[:, rows], np.arange(min(begin + block, n) - begin)
-        joint = weights[0] * own[0]
-        for weight, values in zip(weights[1:], own[1:]):
+        factors = weights[:, rows, np.newaxis].astype(np.float32) if each else weights
+        joint = factors[0] * own[0]
+        for weight, values in zip(factors[1:], own[1:]):
             joint += weight * values
         said = joint[at, label[rows]].astype(np.float64)
         highest = joint.max(axis=1)
@@ -142,20 +170,18 @@ def _slopes(
         if copies is not None:
             joint *= copies[rows]
         total = joint.sum(axis=1)
-        value += float((np.log(total) + highest - said).sum(dtype=np.float64))
+        value[rows] = np.log(total) + highest - said
         joint /= total[:, np.newaxis]
         # Centred on the label's, so that little is lost where the moments are taken apart.
         centred = own - own[:, at, label[rows]][:, :, np.newaxis]
         weighted = joint * centred
         means = weighted.sum(axis=2).astype(np.float64)
         for i in range(k):
-            gradient[:, i] += np.bincount(part[rows], means[i], parts)
             for j in range(i + 1):
-                both = np.einsum("nc,nc->n", weighted[i], centred[j]).astype(np.float64)
-                both -= means[i] * means[j]
-                curvature[:, i, j] += np.bincount(part[rows], both, parts)
-                curvature[:, j, i] = curvature[:, i, j]
-    return Slopes(value, gradient, curvature)
+                both = np.einsum("nc,nc->n", weighted[i], centred[j])
+                bend[i, j, rows] = bend[j, i, rows] = both - means[i] * means[j]
+        slope[:, rows] = means
+    return value, slope, bend
 
 
 def _bounded_step(weights: np.ndarray, gradient: np.ndarray, curvature: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from adaptive.errors import InputError
 from adaptive.intervals import concave_hull
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
-from adaptive.tuning.build import build_policy
+from adaptive.tuning.build import built
 from adaptive.tuning.members import Members
 from adaptive.tuning.search import choose
 
@@ -46,7 +46,7 @@ def best_cascades(table: OutcomeTable, points: int = POINTS, seed: int = 0) -> t
             choice = choose(members, float(budget), kind="cascade")
         except InputError:
             continue  # no cascade is that cheap
-        policy = build_policy(choice.trial, table, members)
+        policy = built(choice.trial, table, members)
         if policy not in policies:
             policies.append(policy)
             at.append((choice.trial.cost, choice.expected))

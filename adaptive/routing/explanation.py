@@ -169,7 +169,7 @@ def explanation_of(
 def judged(policy: Policy, labels: Sequence[str], history: History, limits: Limits) -> Judgement:
     """What the candidate that ran last said, and what the policy held that against."""
     last = history.path[-1]
-    alone = History((last,), history.outputs[-1:])
+    alone = History((last,), history.outputs[-1:], history.chances)
     values = history.outputs[-1].probabilities
     assert values is not None
     best = int(values[0].argmax())

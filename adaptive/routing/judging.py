@@ -41,7 +41,7 @@ class Described(NamedTuple):
     features: np.ndarray
 
 
-class Judged(NamedTuple):
+class JudgedImage(NamedTuple):
     """Photos with what judging took, and what is known of them before a network runs.
 
     Attributes
@@ -109,18 +109,18 @@ class Judging:
         self._features = partial(timed_features, names=self.names, own=own, extractor=extractor)
         self._threads = threads
 
-    def judge(self, photos: Sequence[Photo]) -> Judged:
+    def judge(self, photos: Sequence[Photo]) -> JudgedImage:
         """Features and the premodel's chances, where the policy needs them."""
         if not self.needed:
-            return Judged(photos)
+            return JudgedImage(photos)
         described, features = self.describe(photos)
         began = perf_counter()
         chances = self._policy.chances(features)
         if chances is None:
-            return Judged(described, features)
+            return JudgedImage(described, features)
         spent = (perf_counter() - began) * 1e3 / len(photos)
         judged = [photo._replace(ms={**photo.ms, "premodel": spent}) for photo in described]
-        return Judged(judged, features, chances)
+        return JudgedImage(judged, features, chances)
 
     def describe(self, photos: Sequence[Photo]) -> Described:
         """The features alone, of one photo or more."""

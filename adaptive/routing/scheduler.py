@@ -20,7 +20,7 @@ from adaptive.limits import Limits
 from adaptive.policy.base import Policy
 from adaptive.policy.walk import Step, Walk
 from adaptive.routing.account import Account
-from adaptive.routing.judging import Judged
+from adaptive.routing.judging import JudgedImage
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks, said
 from adaptive.segments import Run
@@ -36,7 +36,7 @@ class Cohort:
     unfinished : how many of them are not finished
     """
 
-    def __init__(self, judged: Judged, policy: Policy, account: Account) -> None:
+    def __init__(self, judged: JudgedImage, policy: Policy, account: Account) -> None:
         self.photos = list(judged.photos)
         self.features = judged.features
         self.account = account
@@ -125,7 +125,7 @@ class Scheduler:
             for queued in queue:
                 queued.hold()
 
-    def admit(self, judged: Judged, account: Account) -> None:
+    def admit(self, judged: JudgedImage, account: Account) -> None:
         """Admit at most `batch` photos, which have been judged."""
         try:
             cohort = Cohort(judged, self._policy, account)

@@ -15,6 +15,8 @@ from adaptive.policy.gain import Gain
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 from adaptive.tuning.gains import Learned, learn
+from adaptive.tuning.judged import Judged
+from adaptive.tuning.learned import followed
 from adaptive.tuning.members import Members
 from adaptive.tuning.trial import Trial
 
@@ -24,7 +26,7 @@ def build_policy(
     table: OutcomeTable,
     members: Members,
     premodel: Premodel | None = None,
-    chances: np.ndarray | None = None,
+    judged: Judged | None = None,
     upper_ms: dict[str, float] | None = None,
     gains: tuple[Gain, ...] = (),
 ) -> Policy:
@@ -34,10 +36,11 @@ def build_policy(
     ----------
     table : the tuning images
     members : what was fitted to them
-    chances : ndarray (n, m), of the candidates of `trial.path`, for a hybrid
+    judged : what the premodel says of the table's images, for a hybrid
     upper_ms : for each candidate a time that a run hardly ever exceeds
-    gains : of a hybrid that goes by them; see `learn_gains`
+    gains : of a cascade or hybrid that goes by them; see `learn_gains`
     """
+    members = shown_to(trial, members, judged)
     alone = trial.kind in ("fixed", "premodel")
     common: dict[str, Any] = {
         "costs_ms": tuple(float(table.ms(n).mean()) for n in trial.path),
@@ -54,15 +57,18 @@ def build_policy(
         return ByPremodel(trial.path, premodel, rule="utility", price=trial.price, **common)
     common["signal"] = trial.signal
     later = len(trial.path) - 1
+    if trial.family == "learned cascade":
+        return Cascade(trial.path, thresholds=(0.0,) * later, gains=gains, **common)
     if trial.kind != "hybrid":
         scorer: Cascade = Cascade(trial.path, thresholds=(0.0,) * later, **common)
         thresholds = _thresholds(scorer, trial, table, np.arange(len(table)), None)
         return Cascade(trial.path, thresholds=thresholds, **common)
-    assert chances is not None
+    assert judged is not None
     if trial.learned:
         unused = (0.0,) * later
         return Hybrid(trial.path, premodel, thresholds=unused, gains=gains, **common)
-    expected = expected_gain(chances)[:, :-1]
+    columns = [members.names.index(name) for name in trial.path]
+    expected = expected_gain(judged.chances[:, columns])[:, :-1]
     gain = expected[:, 0]
     start_gain = None
     rest = np.arange(len(table))
@@ -94,18 +100,31 @@ def build_policy(
 
 
 def learn_gains(
-    trial: Trial, table: OutcomeTable, members: Members, chances: np.ndarray
+    trial: Trial,
+    table: OutcomeTable,
+    members: Members,
+    premodel: Premodel | None = None,
+    judged: Judged | None = None,
 ) -> Learned:
     """Gains along the trial's path on whole probabilities, for any price.
 
     Parameters
     ----------
     members : what was fitted to the table's images, and what paths cost
-    chances : ndarray (n, m), of the candidates of `trial.path`
+    premodel, judged : of a hybrid, and what it says of the table's images
     """
     later = (0.0,) * (len(trial.path) - 1)
-    exponents = members.served(trial.path, trial.average, False)
-    scorer = Cascade(trial.path, exponents=exponents, thresholds=later, signal=trial.signal)
+    exponents = shown_to(trial, members, judged).served(trial.path, trial.average, False)
+    common: dict[str, Any] = {"exponents": exponents, "thresholds": later, "signal": trial.signal}
+    columns = [members.names.index(name) for name in trial.path]
+    told = numbers = None
+    if trial.kind == "hybrid":
+        assert judged is not None
+        scorer: Cascade = Hybrid(trial.path, premodel, **common)
+        told = judged.told(columns) if trial.told else None
+        numbers = judged.numbers(columns, scorer.needs_traits)
+    else:
+        scorer = Cascade(trial.path, **common)
 
     def history(path: tuple[int, ...]) -> History:
         names = [trial.path[p] for p in path]
@@ -114,7 +133,7 @@ def learn_gains(
             Output(table.of(n).confidence, table.probabilities_of(n) if whole else None)
             for n in names
         ]
-        return History(path, tuple(outputs))
+        return History(path, tuple(outputs), numbers)
 
     def right(path: tuple[int, ...]) -> np.ndarray:
         answer = scorer.answer(history(path)) if len(path) > 1 else None
@@ -127,9 +146,26 @@ def learn_gains(
         lambda path: scorer.score(history(path)),
         right,
         lambda path: members.steps(tuple(trial.path[p] for p in path))[-1],
-        chances,
+        told,
         np.arange(len(table)) % 2,
     )
+
+
+def shown_to(trial: Trial, members: Members, judged: Judged | None) -> Members:
+    """The members whose exponents follow what the trial's follow."""
+    if not trial.follows:
+        return members
+    assert judged is not None
+    return followed(members, judged, trial.follows)
+
+
+def built(trial: Trial, table: OutcomeTable, members: Members) -> Policy:
+    """The policy of a trial that needs no premodel, its gains learned here."""
+    gains: tuple[Gain, ...] = ()
+    if trial.learned:
+        learned = learn_gains(trial, table, members)
+        gains = learned.gains(learned.price(trial.cost, own=True))
+    return build_policy(trial, table, members, gains=gains)
 
 
 def _thresholds(

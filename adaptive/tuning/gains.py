@@ -8,19 +8,24 @@ learned from is cross-fitted: each by coefficients that did not see it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Callable, Mapping, Tuple
 
 import numpy as np
 
-from adaptive.policy.gain import Gain, describe, paths_of
+from adaptive.policy.gain import ALONE, Gain, describe, paths_of
 
 Path = Tuple[int, ...]
 
-#: Penalty on the squared coefficients of standardised columns, in images.
-RIDGE = 10.0
+#: Penalty on the squared coefficients of standardised columns, in images: of the signal's own,
+#: and of what a premodel tells, which is worth little beside it and must not be believed at once.
+RIDGE, TOLD_RIDGE = 10.0, 50.0
 
-#: Steps in which the price of a unit of cost is bracketed.
-_HALVINGS = 22
+#: Prices at which every path's cost and accuracy are known, each half of the one before.
+_PRICES = 16
+
+#: Halvings of what lies between two of them.
+_HALVINGS = 10
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,41 @@ class Learned:
                 rows[reached] = chosen
         return right, cost
 
-    def price(self, budget: float, own: bool = False) -> float:
-        """The least price of a unit of cost, from 0, at which the mean cost is within `budget`."""
-        if self.walk(0.0, own)[1].mean() <= budget:
-            return 0.0
+    @cached_property
+    def curve(self) -> np.ndarray:
+        """(price, mean cost, share right) at prices from 0 up, cross-fitted, (_PRICES + 1, 3)."""
+        return self._curve(False)
+
+    @cached_property
+    def _own_curve(self) -> np.ndarray:
+        return self._curve(True)
+
+    def _curve(self, own: bool) -> np.ndarray:
         steps = [self.steps((*path, *way[:1])) for path, ways in paths_of(self.count).items()
                  for way in ways]  # fmt: skip
-        low, high = 0.0, 2.0 / min(steps)
+        prices = [0.0, *(2.0 / min(steps) * 2.0**-power for power in range(_PRICES)[::-1])]
+        found = []
+        for price in prices:
+            right, cost = self.walk(price, own)
+            found.append((price, float(cost.mean()), float(right.mean())))
+        return np.array(found)
+
+    def reached(self, budget: float) -> float:
+        """About the share right at a mean cost of `budget`; nothing below the cheapest."""
+        _, cost, right = self.curve[::-1].T
+        if budget < cost[0]:
+            return 0.0
+        return float(np.interp(budget, np.maximum.accumulate(cost), right))
+
+    def price(self, budget: float, own: bool = False) -> float:
+        """The least price of a unit of cost, from 0, at which the mean cost is within `budget`."""
+        prices, costs, _ = (self._own_curve if own else self.curve).T
+        within = np.flatnonzero(costs <= budget)
+        if not len(within):
+            return float(prices[-1])
+        if within[0] == 0:
+            return 0.0
+        low, high = float(prices[within[0] - 1]), float(prices[within[0]])
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             if self.walk(middle, own)[1].mean() <= budget:
@@ -104,7 +137,7 @@ def learn(
     signal: Callable[[Path], np.ndarray],
     right: Callable[[Path], np.ndarray],
     steps: Callable[[Path], float],
-    chances: np.ndarray,
+    told: np.ndarray | None,
     fold: np.ndarray,
 ) -> Learned:
     """Fit every gain for a policy of `count` candidates.
@@ -114,7 +147,7 @@ def learn(
     signal : the deferral signal after a path, (n,)
     right : whether the answer after a path is right, bool (n,)
     steps : cost of the last candidate of a path
-    chances : ndarray (n, count), the premodel's; (n, 0) learns from the signal alone
+    told : what a premodel tells, see `policy.gain.describe`; None learns from the signal alone
     fold : ndarray (n,), the part of each image in cross-fitting
     """
     values: dict[Path, np.ndarray] = {}
@@ -122,7 +155,7 @@ def learn(
     outcomes: dict[Path, np.ndarray] = {(0,): right((0,))}
     served: dict[Path, np.ndarray] = {}
     for path, ways in paths_of(count).items():
-        described = describe(np.asarray(signal(path), np.float64), chances)
+        described = describe(np.asarray(signal(path), np.float64), told)
         for way in ways:
             for end in range(len(way) + 1):
                 reached = (*path, *way[:end])
@@ -140,8 +173,7 @@ def _cross_fitted(X: np.ndarray, Y: np.ndarray, fold: np.ndarray) -> tuple[np.nd
     centre, spread = X.mean(axis=0), X.std(axis=0) + 1e-9
     centre[0], spread[0] = 0.0, 1.0  # the constant stays what it is, and is not penalised
     Z = (X - centre) / spread
-    penalty = RIDGE * np.eye(Z.shape[1])
-    penalty[0, 0] = 1e-9
+    penalty = np.diag([1e-9] + [RIDGE] * (ALONE - 1) + [TOLD_RIDGE] * (Z.shape[1] - ALONE))
     parts = [fold == part for part in np.unique(fold)]
     grams = [Z[part].T @ Z[part] for part in parts]
     sums = [Z[part].T @ Y[part] for part in parts]

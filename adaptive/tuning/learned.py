@@ -1,44 +1,44 @@
-"""Hybrids that go by learned gains, tried at one mean cost."""
+"""Cascades and hybrids that go by learned gains, tried at one mean cost."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from typing import Iterator
 
 import numpy as np
 
-from adaptive.policy.gain import paths_of
 from adaptive.tuning.gains import Learned, learn
+from adaptive.tuning.judged import Judged
 from adaptive.tuning.members import Members, ordered
 from adaptive.tuning.trial import Trial
 
+#: Paths that are tried at a budget: those that seem best there by every path's curve.
+TRIED = 6
 
-def _gains_of(
-    members: Members, path: tuple[str, ...], chances: np.ndarray | None, fold: np.ndarray
-) -> Learned:
-    """Gains along a path, learned once; from the signal alone where `chances` is None."""
-    own = np.empty((len(members), 0))
-    if chances is not None:
-        own = chances[:, [members.names.index(name) for name in path]]
-    key = ("gains", path, hash(own.tobytes()))
+
+def gains_of(members: Members, path: tuple[str, ...], judged: Judged | None) -> Learned:
+    """Gains along a path, learned once; from the signal alone where `judged` is None."""
+    key = ("gains", path, None if judged is None else judged.key)
     if key not in members.learned:
-        average, signal = _gain_setting(members)
+        average, signal = gain_setting(members)
         names = {p: tuple(path[i] for i in p) for p in _subsets(len(path))}
         steps = {p: members.steps(names[p])[-1] for p in names}
+        told = None
+        if judged is not None:
+            told = judged.told([members.names.index(name) for name in path])
         members.learned[key] = learn(
             len(path),
             lambda p: members.score(names[p], average, signal),
             lambda p: members.right(names[p], average),
             steps.__getitem__,
-            own,
-            fold,
+            told,
+            members.fold,
         )
     found: Learned = members.learned[key]
     return found
 
 
-def _gain_setting(members: Members) -> tuple[bool, str]:
+def gain_setting(members: Members) -> tuple[bool, str]:
     """Whether what ran is averaged, and the signal."""
     return (False, "top") if members.logs is None else (True, "margin")
 
@@ -47,65 +47,64 @@ def _subsets(count: int) -> list[tuple[int, ...]]:
     return [p for k in range(1, count + 1) for p in itertools.combinations(range(count), k)]
 
 
+def gain_paths(members: Members, judged: Judged | None) -> tuple[tuple[str, ...], ...]:
+    """The paths along which gains are learned: they begin on the front."""
+    found = [path for length in (2, 3) for path in ordered(members, length)]
+    if judged is None:
+        return tuple(found)
+    return tuple(p for p in found if judged.knows([members.names.index(name) for name in p]))
+
+
 def learned_trials(
-    members: Members, budget: float, chances: np.ndarray, charge: float, fold: np.ndarray
+    members: Members,
+    budget: float,
+    judged: Judged | None = None,
+    told: bool = True,
+    follows: str = "",
 ) -> Iterator[Trial]:
-    """Hybrids whose gains are learned, on paths that begin on the front."""
-    for length in (2, 3):
-        for path in ordered(members, length):
-            judged = chances[:, [members.names.index(name) for name in path]]
-            if charge + members.cost[path[0]] > budget or np.isnan(judged).any():
-                continue
-            learned = _gains_of(members, path, chances, fold)
-            price = learned.price(budget - charge)
-            right, cost = learned.walk(price)
-            average, signal = _gain_setting(members)
-            yield Trial(
-                "learned hybrid",
-                path,
-                (),
-                right,
-                charge + float(cost.mean()),
-                signal,
-                average,
-                price=price,
-            )
+    """Policies with learned gains whose mean cost is `budget` or less, on the best paths there.
 
-
-def premodel_explains(
-    members: Members, chances: np.ndarray, fold: np.ndarray
-) -> tuple[float, float]:
-    """How much better gains are foretold with the premodel than from the signal alone.
-
-    Both are cross-fitted, so a premodel that knows nothing makes it worse. The squared errors of
-    all ways on all paths that begin on the front are compared, image by image: unlike the
-    answers of one policy, which differ on the few images near its thresholds, they use every
-    image.
-
-    Returns
-    -------
-    The share of the squared error that the premodel takes away, and by how many standard errors
-    that is above nothing; (0, 0) where there is nothing to compare.
+    Parameters
+    ----------
+    judged : what a premodel says, which is then paid for; None for cascades
+    told : whether gains go by it, or by the signal alone
+    follows : what exponents follow, see `Trial`
     """
-    key = ("explains", hash(chances.tobytes()))
+    charge = 0.0 if judged is None else judged.charge
+    by = judged if told else None
+    shown = members
+    if follows:
+        assert judged is not None
+        shown = followed(members, judged, follows)
+    if budget - charge <= min(members.cost.values()):
+        return
+    paths = [p for p in gain_paths(members, judged) if members.cost[p[0]] <= budget - charge]
+    # Exponents that follow the image move a path's accuracy little, so common ones screen.
+    reached = [-gains_of(members, path, by).reached(budget - charge) for path in paths]
+    average, signal = gain_setting(members)
+    for place in np.sort(np.argsort(reached, kind="stable")[:TRIED]).tolist():
+        learned = gains_of(shown, paths[place], by)
+        price = learned.price(budget - charge)
+        right, cost = learned.walk(price)
+        yield Trial(
+            "learned cascade" if judged is None else "learned hybrid",
+            paths[place],
+            (),
+            right,
+            charge + float(cost.mean()),
+            signal,
+            average,
+            price=price,
+            told=judged is not None and told,
+            follows=follows,
+        )
+
+
+def followed(members: Members, judged: Judged, what: str) -> Members:
+    """The members with exponents that follow what the premodel tells, made once."""
+    key = ("followed", judged.key, what)
     if key not in members.learned:
-        saved = np.zeros(len(members))
-        whole = 0.0
-        for path in (p for length in (2, 3) for p in ordered(members, length)):
-            if np.isnan(chances[:, [members.names.index(name) for name in path]]).any():
-                continue
-            told = _gains_of(members, path, chances, fold)
-            blind = _gains_of(members, path, None, fold)
-            for begun, ways in paths_of(len(path)).items():
-                outcome = np.stack([told.right[(*begun, *way)] for way in ways], axis=1)
-                gain = outcome - told.right[begun].astype(np.float64)[:, np.newaxis]
-                error = (gain - blind.values[begun]) ** 2
-                saved += (error - (gain - told.values[begun]) ** 2).sum(axis=1)
-                whole += float(error.sum())
-        spread = float(saved.std())
-        members.learned[key] = (0.0, 0.0)
-        if spread > 0 and whole > 0:
-            errors = float(saved.mean()) / spread * math.sqrt(len(saved))
-            members.learned[key] = (float(saved.sum()) / whole, errors)
-    found: tuple[float, float] = members.learned[key]
+        assert judged.traits is not None
+        members.learned[key] = members.following(judged.traits, judged.followed(what))
+    found: Members = members.learned[key]
     return found

@@ -17,6 +17,7 @@ import numpy as np
 from adaptive.intervals import front
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.exponents import Exponents, logarithms
+from adaptive.policy.following import Following, fit_following
 from adaptive.policy.likelihood import Fitted, fit_exponents
 from adaptive.policy.signals import PAIRED, SIGNALS
 
@@ -57,6 +58,8 @@ class Members:
     copies : ndarray (n, columns), how many classes each column stands for; one each when left out
     seed : of the parts in cross-validation
     orders, learned : what the search has sorted and learned already
+    common, traits, place : where exponents follow the image: the members whose do not, the
+        traits (n, t) that they follow, and where these stand among the premodel's `width`
     """
 
     names: tuple[str, ...]
@@ -70,9 +73,13 @@ class Members:
     seed: int = 0
     orders: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
     learned: dict[tuple[object, ...], Any] = field(default_factory=dict, repr=False)
+    common: Members | None = field(default=None, repr=False)
+    traits: np.ndarray | None = field(default=None, repr=False)
+    place: int = 0
+    width: int = 0
     _signals: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
     _costs: dict[tuple[str, ...], float] = field(default_factory=dict, repr=False)
-    _fitted: dict[tuple[str, ...], Fitted] = field(default_factory=dict, repr=False)
+    _fitted: dict[tuple[str, ...], Fitted | Following] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.label)
@@ -118,7 +125,7 @@ class Members:
         for name in self.names:
             fitted = self.exponents((name,))
             assert fitted is not None
-            sharpness = fitted.without[self.fold].astype(np.float32)
+            sharpness = fitted.each(self.fold).astype(np.float32)
             found = {signal: np.empty(len(self)) for signal in SIGNALS}
             for rows in _blocks(len(self)):
                 whole = logarithms(table.probabilities_of(name, rows))
@@ -127,6 +134,15 @@ class Members:
                     found[signal][rows] = measure(values)
             for signal, scores in found.items():
                 self._signals["score", (name,), signal] = scores
+
+    def following(self, traits: np.ndarray, chosen: slice) -> Members:
+        """The same answers, with exponents that follow the chosen traits, (n, t) in all."""
+        place, stop, _ = chosen.indices(traits.shape[1])
+        return Members(
+            self.names, self.label, self.logs, self.confidence, self.top1, self.cost,
+            self.path_cost, self.copies, self.seed, common=self, traits=traits[:, place:stop],
+            place=place, width=traits.shape[1],
+        )  # fmt: skip
 
     @cached_property
     def fold(self) -> np.ndarray:
@@ -143,7 +159,7 @@ class Members:
         whole = [0.0, *(self._costs[path[:end]] for end in range(1, len(path) + 1))]
         return tuple(after - before for before, after in zip(whole, whole[1:]))
 
-    def exponents(self, names: tuple[str, ...]) -> Fitted | None:
+    def exponents(self, names: tuple[str, ...]) -> Fitted | Following | None:
         """The exponents of a set of candidates; None where only confidences are known."""
         if self.logs is None:
             return None
@@ -151,13 +167,24 @@ class Members:
             rows: Any = slice(None)
             if len(self) > FITTED:
                 rows = np.linspace(0, len(self) - 1, FITTED).astype(np.intp)
-            self._fitted[names] = fit_exponents(
-                np.stack([self.logs[name][rows] for name in names]),
-                self.label[rows],
-                None if self.copies is None else self.copies[rows],
-                self.fold[rows],
-            )
+            logs = np.stack([self.logs[name][rows] for name in names])
+            copies = None if self.copies is None else self.copies[rows]
+            label, fold = self.label[rows], self.fold[rows]
+            if self.common is None or self.traits is None:
+                self._fitted[names] = fit_exponents(logs, label, copies, fold)
+            else:
+                common = self.common.exponents(names)
+                assert isinstance(common, Fitted)
+                self._fitted[names] = fit_following(
+                    logs, label, self.traits[rows], common, copies, fold, self.traits
+                )
         return self._fitted[names]
+
+    def likelihood(self, names: tuple[str, ...]) -> np.ndarray:
+        """Logarithm of what each image's label is given by a set, cross-fitted, (n,)."""
+        answer = self.answer(names, True)
+        assert answer is not None
+        return np.asarray(np.log(np.maximum(answer[np.arange(len(self)), self.label], 1e-12)))
 
     def served(self, path: tuple[str, ...], average: bool, alone: bool) -> tuple[Exponents, ...]:
         """The exponents of every set that a policy with these candidates may have run.
@@ -174,7 +201,13 @@ class Members:
                 fitted = self.exponents(tuple(path[position] for position in asked))
                 assert fitted is not None
                 known = dict(zip(asked, fitted.weights.round(6).tolist()))
-                found.append(Exponents(chosen, tuple(known.get(p, 0.0) for p in chosen)))
+                slopes: tuple[tuple[float, ...], ...] = ()
+                if isinstance(fitted, Following):
+                    whole = np.zeros((len(path), self.width))
+                    end = self.place + fitted.slopes.shape[1]
+                    whole[list(asked), self.place : end] = fitted.slopes.round(6)
+                    slopes = tuple(map(tuple, whole[list(chosen)].tolist()))
+                found.append(Exponents(chosen, tuple(known.get(p, 0.0) for p in chosen), slopes))
         return tuple(found)
 
     def answer(self, path: Sequence[str], average: bool) -> np.ndarray | None:
@@ -187,7 +220,7 @@ class Members:
             return self._signals[key]
         fitted = self.exponents(own)
         assert fitted is not None
-        weights = fitted.without[self.fold].astype(np.float32)
+        weights = fitted.each(self.fold).astype(np.float32)
         joint = weights[:, :1] * self.logs[own[0]]
         for place, name in enumerate(own[1:], 1):
             joint += weights[:, place : place + 1] * self.logs[name]

@@ -16,6 +16,7 @@ from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.policy.gain import Gain
 from adaptive.premodel.base import Premodel
+from adaptive.premodel.knn_chain import KNNChain
 from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.certificate import (
     P_VALUES,
@@ -26,8 +27,11 @@ from adaptive.tuning.certificate import (
     images_needed,
     points,
 )
+from adaptive.tuning.crossed import cross_judged
 from adaptive.tuning.gains import Learned
 from adaptive.tuning.hypotheses import Hypothesis, Tuned, checked_drops, in_order, summary_of
+from adaptive.tuning.judged import Judged
+from adaptive.tuning.learned import learned_trials
 from adaptive.tuning.members import Members
 from adaptive.tuning.search import choose
 from adaptive.tuning.trial import Choice, Trial
@@ -36,6 +40,17 @@ from adaptive.tuning.trial import Choice, Trial
 BUDGETS = 24
 
 FOLDS = 5
+
+#: What `Tuner.learned` makes -> whether gains go by the premodel, and what exponents follow.
+MAKES = {
+    "": (False, ""),
+    "conditions": (True, ""),
+    "conditions, exponents": (True, "conditions"),
+    "exponents": (False, "features"),
+}
+
+#: Standard errors that chances of few neighbours need, which are noisy: see `gate`.
+NEIGHBOURS_NEED = 3.0
 
 
 class Tuner:
@@ -89,10 +104,9 @@ class Tuner:
         accuracy = [float(self.tune.top1(n).mean()) for n in self.tune.candidates]
         self.reference = reference or self.tune.candidates[int(np.argmax(accuracy))]
         self.tune.of(self.reference)
-        self._learned: dict[tuple[str, ...], Learned] = {}
+        self._learned: dict[tuple[object, ...], Learned] = {}
         self._tried: list[Tuned] | None = None
-        self.chances: np.ndarray | None = None
-        self.charge = 0.0
+        self.judged: Judged | None = None
         if premodel is not None:
             names = tuple(premodel.features)
             X = self.tune.feature_columns(names, premodel.own_features)
@@ -103,15 +117,52 @@ class Tuner:
             known = {n: own[:, i] for i, n in enumerate(premodel.candidates)}
             # NaN keeps a candidate that the premodel does not judge out of hybrids.
             unknown = np.full(len(self.tune), np.nan)
-            self.chances = np.column_stack([known.get(n, unknown) for n in self.tune.candidates])
+            charge = 0.0
             if cost == "ms":
-                self.charge = float(self.tune.features_cost(names).mean()) + premodel_ms
+                charge = float(self.tune.features_cost(names).mean()) + premodel_ms
+            self.judged = Judged(
+                np.column_stack([known.get(n, unknown) for n in self.tune.candidates]),
+                premodel.judge(X)[:, len(premodel.candidates) :] if premodel.traits else None,
+                premodel.conditions,
+                charge,
+                NEIGHBOURS_NEED if isinstance(premodel, KNNChain) else Judged.needed,
+            )
+
+    @property
+    def charge(self) -> float:
+        """What features and premodel cost an image."""
+        return 0.0 if self.judged is None else self.judged.charge
 
     def within(self, budget: float) -> Tuned:
         """The most accurate policy with a mean cost of at most `budget`."""
-        choice = choose(self.members, budget, self.chances, self.charge, self.kind)
+        choice = choose(self.members, budget, self.judged, self.kind)
         policy = self._build(choice)
         return Tuned(policy, choice.reason, choice)
+
+    def learned(self, budget: float, make: str = "") -> Tuned:
+        """The best policy with learned gains of one make, whatever the gate says of it.
+
+        make : "" for the learned cascade, "conditions" for gains that go by the premodel,
+            "conditions, exponents" where exponents do too, "exponents" where only they do and
+            go by the features
+
+        Raises
+        ------
+        InputError
+            when none fits the budget, or there is no premodel.
+        """
+        told, follows = MAKES[make]
+        judged = self.judged if make else None
+        if make and judged is None:
+            raise InputError("learned gains that go by a premodel need one")
+        found = list(learned_trials(self.members, budget, judged, told, follows))
+        if not found:
+            raise InputError(f"no policy with learned gains has a mean cost of at most {budget:g}")
+        trial, right = cross_judged(found, self.members.fold)
+        expected = float(right.mean())
+        reason = f"only {trial.family} was asked for"
+        choice = Choice(trial, expected, {trial.family: expected}, reason)
+        return Tuned(self._build(choice), reason, choice)
 
     def by_deadline(self, deadline_ms: float, budget: float = math.inf) -> Tuned:
         """The most accurate policy with which a new image ends within `deadline_ms`.
@@ -150,7 +201,7 @@ class Tuner:
             )
         most = min(budget, sum(self.cost.values()))
         choice = choose(
-            self.members, most, self.chances, self.charge, self.kind,
+            self.members, most, self.judged, self.kind,
             lambda trial: longest(trial) <= deadline_ms,
         )  # fmt: skip
         checked = self.calibration if len(self.calibration) else self.tune
@@ -340,9 +391,9 @@ class Tuner:
 
     def _replayed(self, policy: Policy, table: OutcomeTable) -> Replay:
         chances = None
-        if policy.needs_features and table is self.tune and self.chances is not None:
+        if policy.needs_features and table is self.tune and self.judged is not None:
             where = [self.tune.candidates.index(n) for n in policy.candidates]
-            chances = self.chances[:, where]
+            chances = self.judged.numbers(where, policy.needs_traits)
         return replay(policy, table, chances=chances)
 
     def _disagreements(self, policy: Policy) -> int | None:
@@ -356,17 +407,19 @@ class Tuner:
 
     def _build(self, choice: Choice, upper_ms: dict[str, float] | None = None) -> Policy:
         trial = choice.trial
-        chances: np.ndarray | None = None
         gains: tuple[Gain, ...] = ()
-        if trial.kind == "hybrid" and self.chances is not None:
-            where = [self.tune.candidates.index(n) for n in trial.path]
-            chances = self.chances[:, where]
-            if trial.learned:
-                if trial.path not in self._learned:
-                    self._learned[trial.path] = learn_gains(trial, self.tune, self.members, chances)
-                learned = self._learned[trial.path]
-                gains = learned.gains(learned.price(trial.cost - self.charge, own=True))
-        return build_policy(trial, self.tune, self.members, self.premodel, chances, upper_ms, gains)
+        if trial.learned:
+            key = (trial.family, trial.path, trial.told, trial.follows)
+            if key not in self._learned:
+                self._learned[key] = learn_gains(
+                    trial, self.tune, self.members, self.premodel, self.judged
+                )
+            learned = self._learned[key]
+            charge = self.charge if trial.kind == "hybrid" else 0.0
+            gains = learned.gains(learned.price(trial.cost - charge, own=True))
+        return build_policy(
+            trial, self.tune, self.members, self.premodel, self.judged, upper_ms, gains
+        )
 
     def _infeasible(
         self, first: Hypothesis, delta: float, bound: str, summary: str, details: Mapping[str, Any]
@@ -431,6 +484,6 @@ def _cross_fitted(premodel: Premodel, X: np.ndarray, table: OutcomeTable, seed: 
     fold = np.random.default_rng(seed).permutation(len(X)) % FOLDS
     chances = np.empty((len(X), len(premodel.candidates)))
     for part in range(FOLDS):
-        twin = premodel.unfitted().fit(X[fold != part], outcomes[fold != part])
+        twin = premodel.relearned(X[fold != part], outcomes[fold != part])
         chances[fold == part] = twin.predict(X[fold == part])
     return chances

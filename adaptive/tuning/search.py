@@ -12,14 +12,18 @@ taken only where it is better by more than chance.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Callable, Iterator, Sequence
 
 import numpy as np
 
 from adaptive.errors import InputError
 from adaptive.policy.cascade import expected_gain
-from adaptive.tuning.learned import learned_trials, premodel_explains
-from adaptive.tuning.members import FOLDS, Members, ordered
+from adaptive.tuning.crossed import cross_judged
+from adaptive.tuning.gate import Gate, gate
+from adaptive.tuning.judged import Judged
+from adaptive.tuning.learned import learned_trials
+from adaptive.tuning.members import Members, ordered
 from adaptive.tuning.trial import Choice, Trial
 
 #: Signals, the one to prefer first where nothing tells them apart.
@@ -36,45 +40,44 @@ MIDDLES = (0.75, 0.6, 0.9, 0.45, 0.3, 0.15)
 
 #: Families in the order of preference; a later one must beat those before it by this many
 #: standard errors of the paired difference, in cross-validation. An average of what ran anyway
-#: costs nothing and hardly ever hurts, so it stands before the plain cascade.
+#: costs nothing and hardly ever hurts, so it stands before the plain cascade. Of a cascade by
+#: learned gains few are tried, so its lead is hardly flattered. Whether a hybrid is taken is
+#: not decided here: see `gate`.
 FAMILIES = {
     "fixed": 0.0,
     "premodel": 2.0,
     "averaging cascade": 0.0,
     "cascade": 2.0,
     "cascade of three": 2.0,
-    "learned hybrid": 2.0,
+    "learned cascade": 0.0,
+    "learned hybrid": 0.0,
     "hybrid": 2.0,
 }
 
 
-def trials(
-    members: Members,
-    budget: float,
-    chances: np.ndarray | None = None,
-    charge: float = 0.0,
-    fold: np.ndarray | None = None,
-) -> Iterator[Trial]:
+def trials(members: Members, budget: float, judged: Judged | None = None) -> Iterator[Trial]:
     """All trials whose mean cost is `budget` or, where that is more than they can use, less.
 
     Parameters
     ----------
-    chances : ndarray (n, m), the premodel's numbers in the order of `members.names`; without
-        them there are no hybrids
-    charge : what features and premodel cost, paid by hybrids
-    fold : ndarray (n,), the part of each image where gains are cross-fitted; without it there
-        are no hybrids by learned gains
+    judged : what a premodel says; without it there are no hybrids
     """
+    yield from _plain(members, budget, judged)
+    if judged is not None:
+        yield from learned_trials(members, budget, judged)
+        yield from _hybrids(members, budget, judged.chances, judged.charge)
+
+
+def _plain(members: Members, budget: float, judged: Judged | None) -> Iterator[Trial]:
+    """All but the hybrids."""
     for name in members.names:
         if members.cost[name] <= budget:
             yield Trial("fixed", (name,), (), members.top1[name], members.cost[name])
     yield from _pairs(members, budget)
     yield from _threes(members, budget)
-    if chances is not None:
-        yield from _premodels(members, budget, chances, charge)
-        yield from _hybrids(members, budget, chances, charge)
-        if fold is not None:
-            yield from learned_trials(members, budget, chances, charge, fold)
+    yield from learned_trials(members, budget)
+    if judged is not None:
+        yield from _premodels(members, budget, judged)
 
 
 def _settings(members: Members, length: int) -> Iterator[tuple[str, bool]]:
@@ -143,13 +146,12 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
                 )
 
 
-def _premodels(
-    members: Members, budget: float, chances: np.ndarray, charge: float
-) -> Iterator[Trial]:
+def _premodels(members: Members, budget: float, judged: Judged) -> Iterator[Trial]:
     """One candidate an image, by chance less price times cost, at the least price that fits."""
-    judged = [i for i in range(len(members.names)) if not np.isnan(chances[:, i]).any()]
-    names = tuple(members.names[i] for i in judged)
-    own, cost = chances[:, judged], np.array([members.cost[n] for n in names])
+    chances, charge = judged.chances, judged.charge
+    known = [i for i in range(len(members.names)) if not np.isnan(chances[:, i]).any()]
+    names = tuple(members.names[i] for i in known)
+    own, cost = chances[:, known], np.array([members.cost[n] for n in names])
     if len(names) < 2 or charge + cost.min() > budget:
         return
 
@@ -232,8 +234,7 @@ def _hybrids(
 def choose(
     members: Members,
     budget: float,
-    chances: np.ndarray | None = None,
-    charge: float = 0.0,
+    judged: Judged | None = None,
     kind: str | None = None,
     fits: Callable[[Trial], bool] | None = None,
 ) -> Choice:
@@ -247,12 +248,11 @@ def choose(
     InputError
         when not even the cheapest candidate fits the budget.
     """
-    fold = members.fold
-    found = [
-        t
-        for t in trials(members, budget, chances, charge, fold)
-        if kind in (None, t.kind) and (fits is None or fits(t))
-    ]
+    decided = None if judged is None or kind not in (None, "hybrid") else gate(members, judged)
+    proposed = trials(members, budget, judged) if kind == "hybrid" else _plain(
+        members, budget, judged
+    )  # fmt: skip
+    found = [t for t in proposed if kind in (None, t.kind) and (fits is None or fits(t))]
     if not found:
         if kind is not None:
             raise InputError(f"no {kind} policy has a mean cost of at most {budget:g}")
@@ -261,12 +261,32 @@ def choose(
             f"a mean cost of {budget:g} cannot be met: the cheapest candidate, {cheapest}, "
             f"takes {members.cost[cheapest]:.4g}"
         )
-    judged: dict[str, tuple[Trial, np.ndarray]] = {}
-    for family in FAMILIES:
-        own = [t for t in found if t.family == family]
-        # Beside other kinds a hybrid is only judged as a change to what they come to.
-        if own and (own[0].kind != "hybrid" or kind == "hybrid"):
-            judged[family] = _judge(own, fold)
+    base = _among(found, members.fold, kind)
+    if decided is None or judged is None:
+        return base
+    if not decided.taken or kind == "hybrid":
+        return replace(base, reason=f"{base.reason}. {_sentence(decided)}")
+    told = [
+        t
+        for t in learned_trials(members, budget, judged, decided.told, decided.follows)
+        if fits is None or fits(t)
+    ]
+    if not told:
+        why = f"{base.reason}. {_sentence(decided)}; at this cost no hybrid fits"
+        return replace(base, reason=why)
+    trial, right = cross_judged(told, members.fold)
+    expected = float(right.mean())
+    families = {**base.families, trial.family: expected}
+    return Choice(trial, expected, families, _sentence(decided))
+
+
+def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice:
+    """The best family's trial to take."""
+    judged = {
+        family: cross_judged([t for t in found if t.family == family], fold)
+        for family in FAMILIES
+        if any(t.family == family for t in found)
+    }
     values = {family: float(vector.mean()) for family, (_, vector) in judged.items()}
     best = next(iter(judged))
     if kind == "hybrid":
@@ -285,76 +305,11 @@ def choose(
                 f"{_beyond(error, FAMILIES[family])}"
             )
             best = family
-    base = Choice(judged[best][0], values[best], values, why)
-    hybrids = [t for t in found if t.kind == "hybrid"]
-    if kind == "hybrid" or not hybrids:
-        return base
-    assert chances is not None
-    learned = [t for t in hybrids if t.learned]
-    if learned:
-        explains = premodel_explains(members, chances, fold)
-        changed = _or_learned(base, judged[best][1], _judge(learned, fold), explains)
-        if changed.trial is not base.trial:
-            return changed
-        base = changed
-    return _or_moved(base, [t for t in hybrids if not t.learned], fold)
+    return Choice(judged[best][0], values[best], values, why)
 
 
-def _or_learned(
-    base: Choice,
-    right: np.ndarray,
-    learned: tuple[Trial, np.ndarray],
-    explains: tuple[float, float],
-) -> Choice:
-    """The hybrid with learned gains where the premodel tells something, else `base`.
-
-    The premodel must foretell the gains better than the signal alone does (`explains`), which
-    all images together tell sharply. Then the hybrid is to be expected above what it would
-    replace, and is only left out where it is behind it by more than two standard errors in
-    cross-validation; `right` is what it would replace.
-    """
-    trial, vector = learned
-    lead, error = _lead(vector, right)
-    share, errors = explains
-    asked = FAMILIES["learned hybrid"]
-    values = {**base.families, "hybrid": base.expected + lead}
-    why = (
-        f"{base.reason}. The premodel foretells what asking another network gains with "
-        f"{100 * abs(share):.2f}% {'less' if share >= 0 else 'more'} squared error than "
-        f"confidence alone ({errors:+.1f} standard errors; at least {asked:g} are needed). "
-        f"A hybrid that uses it is {100 * lead:+.2f} points against the {base.trial.kind} policy, "
-        f"its time counted (standard error {100 * error:.2f})"
-    )
-    if errors > asked and lead > -asked * error:
-        return Choice(trial, base.expected + lead, values, why)
-    return Choice(base.trial, base.expected, values, f"{why}: it is left out")
-
-
-def _or_moved(base: Choice, hybrids: Sequence[Trial], fold: np.ndarray) -> Choice:
-    """`base` with its thresholds moved by the premodel where that is better, else `base`.
-
-    The same path, signal and average, with and without the premodel: the two differ on few
-    images, so that a small lead can be told from chance.
-    """
-    own = [t for t in hybrids if _design(t) == _design(base.trial)]
-    if not own:
-        return base
-    right = np.stack([t.right for t in own])
-    inside = _by_fold(right, fold)
-    outside = inside.sum(axis=1, keepdims=True) - inside
-    moved = right[outside.argmax(axis=0)[fold], np.arange(len(fold))]
-    lead, error = _lead(moved, base.trial.right)
-    asked = FAMILIES["hybrid"]
-    values = dict(base.families)
-    values["hybrid"] = max(values.get("hybrid", 0.0), base.expected + lead)
-    why = (
-        f"{base.reason}. Moving its thresholds by the premodel adds {100 * lead:+.2f} points "
-        f"{_beyond(error, asked)}"
-    )
-    if lead > asked * error and lead > 0:
-        chosen = own[int(inside.sum(axis=1).argmax())]
-        return Choice(chosen, base.expected + lead, values, why)
-    return Choice(base.trial, base.expected, values, f"{why}: they stay as they are")
+def _sentence(decided: Gate) -> str:
+    return decided.words[0].upper() + decided.words[1:]
 
 
 def _beyond(error: float, needed: float) -> str:
@@ -367,57 +322,6 @@ def _lead(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Mean paired difference of two right-or-wrong arrays, and its standard error."""
     difference = one.astype(np.float64) - other
     return float(difference.mean()), float(np.std(difference)) / math.sqrt(len(difference))
-
-
-def _design(trial: Trial) -> tuple[object, ...]:
-    """What a trial has in common with its like, but for who goes on."""
-    return trial.path, trial.signal, trial.average
-
-
-def _judge(own: Sequence[Trial], fold: np.ndarray) -> tuple[Trial, np.ndarray]:
-    """The family's trial to take, and the family's cross-validated right-or-wrong by image."""
-    right = np.stack([t.right for t in own])
-    paths = np.unique([",".join(t.path) for t in own], return_inverse=True)[1]
-    inside = _by_fold(right, fold)
-    outside = inside.sum(axis=1, keepdims=True) - inside
-    vector = np.empty(len(fold), bool)
-    for part in range(FOLDS):
-        here = fold == part
-        vector[here] = right[_pick(right, paths, outside[:, part], ~here), here]
-    whole = _pick(right, paths, inside.sum(axis=1), np.ones(len(fold), bool))
-    return own[whole], vector.astype(np.float64)
-
-
-def _by_fold(right: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """How often each row of `right` is right in each fold, shape (rows, FOLDS)."""
-    order = np.argsort(fold, kind="stable")
-    edges = np.searchsorted(fold[order], np.arange(FOLDS))
-    # In blocks: the counts need wider numbers than the table, which may have thousands of rows.
-    blocks = [right[first : first + 256, order] for first in range(0, len(right), 256)]
-    return np.concatenate([np.add.reduceat(b, edges, axis=1, dtype=np.int32) for b in blocks])
-
-
-def _pick(right: np.ndarray, paths: np.ndarray, count: np.ndarray, images: np.ndarray) -> int:
-    """Which row of `right`, shape (trials, n), to take; not simply the one with most ones.
-
-    First the path, by the mean of its four best trials, then on that path the first trial in
-    the order of preference that is within one standard error of the best: many trials are
-    alike, and the highest of them is above the others mostly by luck (the one-standard-error
-    rule of Breiman et al. 1984).
-
-    Only the `images`, bool (n,), are looked at, of which each row has `count` right.
-    """
-    total = int(images.sum())
-    score = count / total
-    best_four = [float(np.sort(score[paths == p])[-4:].mean()) for p in range(paths.max() + 1)]
-    on_path = np.flatnonzero(paths == int(np.argmax(best_four)))
-    best = on_path[int(np.argmax(score[on_path]))]
-    # A row further behind than this is so even if it differs from the best on every image.
-    near = on_path[(score[best] - score[on_path]) <= 1 / math.sqrt(total)]
-    differs = np.count_nonzero((right[near] != right[best]) & images, axis=1) / total
-    behind = score[best] - score[near]
-    error = np.sqrt(np.maximum(differs - behind**2, 0) / total)
-    return int(near[int(np.argmax(behind <= error))])
 
 
 def _count(share: float, n: int) -> int:

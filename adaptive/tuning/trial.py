@@ -19,6 +19,8 @@ class Trial:
     average : whether all that ran answers, with fitted exponents, or only the last
     shift, start_share : of a hybrid
     price : chance that a unit of cost is worth, of a premodel policy and of learned gains
+    told : whether learned gains go by what the premodel says
+    follows : what fitted exponents follow: nothing (""), "conditions" or "features"
     right : ndarray (n,), bool, whether the policy was right on each tuning image
     cost : mean cost
     """
@@ -33,11 +35,13 @@ class Trial:
     shift: float = 0.0
     start_share: float = 0.0
     price: float = 0.0
+    told: bool = False
+    follows: str = ""
 
     @property
     def learned(self) -> bool:
-        """Whether a hybrid goes by learned gains instead of thresholds."""
-        return self.family == "learned hybrid"
+        """Whether it goes by learned gains instead of thresholds."""
+        return self.family in ("learned cascade", "learned hybrid")
 
     @property
     def kind(self) -> str:

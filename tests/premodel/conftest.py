@@ -8,6 +8,7 @@ import pytest
 from adaptive.premodel.boosting import GradientBoosting
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.logistic import Logistic
+from adaptive.premodel.mixture import Mixture
 from adaptive.premodel.naive_bayes import NaiveBayes
 from adaptive.premodel.outcome_knn import OutcomeKNN
 from adaptive.premodel.scaling import Scaling
@@ -74,6 +75,17 @@ def random_arrays(kind, X, candidates, generator):
             "prior": platt.pop("intercept"),
             **platt,
         }
+    if kind is Mixture:
+        factor = np.tril(generator.uniform(-0.3, 0.3, (4, width, width)))
+        factor[:, range(width), range(width)] = generator.uniform(0.5, 2, (4, width))
+        return {
+            "floor": np.zeros(width),
+            **scaling,
+            "weight": np.array([0.4, 0.3, 0.2, 0.1]),
+            "mean": generator.normal(size=(4, width)),
+            "factor": factor,
+            "rate": generator.uniform(0.1, 0.9, (4, candidates)),
+        }
     if kind is SVM:
         vector = Scaling("standard", scaling["scale"], scaling["offset"]).grid(X[:50])
         coefficient = generator.normal(size=(candidates, 50))
@@ -106,7 +118,7 @@ def random_premodel(kind, rows=200, features=4, candidates=3, seed=0):
 
 
 #: every kind of premodel
-CLASSES = (KNNChain, OutcomeKNN, Tree, SVM, NaiveBayes, Logistic, GradientBoosting)
+CLASSES = (KNNChain, OutcomeKNN, Tree, SVM, NaiveBayes, Logistic, GradientBoosting, Mixture)
 
 
 @pytest.fixture(name="random_premodel")

@@ -9,6 +9,7 @@ import pytest
 
 from adaptive.errors import BundleError, InputError
 from adaptive.premodel.base import NONE, Premodel, first_yes
+from adaptive.premodel.mixture import Mixture
 from adaptive.premodel.registry import KINDS, load_premodel
 
 
@@ -18,22 +19,27 @@ def fitted(kind, random_premodel):
 
 
 @pytest.fixture
-def images():
+def images(kind):
     """Images of which the first feature tells the first two candidates' outcomes."""
     pytest.importorskip("sklearn", reason="training needs scikit-learn")
     X = np.random.default_rng(1).normal(size=(240, 3))
+    if kind is Mixture:  # which knows clouds, not sides of one
+        X += np.sign(X) * [5, 5, 2]
     return X, np.stack([X[:, 0] > 0, X[:, 0] < 0.5, X[:, 1] + X[:, 2] > 0], axis=1).astype(int)
 
 
 def trained(kind, X, outcomes):
+    settings = {"k": 8} if kind is Mixture else {}
     return kind(
-        [f"f{i}" for i in range(X.shape[1])], [f"net{j}" for j in range(outcomes.shape[1])]
+        [f"f{i}" for i in range(X.shape[1])],
+        [f"net{j}" for j in range(outcomes.shape[1])],
+        **settings,
     ).fit(X, outcomes)
 
 
 def test_every_kind_is_under_contract(kind):
     assert KINDS[kind.kind] is kind
-    assert len(KINDS) == 7
+    assert len(KINDS) == 8
 
 
 def test_attributes(fitted):
@@ -62,6 +68,29 @@ def test_predict_of_one_image_equals_the_batch_bit_for_bit(fitted):
     single = np.vstack([premodel.predict(x[None]) for x in queries])
     np.testing.assert_array_equal(batch, single)
     np.testing.assert_array_equal(premodel.predict(np.asfortranarray(queries)), batch)
+
+
+def test_judge_gives_the_chances_and_then_traits(fitted):
+    premodel, X = fitted
+    told = premodel.judge(X[:50])
+    assert told.shape == (50, len(premodel.candidates) + premodel.traits)
+    np.testing.assert_array_equal(told[:, : len(premodel.candidates)], premodel.predict(X[:50]))
+    np.testing.assert_array_equal(np.vstack([premodel.judge(x[None]) for x in X[:50]]), told)
+    assert 0 <= premodel.conditions <= premodel.traits
+    shares = told[:, len(premodel.candidates) :][:, : premodel.conditions]
+    assert shares.min(initial=0) >= 0
+    if premodel.conditions:
+        np.testing.assert_allclose(shares.sum(axis=1), 1)
+
+
+def test_relearned_knows_only_the_new_outcomes(kind, images):
+    X, outcomes = images
+    premodel = trained(kind, X, outcomes)
+    before = premodel.predict(X)
+    twin = premodel.relearned(X, 1 - outcomes)
+    assert twin.traits == premodel.traits
+    assert np.mean((twin.predict(X)[:, 0] > 0.5) == (before[:, 0] > 0.5)) < 0.5
+    np.testing.assert_array_equal(premodel.predict(X), before)
 
 
 def test_predict_of_no_image(fitted):
@@ -159,6 +188,8 @@ def test_fit_returns_self_and_learns(fitted):
     pytest.importorskip("sklearn", reason="training needs scikit-learn")
     premodel, X = fitted
     other = premodel.unfitted()
+    X = X.copy()
+    X[:, 0] += 5 * np.sign(X[:, 0])
     outcomes = np.stack([X[:, 0] > 0, X[:, 0] <= 0, X[:, 0] > 9], axis=1).astype(int)
     assert other.fit(X, outcomes) is other
     assert (first_yes(other.predict(X)) == first_yes(outcomes)).mean() > 0.8

@@ -35,7 +35,7 @@ def test_without_scikit_learn_nothing_is_written(adaptive, own_csv, tmp_path, mo
         (["--order", "small,big", "--classifier", "oracle"], "'oracle' is not one of"),
         (
             ["--order", "small,big", "--classifier", "tree", "-k", "3"],
-            "-k is for --classifier knn and outcome-knn only",
+            "-k is for --classifier knn, outcome-knn and mixture only",
         ),
         (
             ["--order", "small,big", "--classifier", "svm", "--scaling", "minmax"],

@@ -21,7 +21,7 @@ from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.routing.account import Account
 from adaptive.routing.bucket import Bucket
-from adaptive.routing.judging import Judged
+from adaptive.routing.judging import JudgedImage
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks, ways_of
 from adaptive.routing.scheduler import Cohort, Scheduler
@@ -171,7 +171,7 @@ def regrouped(
     for first in range(0, len(images), 8):
         done += list(scheduler.make_room())
         photos = [Photo(decode_image(image, 256, 10**6)) for image in images[first : first + 8]]
-        scheduler.admit(Judged(photos), Account(photos, policy, {}, UNLIMITED, 0.0, None))
+        scheduler.admit(JudgedImage(photos), Account(photos, policy, {}, UNLIMITED, 0.0, None))
     done += list(scheduler.make_room())
     return scheduler, done
 
