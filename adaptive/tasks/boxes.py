@@ -27,8 +27,8 @@ def corners(boxes: Floats, form: Form = "xyxy") -> Floats:
     if form == "yxyx":
         return boxes[:, [1, 0, 3, 2]]
     first, sides = boxes[:, :2], boxes[:, 2:]
-    if form == "cxcywh":
-        first = first - sides / 2
+    if form == "cxcywh":  # from the centre both ways, since a side may be infinite
+        return np.concatenate([first - sides / 2, first + sides / 2], axis=1)
     return np.concatenate([first, first + sides], axis=1)
 
 
@@ -37,7 +37,8 @@ def in_pixels(boxes: Floats, unit: Unit, size: Tuple[int, int]) -> Floats:
     if unit == "pixels":
         return boxes
     height, width = size
-    return boxes * np.array([width, height, width, height], boxes.dtype)
+    scaled: Floats = boxes * np.array([width, height, width, height], boxes.dtype)
+    return scaled
 
 
 def areas(boxes: Floats) -> Floats:

@@ -32,7 +32,7 @@ class Decoder:
     """
 
     decode: Callable[..., Raw]
-    iou: float = 0.6
+    iou: float = 0.5
 
 
 #: Decoders by the name that a manifest entry uses.
@@ -122,7 +122,9 @@ def detections(
     """
     decoder = DECODERS[spec.decoder]
     frame = Frame(size, spec.classes)
-    raw = decoder.decode(outputs, frame, **bound_options(spec.decoder, spec.options))
+    # What overflows, a side of a box say, is infinite; what is no number is refused below.
+    with np.errstate(all="ignore"):
+        raw = decoder.decode(outputs, frame, **bound_options(spec.decoder, spec.options))
     boxes, scores, numbers = _above(raw, spec)
     classes = _mapped(numbers, spec)
     placed = placement.undo(boxes)
@@ -203,13 +205,19 @@ def class_map(value: object, labels: Sequence[str]) -> Tuple[int, ...]:
 
 def _above(raw: Raw, spec: BoxSpec) -> Tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
     """Boxes, scores and the network's class numbers of what reaches the threshold."""
+    own = (raw.chances,) if isinstance(raw, Chances) else (raw.scores, raw.classes)
+    if raw.boxes.shape != (len(own[0]), 4) or len({len(array) for array in own}) != 1:
+        raise EngineError(
+            f"decoder {spec.decoder!r} made boxes of the shape {raw.boxes.shape} and "
+            f"{[array.shape for array in own]} beside them; (n, 4) and n rows are needed"
+        )
     if isinstance(raw, Chances):
         best = raw.chances.max(axis=1, initial=0)
         _check_scores(best)
         row = np.flatnonzero(best >= spec.threshold)
         if spec.several:
-            own, number = np.nonzero(raw.chances[row] >= spec.threshold)
-            row = row[own]
+            among, number = np.nonzero(raw.chances[row] >= spec.threshold)
+            row = row[among]
             scores = raw.chances[row, number]
         else:
             number, scores = raw.chances[row].argmax(axis=1), best[row]

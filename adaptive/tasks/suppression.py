@@ -34,6 +34,8 @@ def suppress(
     """
     order = np.argsort(-scores, kind="stable")
     limit = len(order) if most is None else most
+    if iou >= 1:  # no overlap is more
+        return order[:limit]
     kept: list[NDArray[np.int64]] = []
     count = 0
     while order.size and count < limit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ class Detector:
     padding: float = 0.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # BGR
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    options: dict[str, Any] = field(default_factory=dict)
 
     def placement(self, image: np.ndarray) -> Placement:
         size = self.side, self.side
@@ -62,18 +61,18 @@ def open_session(path: Path) -> Any:
 def shared(threshold: float = 0.01) -> dict[str, Detector]:
     return {
         "fastestdet_352": Detector(
-            "fastestdet_352.onnx", 352, BoxSpec("fastest", 80, threshold, 0.45), std=(255.0,) * 3
+            "fastestdet_352.onnx", 352, BoxSpec("fastest", 80, threshold), std=(255.0,) * 3
         ),
         "nanodet_m_320": Detector(
             "nanodet_m_320.onnx",
             320,
-            BoxSpec("gfl", 80, threshold, 0.6),
+            BoxSpec("gfl", 80, threshold),
             "centre",
             0.0,
             (103.53, 116.28, 123.675),
             (57.375, 57.12, 58.395),
         ),
         "yolox_nano_416": Detector(
-            "yolox_nano_416.onnx", 416, BoxSpec("yolox", 80, threshold, 0.65), "top-left", 114.0
+            "yolox_nano_416.onnx", 416, BoxSpec("yolox", 80, threshold), "top-left", 114.0
         ),
     }

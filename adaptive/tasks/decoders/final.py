@@ -75,7 +75,8 @@ def _from_three(
         named(outputs, name)
     left = {name: array for name, array in outputs.items() if name not in said}
     count = count or _taken(left, lambda n, a: "num" in n.lower() and a.size == 1)
-    boxes = boxes or _taken(left, lambda _, a: a.ndim > 1 and a.shape[-1] == 4)
+    axes = max([2, *(array.ndim for array in left.values())])  # scores of four boxes have fewer
+    boxes = boxes or _taken(left, lambda _, a: a.ndim == axes and a.shape[-1] == 4)
     classes = (
         classes
         or _taken(left, lambda n, _: "class" in n.lower() or "label" in n.lower())
