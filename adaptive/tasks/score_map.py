@@ -15,6 +15,9 @@ from adaptive.tasks.matching import Matches
 #: Share of the score itself in the map, so that it rises everywhere and no order is lost.
 _SLOPE = 1e-3
 
+#: Knots nearer to each other than this are one; chances of double precision tell no more.
+_APART = 1e-9
+
 
 @dataclass(frozen=True, eq=False)
 class ScoreMap:
@@ -75,8 +78,9 @@ class ScoreMap:
         if not (scores.min() >= 0 and scores.max() <= 1):
             raise InputError(f"scores reach from {scores.min()} to {scores.max()}; 0..1 is allowed")
         middles, means = _pooled(scores.astype(np.float64), right.astype(np.float64))
-        inner = (middles > 0) & (middles < 1)
+        inner = (middles > _APART) & (middles < 1 - 2 * _APART)
         knots = np.concatenate([[0.0], middles[inner], [1.0]])
+        knots = knots[np.concatenate([[True], np.diff(knots) > _APART])]
         steps = np.interp(knots, middles, means)
         return cls(knots, (1 - _SLOPE) * steps + _SLOPE * knots)
 

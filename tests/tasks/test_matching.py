@@ -205,6 +205,18 @@ def test_an_object_goes_before_a_crowd_that_overlaps_more() -> None:
     assert matches.ignored[0].tolist() == [0b1111111000]  # beyond 0.6 the crowd takes it
 
 
+@pytest.mark.parametrize("area", [100, 10_000])
+def test_of_true_boxes_that_overlap_alike_the_last_is_taken(area: int) -> None:
+    truth = one_image([[0, 0, 10, 10], [0, 10, 10, 20]], area=[area, area])
+    found = answers([[0, 0, 10, 20], [0, 0, 10, 10]], [0.9, 0.8])
+    matches = match(truth, found)
+    size = 1  # small: true boxes of a large area are ignored, and are taken all the same
+    assert matches.hits[size].tolist() == [0b1, 0b1111111111]
+    assert (matches.ignored[size] & 1).tolist() == ([0, 0] if area == 100 else [1, 1])
+    stats, _ = judged(truth, found)
+    assert np.allclose(astuple(ours(truth, found).summary(np.zeros(1, int))), stats, atol=1e-9)
+
+
 def test_areas_at_the_limits_belong_to_both_sizes() -> None:
     truth = one_image([[0, 0, 32, 32]])
     summary = ours(truth, answers([[0, 0, 32, 32]], [0.5])).summary(np.zeros(1, int))

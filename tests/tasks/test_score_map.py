@@ -55,6 +55,13 @@ def test_the_map_rises_everywhere_within_0_and_1(pairs: list[tuple[float, bool]]
     assert mapped.max() <= 1
 
 
+@pytest.mark.parametrize("scores", [[1e-16], [0.5, 0.5 + 1e-12], [1 - 1e-12], [0.0, 1.0], [0.0]])
+def test_scores_that_can_hardly_be_told_apart_are_learnt_from(scores: list[float]) -> None:
+    fitted = ScoreMap.fit(np.array(scores), np.arange(len(scores)) == len(scores) - 1)
+    assert len(fitted.scores) <= 3
+    assert (np.diff(fitted(np.linspace(0, 1, 101))) > 0).all()
+
+
 def test_chances_are_learnt() -> None:
     generator = np.random.default_rng(0)
     scores = generator.random(20_000)
