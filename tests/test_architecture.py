@@ -43,6 +43,7 @@ VALUES = {
 ORDER = (
     "values",
     "features",
+    "tasks",
     "outcomes",
     "premodel",
     "policy",

@@ -1,0 +1,1 @@
+"""What an answer is: boxes, from a network's arrays to their quality. Arrays in, arrays out."""
