@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Iterator, Sequence
 import numpy as np
 
 from adaptive.candidate import check_name, exit_of, positions
-from adaptive.checks import numbers, shown, texts
+from adaptive.checks import listed, number, numbers, shown, texts
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.change import Change
@@ -120,9 +120,15 @@ class Policy(ABC):
                 )
             columns = positions(self.candidates, self.premodel.candidates, "the premodel")
             object.__setattr__(self, "_columns", columns)
-        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
-            raise InputError(f"abstain_below {self.abstain_below} is not between 0 and 1")
-        object.__setattr__(self, "exponents", tuple(self.exponents))
+        if self.abstain_below is not None:
+            below = number(self.abstain_below, "abstain_below")
+            if not 0 <= below <= 1:
+                raise InputError(f"abstain_below {below:g} is not between 0 and 1")
+            object.__setattr__(self, "abstain_below", below)
+        object.__setattr__(self, "exponents", tuple(listed(self.exponents, "exponents", "sets")))
+        for fitted in self.exponents:
+            if not isinstance(fitted, Exponents):
+                raise InputError(f"exponents holds {shown(fitted)}, which is no `Exponents`")
         sets = [fitted.members for fitted in self.exponents]
         if len(set(sets)) != len(sets) or any(s[-1] >= len(self.candidates) for s in sets):
             raise InputError(

@@ -8,6 +8,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
+from adaptive.checks import is_number, listed, numbers
 from adaptive.errors import InputError
 from adaptive.files import Fields
 
@@ -34,9 +35,12 @@ class Exponents:
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        members, weights = tuple(self.members), tuple(self.weights)
+        members = tuple(listed(self.members, "members of exponents", "positions"))
+        weights = numbers(self.weights, "exponents")
         object.__setattr__(self, "members", members)
         object.__setattr__(self, "weights", weights)
+        if not all(is_number(member) for member in members):
+            raise InputError(f"exponents need positions, not {list(members)}")
         if not members or list(members) != sorted(set(members)) or members[0] < 0:
             raise InputError(f"exponents need the positions of a set, rising, not {list(members)}")
         if len(weights) != len(members):

@@ -6,13 +6,13 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence, Sized
 
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle, default_bundle
 from adaptive.candidate import positions
-from adaptive.checks import shown, whole
+from adaptive.checks import finite, shown, whole
 from adaptive.engines.choose import EngineChoice, EngineOptions, Engines
 from adaptive.errors import InputError
 from adaptive.images.decode import MAX_PIXELS, ImageLike
@@ -90,8 +90,11 @@ class Router:
     ) -> None:
         from adaptive.images.preprocess import needed_short
 
+        if not isinstance(bundle, Bundle):
+            raise InputError(f"bundle {shown(bundle)} is no Bundle; Bundle.read(FOLDER) makes one")
         given = bundle.policy if policy is None else policy
         _check_kinds(given, bucket, audit)
+        observers = _check_called(extractor, observers)
         positions(given.candidates, bundle.names, "the bundle")
         opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
         opened.check_open(
@@ -166,9 +169,9 @@ class Router:
         read = Bundle.read(default_bundle() if bundle is None else bundle)
         chosen = read.policy if policy is None else policy
         _check_kinds(chosen, bucket, audit)
+        watchers = list(_check_called(extractor, observers))
         positions(chosen.candidates, read.names, "the bundle")
         names = (*chosen.candidates, *(() if audit is None else audit.names(read)))
-        watchers = [*observers]
         if audit is not None and not any(isinstance(o, Monitor) for o in watchers):
             monitor = monitor_of(read.certificate if policy is None else None)
             watchers += [] if monitor is None else [monitor]
@@ -219,7 +222,7 @@ class Router:
             when the image cannot be read or is over a limit.
         """
         began = perf_counter()
-        _check_limits(limits)
+        _check_limits(limits, 1)
         photos, chances = self._judge([self._open(image)])
         walk, photo = self._drive(photos[0], chances, limits, began)
         votes = None
@@ -252,7 +255,11 @@ class Router:
             hold.
         """
         batch = whole(batch, "batch", 1)
-        _check_limits(limits)
+        if isinstance(images, np.ndarray) and images.ndim < 4:
+            raise InputError(f"an array of shape {images.shape} is one image; give a list, [image]")
+        if not isinstance(images, Iterable):
+            raise InputError(f"{shown(images)} is no list of images; give [image] for a single one")
+        _check_limits(limits, len(images) if isinstance(images, Sized) else None)
         waits = regroup and self.bucket is None and bool(np.all(limits.remaining_ms == np.inf))
         audits = self._watch.audit is not None
         groups = (MOST_AUDITED if audits else MOST_GROUPS) if waits else 1
@@ -292,6 +299,7 @@ class Router:
                 f"{missing} are not open, since this router's policy never asks them; load it "
                 f"with policy=Cascade({chain}, thresholds=...), which asks all of them"
             )
+        batch = whole(batch, "batch", 1)
         found: dict[str, list[np.ndarray]] = {name: [] for name in chain}
         pending = iter(images)
         while chunk := list(islice(pending, batch)):
@@ -363,6 +371,7 @@ class Router:
 
     def add_observer(self, observer: Observer) -> None:
         """Show decisions to one more observer."""
+        _check_called(None, [observer])
         self._watch.add(observer)
 
     def rescale(self, factors: Mapping[str, float]) -> None:
@@ -371,6 +380,11 @@ class Router:
         For a board that is slower now, or faster. What is promised of the answers stays true:
         see `adaptive.policy.times`.
         """
+        if not isinstance(factors, Mapping):
+            raise InputError(f"factors {shown(factors)} is no mapping from a candidate to a number")
+        for name, factor in factors.items():
+            if not finite(factor, f"the factor of {name!r}") > 0:
+                raise InputError(f"the factor of {name!r}, {factor:g}, is not above 0")
         self.policy = rescaled(self._measured, factors)
 
     def close(self) -> None:
@@ -499,6 +513,27 @@ def _check_kinds(policy: Any, bucket: Any, audit: Any) -> None:
             )
 
 
-def _check_limits(limits: Any) -> None:
+def _check_called(extractor: Any, observers: Any) -> tuple[Observer, ...]:
+    """The observers, where they and the extractor can be called as they will be."""
+    if extractor is not None and not callable(extractor):
+        raise InputError(f"extractor {shown(extractor)} cannot be called with an image")
+    if not isinstance(observers, Iterable):
+        raise InputError(f"observers {shown(observers)} is no list of observers")
+    found = tuple(observers)
+    for observer in found:
+        if not callable(getattr(observer, "observe", None)):
+            raise InputError(f"observer {shown(observer)} has no method observe(decision)")
+    return found
+
+
+def _check_limits(limits: Any, count: int | None) -> None:
+    """Refuse what are no limits, or none for so many images; None where that is not known."""
     if not isinstance(limits, Limits):
         raise InputError(f"limits {shown(limits)} is no Limits; Limits(remaining_ms=40) is one")
+    for name in ("remaining_ms", "remaining_mj", "allowance_ms"):
+        value = getattr(limits, name)
+        if not isinstance(value, np.ndarray) or not value.ndim or count in (None, len(value)):
+            continue
+        raise InputError(
+            f"{name} has {len(value)} numbers for {count} images; give one for each, or one for all"
+        )
