@@ -11,6 +11,7 @@ from typing import Callable, Mapping, NamedTuple, Protocol, Sequence
 import numpy as np
 
 from adaptive.candidate import InputSpec
+from adaptive.checks import shown
 from adaptive.errors import InputError
 from adaptive.images.decode import ImageLike
 from adaptive.policy.base import Output
@@ -253,14 +254,22 @@ def features_of(
     if own and extractor is not None:
         assert photo.native is not None
         values = extractor(photo.native())
+        if not isinstance(values, Mapping):
+            raise InputError(
+                f"the extractor gave {shown(values)}; a mapping from features to numbers is needed"
+            )
         missing = [n for n in own if n not in values]
         if missing:
             raise InputError(f"the extractor gave no features {missing}; it gave {list(values)}")
-        found = {n: float(values[n]) for n in own}
-        for name, value in found.items():
-            if not math.isfinite(value):
+        for name in own:
+            try:
+                found[name] = float(values[name])
+            except (TypeError, ValueError):
+                found[name] = math.nan
+            if not math.isfinite(found[name]):
                 raise InputError(
-                    f"the extractor gave {value} as feature {name!r}; a finite number is needed"
+                    f"the extractor gave {shown(values[name])} as feature {name!r}; a finite "
+                    "number is needed"
                 )
     ours = tuple(n for n in names if n not in found)
     if ours:
