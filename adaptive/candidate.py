@@ -74,7 +74,9 @@ class InputSpec:
         if self.size > MAX_SIZE:
             raise InputError(f"input size {self.size} is above the {MAX_SIZE} pixels allowed")
         for field, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and (len(values) != 3 or not all(map(_finite, values))):
+            if values is None:
+                continue
+            if not hasattr(values, "__len__") or len(values) != 3 or not all(map(_finite, values)):
                 raise InputError(f"input {field} {values!r} is not three finite numbers")
         if self.std is not None and min(self.std) <= 0:
             raise InputError(f"input std {self.std!r} must be above 0")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import Any, Iterable
 
 import numpy as np
@@ -56,8 +58,8 @@ def numbers(values: Any, what: str) -> tuple[float, ...]:
     """
     if is_number(values):
         raise InputError(f"{what} {shown(values)} is a single number; give a list, [{values}]")
-    listed = _listed(values, what, "numbers")
-    return tuple(number(value, f"{what} holds {shown(value)}; that") for value in listed)
+    found = listed(values, what, "numbers")
+    return tuple(number(value, f"{what} holds {shown(value)}; that") for value in found)
 
 
 def texts(values: Any, what: str) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ def texts(values: Any, what: str) -> tuple[str, ...]:
     """
     if isinstance(values, str):
         raise InputError(f"{what} is the text {values!r}; give a list of names")
-    return tuple(_listed(values, what, "names"))
+    return tuple(listed(values, what, "names"))
 
 
 def chosen(value: Any, what: str, allowed: Iterable[str]) -> str:
@@ -85,6 +87,19 @@ def chosen(value: Any, what: str, allowed: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in known:
         raise InputError(f"{what} {shown(value)} is not one of {known}")
     return value
+
+
+def a_path(value: Any, what: str) -> Path:
+    """`value` as a path.
+
+    Raises
+    ------
+    InputError
+        when it is neither a text nor a path.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{what} is a folder's name, not {shown(value)}")
+    return Path(value)
 
 
 def shown(value: object) -> str:
@@ -106,8 +121,14 @@ def finite(value: Any, what: str) -> float:
     return float(value)
 
 
-def _listed(values: Any, what: str, of: str) -> list[Any]:
-    """The entries of something that has an order; a text, a mapping and a set have none here."""
+def listed(values: Any, what: str, of: str) -> list[Any]:
+    """The entries of something that has an order; a text, a mapping and a set have none here.
+
+    Raises
+    ------
+    InputError
+        when it has none, or is an array of several dimensions.
+    """
     if isinstance(values, (str, bytes, dict, set, frozenset)) or not hasattr(values, "__iter__"):
         raise InputError(f"{what} {shown(values)} is not a list of {of}")
     if isinstance(values, np.ndarray) and values.ndim != 1:

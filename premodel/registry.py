@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Type, TypeVar
 
+from adaptive.checks import a_path
 from adaptive.errors import BundleError, InputError
 from adaptive.files import Fields, check_format, inside, read_json
 from adaptive.plugins import PREMODELS, names, plugin
@@ -65,7 +66,7 @@ def load_premodel(folder: Path | str) -> Premodel:
     BundleError
         when a file is missing, no plain data, inconsistent, or of a newer format.
     """
-    folder = Path(folder)
+    folder = a_path(folder, "a premodel")
     if not folder.is_dir():
         raise BundleError(f"{folder} is no folder; a premodel is a folder with {HEADER}")
     path = inside(folder, HEADER, "premodel header")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through, positions, run_order
+from adaptive.checks import a_path
 from adaptive.engines.onnxfile import read_header
 from adaptive.errors import BundleError, InputError
 from adaptive.files import (
@@ -93,7 +94,7 @@ class Bundle:
             when a file is missing, altered, outside the folder, of a newer format, or says
             something that cannot be.
         """
-        return _read(Path(folder))
+        return _read(a_path(folder, "a bundle"))
 
 
 def default_bundle() -> Path:

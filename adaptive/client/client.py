@@ -26,6 +26,7 @@ from PIL import Image
 from urllib3 import HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import ClosedPoolError, HTTPError, InvalidHeader, SSLError, TimeoutError
 
+from adaptive.checks import number, shown, whole
 from adaptive.client.exchange import KeptConnectionLost, check_length, make_pool
 from adaptive.errors import BusyError, DeadlineError, ImageError, InputError, ServiceError
 from adaptive.images.decode import ImageLike, decode, open_image
@@ -80,15 +81,20 @@ class Client:
         api_key: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        timeout_s = number(timeout_s, "timeout_s")
         if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
             raise InputError(
                 f"timeout_s {timeout_s} is not above 0 and up to {LONGEST_TIMEOUT_S:.0f}, a day"
             )
-        if retries < 0:
-            raise InputError(f"retries {retries} is below 0")
+        if not isinstance(url, str):
+            raise InputError(f"the address {shown(url)} is no text; http://HOST:PORT is one")
+        if ssl_context is not None and not isinstance(ssl_context, ssl.SSLContext):
+            raise InputError(f"ssl_context {shown(ssl_context)} is no ssl.SSLContext")
+        if api_key is not None and not isinstance(api_key, str):
+            raise InputError(f"api_key {shown(api_key)} is no text")
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
-        self.retries = retries
+        self.retries = whole(retries, "retries")
         self._pool, self._path = _open(url, ssl_context)
         self._headers = {}
         if api_key is not None:
@@ -131,8 +137,10 @@ class Client:
             when the server refuses the request for another reason.
         """
         headers = {"Content-Type": "application/octet-stream"}
-        if deadline_ms is not None and not 0 < deadline_ms < math.inf:
-            raise InputError(f"deadline_ms {deadline_ms} is not a number above 0")
+        if deadline_ms is not None:
+            deadline_ms = number(deadline_ms, "deadline_ms")
+            if not 0 < deadline_ms < math.inf:
+                raise InputError(f"deadline_ms {deadline_ms:g} is not a number above 0")
         if prefer is not None:
             if prefer not in PREFERENCES:
                 raise InputError(f"prefer {prefer!r} is not one of {list(PREFERENCES)}")

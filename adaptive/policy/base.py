@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Iterator, Mapping, NamedTuple, Sequence
 import numpy as np
 
 from adaptive.candidate import check_name, exit_of, positions
-from adaptive.checks import numbers, shown, texts
+from adaptive.checks import listed, number, numbers, shown, texts
 from adaptive.errors import InputError
 from adaptive.files import Fields
 from adaptive.limits import UNLIMITED, Limits
@@ -152,9 +152,14 @@ class Policy(ABC):
                     f"premodel {shown(self.premodel)} is no premodel; `load_premodel` reads one"
                 )
             positions(self.candidates, self.premodel.candidates, "the premodel")
-        if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
-            raise InputError(f"abstain_below {self.abstain_below} is not between 0 and 1")
-        self.exponents = tuple(self.exponents)
+        if self.abstain_below is not None:
+            self.abstain_below = number(self.abstain_below, "abstain_below")
+            if not 0 <= self.abstain_below <= 1:
+                raise InputError(f"abstain_below {self.abstain_below:g} is not between 0 and 1")
+        self.exponents = tuple(listed(self.exponents, "exponents", "sets"))
+        for fitted in self.exponents:
+            if not isinstance(fitted, Exponents):
+                raise InputError(f"exponents holds {shown(fitted)}, which is no `Exponents`")
         sets = [fitted.members for fitted in self.exponents]
         if len(set(sets)) != len(sets) or any(s[-1] >= len(self.candidates) for s in sets):
             raise InputError(

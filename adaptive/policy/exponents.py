@@ -8,7 +8,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from adaptive.checks import numbers
+from adaptive.checks import is_number, listed, numbers
 from adaptive.errors import InputError
 from adaptive.files import Fields
 
@@ -42,8 +42,10 @@ class Exponents:
     slopes: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        self.members, self.weights = tuple(self.members), tuple(self.weights)
-        members, weights = self.members, self.weights
+        self.members = members = tuple(listed(self.members, "members of exponents", "positions"))
+        self.weights = weights = numbers(self.weights, "exponents")
+        if not all(is_number(member) for member in members):
+            raise InputError(f"exponents need positions, not {list(members)}")
         if not members or list(members) != sorted(set(members)) or members[0] < 0:
             raise InputError(f"exponents need the positions of a set, rising, not {list(members)}")
         if len(weights) != len(members):

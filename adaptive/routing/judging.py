@@ -10,6 +10,7 @@ from typing import Mapping, NamedTuple, Protocol, Sequence
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
+from adaptive.checks import shown
 from adaptive.errors import InputError
 from adaptive.images.decoded import DecodedImage
 from adaptive.policy.base import Policy
@@ -180,14 +181,23 @@ def timed_features(
 def _extracted(extractor: Extractor, pixels: np.ndarray, own: Sequence[str]) -> dict[str, float]:
     """What a user's extractor says of an image, checked."""
     values = extractor(pixels)
+    if not isinstance(values, Mapping):
+        raise InputError(
+            f"the extractor gave {shown(values)}; a mapping from features to numbers is needed"
+        )
     missing = [n for n in own if n not in values]
     if missing:
         raise InputError(f"the extractor gave no features {missing}; it gave {list(values)}")
-    found = {n: float(values[n]) for n in own}
-    for name, value in found.items():
-        if not math.isfinite(value):
+    found = {}
+    for name in own:
+        try:
+            found[name] = float(values[name])
+        except (TypeError, ValueError):
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
             raise InputError(
-                f"the extractor gave {value} as feature {name!r}; a finite number is needed"
+                f"the extractor gave {shown(values[name])} as feature {name!r}; a finite "
+                "number is needed"
             )
     return found
 

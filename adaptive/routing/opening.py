@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Iterable, NamedTuple
 
+import numpy as np
+
 from adaptive.bundle.bundle import Bundle, default_bundle
 from adaptive.candidate import positions
 from adaptive.checks import shown
 from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.errors import InputError
+from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import Observer
 from adaptive.monitoring.drift import Monitor, monitor_of
@@ -60,3 +63,29 @@ def check_kinds(policy: Any, bucket: Any, audit: Any) -> None:
             raise InputError(
                 f"{name} {shown(value)} is no {kind.__name__}; make one, and give that"
             )
+
+
+def check_called(extractor: Any, observers: Any) -> tuple[Observer, ...]:
+    """The observers, where they and the extractor can be called as they will be."""
+    if extractor is not None and not callable(extractor):
+        raise InputError(f"extractor {shown(extractor)} cannot be called with an image")
+    if not isinstance(observers, Iterable):
+        raise InputError(f"observers {shown(observers)} is no list of observers")
+    found = tuple(observers)
+    for observer in found:
+        if not callable(getattr(observer, "observe", None)):
+            raise InputError(f"observer {shown(observer)} has no method observe(decision)")
+    return found
+
+
+def check_limits(limits: Any, count: int | None) -> None:
+    """Refuse what are no limits, or none for so many images; None where that is not known."""
+    if not isinstance(limits, Limits):
+        raise InputError(f"limits {shown(limits)} is no Limits; Limits(remaining_ms=40) is one")
+    for name in ("remaining_ms", "remaining_mj", "allowance_ms"):
+        value = getattr(limits, name)
+        if not isinstance(value, np.ndarray) or not value.ndim or count in (None, len(value)):
+            continue
+        raise InputError(
+            f"{name} has {len(value)} numbers for {count} images; give one for each, or one for all"
+        )

@@ -6,13 +6,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence, Sized
 
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import positions
-from adaptive.checks import shown, whole
+from adaptive.checks import finite, shown, whole
 from adaptive.engines.choose import EngineChoice, EngineOptions
 from adaptive.errors import InputError
 from adaptive.images.decode import MAX_PIXELS, ImageLike
@@ -32,7 +32,7 @@ from adaptive.routing.batches import MOST_AUDITED, MOST_COHORTS, Batches, exits_
 from adaptive.routing.bucket import Bucket
 from adaptive.routing.description import description
 from adaptive.routing.judging import Extractor, Judging
-from adaptive.routing.opening import check_kinds, open_bundle
+from adaptive.routing.opening import check_called, check_kinds, check_limits, open_bundle
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks, checked, ways_of
 from adaptive.routing.scheduler import Scheduler
@@ -77,8 +77,11 @@ class Router:
         observers: Iterable[Observer] = (),
         threads: int = 1,
     ) -> None:
+        if not isinstance(bundle, Bundle):
+            raise InputError(f"bundle {shown(bundle)} is no Bundle; Bundle.read(FOLDER) makes one")
         given = bundle.policy if policy is None else policy
         check_kinds(given, bucket, audit)
+        observers = check_called(extractor, observers)
         positions(given.candidates, bundle.names, "the bundle")
         opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
         opened.check_open(
@@ -141,7 +144,8 @@ class Router:
             named. When the bucket's mean cannot be kept, or the log cannot be written.
         """
         check_kinds(policy, bucket, audit)
-        opened = open_bundle(bundle, policy, audit, observers, engine, threads)
+        watchers = check_called(extractor, observers)
+        opened = open_bundle(bundle, policy, audit, watchers, engine, threads)
         try:
             router = cls(
                 opened.bundle,
@@ -185,8 +189,8 @@ class Router:
             when the image cannot be read or is over a limit.
         """
         began = perf_counter()
-        if not isinstance(limits, Limits):
-            raise _no_limits(limits)
+        if limits is not UNLIMITED:
+            check_limits(limits, 1)
         policy, networks = self.policy, self._networks
         photo, features, chances = Photo(self.decode(image)), None, None
         if self._judging.needed:
@@ -245,8 +249,11 @@ class Router:
             hold.
         """
         batch = whole(batch, "batch", 1)
-        if not isinstance(limits, Limits):
-            raise _no_limits(limits)
+        if isinstance(images, np.ndarray) and images.ndim < 4:
+            raise InputError(f"an array of shape {images.shape} is one image; give a list, [image]")
+        if not isinstance(images, Iterable):
+            raise InputError(f"{shown(images)} is no list of images; give [image] for a single one")
+        check_limits(limits, len(images) if isinstance(images, Sized) else None)
         waits = regroup and self.bucket is None and bool(np.all(limits.remaining_ms == np.inf))
         audits = self._watch.audit is not None
         cohorts = (MOST_AUDITED if audits else MOST_COHORTS) if waits else 1
@@ -278,6 +285,7 @@ class Router:
             is not open.
         """
         positions([last], self.bundle.names, "the bundle")
+        batch = whole(batch, "batch", 1)
         return exits_of(self._networks, last, map(self.decode, images), batch)
 
     def choose(self, image: ImageLike, limits: Limits = UNLIMITED) -> str | None:
@@ -317,6 +325,7 @@ class Router:
 
     def add_observer(self, observer: Observer) -> None:
         """Show decisions to one more observer."""
+        check_called(None, [observer])
         self._watch.add(observer)
 
     def rescale(self, factors: Mapping[str, float]) -> None:
@@ -325,6 +334,11 @@ class Router:
         For a board that is slower now, or faster. What is promised of the answers stays true:
         see `adaptive.policy.times`.
         """
+        if not isinstance(factors, Mapping):
+            raise InputError(f"factors {shown(factors)} is no mapping from a candidate to a number")
+        for name, factor in factors.items():
+            if not finite(factor, f"the factor of {name!r}") > 0:
+                raise InputError(f"the factor of {name!r}, {factor:g}, is not above 0")
         self.policy = rescaled(self._measured, factors)
 
     def close(self) -> None:
@@ -343,7 +357,3 @@ class Router:
 
     def _account(self, photos: Sequence[Photo], limits: Limits, began: float) -> Account:
         return Account(photos, self.policy, self._energies, limits, began, self.bucket)
-
-
-def _no_limits(limits: Any) -> InputError:
-    return InputError(f"limits {shown(limits)} is no Limits; Limits(remaining_ms=40) is one")

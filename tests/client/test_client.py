@@ -576,6 +576,8 @@ def test_server_that_is_not_there_is_said_to_be_unreachable():
         "http://a\u3000b",
         "http://a..b",
         "http://" + "a" * 64,
+        5,
+        None,
     ],
 )
 def test_address_that_is_none_is_refused(url):
@@ -588,7 +590,11 @@ def test_settings_that_cannot_be_are_refused():
         {"timeout_s": 0},
         {"timeout_s": 1e9},
         {"timeout_s": float("inf")},
+        {"timeout_s": "30"},
         {"retries": -1},
+        {"retries": 1.5},
+        {"api_key": 5},
+        {"ssl_context": 5},
         {"api_key": "a\nb"},
         {"api_key": "ü"},
     ):
@@ -598,6 +604,7 @@ def test_settings_that_cannot_be_are_refused():
         for wrong in (
             {"deadline_ms": 0},
             {"deadline_ms": float("nan")},
+            {"deadline_ms": "50"},
             {"prefer": "cheap"},
             {"request_id": "a\r\nb"},
         ):

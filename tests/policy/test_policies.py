@@ -15,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptive import BundleError, InputError, Limits
+from adaptive.bundle.bundle import Bundle
+from adaptive.candidate import InputSpec
 from adaptive.limits import UNLIMITED
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog
@@ -44,6 +46,7 @@ from adaptive.policy.signals import (
 )
 from adaptive.policy.walk import Walk
 from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.registry import load_premodel
 from adaptive.premodel.scaling import Scaling
 from adaptive.routing.bucket import Bucket
 
@@ -396,6 +399,16 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Gain((0,), (1,), np.zeros((1, 8))), "1 is not a list of positions"),
     (lambda: Gain((0,), ((1,),), "x"), "coefficients are not an array of numbers"),
     (lambda: Gain((0,), ((1,),), 3.0), r"coefficients have shape \(\)"),
+    (lambda: Exponents(5, (1.0,)), "members of exponents 5 is not a list of positions"),
+    (lambda: Exponents(("a",), (1.0,)), "exponents need positions"),
+    (lambda: Exponents((0,), ("1",)), "'1' is not a number"),
+    (lambda: Fixed(("a",), exponents=5), "exponents 5 is not a list"),
+    (lambda: Fixed(("a",), exponents=[5]), "exponents holds 5, which is no `Exponents`"),
+    (lambda: Fixed(("a",), abstain_below="0.6"), "abstain_below '0.6' is not a number"),
+    (lambda: Fixed(("a",), abstain_below=True), "abstain_below True is not a number"),
+    (lambda: Bundle.read(5), "a bundle is a folder's name, not 5"),
+    (lambda: load_premodel(None), "a premodel is a folder's name, not None"),
+    (lambda: InputSpec(32, mean=5), "input mean 5 is not three finite numbers"),
     (lambda: Limits("40"), "remaining_ms '40' is not a list of numbers"),
     (lambda: Limits(None), "remaining_ms None is not a list of numbers"),
     (lambda: Limits(["soon"]), "'soon' is not a number"),

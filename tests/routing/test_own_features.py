@@ -109,6 +109,10 @@ def test_an_extractor_is_asked_for_own_features_alone(bundle_on) -> None:
     ("given", "says"),
     [
         ({"other": 1.0}, "the extractor gave no features ['mine']; it gave ['other']"),
+        (None, "the extractor gave None; a mapping"),
+        ([1.0], "the extractor gave [1.0]; a mapping"),
+        ({"mine": None}, "the extractor gave None as feature 'mine'; a finite number is needed"),
+        ({"mine": "x"}, "the extractor gave 'x' as feature 'mine'; a finite number is needed"),
         ({"mine": float("nan")}, "the extractor gave nan as feature 'mine'; a finite number"),
     ],
 )

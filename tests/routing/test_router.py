@@ -259,6 +259,9 @@ def test_engines_that_are_none_are_refused(
         ({"policy": {}}, "policy {} is no Policy"),
         ({"bucket": 15.0}, "bucket 15.0 is no Bucket"),
         ({"audit": 0.1}, "audit 0.1 is no Audit"),
+        ({"extractor": 7}, "extractor 7 cannot be called with an image"),
+        ({"observers": 7}, "observers 7 is no list of observers"),
+        ({"observers": [7]}, r"observer 7 has no method observe\(decision\)"),
         ({"threads": 0}, "threads 0 is not a whole number >= 1"),
         ({"max_pixels": "many"}, "max_pixels 'many' is not a whole number >= 1"),
     ],
@@ -270,6 +273,11 @@ def test_wrong_arguments_are_one_sentence(
         Router.load(tiny_bundle, **arguments)
 
 
+def test_bundle_that_is_only_a_name_is_refused() -> None:
+    with pytest.raises(InputError, match=r"is no Bundle; Bundle.read\(FOLDER\) makes one"):
+        Router("bundle", {})  # type: ignore[arg-type]
+
+
 def test_limits_that_are_none_are_refused(tiny_bundle: Path, tiny_images: Path) -> None:
     image = tiny_images / "000.png"
     with Router.load(tiny_bundle) as router:
@@ -278,6 +286,17 @@ def test_limits_that_are_none_are_refused(tiny_bundle: Path, tiny_images: Path) 
                 router.classify(image, limits)  # type: ignore[arg-type]
             with pytest.raises(InputError, match="is no Limits"):
                 router.classify_batch([image], limits)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="remaining_ms has 2 numbers for 1 images"):
+            router.classify(image, Limits([40, 50]))
+        with pytest.raises(InputError, match="allowance_ms has 1 numbers for 2 images"):
+            router.classify_batch([image, image], Limits(allowance_ms=[40]))
+        with pytest.raises(InputError, match="5 is no list of images"):
+            router.classify_batch(5)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=r"an array of shape \(9, 9, 3\) is one image"):
+            router.classify_batch(np.zeros((9, 9, 3), np.uint8))
+        for factors in ({"cheap": "x"}, {"cheap": 0}, 5):
+            with pytest.raises(InputError, match=r"not a finite number|is not above 0|no mapping"):
+                router.rescale(factors)  # type: ignore[arg-type,dict-item]
         for batch in (0, -1, 2.5, "8", True, None):
             with pytest.raises(InputError, match="is not a whole number >= 1"):
                 router.classify_batch([image], batch=batch)  # type: ignore[arg-type]
