@@ -30,8 +30,8 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.engines.answers import probabilities
 from adaptive.engines.built import EngineStore
 from adaptive.engines.choose import EngineOptions, Engines
+from adaptive.engines.direct.tensorrt import TensorrtEngine
 from adaptive.engines.nvidia import no_device
-from adaptive.engines.tensorrt import TensorrtEngine
 from adaptive.engines.wanted import Wanted
 from adaptive.errors import AdaptiveError
 from adaptive.files import write_json
@@ -51,7 +51,7 @@ Call = Callable[[np.ndarray], np.ndarray]
 
 def no_cuda() -> str | None:
     """Why nothing can be measured here, or None."""
-    from adaptive.engines.cudart import Cuda
+    from adaptive.engines.direct.cudart import Cuda
 
     reason = no_device()
     if reason is not None:
@@ -248,7 +248,7 @@ def main() -> None:
         print(f"skipped: {reason}")
         report["reason"] = reason
     else:
-        from adaptive.engines.cudart import Cuda
+        from adaptive.engines.direct.cudart import Cuda
 
         cuda = Cuda.load()
         print(f"{cuda.device()}, CUDA {cuda.version}, {board['processor']}", flush=True)

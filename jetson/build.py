@@ -14,10 +14,10 @@ import numpy as np
 from adaptive.bundle.bundle import Bundle
 from adaptive.engines.built import OWN_RANGES, PLAN, EngineKey, EngineStore, Platform
 from adaptive.engines.choose import CALIBRATION, maker_of, named_by
+from adaptive.engines.direct.tensorrt import import_tensorrt
 from adaptive.engines.nvidia import no_device, platform_here
 from adaptive.engines.onnxfile import OnnxTensor, Signature, read_signature
 from adaptive.engines.providers import PRECISIONS, missing_provider
-from adaptive.engines.tensorrt import import_tensorrt
 from adaptive.engines.wanted import Wanted
 from adaptive.errors import AdaptiveError, EngineError, InputError
 from adaptive.files import sha256

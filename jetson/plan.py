@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptive.engines.built import EngineKey
-from adaptive.engines.tensorrt import import_tensorrt, make_logger
+from adaptive.engines.direct.tensorrt import import_tensorrt, make_logger
 from adaptive.errors import EngineError
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
-from adaptive.engines.cudart import device_file
+from adaptive.engines.direct.cudart import device_file
 from adaptive.engines.engine import OnnxEngine, OpenEngine
 from adaptive.engines.proof import OneByOne, prove
 from adaptive.engines.providers import (
@@ -257,7 +257,7 @@ def maker_of(folder: Path, key: EngineKey, timing: Path, workspace_mb: int | Non
 
     if key.engine == "tensorrt":
         from adaptive.engines.built import PLAN
-        from adaptive.engines.tensorrt import TensorrtEngine
+        from adaptive.engines.direct.tensorrt import TensorrtEngine
 
         plan = folder / PLAN
         return lambda path, _: TensorrtEngine.read(plan, path.stem, key.inputs, key.outputs)

@@ -7,8 +7,8 @@ import importlib
 from typing import Any
 
 from adaptive.engines.built import Platform
-from adaptive.engines.cudart import DEVICE_FILES, Cuda, device_file
-from adaptive.engines.tensorrt import import_tensorrt
+from adaptive.engines.direct.cudart import DEVICE_FILES, Cuda, device_file
+from adaptive.engines.direct.tensorrt import import_tensorrt
 from adaptive.errors import EngineError
 
 #: TensorRT's library under the names that boards and pip's packages have.

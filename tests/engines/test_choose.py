@@ -19,9 +19,9 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.cli.classify import command as classify
 from adaptive.engines.built import EngineStore
 from adaptive.engines.choose import EngineOptions, Engines
+from adaptive.engines.direct.tensorrt import TensorrtEngine
 from adaptive.engines.engine import OnnxEngine
 from adaptive.engines.nvidia import no_device
-from adaptive.engines.tensorrt import TensorrtEngine
 from adaptive.engines.wanted import Wanted
 from adaptive.errors import InputError
 from adaptive.jetson.build import BuildOptions, build_engines, networks_of
@@ -53,7 +53,7 @@ def test_opening_without_a_device_loads_no_cuda_and_no_tensorrt() -> None:
     code = (
         "import sys; from adaptive import Router; r = Router.load(); r.close();"
         "print([m for m in sys.modules if m == 'tensorrt' or m.startswith(('nvidia', 'adaptive."
-        "engines.nvidia', 'adaptive.engines.tensorrt', 'adaptive.engines.built'))])"
+        "engines.nvidia', 'adaptive.engines.direct.tensorrt', 'adaptive.engines.built'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

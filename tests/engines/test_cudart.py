@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from adaptive import EngineError
-from adaptive.engines import cudart
-from adaptive.engines.cudart import Cuda, device_file
+from adaptive.engines.direct import cudart
+from adaptive.engines.direct.cudart import Cuda, device_file
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from tensorrt_stand_in import NamedEngine, NumberedEngine, StandInCuda, Tensorrt
 
 from adaptive import EngineError
 from adaptive.engines.built import OWN_RANGES
-from adaptive.engines.tensorrt import TensorrtEngine, import_tensorrt
+from adaptive.engines.direct.tensorrt import TensorrtEngine, import_tensorrt
 from adaptive.jetson.plan import build_plan
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
@@ -136,7 +136,7 @@ def faster(monkeypatch: pytest.MonkeyPatch, helps: bool) -> None:
         self._cuda.synchronize(self._stream)
         return next(seconds)
 
-    monkeypatch.setattr("adaptive.engines.contexts.Context._timed", timed)
+    monkeypatch.setattr("adaptive.engines.direct.contexts.Context._timed", timed)
 
 
 @pytest.mark.parametrize("version", STAND_INS)

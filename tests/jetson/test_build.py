@@ -165,7 +165,7 @@ def test_a_network_that_fails_is_left_out_and_the_others_go_on(
 def test_an_engine_that_answers_nonsense_is_not_kept(
     board: Any, tiny_candidates: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adaptive.engines.tensorrt import TensorrtEngine
+    from adaptive.engines.direct.tensorrt import TensorrtEngine
 
     plain = TensorrtEngine.run
     monkeypatch.setattr(

@@ -11,12 +11,12 @@ from tensorrt_stand_in import TX2, StandInCuda, TensorrtStandIn
 
 from adaptive.engines.built import EngineKey, Platform
 from adaptive.engines.choose import maker_of
-from adaptive.engines.cudart import Device
+from adaptive.engines.direct.cudart import Device
+from adaptive.engines.direct.tensorrt import TensorrtEngine, import_tensorrt
 from adaptive.engines.engine import OnnxEngine
 from adaptive.engines.nvidia import no_device
 from adaptive.engines.onnxfile import read_signature
 from adaptive.engines.providers import ProviderEngine, ProviderSettings, missing_provider
-from adaptive.engines.tensorrt import TensorrtEngine, import_tensorrt
 from adaptive.errors import EngineError
 from adaptive.jetson.build import shapes_of
 from adaptive.jetson.plan import build_plan
@@ -143,10 +143,10 @@ def pretend_board(
         return None if providers else "ONNX Runtime 1.11.0 is built without it"
 
     here = "/dev/nvhost-gpu"
-    for name in ("cudart", "choose", "nvidia"):
+    for name in ("direct.cudart", "choose", "nvidia"):
         monkeypatch.setattr(f"adaptive.engines.{name}.device_file", lambda: here)
-    monkeypatch.setattr("adaptive.engines.cudart.Cuda.load", lambda: cuda)
-    for name in ("engines.tensorrt", "engines.nvidia", "jetson.build", "jetson.plan"):
+    monkeypatch.setattr("adaptive.engines.direct.cudart.Cuda.load", lambda: cuda)
+    for name in ("engines.direct.tensorrt", "engines.nvidia", "jetson.build", "jetson.plan"):
         monkeypatch.setattr(f"adaptive.{name}.import_tensorrt", module)
     for name in ("engines.choose", "jetson.build"):
         monkeypatch.setattr(f"adaptive.{name}.missing_provider", missing)

@@ -20,7 +20,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from adaptive.engines.cudart import Device
+from adaptive.engines.direct.cudart import Device
 from adaptive.engines.engine import OnnxEngine
 from adaptive.engines.onnxfile import read_signature
 from adaptive.errors import AdaptiveError, EngineError

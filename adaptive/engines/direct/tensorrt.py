@@ -14,9 +14,9 @@ from typing import Any, Iterator, Sequence
 
 import numpy as np
 
-from adaptive.engines.bindings import DeviceTensor, bindings_of
-from adaptive.engines.contexts import Context, LoadedEngine
-from adaptive.engines.cudart import Cuda
+from adaptive.engines.direct.bindings import DeviceTensor, bindings_of
+from adaptive.engines.direct.contexts import Context, LoadedEngine
+from adaptive.engines.direct.cudart import Cuda
 from adaptive.engines.engine import in_parts
 from adaptive.errors import EngineError
 

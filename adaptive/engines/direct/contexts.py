@@ -15,8 +15,8 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from adaptive.engines.bindings import ByName, ByNumber, DeviceTensor
-from adaptive.engines.cudart import Cuda
+from adaptive.engines.direct.bindings import ByName, ByNumber, DeviceTensor
+from adaptive.engines.direct.cudart import Cuda
 from adaptive.errors import EngineError
 
 log = logging.getLogger("adaptive.serving")
