@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Iterable, Sequence
 
 import numpy as np
 
@@ -69,8 +69,15 @@ class Exponents:
 
         traits : ndarray (n, t), of the images
         """
-        exponent = np.add.reduce(traits[:, np.newaxis] * np.array(self.slopes), axis=-1)
-        return np.asarray(self.weights * np.exp(np.clip(exponent, -STEEPEST, STEEPEST)))
+        weights, slopes = self._arrays
+        exponent = np.add.reduce(traits[:, np.newaxis] * slopes, axis=-1)
+        np.minimum(exponent, STEEPEST, out=exponent)  # np.clip takes three times as long
+        np.maximum(exponent, -STEEPEST, out=exponent)
+        return np.asarray(weights * np.exp(exponent))
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(self.weights), np.array(self.slopes)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -98,13 +105,15 @@ def pooled(members: Sequence[np.ndarray], weights: Sequence[float] | np.ndarray)
     weights : one a network, or ndarray (n, networks), for each image its own
     """
     logs = None
-    each = np.asarray(weights, np.float32)
-    for place, values in enumerate(members):
-        weight = each[..., place]
-        if not weight.any():
+    factors: Iterable[Any] = weights
+    if isinstance(weights, np.ndarray):
+        # One image's are numbers too, which are quicker.
+        factors = weights[0] if len(weights) == 1 else weights.T[:, :, np.newaxis]
+    for values, weight in zip(members, factors):
+        if np.ndim(weight) == 0 and weight == 0:
             continue
         own = logarithms(values)
-        own *= weight if each.ndim == 1 else weight[:, np.newaxis]
+        own *= np.float32(weight) if np.ndim(weight) == 0 else weight.astype(np.float32)
         logs = own if logs is None else logs + own
     assert logs is not None  # at least one weight is above 0
     logs -= np.maximum.reduce(logs, axis=1, keepdims=True)
