@@ -208,6 +208,8 @@ class Certificate:
     drops : all drops that were tested as one family with `epsilon`, whose promises hold together
     earlier : what earlier looks at the same calibration images add to `delta`, in all
     abstain_below : score below which the policy abstains, with its best guess counted here
+    conditions : where the premodel knows conditions, what each looks like and its share of the
+        calibration images
     hashes : SHA-256 of what it speaks of, by name
     """
 
@@ -228,6 +230,7 @@ class Certificate:
     abstain_below: float | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     board: Mapping[str, Any] = field(default_factory=dict)
+    conditions: tuple[tuple[str, float], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, with the promise in words."""
@@ -250,8 +253,14 @@ class Certificate:
             f"With probability at least {100 * sure:.6g}% over the {self.images} "
             f"calibration images, top-1 is at most {points(self.epsilon)} below "
             f"{self.reference}'s on images like them ({self.losses} images lost, {self.gains} "
-            f"gained; {BOUNDS[self.bound]}).{more}{self._guesses()}"
+            f"gained; {BOUNDS[self.bound]}).{more}{self._guesses()}{self._taken_under()}"
         )
+
+    def _taken_under(self) -> str:
+        if not self.conditions:
+            return ""
+        told = "; ".join(f"{100 * share:.0f}% {looks}" for looks, share in self.conditions)
+        return f" These images are: {told}."
 
     def _guesses(self) -> str:
         if self.abstain_below is None:

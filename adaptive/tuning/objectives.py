@@ -17,6 +17,7 @@ from adaptive.policy.base import Policy
 from adaptive.policy.gain import Gain
 from adaptive.premodel.base import Premodel
 from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.mixture import Mixture
 from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.certificate import (
     P_VALUES,
@@ -294,6 +295,7 @@ class Tuner:
             self._disagreements(chosen.policy),
             drops if len(drops) > 1 else (),
             board=dict(self.tune.meta.get("board") or {}),
+            conditions=self._conditions(),
         )
         reason = (
             f"{summary}cheapest of the {len(own)} certified policies out of {len(tried)}: mean "
@@ -395,6 +397,14 @@ class Tuner:
             where = [self.tune.candidates.index(n) for n in policy.candidates]
             chances = self.judged.numbers(where, policy.needs_traits)
         return replay(policy, table, chances=chances)
+
+    def _conditions(self) -> tuple[tuple[str, float], ...]:
+        """What the premodel's conditions look like, and their shares of the calibration images."""
+        if not isinstance(self.premodel, Mixture):
+            return ()
+        X = self.calibration.feature_columns(self.premodel.features, self.premodel.own_features)
+        shares = self.premodel.posterior(X).mean(axis=0)
+        return tuple(zip(self.premodel.descriptions(), shares.round(4).tolist()))
 
     def _disagreements(self, policy: Policy) -> int | None:
         """On how many calibration images the policy answers another class than the reference."""

@@ -133,3 +133,15 @@ def test_each_make_is_served_as_it_was_tuned():
 def test_a_learned_cascade_is_among_the_families():
     tuned = tuner_of(table_of(SAME)).within(4.0)
     assert "learned cascade" in tuned.choice.families
+
+
+def test_a_certificate_says_which_conditions_it_was_made_under():
+    tuner = tuner_of(table_of(REORDERED))
+    tuner.calibration = table_of(REORDERED, 1500, seed=7)
+    certificate = tuner.certified(0.2, 0.05).certificate
+    shares = dict(certificate.conditions)
+    assert len(shares) == 3
+    assert all(0.25 < share < 0.42 for share in shares.values())
+    assert any("dark" in looks for looks in shares)
+    assert " These images are: 3" in certificate.words()
+    assert certificate.to_json()["conditions"] == certificate.conditions
