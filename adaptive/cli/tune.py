@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 import click
 
 from adaptive.errors import InputError
-from adaptive.files import refuse_existing, sha256, write_json
+from adaptive.files import refuse_existing, sha256, write_json, written_aside
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import check_modes
 from adaptive.measuring.times import Times, with_times
@@ -226,16 +226,19 @@ def command(
         tuned = _looked(calibration_path or table, tuner.calibration.images, question, tuned)
     if tuned.policy is None:
         sys.exit(1)
-    write_policy(tuned.policy, output)
+    # Both or neither: a policy without the promise that was asked for would look like one with it.
+    with written_aside(output) as aside:
+        write_policy(tuned.policy, aside)
+        if tuned.certificate is not None:
+            content = {
+                **tuned.certificate.to_json(),
+                "split": tuner.split.to_json(),
+                "hashes": {"table": table_hash(table)},
+                "details": dict(tuned.details),
+            }
+            write_json(certificate_path, content)
     click.echo(f"wrote {output}: {tuned.policy.words()}")
     if tuned.certificate is not None:
-        content = {
-            **tuned.certificate.to_json(),
-            "split": tuner.split.to_json(),
-            "hashes": {"table": table_hash(table)},
-            "details": dict(tuned.details),
-        }
-        write_json(certificate_path, content)
         click.echo(f"wrote {certificate_path}: {tuned.certificate.words()}")
 
 

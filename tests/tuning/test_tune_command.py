@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from adaptive.errors import InputError
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import Outcomes, OutcomeTable, table_hash
 from adaptive.policy.files import read_policy
@@ -99,6 +100,18 @@ def test_budget_writes_a_policy_alone(tune, path, tmp_path):
     assert out.splitlines()[-1] == f"wrote {tmp_path / 'policy.json'}: {policy.words()}"
     assert " 0 of them" not in out
     assert set(policy.candidates) <= {"small", "medium", "large"}
+
+
+def test_no_policy_is_left_where_its_promise_cannot_be_written(tune, path, tmp_path, monkeypatch):
+    def full(*_):
+        raise InputError("certificate.json: No space left on device")
+
+    monkeypatch.setattr("adaptive.cli.tune.write_json", full)
+    output = tmp_path / "policy.json"
+    code, _, err = tune(path, "-o", output, "--max-accuracy-drop", 0.08)
+    assert code == 2
+    assert "No space left" in err
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("bound", ["betting", "exact", "score"])
