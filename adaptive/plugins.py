@@ -12,7 +12,7 @@ package is imported, before a name is met that this library does not know.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 
 from adaptive.errors import InputError
 
@@ -20,6 +20,42 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 POLICIES, ENGINES, PREMODELS = "adaptive.policies", "adaptive.engines", "adaptive.premodels"
+
+Found = TypeVar("Found")
+
+
+def add(known: dict[str, Any], name: str, own: object, what: str) -> None:
+    """Put one more under its name.
+
+    what : what it is, for the error
+
+    Raises
+    ------
+    InputError
+        when another one has that name.
+    """
+    there = known.setdefault(name, own)
+    if there is not own:
+        title = getattr(there, "__name__", repr(there))
+        raise InputError(f"{what} {name!r} is there already: {title}")
+
+
+def find(
+    known: dict[str, Found], group: str, name: str, fits: Callable[[Any], bool]
+) -> Found | None:
+    """What is known under a name, here or in another installed package; None without.
+
+    Raises
+    ------
+    InputError
+        as `plugin`.
+    """
+    if name not in known:
+        found = plugin(group, name, fits)
+        if found is None:
+            return None
+        known[name] = found
+    return known[name]
 
 
 def names(group: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Type, TypeVar
 from adaptive.checks import a_path
 from adaptive.errors import BundleError, InputError
 from adaptive.files import Fields, check_format, inside, read_json
-from adaptive.plugins import PREMODELS, names, plugin
+from adaptive.plugins import PREMODELS, add, find, names
 from adaptive.premodel.base import FORMAT, HEADER, Premodel
 from adaptive.premodel.boosting import GradientBoosting
 from adaptive.premodel.knn_chain import KNNChain
@@ -36,9 +36,7 @@ def register(kind: Own) -> Own:
     InputError
         when another class has that name.
     """
-    known = KINDS.setdefault(kind.kind, kind)
-    if known is not kind:
-        raise InputError(f"a premodel of kind {kind.kind!r} is there already: {known.__name__}")
+    add(KINDS, kind.kind, kind, "a premodel of kind")
     return kind
 
 
@@ -50,12 +48,7 @@ def premodel_class(name: str) -> type[Premodel] | None:
     InputError
         when the other package's class cannot be imported, or is no premodel of that kind.
     """
-    if name not in KINDS:
-        found = plugin(PREMODELS, name, lambda found: getattr(found, "kind", None) == name)
-        if found is None:
-            return None
-        KINDS[name] = found
-    return KINDS[name]
+    return find(KINDS, PREMODELS, name, lambda found: getattr(found, "kind", None) == name)
 
 
 def load_premodel(folder: Path | str) -> Premodel:

@@ -21,7 +21,7 @@ from adaptive.engines.providers import (
 from adaptive.engines.wanted import Maker, Wanted
 from adaptive.errors import AdaptiveError, EngineError, InputError
 from adaptive.plugins import ENGINES as GROUP
-from adaptive.plugins import names, plugin
+from adaptive.plugins import add, find, names
 
 if TYPE_CHECKING:
     from adaptive.engines.built import EngineKey
@@ -48,18 +48,14 @@ def register(name: str, make: Maker) -> None:
     InputError
         when another one has that name.
     """
-    if name in ENGINES or MAKERS.setdefault(name, make) is not make:
-        raise InputError(f"an engine {name!r} is there already")
+    if name in ENGINES:
+        raise InputError(f"an engine {name!r} is there already: it is one of {list(ENGINES)}")
+    add(MAKERS, name, make, "an engine")
 
 
 def _maker(name: str) -> Maker | None:
     """What opens networks with an engine that is none of this library's; None without."""
-    if name not in MAKERS:
-        found = plugin(GROUP, name, callable)
-        if found is None:
-            return None
-        MAKERS[name] = found
-    return MAKERS[name]
+    return find(MAKERS, GROUP, name, callable)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Type, TypeVar
 from adaptive.errors import BundleError, InputError
 from adaptive.files import Fields, check_format, read_json, write_json
 from adaptive.plugins import POLICIES as GROUP
-from adaptive.plugins import names, plugin
+from adaptive.plugins import add, find, names
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade, Hybrid
 from adaptive.policy.exponents import Exponents
@@ -34,9 +34,7 @@ def register(kind: Own) -> Own:
     InputError
         when another class has that name.
     """
-    known = POLICIES.setdefault(kind.kind, kind)
-    if known is not kind:
-        raise InputError(f"a policy of kind {kind.kind!r} is there already: {known.__name__}")
+    add(POLICIES, kind.kind, kind, "a policy of kind")
     return kind
 
 
@@ -48,12 +46,7 @@ def policy_class(name: str) -> type[Policy] | None:
     InputError
         when the other package's class cannot be imported, or is no policy of that kind.
     """
-    if name not in POLICIES:
-        found = plugin(GROUP, name, lambda found: getattr(found, "kind", None) == name)
-        if found is None:
-            return None
-        POLICIES[name] = found
-    return POLICIES[name]
+    return find(POLICIES, GROUP, name, lambda found: getattr(found, "kind", None) == name)
 
 
 def policy_to_json(policy: Policy) -> dict[str, Any]:
