@@ -110,6 +110,11 @@ def command(
 
         cascades = best_cascades(outcomes if others is None else others)
         cautions += _cautions(bool(cascades), others is None, name, table, premodel)
+    if policy is None and part is None and _split(table, read) is None and chosen.always is None:
+        cautions.append(
+            "Nothing in the bundle says which images tuned its policy. If some of these did, they "
+            "flatter it; --part test leaves them out where the table was split as usual."
+        )
     found = verdict(chosen, outcomes, charged, cascades, cautions, premodel)
     click.echo("\n".join(["", *found.words()]))
     report = {"table": table.name, "part": name, "sha256": table_hash(table), **result.to_json()}

@@ -204,6 +204,15 @@ def test_evaluate_command(
     assert json.loads(output.read_text())["images"] == 1
 
 
+def test_evaluate_says_where_nothing_tells_what_a_policy_was_tuned_on(
+    tiny_bundle: Path, tiny_table_path: Path, adaptive: Any
+) -> None:
+    said = "Nothing in the bundle says which images tuned its policy."
+    assert said in adaptive("evaluate", tiny_bundle, tiny_table_path)[1]
+    for known in (("--part", "all"), ("--policy", "fixed:cheap")):
+        assert said not in adaptive("evaluate", tiny_bundle, tiny_table_path, *known)[1]
+
+
 def test_evaluate_lists_unreadable_images_with_code_1(
     tiny_bundle: Path, tiny_table_path: Path, tmp_path: Path, adaptive: Any
 ) -> None:
