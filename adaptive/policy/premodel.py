@@ -35,7 +35,8 @@ class ByPremodel(Policy):
         answers nothing (label null)
     rule : "first-yes" or "utility"
     price : chance that a millisecond is worth, for "utility". A preference p weighs chances by
-        1 + p and times by 1 - p: at -1 the cheapest starts, at 1 the likeliest
+        1 + p and times by 1 - p: at 1 the likeliest starts; at -1 the cheapest, the first of the
+        order at price 0, and none with on_abstain "abstain", for chances count nothing then
     costs_ms : as in `Policy`; "utility" needs them
     """
 

@@ -244,8 +244,3 @@ def flags(bits: NDArray[np.uint16]) -> NDArray[np.bool_]:
     """The flags at all overlaps that `bits` holds, shape (len(IOUS), n)."""
     table: NDArray[np.bool_] = (bits >> np.arange(len(IOUS), dtype=np.uint16)[:, None]) & 1 > 0
     return table
-
-
-def offsets_of(matches: Matches) -> NDArray[np.int64]:
-    """The row at which each image's boxes begin, with the end, shape (images + 1,)."""
-    return np.searchsorted(matches.image, np.arange(matches.images + 1))
