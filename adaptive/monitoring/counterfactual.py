@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,12 @@ def counterfactual(policy: Policy, logged: Logged, premodel_ms: float = 0.0) -> 
 
     rows = len(logged.rows)
     missing = rows - int(usable.sum())
-    agrees = done.top1 & usable
+    # Where it abstains with a guess the guess counts, as in audits and certificates.
+    told = done
+    if policy.abstain_below is not None:
+        guessing = replace(policy, abstain_below=None)
+        told = replay(guessing, table, premodel_ms=premodel_ms)
+    agrees = told.top1 & usable
     shares = {
         name: _share(usable & (done.candidate == position), missing, rows)
         for position, name in enumerate(policy.candidates)

@@ -126,6 +126,7 @@ class Decision:
             "bundle": self.bundle,
             "label": answer.label,
             "index": answer.index,
+            "guess": answer.guess,
             "score": _number(answer.score),
             "candidate": answer.candidate,
             "path": list(answer.path),

@@ -46,7 +46,8 @@ class Audited:
 
     Attributes
     ----------
-    served : index of the answer that was given, None where there was none
+    served : index of the answer that was given, or of the best guess where the policy abstained
+        from answering with it; None where there was neither
     served_ms : what that cost, decoding left out
     reference : the reference and the index of its answer, None where the audit failed
     answers : by candidate
@@ -256,8 +257,9 @@ def _row(fields: Fields) -> Audited:
             answer.get("after", str, default=None),
             _probabilities(answer.get("probabilities", str, default=None)),
         )
+    given_answer = fields.get("index", int, default=None)
     return Audited(
-        fields.get("index", int, default=None),
+        fields.get("guess", int, default=None) if given_answer is None else given_answer,
         float(sum(charged)),
         None if reference is None else _reference(Fields(reference, "reference")),
         answers,

@@ -603,6 +603,26 @@ def test_failed_audits_widen_the_bounds(tmp_path: Path) -> None:
     assert (found.agreement.low, found.agreement.high) == (7 / 8, 1.0)
 
 
+def test_replaying_a_policy_that_abstains_counts_its_best_guesses(
+    tiny_candidates: Path, tiny_images: Path, tiny_table: OutcomeTable, tmp_path: Path
+) -> None:
+    plain = Cascade(("cheap", "strong"), thresholds=(0.9,))
+    unsure = Cascade(("cheap", "strong"), thresholds=(0.9,), abstain_below=1.0)
+    bundle = tmp_path / "bundle"
+    write_bundle(bundle, Bundle.read(tiny_candidates), unsure)
+    log = tmp_path / "log.jsonl"
+    serve_all(bundle, tiny_images, tiny_table, log, audit=Audit(1.0, "all"))
+    unanswered = [line for line in lines(log) if line["index"] is None]
+    assert unanswered
+    assert all(line["guess"] is not None for line in unanswered)
+    logged = Logged.read(log, Bundle.read(bundle))
+    found, expected = counterfactual(unsure, logged), counterfactual(plain, logged)
+    assert found.shares["no answer"].value == len(unanswered) / found.rows
+    assert found.agreement == expected.agreement
+    assert found.served_agreement == expected.agreement
+    assert 0 < found.agreement.value < 1
+
+
 def test_hybrid_is_replayed_where_features_were_logged(
     tiny_candidates: Path, tiny_images: Path, tiny_table: OutcomeTable, tmp_path: Path
 ) -> None:
