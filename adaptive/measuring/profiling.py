@@ -29,7 +29,7 @@ from adaptive.features.measure import measure
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import read_json, write_json, writing
 from adaptive.images.decode import MAX_PIXELS, ImageLike, decode
-from adaptive.images.decoded import decode_image, warm_up_image
+from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import PowerMode, power_mode
@@ -148,16 +148,7 @@ class Profiler:
         """
         image = decode_image(path, self._short, MAX_PIXELS)
         features, features_ms = timed_features(image, self.features)
-        photo = Photo(image)
-        prepared: dict[str, tuple[float, float]] = {}
-        for candidate in self._order:
-            if candidate.after is None:
-                prepared[candidate.name] = image.prepared(candidate.input)
-            (photo,), _ = self.networks.run(candidate.name, [photo])
-        # Afterwards, so that the runs above find the processor's caches as they are in use.
-        for candidate in self._order:
-            if candidate.name in self.networks.segments.through:
-                (photo,) = self.networks.advance([Run(candidate.name, True)], [photo], again=True)
+        photo, prepared = run_each(self.networks, self._order, image)
         answers: dict[str, np.ndarray] = {}
         row: dict[str, Any] = {
             "decode:ms": image.ms,
@@ -232,7 +223,7 @@ class Profiler:
     def _fingerprint(self, images: LabelledImages, keep: bool) -> dict[str, Any]:
         listed = json.dumps([images.names, images.labels])
         fingerprint = {
-            "candidates": [_entry(c) for c in self.bundle.candidates],
+            "candidates": [entry_of(c) for c in self.bundle.candidates],
             "outputs": [asdict(c.output) for c in self.bundle.candidates],
             "features": list(self.features),
             "schema": SCHEMA.version,
@@ -279,7 +270,7 @@ class Profiler:
                 ", ".join(board["throttled_by"]),
             )
         return {
-            "candidates": [_entry(c) for c in self.bundle.candidates],
+            "candidates": [entry_of(c) for c in self.bundle.candidates],
             "reference": self.bundle.reference,
             "classes": len(self.bundle.labels),
             "features": list(self.features),
@@ -296,6 +287,26 @@ class Profiler:
         }
 
 
+def run_each(
+    networks: Networks, order: Sequence[Candidate], image: DecodedImage
+) -> tuple[Photo, dict[str, tuple[float, float]]]:
+    """Run every candidate on one image, one after the other; the milliseconds of preparing it.
+
+    order : an exit after what it continues from
+    """
+    photo = Photo(image)
+    prepared: dict[str, tuple[float, float]] = {}
+    for candidate in order:
+        if candidate.after is None:
+            prepared[candidate.name] = image.prepared(candidate.input)
+        (photo,), _ = networks.run(candidate.name, [photo])
+    # Afterwards, so that the runs above find the processor's caches as they are in use.
+    for candidate in order:
+        if candidate.name in networks.segments.through:
+            (photo,) = networks.advance([Run(candidate.name, True)], [photo], again=True)
+    return photo, prepared
+
+
 def one_of_each_kind(names: Iterable[str]) -> list[str]:
     """The first name with each suffix."""
     first: dict[str, str] = {}
@@ -304,7 +315,8 @@ def one_of_each_kind(names: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
-def _entry(candidate: Candidate) -> dict[str, Any]:
+def entry_of(candidate: Candidate) -> dict[str, Any]:
+    """What a table's `X.json` says of a candidate."""
     entry: dict[str, Any] = {
         "name": candidate.name,
         "sha256": candidate.sha256,

@@ -164,7 +164,7 @@ def timed_features(
     found: dict[str, float] = {}
     if own and extractor is not None:
         assert image.native is not None
-        found = _extracted(extractor, image.native(), own)
+        found = extracted(extractor, image.native(), own)
     ours = tuple(n for n in names if n not in found)
     features = np.empty(0)
     if ours:
@@ -178,7 +178,7 @@ def timed_features(
     return features, (perf_counter() - began) * 1e3
 
 
-def _extracted(extractor: Extractor, pixels: np.ndarray, own: Sequence[str]) -> dict[str, float]:
+def extracted(extractor: Extractor, pixels: np.ndarray, own: Sequence[str]) -> dict[str, float]:
     """What a user's extractor says of an image, checked."""
     values = extractor(pixels)
     if not isinstance(values, Mapping):

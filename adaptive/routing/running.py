@@ -268,7 +268,10 @@ def said(name: str, photos: Sequence[Photo]) -> Output:
     outputs = [photo.done[name] for photo in photos]
     if len(outputs) == 1:
         return outputs[0]
+    confidence = np.concatenate([o.confidence for o in outputs])
+    if outputs[0].probabilities is None:  # answers of their own, which no policy reads
+        return Output(confidence)
     return Output(
-        np.concatenate([o.confidence for o in outputs]),
+        confidence,
         np.concatenate([o.probabilities for o in outputs]),  # type: ignore[misc]
     )

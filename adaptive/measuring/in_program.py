@@ -1,0 +1,293 @@
+"""The outcome table of a router's candidates, measured in the program that holds them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from adaptive.checks import is_number, shown
+from adaptive.errors import InputError
+from adaptive.evaluation.replay import rank_of
+from adaptive.features.measure import measure
+from adaptive.features.schema import SCHEMA, resolve_names
+from adaptive.images.decode import ImageLike, read_once
+from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
+from adaptive.images.preprocess import needed_short
+from adaptive.jetson.board import board_profile
+from adaptive.measuring.profiling import FEATURE_IMAGES, WARM_UP, entry_of, run_each
+from adaptive.outcomes.labelled import LabelledImages, list_images
+from adaptive.outcomes.table import Outcomes, OutcomeTable
+from adaptive.routing.judging import Extractor, extracted, timed_features
+from adaptive.routing.own_answers import OwnAnswers, OwnOutput
+from adaptive.routing.photo import Photo
+from adaptive.routing.router import Router
+
+#: Says whether an answer is right, given the truth: 1 or 0, True or False.
+Judge = Callable[[Any, Any], Any]
+
+
+class _Said(NamedTuple):
+    """What one candidate said of one image, and what that took."""
+
+    top1: bool
+    top5: bool
+    confidence: float
+    ms: float
+    scale: float
+    normalise: float
+
+
+class _Listed(NamedTuple):
+    """Images by name, each with what is right of it."""
+
+    names: tuple[str, ...]
+    images: Iterable[ImageLike]
+    truths: Sequence[Any]
+
+
+def profile(
+    router: Router,
+    images: str | Path | LabelledImages | Iterable[ImageLike],
+    truths: Sequence[Any] | None = None,
+    *,
+    judge: Judge | None = None,
+    names: Sequence[str] | None = None,
+    features: str | Sequence[str] | None = "all+extra",
+    extractor: Extractor | None = None,
+    progress: bool = True,
+) -> OutcomeTable:
+    """Run every candidate of a router on images, one at a time, and note what it said and took.
+
+    Parameters
+    ----------
+    images : a folder with one sub-folder a class, labelled images, or, with `truths`, images of
+        any kind that a router takes
+    truths : of each image what is right: the name or the index of its class; for answers that
+        are no classes whatever `judge` compares with
+    judge : for answers that are no classes, judge(answer, truth) is 1 where it is right, else 0
+    names : of the images, each once; by these they fall into the parts that tune, calibrate and
+        test. Paths stand for themselves when left out, other images are numbered.
+    features : of this library, to train a premodel on; None computes none
+    extractor : computes features of one's own, which become columns beside those
+    progress : a bar on standard error, where that is a terminal
+
+    Raises
+    ------
+    InputError
+        when images and truths do not go together, a candidate of the router is not open, or the
+        judge says something else.
+    ImageError
+        when an image cannot be read.
+    """
+    bundle, networks = router.bundle, router.networks
+    if isinstance(networks, OwnAnswers) is not (judge is not None):
+        raise InputError(
+            "judge is needed for answers that are no classes, and for those alone; it says "
+            "judge(answer, truth) -> 1 or 0"
+        )
+    networks.check_open(bundle.names, [])
+    listed = _listed(images, truths, names, bundle.labels, judge is not None)
+    asked = () if features is None else resolve_names(features)
+    order = sorted(bundle.candidates, key=lambda c: len(networks.chains[c.name]))
+    short = max(needed_short(c.input) for c in bundle.candidates)
+    grey = Photo(decode_image(warm_up_image(short), short, router.max_pixels))
+    for _ in range(WARM_UP):
+        networks.warm_up(bundle.names, grey)
+    timed_features(grey.image, asked)
+    reader = _Features(asked, extractor)
+    said: dict[str, list[_Said]] = {name: [] for name in bundle.names}
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in bundle.names}
+    through: dict[str, list[float]] = {name: [] for name in networks.segments.through}
+    decode_ms = []
+    shown_bar = tqdm(
+        zip(listed.images, listed.truths),
+        total=len(listed.names),
+        unit="image",
+        desc="profiling",
+        disable=None if progress else True,
+    )
+    for image, truth in shown_bar:
+        opened = decode_image(image, short, router.max_pixels, extractor is not None)
+        reader.read(opened)
+        decode_ms.append(opened.ms)
+        photo, prepared = run_each(networks, order, opened)
+        for name in bundle.names:
+            output, own = photo.done[name], prepared.get(name, (0.0, 0.0))
+            if isinstance(output, OwnOutput):
+                right = _verdict(judge, output.answers[0], truth)
+                ranks = (right, right)
+            else:
+                assert output.probabilities is not None
+                rank = int(rank_of(output.probabilities, np.array([truth]))[0])
+                ranks = (rank == 0, rank < 5)
+                kept[name].append(output.probabilities[0].astype(np.float16))
+            sure, ms = float(output.confidence[0]), photo.ms[name] + sum(own)
+            said[name].append(_Said(*ranks, sure, ms, *own))
+        for name, spent in through.items():
+            spent.append(photo.ms[f"{name}:through"] + sum(prepared.get(name, ())))
+    classes = judge is None
+    about = {
+        "candidates": [entry_of(c) for c in bundle.candidates],
+        "reference": bundle.reference,
+        "board": board_profile(1),
+        "date": datetime.date.today().isoformat(),
+        "warm_up": WARM_UP,
+        **({"classes": len(bundle.labels)} if classes else {}),
+        **reader.about(),
+    }
+    return OutcomeTable(
+        listed.names,
+        np.array(listed.truths, np.int64) if classes else np.zeros(len(listed.names), np.int64),
+        reader.names,
+        np.array(reader.rows, np.float64).reshape(len(listed.names), len(reader.names)),
+        {c.name: _outcomes(said[c.name], c.after, through.get(c.name)) for c in bundle.candidates},
+        np.array(decode_ms),
+        np.array(reader.ms),
+        {name: np.stack(rows) for name, rows in kept.items()} if classes else {},
+        about,
+    )
+
+
+class _Features:
+    """Reads the features of one image after the other.
+
+    Parameters
+    ----------
+    asked : of this library
+    extractor : computes a user's own
+
+    Attributes
+    ----------
+    names, rows, ms : of all features, their values by image, and what each image took
+    """
+
+    def __init__(self, asked: tuple[str, ...], extractor: Extractor | None) -> None:
+        self._asked = asked
+        self._extractor = extractor
+        self._own_ms: list[float] = []
+        self._crops: list[np.ndarray] = []
+        self.names = asked
+        self.rows: list[list[float]] = []
+        self.ms: list[float] = []
+
+    def read(self, image: DecodedImage) -> None:
+        """Compute those of one image."""
+        values, ms = timed_features(image, self._asked)
+        row = values.tolist()
+        if self._asked and len(self._crops) < FEATURE_IMAGES:
+            self._crops.append(SCHEMA.crop(image.working).copy())
+        if self._extractor is not None:
+            assert image.native is not None
+            began = perf_counter()
+            found = self._extractor(image.native())
+            if not self.rows:
+                self.names = (*self._asked, *self._named(found))
+            own = self.names[len(self._asked) :]
+            checked = extracted(lambda _: found, image.working, own)
+            self._own_ms.append((perf_counter() - began) * 1e3)
+            ms += self._own_ms[-1]
+            row += [checked[name] for name in own]
+        self.rows.append(row)
+        self.ms.append(ms)
+
+    def about(self) -> dict[str, Any]:
+        """What a table's `X.json` says of them."""
+        each = [measure(crop, self._asked, 3) for crop in self._crops]
+        times = {name: float(np.median([m[name] for m in each])) for name in self._asked}
+        own = self.names[len(self._asked) :]
+        times.update({name: float(np.mean(self._own_ms)) / len(own) for name in own})
+        ours = {"features": list(self._asked), "schema": SCHEMA.to_json()} if self._asked else {}
+        return {**ours, "feature_ms": {name: round(ms, 6) for name, ms in times.items()}}
+
+    def _named(self, found: Any) -> list[str]:
+        if not isinstance(found, Mapping) or not found or not all(map(_is_column, found)):
+            raise InputError(
+                f"the extractor gave {shown(found)}; a mapping from features' names, without ':', "
+                "to numbers is needed"
+            )
+        twice = sorted({*found} & {*self._asked})
+        if twice:
+            raise InputError(
+                f"the extractor gives {twice}, which are features of this library as well; call "
+                "them otherwise, or leave those out with features=None"
+            )
+        return list(found)
+
+
+def _is_column(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and ":" not in name
+
+
+def _verdict(judge: Judge | None, answer: Any, truth: Any) -> bool:
+    assert judge is not None
+    worth = judge(answer, truth)
+    if not isinstance(worth, (bool, np.bool_)) and not (is_number(worth) and worth in (0, 1)):
+        raise InputError(f"judge said {shown(worth)}; 1 (right) or 0 (wrong) is needed")
+    return bool(worth)
+
+
+def _outcomes(said: Sequence[_Said], after: str | None, through: list[float] | None) -> Outcomes:
+    columns = _Said(*zip(*said))  # type: ignore[arg-type]
+    reads = after is None
+    return Outcomes(
+        np.array(columns.top1, bool),
+        np.array(columns.top5, bool),
+        np.array(columns.confidence),
+        np.array(columns.ms),
+        after=after,
+        through=None if through is None else np.array(through),
+        scale=np.array(columns.scale) if reads else None,
+        normalise=np.array(columns.normalise) if reads else None,
+    )
+
+
+def _listed(
+    images: str | Path | LabelledImages | Iterable[ImageLike],
+    truths: Sequence[Any] | None,
+    names: Sequence[str] | None,
+    labels: Sequence[str],
+    own: bool,
+) -> _Listed:
+    if isinstance(images, (str, Path)):
+        images = list_images(Path(images), labels)
+    if isinstance(images, LabelledImages):
+        if truths is not None or names is not None:
+            raise InputError("labelled images bring their names and classes; give them alone")
+        root = images.root
+        return _Listed(images.names, (root / name for name in images.names), images.labels)
+    if truths is None:
+        raise InputError("truths are needed: what is right of each image, in the images' order")
+    pictures = list(images)
+    if len(pictures) != len(truths) or not pictures:
+        raise InputError(
+            f"there are {len(pictures)} images and {len(truths)} truths; one for each is needed"
+        )
+    if names is None:
+        names = [
+            os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"image-{number:06}"
+            for number, image in enumerate(pictures)
+        ]
+    if len(set(names)) != len(pictures):
+        raise InputError(
+            f"{len(pictures)} images have {len(set(names))} names; each needs one of its own"
+        )
+    right = truths if own else [_class(truth, labels) for truth in truths]
+    return _Listed(tuple(names), map(read_once, pictures), right)
+
+
+def _class(truth: Any, labels: Sequence[str]) -> int:
+    if isinstance(truth, str):
+        if list(labels).count(truth) != 1:
+            raise InputError(f"class {truth!r} is not one of the {len(labels)} labels, or twice")
+        return list(labels).index(truth)
+    if not is_number(truth) or truth != int(truth) or not 0 <= truth < len(labels):
+        raise InputError(
+            f"class {shown(truth)} is neither a label nor an index from 0 to {len(labels) - 1}"
+        )
+    return int(truth)
