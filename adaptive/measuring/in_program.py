@@ -5,8 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -14,16 +13,17 @@ from tqdm import tqdm
 from adaptive.checks import is_number, shown
 from adaptive.errors import InputError
 from adaptive.evaluation.replay import rank_of
-from adaptive.features.measure import measure
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.images.decode import ImageLike, read_once
-from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
+from adaptive.images.decoded import decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.jetson.board import board_profile
-from adaptive.measuring.profiling import FEATURE_IMAGES, WARM_UP, entry_of, run_each
+from adaptive.measuring.feature_times import FeatureTimes
+from adaptive.measuring.profiling import WARM_UP, entry_of, run_each
 from adaptive.outcomes.labelled import LabelledImages, list_images
 from adaptive.outcomes.table import Outcomes, OutcomeTable
-from adaptive.routing.judging import Extractor, extracted, timed_features
+from adaptive.routing.extractors import Extractor, check_apart, names_of, origin_of
+from adaptive.routing.judging import timed_features
 from adaptive.routing.own_answers import OwnAnswers, OwnOutput
 from adaptive.routing.photo import Photo
 from adaptive.routing.router import Router
@@ -100,11 +100,13 @@ def profile(
     for _ in range(WARM_UP):
         networks.warm_up(bundle.names, grey)
     timed_features(grey.image, asked)
-    reader = _Features(asked, extractor)
+    own = () if extractor is None else names_of(extractor)
+    check_apart(own, asked)
+    columns, times = (*asked, *own), FeatureTimes(asked, own)
     said: dict[str, list[_Said]] = {name: [] for name in bundle.names}
     kept: dict[str, list[np.ndarray]] = {name: [] for name in bundle.names}
     through: dict[str, list[float]] = {name: [] for name in networks.segments.through}
-    decode_ms = []
+    decode_ms, features_ms, rows = [], [], []
     shown_bar = tqdm(
         zip(listed.images, listed.truths),
         total=len(listed.names),
@@ -114,11 +116,13 @@ def profile(
     )
     for image, truth in shown_bar:
         opened = decode_image(image, short, router.max_pixels, extractor is not None)
-        reader.read(opened)
+        values, spent_ms = timed_features(opened, columns, own, extractor)
+        rows.append(values)
+        features_ms.append(spent_ms)
         decode_ms.append(opened.ms)
         photo, prepared = run_each(networks, order, opened)
         for name in bundle.names:
-            output, own = photo.done[name], prepared.get(name, (0.0, 0.0))
+            output, parts = photo.done[name], prepared.get(name, (0.0, 0.0))
             if isinstance(output, OwnOutput):
                 right = _verdict(judge, output.answers[0], truth)
                 ranks = (right, right)
@@ -127,8 +131,9 @@ def profile(
                 rank = int(rank_of(output.probabilities, np.array([truth]))[0])
                 ranks = (rank == 0, rank < 5)
                 kept[name].append(output.probabilities[0].astype(np.float16))
-            sure, ms = float(output.confidence[0]), photo.ms[name] + sum(own)
-            said[name].append(_Said(*ranks, sure, ms, *own))
+            sure, ms = float(output.confidence[0]), photo.ms[name] + sum(parts)
+            said[name].append(_Said(*ranks, sure, ms, *parts))
+        times.take(opened, extractor)
         for name, spent in through.items():
             spent.append(photo.ms[f"{name}:through"] + sum(prepared.get(name, ())))
     classes = judge is None
@@ -139,89 +144,21 @@ def profile(
         "date": datetime.date.today().isoformat(),
         "warm_up": WARM_UP,
         **({"classes": len(bundle.labels)} if classes else {}),
-        **reader.about(),
+        "feature_ms": times.median(),
+        **({} if extractor is None else {"extractor": origin_of(extractor)}),
+        **({"features": list(asked), "schema": SCHEMA.to_json()} if asked else {}),
     }
     return OutcomeTable(
         listed.names,
         np.array(listed.truths, np.int64) if classes else np.zeros(len(listed.names), np.int64),
-        reader.names,
-        np.array(reader.rows, np.float64).reshape(len(listed.names), len(reader.names)),
+        columns,
+        np.stack(rows),
         {c.name: _outcomes(said[c.name], c.after, through.get(c.name)) for c in bundle.candidates},
         np.array(decode_ms),
-        np.array(reader.ms),
-        {name: np.stack(rows) for name, rows in kept.items()} if classes else {},
+        np.array(features_ms),
+        {name: np.stack(found) for name, found in kept.items()} if classes else {},
         about,
     )
-
-
-class _Features:
-    """Reads the features of one image after the other.
-
-    Parameters
-    ----------
-    asked : of this library
-    extractor : computes a user's own
-
-    Attributes
-    ----------
-    names, rows, ms : of all features, their values by image, and what each image took
-    """
-
-    def __init__(self, asked: tuple[str, ...], extractor: Extractor | None) -> None:
-        self._asked = asked
-        self._extractor = extractor
-        self._own_ms: list[float] = []
-        self._crops: list[np.ndarray] = []
-        self.names = asked
-        self.rows: list[list[float]] = []
-        self.ms: list[float] = []
-
-    def read(self, image: DecodedImage) -> None:
-        """Compute those of one image."""
-        values, ms = timed_features(image, self._asked)
-        row = values.tolist()
-        if self._asked and len(self._crops) < FEATURE_IMAGES:
-            self._crops.append(SCHEMA.crop(image.working).copy())
-        if self._extractor is not None:
-            assert image.native is not None
-            began = perf_counter()
-            found = self._extractor(image.native())
-            if not self.rows:
-                self.names = (*self._asked, *self._named(found))
-            own = self.names[len(self._asked) :]
-            checked = extracted(lambda _: found, image.working, own)
-            self._own_ms.append((perf_counter() - began) * 1e3)
-            ms += self._own_ms[-1]
-            row += [checked[name] for name in own]
-        self.rows.append(row)
-        self.ms.append(ms)
-
-    def about(self) -> dict[str, Any]:
-        """What a table's `X.json` says of them."""
-        each = [measure(crop, self._asked, 3) for crop in self._crops]
-        times = {name: float(np.median([m[name] for m in each])) for name in self._asked}
-        own = self.names[len(self._asked) :]
-        times.update({name: float(np.mean(self._own_ms)) / len(own) for name in own})
-        ours = {"features": list(self._asked), "schema": SCHEMA.to_json()} if self._asked else {}
-        return {**ours, "feature_ms": {name: round(ms, 6) for name, ms in times.items()}}
-
-    def _named(self, found: Any) -> list[str]:
-        if not isinstance(found, Mapping) or not found or not all(map(_is_column, found)):
-            raise InputError(
-                f"the extractor gave {shown(found)}; a mapping from features' names, without ':', "
-                "to numbers is needed"
-            )
-        twice = sorted({*found} & {*self._asked})
-        if twice:
-            raise InputError(
-                f"the extractor gives {twice}, which are features of this library as well; call "
-                "them otherwise, or leave those out with features=None"
-            )
-        return list(found)
-
-
-def _is_column(name: object) -> bool:
-    return isinstance(name, str) and bool(name) and ":" not in name
 
 
 def _verdict(judge: Judge | None, answer: Any, truth: Any) -> bool:

@@ -31,7 +31,8 @@ from adaptive.routing.answering import Answering
 from adaptive.routing.batches import MOST_AUDITED, MOST_COHORTS, Batches, exits_of
 from adaptive.routing.bucket import Bucket
 from adaptive.routing.description import description
-from adaptive.routing.judging import Extractor, Judging
+from adaptive.routing.extractors import Extractor
+from adaptive.routing.judging import Judging
 from adaptive.routing.models import Modelled, check_answers, open_models
 from adaptive.routing.offloop import OffLoop
 from adaptive.routing.opening import check_called, check_kinds, check_limits, open_bundle

@@ -11,6 +11,7 @@ import adaptive
 
 def test_exported_names() -> None:
     assert adaptive.__all__ == [
+        "STOP",
         "AdaptiveError",
         "Audit",
         "Bucket",
@@ -41,7 +42,6 @@ def test_exported_names() -> None:
         "Premodel",
         "Random",
         "Router",
-        "STOP",
         "ServiceError",
         "Split",
         "TableError",
