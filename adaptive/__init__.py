@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from adaptive.policy.premodel import ByPremodel
     from adaptive.prediction import Prediction
     from adaptive.premodel.base import Premodel
+    from adaptive.premodel.outcome_knn import OutcomeKNN
     from adaptive.premodel.registry import load_premodel
     from adaptive.routing.bucket import Bucket
     from adaptive.routing.models import Model
@@ -71,6 +72,7 @@ else:
         "Limits": "adaptive.limits",
         "Model": "adaptive.routing.models",
         "OnnxEngine": "adaptive.engines.engine",
+        "OutcomeKNN": "adaptive.premodel.outcome_knn",
         "OutcomeTable": "adaptive.outcomes.table",
         "Pixels": "adaptive.images.pixels",
         "Policy": "adaptive.policy.base",
@@ -126,6 +128,7 @@ __all__ = [
     "MissingExtra",
     "Model",
     "OnnxEngine",
+    "OutcomeKNN",
     "OutcomeTable",
     "Pixels",
     "Policy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
@@ -15,7 +16,7 @@ from adaptive.errors import InputError
 from adaptive.evaluation.replay import rank_of
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.images.decode import ImageLike, read_once
-from adaptive.images.decoded import decode_image, warm_up_image
+from adaptive.images.decoded import decode_image
 from adaptive.images.preprocess import needed_short
 from adaptive.jetson.board import board_profile
 from adaptive.measuring.feature_times import FeatureTimes
@@ -96,10 +97,12 @@ def profile(
     asked = () if features is None else resolve_names(features)
     order = sorted(bundle.candidates, key=lambda c: len(networks.chains[c.name]))
     short = max(needed_short(c.input) for c in bundle.candidates)
-    grey = Photo(decode_image(warm_up_image(short), short, router.max_pixels))
+    pictures = iter(listed.images)
+    first = next(pictures)
+    photo = Photo(decode_image(first, short, router.max_pixels))
     for _ in range(WARM_UP):
-        networks.warm_up(bundle.names, grey)
-    timed_features(grey.image, asked)
+        networks.warm_up(bundle.names, photo)
+    timed_features(photo.image, asked)
     own = () if extractor is None else names_of(extractor)
     check_apart(own, asked)
     columns, times = (*asked, *own), FeatureTimes(asked, own)
@@ -108,7 +111,7 @@ def profile(
     through: dict[str, list[float]] = {name: [] for name in networks.segments.through}
     decode_ms, features_ms, rows = [], [], []
     shown_bar = tqdm(
-        zip(listed.images, listed.truths),
+        zip(chain([first], pictures), listed.truths),
         total=len(listed.names),
         unit="image",
         desc="profiling",

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from dataclasses import asdict
+from functools import partial
 from itertools import cycle
 from pathlib import Path, PurePath
 from typing import Any, Callable, Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from adaptive.errors import ImageError, InputError, TableError
 from adaptive.evaluation.replay import rank_of
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import read_json, write_json, writing
-from adaptive.images.decode import MAX_PIXELS, ImageLike
+from adaptive.images.decode import MAX_PIXELS, ImageLike, decode
 from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.jetson.board import board_profile
@@ -263,9 +264,12 @@ class Profiler:
         times = FeatureTimes(self._ours, self._own)
         for name in images.names:
             try:
-                times.take(decode_image(images.root / name, 1, MAX_PIXELS, True), self._extractor)
+                pixels = decode(images.root / name)
             except ImageError:
                 continue
+            whole = partial(decode, images.root / name, MAX_PIXELS, MAX_PIXELS)
+            image = DecodedImage(pixels, SCHEMA.working(pixels), native=whole)
+            times.take(image, self._extractor)
             if times.done:
                 break
         board = board_profile(self.threads, before, self._sysfs)

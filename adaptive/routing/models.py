@@ -9,10 +9,11 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence, Union
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
-from adaptive.candidate import OUTPUT_KINDS, Candidate, InputSpec, OutputSpec, positions
+from adaptive.candidate import MAX_SIZE, OUTPUT_KINDS, Candidate, InputSpec, OutputSpec, positions
 from adaptive.checks import chosen, shown, texts, whole
 from adaptive.engines.function import FunctionEngine
 from adaptive.errors import EngineError, InputError
+from adaptive.images.decode import ImageLike, decode
 from adaptive.images.decoded import DecodedImage
 from adaptive.images.pixels import Pixels
 from adaptive.policy.base import Policy
@@ -88,7 +89,8 @@ def open_models(
     reference: str | None,
     input: InputSpec | None,
     output: str,
-    check: bool,
+    check: bool | Sequence[ImageLike],
+    max_pixels: int,
 ) -> OpenModels:
     """Make a bundle of models, and try each once; see `Router.of`.
 
@@ -136,9 +138,12 @@ def open_models(
         name: FunctionEngine(name, model.run, model.most, model.close)
         for name, model in given.items()
     }
-    if check:
+    if check is not False:
+        seen = None
+        if check is not True:
+            seen = [decode(image, MAX_SIZE, max_pixels) for image in check]
         for candidate in candidates:
-            _try_out(engines[candidate.name], candidate, bool(own))
+            _try_out(engines[candidate.name], candidate, bool(own), seen)
     networks = OwnAnswers(bundle, engines) if own else Networks(bundle, engines)
     return OpenModels(bundle, networks)
 
@@ -158,22 +163,29 @@ def _labels(labels: Sequence[str] | None, own: bool) -> tuple[str, ...]:
     return names
 
 
-def _try_out(engine: FunctionEngine, candidate: Candidate, own: bool) -> None:
-    """Run a model on made images, and refuse what it answers where it is not what it says."""
+def _try_out(
+    engine: FunctionEngine, candidate: Candidate, own: bool, images: Sequence[np.ndarray] | None
+) -> None:
+    """Run a model on images, made ones where there are none, and refuse wrong answers."""
     spec = candidate.input
-    side = SIDE if isinstance(spec, Pixels) else spec.size
-    rows = []
-    for seed in range(TRIED):
-        pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
-        rows.append(DecodedImage(pixels, pixels).tensor(spec))
-    batch = np.concatenate(rows)
+    told = f"; it was tried on {len(images or ())} images that were given to check"
+    if images is None:
+        side = SIDE if isinstance(spec, Pixels) else spec.size
+        images = [
+            np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+            for seed in range(TRIED)
+        ]
+        told = f"; it was tried on {TRIED} made images of {side} x {side} pixels"
+        if isinstance(spec, Pixels):
+            told += ", so give check=[image, ...] where it takes others only"
+    batch = np.concatenate([DecodedImage(p, p).tensor(spec) for p in images])
     try:
         if own:
             engine.pairs(batch)
             return
         (said,) = engine.run(batch)
     except EngineError as exc:
-        raise EngineError(f"{exc}; it was tried on {TRIED} made images, {_read_as(batch)}") from exc
+        raise EngineError(f"{exc}{told}") from exc
     name, output = candidate.name, candidate.output
     said = said.reshape(len(said), -1)
     if said.shape[1] != output.classes:
@@ -197,12 +209,6 @@ def _try_out(engine: FunctionEngine, candidate: Candidate, own: bool) -> None:
             f"candidate {name!r} answers with rows that sum to 1, which are probabilities and no "
             'logits; say output="probabilities"'
         )
-
-
-def _read_as(batch: np.ndarray) -> str:
-    if batch.dtype == object:
-        return f"a list of uint8 arrays (height, width, 3) of {SIDE} pixels a side"
-    return f"{batch.dtype} of shape {batch.shape}"
 
 
 def check_answers(

@@ -192,7 +192,7 @@ class Router(OffLoop):
         bucket: Bucket | None = None,
         audit: Audit | None = None,
         observers: Iterable[Observer] = (),
-        check: bool = True,
+        check: bool | Sequence[ImageLike] = True,
     ) -> Router:
         """Route among callables of your own: torch modules, functions, wrappers, remote calls.
 
@@ -207,7 +207,8 @@ class Router(OffLoop):
         output : what a call returns, "probabilities" or "logits" (n, classes), or "answers": a
             list of (answer, confidence), which become the prediction's `answer` and `score`
         reference : what accuracy is compared with; the last candidate when left out
-        check : call each once with two made images, and refuse answers that are not as said
+        check : call each once and refuse answers that are not as said: with two made images, or
+            with images of your own; False calls nobody
 
         Raises
         ------
@@ -217,7 +218,9 @@ class Router(OffLoop):
             when a model fails on the made images.
         """
         check_kinds(policy, bucket, audit)
-        bundle, networks = open_models(models, labels, policy, reference, input, output, check)
+        bundle, networks = open_models(
+            models, labels, policy, reference, input, output, check, max_pixels
+        )
         return cls(
             bundle,
             networks,
@@ -361,12 +364,15 @@ class Router(OffLoop):
         start = self.policy.affordable(self.policy.start(chances, 1, limits), (), limits)[0]
         return None if start == STOP else self.policy.candidates[start]
 
-    def warm_up(self, also: Iterable[str] = ()) -> None:
+    def warm_up(self, also: Iterable[str] = (), image: ImageLike | None = None) -> None:
         """Run every network and the features once, so that the first image is not slow.
 
+        Parameters
+        ----------
         also : candidates that the policy does not ask
+        image : on which; on a grey one when left out
         """
-        photo = Photo(self.decode(warm_up_image(self._short)))
+        photo = Photo(self.decode(warm_up_image(self._short) if image is None else image))
         self._judging.judge([photo])
         self._judging.vote(photo)
         self._networks.warm_up((*self._names, *also), photo)

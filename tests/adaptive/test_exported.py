@@ -35,6 +35,7 @@ def test_exported_names() -> None:
         "MissingExtra",
         "Model",
         "OnnxEngine",
+        "OutcomeKNN",
         "OutcomeTable",
         "Pixels",
         "Policy",

@@ -445,7 +445,10 @@ def svg() -> bytes:
         (b"\0" * 1000, "is not a JPEG, PNG, WebP, BMP or GIF image"),
         (b"", "the image is empty (0 bytes)"),
         (bytearray(), "the image is empty (0 bytes)"),
-        (None, "an image is bytes, a path or a uint8 array, not NoneType"),
+        (
+            None,
+            "an image is bytes, a path, an open file, a Pillow image or a uint8 array, not NoneType",
+        ),
         (7, "not int"),
         ([[1]], "not list"),
         ("gone.png", "gone.png cannot be read: No such file"),
