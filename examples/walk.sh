@@ -15,8 +15,8 @@ adaptive profile --candidates "$candidates" --images "$images" --labels "$labels
     -o "$out/outcomes.csv" || [ $? = 1 ]
 adaptive train "$out/outcomes.csv" --classifier outcome-knn -k 20 -o "$out/premodel"
 
-# Five points worse than the reference at most, and 95% sure of it; or else the most accurate
-# policy that takes no longer than the reference does in the mean, of which nothing is promised.
+# Five points worse than the reference at most, and 95% sure of it. Where that cannot be promised,
+# the most accurate policy that takes a second an image at most, of which nothing is promised.
 adaptive tune "$out/outcomes.csv" --premodel "$out/premodel" --max-accuracy-drop 0.05 \
     -o "$out/policy.json" ||
     adaptive tune "$out/outcomes.csv" --premodel "$out/premodel" --budget-ms 1000 \

@@ -103,6 +103,8 @@ class FunctionEngine:
 
     def _array(self, said: Any, count: int) -> np.ndarray:
         try:
+            if said is None:  # which numpy takes for a NaN
+                raise TypeError("None is no array")
             found = np.asarray(_on_host(said), np.float32)
         except (TypeError, ValueError) as exc:
             raise EngineError(

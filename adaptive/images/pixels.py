@@ -14,8 +14,8 @@ class Pixels(InputSpec):
 
     Parameters
     ----------
-    size : short side that is enough, pixels: a larger JPEG is decoded at the smallest of its
-        decoder's scales that leaves so many. At its own size when left out.
+    size : short side that is enough, pixels: a larger image may come scaled down, its short side
+        never below that, which is quicker. At its own size when left out.
     """
 
     size: int = MAX_SIZE

@@ -177,7 +177,7 @@ def _try_out(
         ]
         told = f"; it was tried on {TRIED} made images of {side} x {side} pixels"
         if isinstance(spec, Pixels):
-            told += ", so give check=[image, ...] where it takes others only"
+            told += "; check=[image, ...] tries it on images of yours"
     batch = np.concatenate([DecodedImage(p, p).tensor(spec) for p in images])
     try:
         if own:

@@ -447,7 +447,7 @@ def svg() -> bytes:
         (bytearray(), "the image is empty (0 bytes)"),
         (
             None,
-            "an image is bytes, a path, an open file, a Pillow image or a uint8 array, not NoneType",
+            "bytes, a path, an open file, a Pillow image or a uint8 array, not NoneType",
         ),
         (7, "not int"),
         ([[1]], "not list"),
