@@ -32,6 +32,10 @@ SHOWN = (
 )
 
 
+def need_scikit_learn() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn, which training needs, is not installed")
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
@@ -100,6 +104,7 @@ def test_own_networks_are_tuned_and_kept_to_the_promise(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_own_feature_tells_the_conditions_apart(tmp_path: Path) -> None:
+    need_scikit_learn()
     lines = lines_of("own_extractor.py", tmp_path)
     right = shares(lines)
     assert right["premodel"] > max(right["always day"], right["always night"]) + 4
@@ -159,7 +164,7 @@ def test_the_camera_service_tells_the_newest_answer_until_sigterm(video: Path) -
 
 @pytest.mark.slow
 def test_the_walk_ends_in_a_report(tiny_candidates: Path, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn", reason="scikit-learn, which training needs, is not installed")
+    need_scikit_learn()
     draw = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
     rows = ["image,label"]

@@ -13,7 +13,8 @@ from adaptive import Bundle, InputError, Router
 from adaptive.bundle.bundle import write_bundle
 from adaptive.files import sha256
 from adaptive.policy.premodel import ByPremodel
-from adaptive.premodel.outcome_knn import OutcomeKNN
+from adaptive.premodel.knn_chain import KNNChain
+from adaptive.premodel.scaling import Scaling
 from adaptive.routing.extractors import changed, check_apart, extractor_named, names_of, origin_of
 
 SOURCE = """
@@ -126,8 +127,9 @@ def test_another_source_or_version_is_told(module: str) -> None:
 def bundle(tiny_candidates: Path, tmp_path: Path, module: str) -> Path:
     """One whose premodel was trained with an extractor."""
     draw = np.random.default_rng(0)
-    premodel = OutcomeKNN(("spread",), ("cheap", "strong"), k=5)
-    premodel.fit(draw.normal(size=(20, 1)), draw.integers(0, 2, (20, 2)))
+    scaling = Scaling("standard", np.ones(1), np.zeros(1))
+    table, outcomes = scaling.grid(draw.normal(size=(20, 1))), draw.integers(0, 2, (20, 2))
+    premodel = KNNChain.from_arrays(["spread"], ["cheap", "strong"], scaling, table, outcomes, 5)
     premodel.training_ = {
         "extractor": {"name": "mine:spread", "sha256": sha256(Path(f"{module}.py"))}
     }
