@@ -22,12 +22,12 @@ with Router.of(models, LABELS, input=INPUT, output="logits") as router:
 # The premodel learns from every other image; the rest is for judging it.
 learned, kept = table.select(np.arange(0, 800, 2)), table.select(np.arange(1, 800, 2))
 premodel = OutcomeKNN(table.features, tuple(models), k=40)
-premodel.fit(learned.X, np.column_stack([learned.top1(name) for name in models]))
+premodel.fit(learned.X, learned.right_or_wrong(tuple(models)))
 costs = tuple(float(learned.ms(name).mean()) for name in models)
 policy = ByPremodel(tuple(models), premodel, rule="utility", costs_ms=costs)
 result = evaluate(policy, kept, "night")
 for row in (*result.fixed, result.policy):
-    print(f"{row.name}: {row.top1.value:.1%} right, {row.ms.value:.2f} ms")
+    print(f"{row.name}: {row.quality.value:.1%} right, {row.ms.value:.2f} ms")
 
 with Router.of(
     models, LABELS, input=INPUT, output="logits", policy=policy, extractor=extractor

@@ -22,7 +22,7 @@ if tuned.policy is None:
 test = table.select(Split().rows(table.images, "test"))
 result = evaluate(tuned.policy, test, "large")
 for row in (*result.fixed, result.policy):
-    print(f"{row.name}: {row.top1.value:.1%} right, {row.ms.value:.2f} ms")
+    print(f"{row.name}: {row.quality.value:.1%} right, {row.ms.value:.2f} ms")
 
 # 4. The same router, with that policy.
 with Router.of(models, LABELS, input=INPUT, output="logits", policy=tuned.policy) as router:

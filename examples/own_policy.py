@@ -43,7 +43,7 @@ with Router.of(models, LABELS, input=INPUT, output="logits") as router:
 
 # Where tiny names one of these classes, it is right less often than on the whole.
 named = np.asarray(table.probabilities_of("tiny")).argmax(axis=1)
-right = table.top1("tiny")
+right = table.quality("tiny")
 share = [right[named == index].mean() for index in range(len(LABELS))]
 suspects = tuple(index for index in range(len(LABELS)) if share[index] < right.mean())
 print("suspects:", [LABELS[index] for index in suspects])
@@ -53,7 +53,7 @@ with Router.of(models, LABELS, input=INPUT, output="logits") as router:
     table = profile(router, *pictures(600, seed=2), features=None)  # others than those above
 result = evaluate(policy, table, "large")
 for row in (*result.fixed, result.policy):
-    print(f"{row.name}: {row.top1.value:.1%} right, {row.ms.value:.2f} ms")
+    print(f"{row.name}: {row.quality.value:.1%} right, {row.ms.value:.2f} ms")
 
 with Router.of(models, LABELS, input=INPUT, output="logits", policy=policy) as router:
     for image in images[:3]:

@@ -26,6 +26,7 @@ SHOWN = (
     "own_networks.py",
     "own_extractor.py",
     "own_policy.py",
+    "own_answers.py",
     "threads_and_asyncio.py",
     "camera_loop.py",
     "shapes.py",
@@ -118,6 +119,16 @@ def test_an_own_policy_lies_between_its_networks(tmp_path: Path) -> None:
     right = shares(lines)
     assert lines[0].startswith("suspects: ['")
     assert right["always tiny"] < right["suspicious"] < right["always large"]
+
+
+@pytest.mark.slow
+def test_masks_are_routed_by_their_confidence(tmp_path: Path) -> None:
+    lines = lines_of("own_answers.py", tmp_path)
+    found = [re.fullmatch(r"(.+): overlap ([0-9.]+), ([0-9.]+) ms", line) for line in lines[:3]]
+    overlap = {match[1]: float(match[2]) for match in found if match}
+    assert overlap["always quick"] + 0.1 < overlap["always thorough"]
+    assert overlap["cascade"] > overlap["always thorough"] - 0.03
+    assert all(re.match(r"\d+ pixels [01]\.\d+ \(", line) for line in lines[3:])
 
 
 def test_threads_and_loops_answer(tmp_path: Path) -> None:

@@ -22,21 +22,22 @@ from adaptive.jetson.board import board_profile
 from adaptive.measuring.feature_times import FeatureTimes
 from adaptive.measuring.profiling import WARM_UP, entry_of, run_each
 from adaptive.outcomes.labelled import LabelledImages, list_images
-from adaptive.outcomes.table import Outcomes, OutcomeTable
+from adaptive.outcomes.quality import check_quality
+from adaptive.outcomes.table import PARTS, Outcomes, OutcomeTable
 from adaptive.routing.extractors import Extractor, check_apart, names_of, origin_of
 from adaptive.routing.judging import timed_features
 from adaptive.routing.own_answers import OwnAnswers, OwnOutput
 from adaptive.routing.photo import Photo
 from adaptive.routing.router import Router
 
-#: Says whether an answer is right, given the truth: 1 or 0, True or False.
+#: Says what an answer is worth, given the truth: a number from 0 to 1, True or False.
 Judge = Callable[[Any, Any], Any]
 
 
 class _Said(NamedTuple):
     """What one candidate said of one image, and what that took."""
 
-    top1: bool
+    quality: float
     top5: bool
     confidence: float
     ms: float
@@ -58,6 +59,7 @@ def profile(
     truths: Sequence[Any] | None = None,
     *,
     judge: Judge | None = None,
+    quality: str = "quality",
     names: Sequence[str] | None = None,
     features: str | Sequence[str] | None = "all+extra",
     extractor: Extractor | None = None,
@@ -71,7 +73,9 @@ def profile(
         any kind that a router takes
     truths : of each image what is right: the name or the index of its class; for answers that
         are no classes whatever `judge` compares with
-    judge : for answers that are no classes, judge(answer, truth) is 1 where it is right, else 0
+    judge : for answers that are no classes, judge(answer, truth) is what an answer is worth, from
+        0 to 1, such as the overlap of two masks; True and False where it is right or wrong
+    quality : what that number is called, in columns and sentences
     names : of the images, each once; by these they fall into the parts that tune, calibrate and
         test. Paths stand for themselves when left out, other images are numbered.
     features : of this library, to train a premodel on; None computes none
@@ -90,8 +94,10 @@ def profile(
     if isinstance(networks, OwnAnswers) is not (judge is not None):
         raise InputError(
             "judge is needed for answers that are no classes, and for those alone; it says "
-            "judge(answer, truth) -> 1 or 0"
+            "judge(answer, truth) -> 0..1"
         )
+    if judge is not None:
+        check_quality(quality, PARTS)
     networks.check_open(bundle.names, [])
     listed = _listed(images, truths, names, bundle.labels, judge is not None)
     asked = () if features is None else resolve_names(features)
@@ -127,15 +133,14 @@ def profile(
         for name in bundle.names:
             output, parts = photo.done[name], prepared.get(name, (0.0, 0.0))
             if isinstance(output, OwnOutput):
-                right = _verdict(judge, output.answers[0], truth)
-                ranks = (right, right)
+                worth, best = _worth(judge, output.answers[0], truth), False
             else:
                 assert output.probabilities is not None
                 rank = int(rank_of(output.probabilities, np.array([truth]))[0])
-                ranks = (rank == 0, rank < 5)
+                worth, best = float(rank == 0), rank < 5
                 kept[name].append(output.probabilities[0].astype(np.float16))
             sure, ms = float(output.confidence[0]), photo.ms[name] + sum(parts)
-            said[name].append(_Said(*ranks, sure, ms, *parts))
+            said[name].append(_Said(worth, best, sure, ms, *parts))
         times.take(opened, extractor)
         for name, spent in through.items():
             spent.append(photo.ms[f"{name}:through"] + sum(prepared.get(name, ())))
@@ -146,7 +151,7 @@ def profile(
         "board": board_profile(1),
         "date": datetime.date.today().isoformat(),
         "warm_up": WARM_UP,
-        **({"classes": len(bundle.labels)} if classes else {}),
+        **({"classes": len(bundle.labels)} if classes else {"quality": quality}),
         "feature_ms": times.median(),
         **({} if extractor is None else {"extractor": origin_of(extractor)}),
         **({"features": list(asked), "schema": SCHEMA.to_json()} if asked else {}),
@@ -156,7 +161,10 @@ def profile(
         np.array(listed.truths, np.int64) if classes else np.zeros(len(listed.names), np.int64),
         columns,
         np.stack(rows),
-        {c.name: _outcomes(said[c.name], c.after, through.get(c.name)) for c in bundle.candidates},
+        {
+            c.name: _outcomes(said[c.name], c.after, through.get(c.name), classes)
+            for c in bundle.candidates
+        },
         np.array(decode_ms),
         np.array(features_ms),
         {name: np.stack(found) for name, found in kept.items()} if classes else {},
@@ -164,20 +172,23 @@ def profile(
     )
 
 
-def _verdict(judge: Judge | None, answer: Any, truth: Any) -> bool:
+def _worth(judge: Judge | None, answer: Any, truth: Any) -> float:
     assert judge is not None
     worth = judge(answer, truth)
-    if not isinstance(worth, (bool, np.bool_)) and not (is_number(worth) and worth in (0, 1)):
-        raise InputError(f"judge said {shown(worth)}; 1 (right) or 0 (wrong) is needed")
-    return bool(worth)
+    told = isinstance(worth, (bool, np.bool_)) or is_number(worth)
+    if not told or not 0 <= float(worth) <= 1:
+        raise InputError(f"judge said {shown(worth)}; a number from 0 to 1 is needed")
+    return float(worth)
 
 
-def _outcomes(said: Sequence[_Said], after: str | None, through: list[float] | None) -> Outcomes:
+def _outcomes(
+    said: Sequence[_Said], after: str | None, through: list[float] | None, classes: bool
+) -> Outcomes:
     columns = _Said(*zip(*said))  # type: ignore[arg-type]
     reads = after is None
     return Outcomes(
-        np.array(columns.top1, bool),
-        np.array(columns.top5, bool),
+        np.array(columns.quality, bool if classes else np.float64),
+        np.array(columns.top5, bool) if classes else None,
         np.array(columns.confidence),
         np.array(columns.ms),
         after=after,

@@ -51,7 +51,7 @@ def test_a_table_holds_what_each_candidate_says(router: Router) -> None:
     assert table.label.tolist() == [LABELS.index(label) for label in labels]
     for name, model in (("tiny", by_corner), ("large", by_mean)):
         said = model(images)
-        np.testing.assert_array_equal(table.top1(name), said.argmax(axis=1) == table.label)
+        np.testing.assert_array_equal(table.quality(name), said.argmax(axis=1) == table.label)
         np.testing.assert_allclose(table.of(name).confidence, said.max(axis=1), atol=1e-6)
         np.testing.assert_allclose(table.probabilities_of(name), said, atol=1e-3)
         assert (table.ms(name) > 0).all()
@@ -89,7 +89,7 @@ def test_a_folder_with_a_sub_folder_a_class_is_read(router: Router, tmp_path: Pa
     listed = list_images(tmp_path, LABELS)
     assert table.images == listed.names
     again = profile(router, listed, features=None, progress=False)
-    np.testing.assert_array_equal(table.top1("tiny"), again.top1("tiny"))
+    np.testing.assert_array_equal(table.quality("tiny"), again.quality("tiny"))
 
 
 def test_paths_are_names_and_other_images_may_have_some(router: Router, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_it_is_the_table_that_the_profiler_makes(
     assert one.images == other.images
     np.testing.assert_array_equal(one.X, other.X)
     for name in bundle.names:
-        np.testing.assert_array_equal(one.top1(name), other.top1(name))
+        np.testing.assert_array_equal(one.quality(name), other.quality(name))
         np.testing.assert_array_equal(one.of(name).confidence, other.of(name).confidence)
         assert one.of(name).after == other.of(name).after
         assert (one.of(name).through is None) == (other.of(name).through is None)
@@ -169,7 +169,8 @@ def test_answers_of_ones_own_are_judged_and_tuned(segmenting: Router) -> None:
     table = profile(segmenting, images, [0.8] * 200, judge=much, features=None, progress=False)
     for name, least in (("tiny", 128), ("large", 60)):
         right = [(image[:, :, 0] > least).mean() >= 0.8 for image in images]
-        assert table.top1(name).tolist() == right
+        assert table.quality(name).tolist() == right
+    assert table.quality_name == "quality"
     slow = table.of("large").ms
     slow += 5.0
     tuned = Tuner(table, reference="large").within(4.0)
@@ -203,11 +204,33 @@ def test_what_does_not_go_together_is_one_sentence(
     assert words in str(refused.value)
 
 
-def test_a_judge_says_right_or_wrong(segmenting: Router) -> None:
+def test_answers_may_be_worth_something_in_between(segmenting: Router, tmp_path: Path) -> None:
+    images, _ = photos(60)
+    table = profile(
+        segmenting,
+        images,
+        [0] * 60,
+        judge=lambda answer, truth: answer.mean(),
+        quality="share",
+        features=None,
+        progress=False,
+    )
+    assert table.quality("tiny").tolist() == [(image[:, :, 0] > 128).mean() for image in images]
+    table.write(tmp_path / "x.csv")
+    read = OutcomeTable.read(tmp_path / "x.csv")
+    assert read.quality_name == "share"
+    np.testing.assert_allclose(read.quality("large"), table.quality("large"), atol=1e-8)
+    assert read.of("large").top5 is None
+
+
+def test_a_judge_says_a_number_in_0_to_1(segmenting: Router) -> None:
     with pytest.raises(InputError, match="judge is needed"):
         profile(segmenting, photos(2)[0], [0, 1], progress=False)
-    with pytest.raises(InputError, match=r"judge said 0.5; 1 \(right\) or 0 \(wrong\)"):
-        profile(segmenting, photos(2)[0], [0, 1], judge=lambda a, b: 0.5, progress=False)
+    for said in (1.5, float("nan"), None, "right"):
+        with pytest.raises(InputError, match=r"judge said .*; a number from 0 to 1 is needed"):
+            profile(segmenting, photos(2)[0], [0, 1], judge=lambda a, b: said, progress=False)  # noqa: B023
+    with pytest.raises(InputError, match="quality 'ms' is the name of another column"):
+        profile(segmenting, photos(2)[0], [0, 1], judge=much, quality="ms", progress=False)
 
 
 def test_a_router_without_all_its_networks_is_refused(
