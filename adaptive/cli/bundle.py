@@ -138,8 +138,8 @@ def command(
     own = () if policy.premodel is None else policy.premodel.own_features
     if own and policy.needs_features:
         click.echo(
-            f"note: the premodel reads columns of your own ({', '.join(own)}); only Router.load "
-            "with an extractor can use this bundle, the server cannot"
+            f"note: the premodel reads columns of your own ({', '.join(own)}); Router.load needs "
+            "an extractor that computes them, serve and classify --extractor"
         )
 
 

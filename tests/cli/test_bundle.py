@@ -80,8 +80,8 @@ def test_own_columns_need_an_extractor(
     premodel.save(tmp_path / "premodel")
     given = ("--candidates", tiny_candidates, "--premodel", tmp_path / "premodel")
     assert lines(*given, "--all-candidates", "-o", tmp_path / "a") == [
-        "note: the premodel reads columns of your own (sharpness); only Router.load with an "
-        "extractor can use this bundle, the server cannot"
+        "note: the premodel reads columns of your own (sharpness); Router.load needs an "
+        "extractor that computes them, serve and classify --extractor"
     ]
 
 
