@@ -136,10 +136,13 @@ class Policy(ABC):
         return {fitted.members: fitted for fitted in self.exponents}
 
     @cached_property
-    def _columns(self) -> list[int]:
-        """Where the candidates stand in what the premodel predicts."""
+    def _columns(self) -> np.ndarray:
+        """Which columns of what the premodel says the policy goes by, in its own order."""
         assert self.premodel is not None
-        return positions(self.candidates, self.premodel.candidates, "the premodel")
+        judged = self.premodel.candidates
+        own = positions(self.candidates, judged, "the premodel")
+        traits = range(len(judged), len(judged) + self.traits) if self.needs_traits else ()
+        return np.array([*own, *traits])
 
     @property
     def needs_features(self) -> bool:
@@ -184,10 +187,8 @@ class Policy(ABC):
         """
         if self.premodel is None:
             return None
-        if not self.needs_traits:
-            return self.premodel.predict(features)[:, self._columns]
-        told = range(len(self.premodel.candidates), len(self.premodel.candidates) + self.traits)
-        return self.premodel.judge(features)[:, [*self._columns, *told]]
+        ask = self.premodel.judge if self.needs_traits else self.premodel.predict
+        return ask(features).take(self._columns, axis=1)
 
     @abstractmethod
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:

@@ -19,8 +19,9 @@ from adaptive.policy.exponents import pool
 from adaptive.policy.gain import ALONE, Gain, bar, described
 from adaptive.policy.grounds import Grounds
 from adaptive.policy.history import History
+from adaptive.policy.means import MEANS, shares
 from adaptive.policy.on_columns import OnColumns
-from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS, soften
+from adaptive.policy.signals import PAIRED, SIGNALS, soften
 from adaptive.policy.spending import STOP
 
 
@@ -69,7 +70,7 @@ class Cascade(OnColumns):
             raise InputError(f"thresholds {list(self.thresholds)} must lie between 0 and 1")
         chosen(self.signal, "signal", (*SIGNALS, *PAIRED))
         if self.combine is not None:
-            chosen(self.combine, "combine", COMBINATIONS)
+            chosen(self.combine, "combine", MEANS)
         if self.exponents and (self.temperatures or self.combine or self.weights):
             raise InputError(
                 "exponents take the place of temperatures, combine and weights; give either "
@@ -186,12 +187,13 @@ class Cascade(OnColumns):
             if self.temperatures is None or history.said(last) is None:
                 return None
             return self._member(history, last)
-        members = [self._member(history, step) for step in range(last + 1)]
-        return COMBINATIONS[self.combine](members, self._shares[list(history.path)])
-
-    @cached_property
-    def _shares(self) -> np.ndarray:
-        return np.asarray(self.weights or (1.0,) * len(self.candidates))
+        mean = MEANS[self.combine]
+        members = [
+            history.once(step, "mean", lambda step=step: mean.prepare(self._member(history, step)))
+            for step in range(last + 1)
+        ]
+        weights = self.weights or (1.0,) * len(self.candidates)
+        return mean.join(members, shares([weights[c] for c in history.path]))
 
     def _member(self, history: History, step: int) -> np.ndarray:
         """What one candidate alone comes to."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import ClassVar, NamedTuple
+from functools import cached_property, partial
+from typing import Callable, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -81,10 +81,17 @@ class History:
         """The probabilities of what ran as number `step`, the classes along the last axis."""
         return self.outputs[step].probabilities
 
+    def once(self, step: int, what: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `make` makes of what ran as number `step`: of a `Single` not made again later on.
+
+        what : its name
+        """
+        return make()
+
     def logs(self, step: int) -> np.ndarray | None:
-        """Their logarithms."""
+        """Logarithms of what ran as number `step` said."""
         said = self.said(step)
-        return None if said is None else logarithms(said)
+        return None if said is None else self.once(step, "logs", partial(logarithms, said))
 
 
 @dataclass(eq=False)
@@ -97,11 +104,11 @@ class Single(History):
     Attributes
     ----------
     numbers : the premodel's numbers
-    known : by step, logarithms of what was said, shared by the image's histories
+    known : what was made once, by step and name; the image's histories share it
     """
 
     numbers: Columns | None = None
-    known: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+    known: dict[tuple[int, str], np.ndarray] = field(default_factory=dict, repr=False)
 
     math: ClassVar[One] = ONE  # type: ignore[misc]
 
@@ -124,14 +131,11 @@ class Single(History):
         values = self.outputs[step].probabilities
         return None if values is None else values[0]
 
-    def logs(self, step: int) -> np.ndarray | None:
-        """Their logarithms, which later steps need again."""
-        found = self.known.get(step)
+    def once(self, step: int, what: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `make` makes, which later steps of the image find here."""
+        found = self.known.get((step, what))
         if found is None:
-            said = self.said(step)
-            if said is None:
-                return None
-            found = self.known[step] = logarithms(said)
+            found = self.known[step, what] = make()
         return found
 
 

@@ -65,25 +65,3 @@ def soften(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     logs -= np.maximum.reduce(logs, axis=-1, keepdims=True)
     np.exp(logs, out=logs)
     return np.asarray(logs / np.add.reduce(logs, axis=-1, keepdims=True))
-
-
-def arithmetic(members: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Weighted mean of several networks' probabilities, each (n, classes)."""
-    total = sum(w * p.astype(np.float32, copy=False) for w, p in zip(weights, members))
-    return np.asarray(total / weights.sum(), np.float32)
-
-
-def geometric(members: list[np.ndarray], weights: np.ndarray) -> np.ndarray:
-    """Weighted geometric mean of several networks' probabilities, normalised."""
-    logs = sum(
-        w * np.log(np.maximum(p.astype(np.float32, copy=False), 1e-12))
-        for w, p in zip(weights / weights.sum(), members)
-    )
-    values = np.exp(logs - np.maximum.reduce(logs, axis=-1, keepdims=True))
-    return np.asarray(values / np.add.reduce(values, axis=-1, keepdims=True), np.float32)
-
-
-COMBINATIONS: dict[str, Callable[[list[np.ndarray], np.ndarray], np.ndarray]] = {
-    "arithmetic": arithmetic,
-    "geometric": geometric,
-}

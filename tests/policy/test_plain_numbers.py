@@ -22,8 +22,9 @@ from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.gain import Gain, paths_of
 from adaptive.policy.history import Single
 from adaptive.policy.hybrid import Hybrid
+from adaptive.policy.means import MEANS
 from adaptive.policy.premodel import ByPremodel
-from adaptive.policy.signals import COMBINATIONS, PAIRED, SIGNALS
+from adaptive.policy.signals import PAIRED, SIGNALS
 from adaptive.policy.walk import Route, Walk
 from adaptive.premodel.base import Premodel
 from adaptive.premodel.knn_chain import KNNChain
@@ -139,7 +140,7 @@ def policies(draw: st.DrawFn) -> Policy:
     if draw(st.booleans()):
         common["exponents"] = draw(exponents(premodel.traits if kind == "hybrid" else 0))
     if not common.get("exponents"):
-        common["combine"] = draw(st.sampled_from([None, *COMBINATIONS]))
+        common["combine"] = draw(st.sampled_from([None, *MEANS]))
         common["temperatures"] = draw(st.sampled_from([None, (0.5, 1.0, 2.0)]))
         common["weights"] = draw(st.sampled_from([None, (1.0, 2.0, 3.0)]))
     return Hybrid(NAMES, **common) if kind == "hybrid" else Cascade(NAMES, **common)

@@ -35,14 +35,13 @@ from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.gain import Gain, bar, describe, log_odds, paths_of
 from adaptive.policy.history import History, Output
 from adaptive.policy.hybrid import Hybrid, expected_gain
+from adaptive.policy.means import arithmetic, geometric
 from adaptive.policy.premodel import ByPremodel
 from adaptive.policy.signals import (
     PAIRED,
     SIGNALS,
     agreement,
-    arithmetic,
     certainty,
-    geometric,
     margin,
     soften,
 )
