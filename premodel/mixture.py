@@ -6,7 +6,7 @@ from typing import Any, Callable, ClassVar, Mapping, Sequence
 
 import numpy as np
 
-from adaptive.columns import ONE, Columns, Many, One, columns_of, dot, leading
+from adaptive.columns import ONE, Columns, Many, One, columns_of, leading, sums
 from adaptive.errors import InputError, MissingExtra
 from adaptive.premodel.base import check_outcomes, single_row
 from adaptive.premodel.calibration import constant, parts_of, prior_log_odds, sigmoid
@@ -244,13 +244,14 @@ class Mixture(Estimator):
         self._scaling = Scaling("standard", arrays["scale"], arrays["offset"])
         self._floor = arrays["floor"].tolist()
         flat = np.log(weight) + np.log(diagonal).sum(axis=1)
-        #: for each condition its constant, its mean and the rows of its factor up to their zeros
+        #: for each condition its constant, its mean and its factor times what is away from that
         self._normals = [
-            (own, mean, [np.trim_zeros(row, "b").tolist() for row in rows])
+            (own, mean, sums([np.trim_zeros(row, "b").tolist() for row in rows]))
             for own, mean, rows in zip(flat.tolist(), arrays["mean"].tolist(), arrays["factor"])
         ]
+        # Rates from the first condition's, so that those that are all alike come out as they are.
         self._first = rate[0].tolist()
-        self._beyond = (rate - rate[0]).T.tolist()
+        self._beyond = sums((rate - rate[0]).T.tolist())
         self._width = arrays["factor"].size
 
     def _on_columns(
@@ -278,18 +279,16 @@ class Mixture(Estimator):
     def _shares(self, scaled: Columns, math: Many | One) -> Columns:
         """Each condition's probability."""
         logs = []
-        for flat, mean, rows in self._normals:
-            away = [column - centre for column, centre in zip(scaled, mean)]
+        for flat, mean, distances in self._normals:
             square = 0.0
-            for row in rows:
-                distance = 0.0
-                for factor, own in zip(row, away):  # `dot`, without the cost of so many calls
-                    distance = distance + factor * own
+            for distance in distances(*[own - centre for own, centre in zip(scaled, mean)]):
                 square = square + distance * distance
             logs.append(flat - 0.5 * square)
         highest = leading(logs, math)[1]
         shares = math.exps([log - highest for log in logs])
-        total = dot([1.0] * len(shares), shares)
+        total = shares[0]
+        for share in shares[1:]:
+            total = total + share
         return [share / total for share in shares]
 
     def _chances(self, X: np.ndarray) -> np.ndarray:
@@ -299,10 +298,9 @@ class Mixture(Estimator):
         return self._by_condition(self._shares(self._scaled(columns, math), math), math)
 
     def _by_condition(self, shares: Columns, math: Many | One) -> Columns:
-        # From the first condition's, so that rates which are all alike come out as they are.
         return [
-            math.least(math.most(first + dot(beyond, shares), 0.0), 1.0)
-            for first, beyond in zip(self._first, self._beyond)
+            math.least(math.most(first + beyond, 0.0), 1.0)
+            for first, beyond in zip(self._first, self._beyond(*shares))
         ]
 
     def _reasons(self, X: np.ndarray) -> dict[str, Any]:

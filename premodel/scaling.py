@@ -84,7 +84,8 @@ class Scaling:
 
     def columns(self, columns: Columns, math: Many | One) -> Columns:
         """As `grid`, of a column a feature; numpy may warn of what overflows."""
-        return [self._steps(x, *own, math) for x, own in zip(columns, self._pairs)]
+        pairs = zip(columns, self._pairs)
+        return [self._steps(x, scale, offset, math) for x, (scale, offset) in pairs]
 
     @cached_property
     def _pairs(self) -> list[list[float]]:

@@ -59,6 +59,7 @@ class Policy(ABC):
     ----------
     kind : the name under which files know the class
     premodel_role : what the premodel does in it, `CHOOSES` or `ADVISES`; None where there is none
+    on_numbers : whether a single image is carried through it on plain numbers; see `OnColumns`
     """
 
     candidates: tuple[str, ...]
@@ -71,6 +72,7 @@ class Policy(ABC):
 
     kind: ClassVar[str]
     premodel_role: ClassVar[str | None] = None
+    on_numbers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.candidates = texts(self.candidates, "candidates")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, ClassVar, Mapping
+from functools import cached_property, partial
+from typing import Any, ClassVar, Mapping, Sequence
 
 import numpy as np
 
@@ -139,7 +139,7 @@ class Cascade(OnColumns):
         """By path, the gain that knows it; of several the first."""
         return {gain.path: gain for gain in reversed(self.gains)}
 
-    def _promise(self, history: History) -> tuple[Gain, Columns] | None:
+    def _promise(self, history: History) -> tuple[Gain, Sequence[Column]] | None:
         """The gain that knows the path, and the values of its ways; None without."""
         gain = self._gains.get(history.path)
         told = None if gain is None or gain.alone else self._told(history)
@@ -188,10 +188,11 @@ class Cascade(OnColumns):
                 return None
             return self._member(history, last)
         mean = MEANS[self.combine]
-        members = [
-            history.once(step, "mean", lambda step=step: mean.prepare(self._member(history, step)))
-            for step in range(last + 1)
-        ]
+
+        def prepared(step: int) -> np.ndarray:
+            return mean.prepare(self._member(history, step))
+
+        members = [history.once(n, "mean", partial(prepared, n)) for n in range(last + 1)]
         weights = self.weights or (1.0,) * len(self.candidates)
         return mean.join(members, shares([weights[c] for c in history.path]))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Sequence
+from functools import cached_property, lru_cache
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
 from adaptive.checks import is_number, listed, numbers
-from adaptive.columns import Column, Columns, Many, One, columns_of, dot
+from adaptive.columns import Column, Columns, Many, One, columns_of, sums
 from adaptive.errors import InputError
 from adaptive.files import Fields
 
@@ -74,10 +74,12 @@ class Exponents:
 
     def following(self, traits: Columns, math: Many | One) -> Columns:
         """Each member's weight, by the images' traits."""
-        exponents = [
-            math.most(math.least(dot(row, traits), STEEPEST), -STEEPEST) for row in self.slopes
-        ]
+        exponents = [math.most(math.least(own, STEEPEST), -STEEPEST) for own in self._sums(*traits)]
         return [weight * own for weight, own in zip(self.weights, math.exps(exponents))]
+
+    @cached_property
+    def _sums(self) -> Callable[..., Sequence[Column]]:
+        return sums(self.slopes)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -111,7 +113,7 @@ def pooled(members: Sequence[np.ndarray], weights: Sequence[Column] | np.ndarray
 
 def pool(logs: Sequence[np.ndarray], weights: Sequence[Column]) -> np.ndarray:
     """As `pooled`, of the members' logarithms, which stay as they are."""
-    total = None
+    total: Any = None
     for values, weight in zip(logs, weights):
         if isinstance(weight, np.ndarray):
             own = values * weight.astype(np.float32)[:, np.newaxis]
@@ -121,10 +123,11 @@ def pool(logs: Sequence[np.ndarray], weights: Sequence[Column]) -> np.ndarray:
             own = values * np.float32(weight)
         total = own if total is None else np.add(total, own, out=total)
     assert total is not None  # at least one weight is above 0
-    total -= np.maximum.reduce(total, axis=-1, keepdims=True)
+    many = total.ndim > 1  # a single image's highest and sum are numbers, which are quicker
+    total -= np.maximum.reduce(total, axis=-1, keepdims=many)
     np.exp(total, out=total)
-    total /= np.add.reduce(total, axis=-1, keepdims=True)
-    return total
+    total /= np.add.reduce(total, axis=-1, keepdims=many)
+    return np.asarray(total)
 
 
 def logarithms(probabilities: np.ndarray) -> np.ndarray:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
 from adaptive.checks import shown, whole
-from adaptive.columns import Column, Columns, Many, One, columns_of, dot
+from adaptive.columns import Column, Columns, Many, One, columns_of, sums
 from adaptive.errors import InputError
 from adaptive.files import Fields
 
@@ -110,8 +110,8 @@ class Gain:
         return tuple(way[0] for way in self.ways)
 
     @cached_property
-    def _rows(self) -> list[list[float]]:
-        return self.coefficients.tolist()  # type: ignore[no-any-return]
+    def _sums(self) -> Callable[..., Sequence[Column]]:
+        return sums(self.coefficients.tolist())
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -128,9 +128,9 @@ class Gain:
         """Whether the signal decides alone, without the premodel."""
         return bool(self.coefficients.shape[1] == ALONE)
 
-    def values(self, described: Columns) -> Columns:
+    def values(self, described: Columns) -> Sequence[Column]:
         """The gain of each way; see `described`."""
-        return [dot(row, described) for row in self._rows]
+        return self._sums(*described)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,10 +26,9 @@ class OnColumns(Policy):
 
     plain: ClassVar[bool] = False
 
-    @property
-    def on_numbers(self) -> bool:
-        """Whether a single image is carried through it on plain numbers."""
-        return bool(vars(type(self)).get("plain", False))
+    def __init_subclass__(cls, **further: Any) -> None:
+        super().__init_subclass__(**further)
+        cls.on_numbers = bool(vars(cls).get("plain", False))
 
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
         """What `first` says of all images."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence, cast
 
 import numpy as np
 
@@ -23,8 +23,10 @@ from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import Policy
 from adaptive.policy.change import Change
 from adaptive.policy.history import Conclusion, History, Output, Single
-from adaptive.policy.on_columns import OnColumns
 from adaptive.policy.spending import STOP
+
+if TYPE_CHECKING:
+    from adaptive.policy.on_columns import OnColumns
 
 #: Which image a walk of one is about.
 _ALONE = np.zeros(1, np.intp)
@@ -120,12 +122,12 @@ class Walk:
         self._waiting: list[Step] = []
         self._finished: list[Route] = []
         self._history: Callable[..., History] = History
-        self._alone = False
-        if count == 1 and isinstance(policy, OnColumns) and policy.on_numbers:
-            self._alone = True
+        self._alone = count == 1 and policy.on_numbers
+        if self._alone:
             numbers = None if chances is None else chances[0].tolist()
             self._history = partial(Single, numbers=numbers, known={})
-            wanted = policy.first(numbers, ONE, limits) if start is None else int(start[0])
+            first = cast("OnColumns", policy).first
+            wanted = first(numbers, ONE, limits) if start is None else int(start[0])
             rows, nothing = _ALONE, Conclusion(None, True, False)
         else:
             wanted = policy.start(chances, count, limits) if start is None else start
