@@ -10,8 +10,9 @@ import numpy as np
 
 from adaptive.errors import AdaptiveError
 from adaptive.limits import Limits
-from adaptive.policy.base import History, Policy
+from adaptive.policy.base import Policy
 from adaptive.policy.grounds import Grounds
+from adaptive.policy.history import History
 from adaptive.policy.walk import Walk
 from adaptive.premodel.base import Premodel
 from adaptive.premodel.knn_chain import KNNChain

@@ -19,7 +19,7 @@ from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import Observer, bundle_hash, policy_hash
 from adaptive.monitoring.drift import Monitor
-from adaptive.policy.base import Output
+from adaptive.policy.history import Output
 from adaptive.prediction import Prediction
 from adaptive.routing import progress
 from adaptive.routing.batching import Batching, Ran, Telling

@@ -22,7 +22,8 @@ from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog, Observer
 from adaptive.monitoring.drift import Monitor
-from adaptive.policy.base import STOP, Policy
+from adaptive.policy.base import Policy
+from adaptive.policy.spending import STOP
 from adaptive.policy.times import rescaled
 from adaptive.policy.walk import Walk
 from adaptive.prediction import Prediction

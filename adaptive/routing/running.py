@@ -12,7 +12,8 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.checks import shown
 from adaptive.engines.answers import run_checked
 from adaptive.errors import InputError
-from adaptive.policy.base import Output, Policy
+from adaptive.policy.base import Policy
+from adaptive.policy.history import Output
 from adaptive.routing.photo import Photo
 from adaptive.segments import Run, Segments, through_key
 
