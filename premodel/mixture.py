@@ -153,7 +153,10 @@ class Mixture(Estimator):
         )
 
     def descriptions(self) -> tuple[str, ...]:
-        """Each condition in words, from where its features lie among all images'."""
+        """Each condition in words, from where its features lie among all images'.
+
+        Of two that read alike the second is numbered.
+        """
         self._check_fitted()
         weight, mean = self.arrays_["weight"], self.arrays_["mean"]
         centre = weight @ mean
@@ -169,7 +172,9 @@ class Mixture(Estimator):
                 word = low if own[place] < 0 else high
                 if word not in words:
                     words.append(word)
-            told.append(", ".join(words) or "as most images are")
+            text = ", ".join(words) or "as most images are"
+            alike = sum(one.partition(" (")[0] == text for one in told)
+            told.append(f"{text} ({alike + 1})" if alike else text)
         return tuple(told)
 
     def words(self) -> list[str]:

@@ -25,6 +25,7 @@ from adaptive.premodel.mixture import FEATURES, Mixture
 from adaptive.premodel.report import Report, cross_validate
 from adaptive.premodel.scaling import SCALINGS
 from adaptive.premodel.selection import Selection, SelectionStep, select, select_by_cost
+from adaptive.premodel.shares import count_conditions
 
 #: where nothing else is said, a point is worth this share of the time between the fastest
 #: candidate and the most accurate one: routing saves none of that time at 50 points and, as an
@@ -161,6 +162,9 @@ def command(
         summary.update(split=parts.to_json(), sha256=sha256(table), images=digest(examples.images))
     trained.premodel.training_ = summary
     content = {**report.to_json(), "training": summary}
+    shares = count_conditions(trained.premodel, examples.X[:, kept], "training")
+    if shares is not None:
+        summary["conditions"] = shares.to_json()
     if selection is not None:
         summary["selected_by"] = features
         content["selection"] = selection.to_json()
