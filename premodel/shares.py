@@ -75,7 +75,9 @@ def conditions_of(premodel: Premodel, X: np.ndarray) -> np.ndarray:
     return np.asarray(premodel.posterior(X).argmax(axis=1))
 
 
-def count_conditions(premodel: Premodel, X: np.ndarray, of: str = "calibration") -> ConditionShares | None:
+def count_conditions(
+    premodel: Premodel, X: np.ndarray, of: str = "calibration"
+) -> ConditionShares | None:
     """Count images by condition; None without images, or where the premodel knows no conditions.
 
     X : ndarray of shape (n, features), float64, finite

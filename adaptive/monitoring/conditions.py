@@ -48,7 +48,7 @@ _RECENT = 0.01
 
 
 @dataclass(frozen=True)
-class Change:
+class Shift:
     """That conditions were others than in calibration, from one time to another.
 
     Attributes
@@ -157,7 +157,7 @@ class ConditionMonitor:
             self.counts = np.zeros(conditions, np.int64)
             self.recent = np.zeros(conditions)
             self.alarm_at: int | None = None
-            self.change: Change | None = None
+            self.change: Shift | None = None
             self._capital = Capital(bets)
             # Of each bet the start that pays best, and what had been counted until then.
             self._best = np.full(bets, -np.inf)
@@ -213,7 +213,7 @@ class ConditionMonitor:
             if high:
                 bet = int(self._best.argmax())
                 counts = (self.counts - self._before[bet]).tolist()
-                self.change = Change(float(self._since[bet]), at, tuple(counts))
+                self.change = Shift(float(self._since[bet]), at, tuple(counts))
         if raised:
             log.warning("images are taken under other conditions: %s", self.words())
         return self.alarm
@@ -287,9 +287,7 @@ class ConditionMonitor:
                 "counts": self.counts.tolist(),
                 "recent": self.recent.tolist(),
                 "alarm_at": self.alarm_at,
-                "change": None
-                if change is None
-                else [change.since, change.until, *change.counts],
+                "change": None if change is None else [change.since, change.until, *change.counts],
                 "log_capital": self._capital.logs.tolist() if seen else [],
                 "best": self._best.tolist() if seen else [],
                 "since": self._since.tolist() if seen else [],
@@ -327,7 +325,7 @@ class ConditionMonitor:
             self.images, self.alarm_at = images, alarm_at
             self.counts, self.recent = found["counts"].astype(np.int64), found["recent"]
             if change is not None:
-                self.change = Change(change[0], change[1], tuple(int(c) for c in change[2:]))
+                self.change = Shift(change[0], change[1], tuple(int(c) for c in change[2:]))
             if images:
                 self._capital.seen, self._capital.logs = images, found["log_capital"]
                 self._best, self._since = found["best"], found["since"]

@@ -119,6 +119,10 @@ class Explanation:
     area: tuple[float, float, float, float]
     conditions: tuple[Condition, ...] = ()
 
+    def condition_words(self) -> str:
+        """The condition that the image was judged under, with its probability; "" without."""
+        return "".join(f"{c.description} ({c.probability:.0%})" for c in self.conditions[:1])
+
     def to_json(self, edges: bool = False) -> dict[str, Any]:
         """As plain JSON values; with `edges` also the edge map."""
         value: dict[str, Any] = {

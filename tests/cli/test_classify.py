@@ -63,7 +63,9 @@ def test_each_image_is_one_line(tiny_bundle: Path, tiny_images: Path) -> None:
     with Router.load(tiny_bundle) as router:
         answers = [router.classify(path) for path in paths]
     for line, path, answer in zip(result.stdout.splitlines(), paths, answers):
-        assert line.startswith(f"{path}: {answer.label} {answer.score:.3f} {answer.candidate} ")
+        assert line.startswith(
+            f"{path}: {answer.label} {answer.score:.3f} (not calibrated) {answer.candidate} "
+        )
         assert line.endswith(" ms")
     assert len(result.stdout.splitlines()) == 2
 
@@ -95,7 +97,8 @@ def test_explain_says_why(tiny_bundle: Path, tiny_images: Path) -> None:
     lines = run(path, "--bundle", tiny_bundle, "--explain").stdout.splitlines()
     assert lines[1] == f"    why: {answer['reason']}"
     assert lines[2].startswith("    path: cheap")
-    assert "total" in lines[3]
+    assert lines[3].startswith("    score: what the network says")
+    assert "total" in lines[4]
 
 
 def test_top_shows_more_labels(tiny_bundle: Path, tiny_images: Path) -> None:
