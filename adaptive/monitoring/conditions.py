@@ -179,20 +179,27 @@ class ConditionMonitor:
         features = decision.features
         if features is None or (decision.audit is None and not self.every):
             return
-        self.see(features, self._clock())
+        if self.see(features, self._clock()):
+            log.warning("images are taken under other conditions: %s", self.words())
 
-    def see(self, features: Mapping[str, float], at: float) -> None:
-        """Take in an image by its features; nothing is counted where one is missing.
+    def see(self, features: Mapping[str, float], at: float) -> bool:
+        """Take in an image by its features, and return whether it raises the alarm.
+
+        Nothing is counted where a feature is missing.
 
         at : when it was taken, seconds since 1970
         """
         if any(name not in features for name in self.premodel.features):
-            return
+            return False
         x = np.array([[features[name] for name in self.premodel.features]])
-        self.update(int(conditions_of(self.premodel, x)[0]), at)
+        return self._raised(int(conditions_of(self.premodel, x)[0]), at)
 
     def update(self, condition: int, at: float) -> bool:
         """Take in an image of a condition, and return whether there is an alarm."""
+        self._raised(condition, at)
+        return self.alarm
+
+    def _raised(self, condition: int, at: float) -> bool:
         move = self._moves[condition]
         with self._lock:
             beginning = self._capital.beginning
@@ -214,9 +221,7 @@ class ConditionMonitor:
                 bet = int(self._best.argmax())
                 counts = (self.counts - self._before[bet]).tolist()
                 self.change = Shift(float(self._since[bet]), at, tuple(counts))
-        if raised:
-            log.warning("images are taken under other conditions: %s", self.words())
-        return self.alarm
+        return raised
 
     @property
     def goes_on(self) -> bool:
