@@ -11,6 +11,9 @@ from adaptive.errors import InputError
 from adaptive.files import Fields
 from adaptive.premodel.base import Premodel
 
+#: how a kept example begins, and how many characters it has at most
+PICTURE, LONGEST_PICTURE = "data:image/jpeg;base64,", 20_000
+
 
 @dataclass(frozen=True)
 class ConditionShares:
@@ -86,6 +89,27 @@ def count_conditions(
         return None
     counts = np.bincount(conditions_of(premodel, X), minlength=premodel.conditions)
     return ConditionShares(premodel.descriptions(), tuple(counts.tolist()), of)
+
+
+def surest(posterior: np.ndarray, condition: int, most: int) -> list[int]:
+    """Rows of the images of a condition, those first for which it is most probable.
+
+    posterior : ndarray (n, conditions)
+    """
+    rows = np.flatnonzero(posterior.argmax(axis=1) == condition)
+    order = np.argsort(-posterior[rows, condition], kind="stable")[:most]
+    return [int(row) for row in rows[order]]
+
+
+def examples_of(premodel: Premodel) -> list[list[str]]:
+    """Small pictures of each condition as data: URIs, where `adaptive train` kept some."""
+    kept = premodel.training_.get("examples")
+    found: list[list[str]] = []
+    for condition in range(premodel.conditions):
+        own = kept[condition] if isinstance(kept, list) and condition < len(kept) else []
+        texts = [p for p in own if isinstance(p, str)] if isinstance(own, list) else []
+        found.append([p for p in texts if p.startswith(PICTURE) and len(p) <= LONGEST_PICTURE])
+    return found
 
 
 def known_shares(

@@ -277,7 +277,8 @@ class ConditionMonitor:
         return other is not None and (self._asks() == other._asks())
 
     def _asks(self) -> dict[str, Any]:
-        known = {"features": list(self.premodel.features), "training": self.premodel.training_}
+        training = {n: v for n, v in self.premodel.training_.items() if n != "examples"}
+        known = {"features": list(self.premodel.features), "training": training}
         asked = {**self.shares.to_json(), **known, "every": self.every, "alpha": self.alpha}
         return dict(json.loads(json.dumps(asked, default=str)))
 

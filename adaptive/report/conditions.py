@@ -9,7 +9,7 @@ import numpy as np
 from adaptive.evaluation.replay import Replay
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.premodel.base import Premodel
-from adaptive.premodel.shares import ConditionShares
+from adaptive.premodel.shares import ConditionShares, surest
 from adaptive.report.gallery import Thumbnails
 
 #: Example images of each condition.
@@ -67,12 +67,11 @@ def condition_rows(
     found = []
     for place, looks in enumerate(premodel.descriptions()):
         rows = np.flatnonzero(own == place)
-        surest = rows[np.argsort(-posterior[rows, place], kind="stable")[:EXAMPLES]]
         examples = [
             ConditionExample(
                 table.images[r], float(posterior[r, place]), thumbnails.of(table.images[r])
             )
-            for r in surest.tolist()
+            for r in surest(posterior, place, EXAMPLES)
         ]
         right = {n: float(table.top1(n)[rows].mean()) for n in table.candidates if len(rows)}
         found.append(

@@ -9,7 +9,7 @@ cd "$1"
 adaptive features camera -o camera.csv \
     --features laplacian_deviation,noise,avg_brightness,contrast,brightness_rms
 adaptive profile --candidates candidates --images labelled --labels labelled/labels.csv -o outcomes.csv
-adaptive train outcomes.csv --classifier mixture -k 2 --unlabelled camera.csv -o premodel
+adaptive train outcomes.csv --classifier mixture -k 2 --unlabelled camera.csv --images labelled -o premodel
 adaptive tune outcomes.csv --premodel premodel --max-accuracy-drop 0.1 -o policy.json
 adaptive bundle --candidates candidates --table outcomes.csv --premodel premodel \
     --policy policy.json --certificate certificate.json --all-candidates -o bundle

@@ -201,11 +201,17 @@ function showConditions() {
   $("conditions-before").textContent = told.of === "training" ? "In training" : "At calibration";
   const under = new Map((answered?.explanation?.conditions ?? []).map((own) =>
     [own.description, own.probability]));
+  const pictured = told.conditions.some((own) => own.examples?.length);
+  $("conditions-examples").hidden = !pictured;
   const share = (own, digits = 0) => cell(own === null || own === undefined ? "–" : percent(own, digits));
   $("conditions").tBodies[0].replaceChildren(...told.conditions.map((own) => {
     const mine = under.get(own.description);
     const made = row(head(own.description), share(own.share), share(own.live), share(own.recent),
       share(mine));
+    if (pictured) {
+      made.append(cell(...own.examples.map((src) =>
+        element("img", { src, alt: `An image that is ${own.description}` }))));
+    }
     if (mine !== undefined && mine === Math.max(...under.values())) made.className = "under";
     return made;
   }));

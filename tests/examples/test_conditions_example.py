@@ -47,6 +47,8 @@ def test_a_folder_of_camera_images_becomes_conditions_and_a_policy(tmp_path: Pat
         assert found is not None, sentence
         assert 65 <= int(found[1]) <= 100
         assert found[3] == conditions["looks"][night]
+    trained = json.loads((work / "premodel" / "premodel.json").read_text())["training"]
+    assert [len(pictures) for pictures in trained["examples"]] == [2, 2]
     report = (work / "report.html").read_text(encoding="utf-8")
     assert "its share of the calibration images" in report
     assert report.count("data:image/jpeg") >= 8

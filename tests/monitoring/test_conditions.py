@@ -263,6 +263,7 @@ def test_a_router_watches_and_its_log_tells_the_same(
         status = router.status()["conditions"]
         described = router.describe()["conditions"]
         assert router.conditions.alarm
+    assert [own.pop("examples") for own in described["conditions"]] == [[], []]
     assert status == described
     assert status["images"] == 60
     assert [own["images"] for own in status["conditions"]] == [20, 40]

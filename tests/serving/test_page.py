@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
+import io
 import json
 import re
 import shutil
@@ -610,14 +612,19 @@ def test_what_a_bundle_knows_is_described(server, bundle):
 
 def test_conditions_are_listed_and_the_image_is_judged_under_one(browser, tiny_bundle, tmp_path):
     folder = tmp_path / "bundle"
-    write_bundle(folder, Bundle.read(tiny_bundle), ByPremodel(NAMES, mixture(of="training")))
+    premodel = mixture(of="training")
+    stream = io.BytesIO()
+    Image.fromarray(photo(False, 0)).resize((72, 72)).save(stream, "JPEG")
+    picture = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    premodel.training_["examples"] = [[picture], ["https://elsewhere.example/a.jpg"]]
+    write_bundle(folder, Bundle.read(tiny_bundle), ByPremodel(NAMES, premodel))
     dark = tmp_path / "dark.png"
     Image.fromarray(photo(True, 0)).save(dark)
     cells = "[...document.querySelectorAll('#conditions tbody tr')].map(r => r.innerText)"
     with served(folder) as server, browser.page(f"http://127.0.0.1:{server.port}/") as page:
         page.wait("!document.querySelector('#conditions-card').hidden")
         bright, darker = (row.split("\t") for row in page.run(cells))
-        assert bright[1:] == ["90%", "–", "–", "–"]
+        assert bright[1:5] == ["90%", "–", "–", "–"]
         assert "dark" in darker[0]
         assert page.text("#conditions-before") == "In training"
         for _ in range(12):
@@ -628,6 +635,8 @@ def test_conditions_are_listed_and_the_image_is_judged_under_one(browser, tiny_b
         page.wait("document.querySelector('#conditions-now.changed') !== null")
         assert page.text("#conditions-now").startswith("Since ")
         assert page.text("#conditions-now").endswith("; training had 10%.")
-        assert page.run(cells)[1].split("\t")[1:] == ["10%", "100%", "100%", "99%"]
+        assert page.run(cells)[1].split("\t")[1:5] == ["10%", "100%", "100%", "99%"]
         assert page.run("document.querySelector('#conditions .under th').innerText") == darker[0]
+        page.wait("document.querySelector('#conditions img').naturalWidth === 72")
+        assert page.run("document.querySelectorAll('#conditions img').length") == 1
         assert not page.complaints
