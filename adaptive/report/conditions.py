@@ -35,7 +35,7 @@ class ConditionRow:
     images, share : for which it is the most probable one
     before : its share among the images that the policy was made with; None where that is unknown
     of : which images those are, "calibration" or "training"
-    right : by candidate, the share of these images on which it is right; {} without images
+    quality : by candidate, its mean quality on these images, 0..1; {} without images
     policy, ms : the same of the policy, and its mean milliseconds; None without images
     examples : the images that it is most probable for
     """
@@ -45,7 +45,7 @@ class ConditionRow:
     share: float
     before: float | None
     of: str | None
-    right: dict[str, float]
+    quality: dict[str, float]
     policy: float | None
     ms: float | None
     examples: tuple[ConditionExample, ...]
@@ -73,7 +73,7 @@ def condition_rows(
             )
             for r in surest(posterior, place, EXAMPLES)
         ]
-        right = {n: float(table.top1(n)[rows].mean()) for n in table.candidates if len(rows)}
+        quality = {n: float(table.quality(n)[rows].mean()) for n in table.candidates if len(rows)}
         found.append(
             ConditionRow(
                 looks,
@@ -81,8 +81,8 @@ def condition_rows(
                 len(rows) / len(table),
                 None if shares is None else shares.shares[place],
                 None if shares is None else shares.of,
-                right,
-                float(done.top1[rows].mean()) if len(rows) else None,
+                quality,
+                float(done.quality[rows].mean()) if len(rows) else None,
                 float(done.ms[rows].mean()) if len(rows) else None,
                 tuple(examples),
             )
