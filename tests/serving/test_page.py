@@ -202,7 +202,10 @@ def test_dropped_image_is_answered_with_its_reasons(page, server, images):
     assert page.text("#sure").startswith(
         "A calibrated probability" if own["calibrated"] else "Not calibrated"
     )
-    assert not page.seen("#under")
+    under = own["explanation"]["conditions"][0]
+    assert page.text("#under") == (
+        f"Judged as an image that is “{under['description']}” ({100 * under['probability']:.0f}%)."
+    )
     assert page.text("#reason").lower() == own["reason"].lower() + "."
     best = page.run("[...document.querySelectorAll('#best tbody th')].map(e => e.innerText)")
     assert best == [one["label"] for one in own["top5"]]
