@@ -157,16 +157,26 @@ class AnswerPrinter:
 
     def labels(self, answer: Prediction) -> str:
         """The best labels with their scores, or that there is none."""
+        sure = "" if answer.calibrated else " (not calibrated)"
         if answer.label is None:
-            guess = "".join(f", best guess {label} {p:.3f}" for label, p in answer.top5[:1])
-            return f"abstained{guess}"
-        return ", ".join(f"{label} {score:.3f}" for label, score in answer.top5[: self.top])
+            guess = [f", best guess {label} {p:.3f}{sure}" for label, p in answer.top5[:1]]
+            return "".join(("abstained", *guess))
+        best = answer.top5[: self.top]
+        return ", ".join(f"{label} {score:.3f}" for label, score in best) + sure
 
     def explanation(self, answer: Prediction) -> str:
         """Why this path was taken, in indented lines."""
+        meant = (
+            "calibrated: of answers with a score of 0.8, say, eight in ten are right"
+            if answer.calibrated
+            else "what the network says, which is no calibrated probability"
+        )
+        conditions = "" if answer.explanation is None else answer.explanation.condition_words()
         parts = [
             ("why", answer.reason),
             ("path", " > ".join(answer.path) or "nothing ran"),
+            ("score", meant if answer.top5 else ""),
+            ("condition", conditions),
             ("ms", _pairs(answer.ms)),
             ("votes", _pairs(answer.votes or {})),
             ("features", _pairs(answer.features or {})),

@@ -14,6 +14,7 @@ from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.errors import InputError
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.conditions import ConditionMonitor, condition_monitor_of
 from adaptive.monitoring.decisions import Observer
 from adaptive.monitoring.drift import Monitor, monitor_of
 from adaptive.policy.base import Policy
@@ -46,6 +47,9 @@ def open_bundle(
     if audit is not None and not any(isinstance(o, Monitor) for o in watchers):
         monitor = monitor_of(read.certificate if policy is None else None)
         watchers += [] if monitor is None else [monitor]
+    if audit is not None and not any(isinstance(o, ConditionMonitor) for o in watchers):
+        conditions = condition_monitor_of(read, policy)
+        watchers += [] if conditions is None else [conditions]
     options = engine if isinstance(engine, EngineOptions) else EngineOptions(engine)
     ways, whole = ways_of(chosen), audit is not None
     networks = Networks.open(read, names, threads, ways, whole, Engines(options))

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Iterator
 
@@ -20,8 +21,9 @@ from click.testing import CliRunner
 from served import served
 
 from adaptive import Router
-from adaptive.cli.classify import command
+from adaptive.cli.classify import AnswerPrinter, command
 from adaptive.errors import ImageError, InputError
+from adaptive.prediction import Prediction
 from adaptive.serving.keys import Keys
 
 MAIN = [sys.executable, "-c", "from adaptive.cli import main; main()", "classify"]
@@ -63,7 +65,9 @@ def test_each_image_is_one_line(tiny_bundle: Path, tiny_images: Path) -> None:
     with Router.load(tiny_bundle) as router:
         answers = [router.classify(path) for path in paths]
     for line, path, answer in zip(result.stdout.splitlines(), paths, answers):
-        assert line.startswith(f"{path}: {answer.label} {answer.score:.3f} {answer.candidate} ")
+        assert line.startswith(
+            f"{path}: {answer.label} {answer.score:.3f} (not calibrated) {answer.candidate} "
+        )
         assert line.endswith(" ms")
     assert len(result.stdout.splitlines()) == 2
 
@@ -95,7 +99,24 @@ def test_explain_says_why(tiny_bundle: Path, tiny_images: Path) -> None:
     lines = run(path, "--bundle", tiny_bundle, "--explain").stdout.splitlines()
     assert lines[1] == f"    why: {answer['reason']}"
     assert lines[2].startswith("    path: cheap")
-    assert "total" in lines[3]
+    assert lines[3].startswith("    score: what the network says")
+    assert "total" in lines[4]
+
+
+def test_whether_a_score_is_calibrated_is_said() -> None:
+    sure = Prediction(
+        "cat", 0, 0.9, (("cat", 0.9), ("dog", 0.1)), "a", ("a",), {"total": 1.0}, True
+    )
+    lines = AnswerPrinter(top=2)
+    assert lines.labels(sure) == "cat 0.900, dog 0.100"
+    assert "score: calibrated: of answers" in lines.explanation(sure)
+    unsure = replace(sure, calibrated=False)
+    assert lines.labels(unsure) == "cat 0.900, dog 0.100 (not calibrated)"
+    nobody = replace(unsure, label=None, index=None, candidate=None)
+    assert lines.labels(nobody) == "abstained, best guess cat 0.900 (not calibrated)"
+    nothing = replace(nobody, top5=(), score=None)
+    assert lines.labels(nothing) == "abstained"
+    assert "score:" not in lines.explanation(nothing)
 
 
 def test_top_shows_more_labels(tiny_bundle: Path, tiny_images: Path) -> None:
