@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         ImageError,
         InputError,
         MissingExtra,
+        MissingOpenCV,
         ServiceError,
         TableError,
     )
@@ -68,6 +69,7 @@ __all__ = [
     "InputError",
     "Limits",
     "MissingExtra",
+    "MissingOpenCV",
     "Prediction",
     "Router",
     "ServiceError",
