@@ -34,6 +34,7 @@ VALUES = {
     "imagefiles",
     "intervals",
     "limits",
+    "opencv",
     "plugins",
     "prediction",
     "segments",
@@ -75,6 +76,7 @@ RESERVED = {
     "onnxruntime": {"engines", "networks", "jetson"},
     "tensorrt": {"engines"},
     "jinja2": {"report", "serving"},
+    "cv2": {"values", "images"},  # the rest takes it from adaptive.opencv; see images/decoder.py
 }
 
 
