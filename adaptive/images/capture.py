@@ -25,6 +25,9 @@ from adaptive.images.source import FILE, PIPELINE, STREAM, VideoSource
 #: Seconds that opening may take; cameras that are far away, or wake up, need some.
 OPENING_S = 30.0
 
+#: Frames that shared memory has room for; all but one are decoded ahead where it is a file.
+SLOTS = 4
+
 
 @dataclass(frozen=True)
 class Grabbed:
@@ -46,7 +49,7 @@ class Ended:
 class Capture:
     """An open source. `read` gives one frame after the other; `close` ends its process.
 
-    A file's next frame is decoded while the last one is worked on. A live source reads on by
+    A file's next frames are decoded while the last one is worked on. A live source reads on by
     itself, and `read` gives the newest.
 
     Parameters
@@ -70,6 +73,7 @@ class Capture:
         self.frames, self.rate = 0, 0.0
         self._count = 0
         self._asked: list[int] = []  # slots of frames that were asked for, oldest first
+        self._free = 0  # the slot that is asked for next
         self._text = b""
         self._maps: dict[int, mmap.mmap] = {}
         self._slots: list[int] = []
@@ -85,7 +89,7 @@ class Capture:
         """
         from adaptive.opencv import cv2  # says what to do where there is none
 
-        self._slots = [_memory(), _memory()]
+        self._slots = [_memory() for _ in range(SLOTS)]
         told = {
             "path": sys.path,
             "kind": self.source.kind,
@@ -121,15 +125,15 @@ class Capture:
         if self._process is None:
             return Ended(self._count)
         if not self._asked:
-            self._ask(0, skip if self._count else 0)
+            self._ask(skip if self._count else 0)
         slot = self._asked[0]
         answer = self._answer(self.timeout_s, "gave no frame")
         self._asked = self._asked[1:]
         if "count" not in answer:
             self._count = answer.get("end", self._count)
             return Ended(self._count, answer.get("failed", answer.get("why")))
-        if not self.live:
-            self._ask(1 - slot, skip)
+        while not self.live and len(self._asked) < SLOTS - 1:
+            self._ask(skip)
         self._count = answer["count"]
         shape = (answer["height"], answer["width"], 3)
         return Grabbed(self._count, answer["ms"], self._image(slot, shape))
@@ -149,9 +153,10 @@ class Capture:
             os.close(fd)
         self._slots, self._maps, self._asked, self._text = [], {}, [], b""
 
-    def _ask(self, slot: int, skip: int) -> None:
+    def _ask(self, skip: int) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
+        slot, self._free = self._free, (self._free + 1) % SLOTS
         self._asked = [*self._asked, slot]
         with contextlib.suppress(BrokenPipeError):  # it died; that no answer comes says so
             self._process.stdin.write(b"%d %d\n" % (slot, skip))

@@ -176,7 +176,7 @@ def test_a_decoder_that_dies_is_a_sentence_and_not_the_end(video: Path) -> None:
         (child,) = children()
         os.kill(child, 6)
         delivered = 1 + len(list(frames))
-        assert 1 <= delivered <= 2  # one may have been decoded ahead
+        assert 1 <= delivered <= 4  # some may have been decoded ahead
         assert reader.lost.rest == (
             f"{video} crashed its decoder (SIGABRT) after {delivered} of 12 frames; the rest is "
             "cut off or damaged"
