@@ -40,7 +40,7 @@ SHARE_OF_SPREAD = 0.01
 PICTURES, PICTURE_SIDE = 2, 72
 
 
-@click.command()
+@click.command(name="train")
 @click.argument("table", type=click.Path(path_type=Path), metavar="X.csv")
 @click.option(
     "-o",

@@ -248,10 +248,9 @@ def edge_png(crop: np.ndarray) -> bytes:
 
     crop : ndarray of shape (height, width, 3), uint8, RGB
     """
-    import cv2
-
     from adaptive.features.brightness import grey
     from adaptive.features.edges import edges, gradient
+    from adaptive.opencv import cv2
 
     found = edges(gradient(grey(np.ascontiguousarray(crop))))
     done, encoded = cv2.imencode(".png", found, [cv2.IMWRITE_PNG_BILEVEL, 1])

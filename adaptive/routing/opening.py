@@ -39,6 +39,8 @@ def open_bundle(
     threads: int,
 ) -> Opened:
     """Read a bundle and open the networks that a policy and audits may ask; see `Router.load`."""
+    import adaptive.opencv  # noqa: F401  # every image needs it, so it is told here if it is missing
+
     read = Bundle.read(default_bundle() if bundle is None else bundle)
     chosen = read.policy if policy is None else policy
     positions(chosen.candidates, read.names, "the bundle")

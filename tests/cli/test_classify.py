@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pty
@@ -9,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Iterator
 
@@ -18,6 +21,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from network_camera import NetworkCamera
 from served import served
 
 from adaptive import Router
@@ -155,6 +159,8 @@ def test_exactly_one_source_is_asked_for(tiny_images: Path, video: Path) -> None
     assert_refused(only)
     assert_refused(only, tiny_images, "--video", video)
     assert_refused(only, "--video", video, "--camera", 0)
+    assert_refused("name a camera", "--video", video, "--patience", 3)
+    assert_refused("is a file and no camera; read it with --video", "--camera", video)
     assert_refused("--frames and --every", tiny_images, "--frames", 3)
     assert_refused("--frames and --every", tiny_images, "--every", 1)
 
@@ -311,6 +317,59 @@ def test_control_c_ends_with_a_summary(tiny_bundle: Path, tmp_path: Path) -> Non
     count = int(summary.split(" frames: ")[0])
     assert count < 20_000
     assert count - (len(lines) + 1) in (0, 1)  # it may have come before a line was printed
+
+
+def test_a_network_camera_s_losses_are_in_the_summary(tiny_bundle: Path) -> None:
+    with NetworkCamera(fps=200, size=(48, 32)) as camera:
+        result = run("--camera", camera.url, "--frames", 20, "--json", "--bundle", tiny_bundle)
+    assert result.exit_code == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    numbers = [line["frame"] for line in lines]
+    assert len(numbers) == 20
+    assert numbers == sorted(set(numbers))
+    assert [line["time_s"] for line in lines] == sorted(line["time_s"] for line in lines)
+    dropped = numbers[-1] - numbers[0] - 19
+    assert ("frames dropped" in result.stderr) == (dropped > 0)
+    assert dropped == 0 or result.stderr.endswith(f"; {dropped} frames dropped\n")
+
+
+def test_a_camera_that_stays_away_is_an_error_after_patience(tiny_bundle: Path) -> None:
+    with NetworkCamera(size=(48, 32)) as camera, subprocess.Popen(
+        [*MAIN, "--camera", camera.url, "--patience", "0.1", "--bundle", str(tiny_bundle)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("frame ")
+        camera.unplug()
+        process.stdout.read()
+        gone, error = process.stderr.read().splitlines()
+    assert process.returncode == 2
+    assert gone.endswith("/stream.mjpg stopped; waiting for it")
+    assert re.fullmatch(r"adaptive: http://\S+ stopped, and was gone for \d+ s", error)
+    assert "secret" not in gone + error
+
+
+def test_the_frames_of_an_address_are_all_answered(tiny_bundle: Path, video: Path) -> None:
+    handler = functools.partial(QuietFiles, directory=str(video.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/{video.name}"
+        result = run("--video", url, "--bundle", tiny_bundle)
+        server.shutdown()
+        thread.join()
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith("10 frames: ")
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    """The files of a folder, without a log."""
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_on_a_terminal_the_line_is_written_over(tiny_bundle: Path, video: Path) -> None:
