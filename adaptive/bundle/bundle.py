@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
@@ -239,15 +239,7 @@ def read_candidate(values: object, where: str) -> Candidate:
             mj=entry.get("mj", float, default=None),
             untrained=entry.get("untrained", bool, default=False),
             through=_read_through(entry),
-            input=InputSpec(
-                size=given.get("size", int),
-                dtype=given.get("dtype", str),
-                layout=given.get("layout", str),
-                resize=given.get("resize", str, default="crop"),
-                mean=given.numbers("mean", default=None),
-                std=given.numbers("std", default=None),
-                scale=given.get("scale", float, default=None),
-            ),
+            input=_read_input(given),
             output=OutputSpec(
                 classes=answer.get("classes", int),
                 kind=answer.get("kind", str),
@@ -260,20 +252,43 @@ def read_candidate(values: object, where: str) -> Candidate:
         raise BundleError(f"{where}: {exc}") from exc
 
 
+def _read_input(given: Fields) -> InputSpec:
+    size, pad = (given.get(n, int, list, default=d) for n, d in (("size", ...), ("pad", 0)))
+    return InputSpec(
+        size=tuple(size) if isinstance(size, list) else size,
+        dtype=given.get("dtype", str),
+        layout=given.get("layout", str),
+        resize=given.get("resize", str, default="crop"),
+        mean=given.numbers("mean", default=None),
+        std=given.numbers("std", default=None),
+        scale=given.get("scale", float, default=None),
+        pad=tuple(pad) if isinstance(pad, list) else pad,
+        place=given.get("place", str, default="centre"),
+        channels=given.get("channels", str, default="RGB"),
+    )
+
+
 def _read_through(entry: Fields) -> Through | None:
     values = entry.get("through", dict, default=None)
     if values is None:
         return None
-    fields = Fields(values, f"{entry.where}.through")
+    given = Fields(values, f"{entry.where}.through")
     return Through(
-        fields.get("file", str), fields.get("sha256", str), fields.get("ms", float, default=None)
+        given.get("file", str), given.get("sha256", str), given.get("ms", float, default=None)
     )
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     """A manifest entry; what few have is left out where it is not so."""
     entry = asdict(candidate)
+    entry["input"] = input_to_json(candidate.input)
     return {n: v for n, v in entry.items() if v or n not in ("untrained", "through")}
+
+
+def input_to_json(spec: InputSpec) -> dict[str, Any]:
+    """What a manifest entry says of the image; what few have is left out where it is not so."""
+    usual = {f.name: f.default for f in fields(spec) if f.name in ("pad", "place", "channels")}
+    return {n: v for n, v in asdict(spec).items() if n not in usual or v != usual[n]}
 
 
 def write_candidates(

@@ -250,7 +250,7 @@ def _check_image_input(engine: OpenEngine, path: Path, candidate: Candidate) -> 
             f"{path.name} reads {len(engine.inputs)} inputs {engine.inputs}; a candidate "
             "reads one, the image"
         )
-    sides = [spec.size, spec.size]
+    sides = spec.sides
     wanted = [None, *sides, 3] if spec.layout == "NHWC" else [None, 3, *sides]
     shape = engine.input_shapes[0]
     if len(shape) != 4 or any(

@@ -115,7 +115,7 @@ def made_up(spec: InputSpec) -> list[np.ndarray]:
     draw = np.random.default_rng(0)
     found = []
     for colour in ((210, 120, 30), (20, 100, 230)):
-        pixels = draw.normal(colour, 25, (spec.size, spec.size, 3))
+        pixels = draw.normal(colour, 25, (*spec.sides, 3))
         found.append(normalised(np.clip(pixels, 0, 255).astype(np.uint8), spec))
     return found
 

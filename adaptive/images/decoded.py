@@ -38,7 +38,7 @@ class DecodedImage:
         self.working = working
         self.ms = ms
         self.native = native
-        self._scaled: dict[tuple[int, str], _Timed] = {}
+        self._scaled: dict[tuple[object, ...], _Timed] = {}
         self._tensors: dict[InputSpec, _Timed] = {}
 
     def tensor(self, spec: InputSpec) -> np.ndarray:
@@ -72,7 +72,7 @@ class DecodedImage:
 
     def _seen(self, spec: InputSpec) -> _Timed:
         """What a network sees before it is normalised, once for all networks that see the same."""
-        key = (spec.size, spec.resize)
+        key = spec.seen
         if key not in self._scaled:
             large = needed_short(spec) > min(self.working.shape[:2])
             began = perf_counter()

@@ -20,7 +20,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from adaptive.bundle.bundle import Bundle
+from adaptive.bundle.bundle import Bundle, input_to_json
 from adaptive.candidate import Candidate
 from adaptive.engines.choose import Engines
 from adaptive.errors import ImageError, InputError, TableError
@@ -310,7 +310,7 @@ def _entry(candidate: Candidate) -> dict[str, Any]:
         "sha256": candidate.sha256,
         "after": candidate.after,
         # What it reads tells which candidates share the work of making it.
-        "input": None if candidate.after else asdict(candidate.input),
+        "input": None if candidate.after else input_to_json(candidate.input),
     }
     return entry if candidate.through is None else {**entry, "through": candidate.through.sha256}
 

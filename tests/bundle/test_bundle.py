@@ -223,7 +223,7 @@ def test_a_wrong_type_in_any_field_is_refused_or_harmless(bundle: Path) -> None:
         (("candidates", 0, "input", "size"), 10**9, "above the 8192 pixels allowed"),
         (("candidates", 0, "input", "dtype"), "int8", "input dtype 'int8' is not one of ['uint8'"),
         (("candidates", 0, "input", "layout"), "HWC", "input layout 'HWC' is not one of ['NHWC'"),
-        (("candidates", 0, "input", "resize"), "fit", "input resize 'fit' is not one of ['crop'"),
+        (("candidates", 0, "input", "resize"), "pad", "input resize 'pad' is not one of ['crop'"),
         (("candidates", 0, "input", "scale"), 255, "a uint8 input takes pixels as they are"),
         (("candidates", 1, "input", "mean"), [1, 2], "(1.0, 2.0) is not three finite numbers"),
         (("candidates", 1, "input", "std"), [1, 0, 1], "input std (1.0, 0.0, 1.0) must be above 0"),
