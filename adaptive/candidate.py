@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Iterable, Mapping, Sequence
 
+from adaptive.box_output import BoxOutput
 from adaptive.errors import InputError
 
 NAME = re.compile(r"[A-Za-z0-9._-]+(@[0-9]+)?")
@@ -175,7 +176,7 @@ class Candidate:
     file: str
     sha256: str
     input: InputSpec
-    output: OutputSpec
+    output: OutputSpec | BoxOutput
     after: str | None = None
     ms: float | None = None
     mj: float | None = None
@@ -186,9 +187,24 @@ class Candidate:
         check_name(self.name)
         if self.after is not None:
             check_name(self.after)
+        if isinstance(self.output, BoxOutput) and (self.after or self.through):
+            raise InputError(f"candidate {self.name!r} finds boxes, and no exit of a network can")
         for field, value in (("ms", self.ms), ("mj", self.mj)):
             if value is not None and not (_finite(value) and value > 0):
                 raise InputError(f"candidate {self.name!r}: {field} {value!r} is not above 0")
+
+
+def class_output(candidate: Candidate) -> OutputSpec:
+    """What a classifier's output means.
+
+    Raises
+    ------
+    InputError
+        when the candidate is a detector.
+    """
+    if isinstance(candidate.output, BoxOutput):
+        raise InputError(f"candidate {candidate.name!r} finds boxes; a classifier is needed here")
+    return candidate.output
 
 
 def exit_of(name: str) -> tuple[str, int]:

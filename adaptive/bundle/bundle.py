@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from adaptive.box_output import BoxOutput
+from adaptive.bundle.outputs import check_output_kind, read_output, read_task
 from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through, positions, run_order
 from adaptive.checks import a_path
 from adaptive.engines.onnxfile import read_header
@@ -56,6 +58,7 @@ class Bundle:
     premodel : or None
     certificate : what is promised, as JSON, or None
     board : where the times come from, as JSON
+    task : what it does, "classify" or "detect"
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class Bundle:
     premodel: Premodel | None = field(default=None, repr=False)
     certificate: Mapping[str, Any] | None = field(default=None, repr=False)
     board: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    task: str = "classify"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,7 +132,8 @@ def _read(folder: Path) -> Bundle:
         labels = tuple(labels_path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as exc:
         raise BundleError(f"labels file {labels_path.name} cannot be read as UTF-8") from exc
-    candidates = _read_candidates(folder, manifest, hashes, len(labels))
+    task = read_task(manifest)
+    candidates = _read_candidates(folder, manifest, hashes, labels, task)
     names = [c.name for c in candidates]
     reference = manifest.get("reference", str, default=None)
     if reference is not None:
@@ -159,6 +164,7 @@ def _read(folder: Path) -> Bundle:
         premodel,
         certificate,
         manifest.get("board", dict, default={}),
+        task,
     )
 
 
@@ -185,12 +191,13 @@ def check_hash(path: Path, name: str, expected: str) -> None:
 
 
 def _read_candidates(
-    folder: Path, manifest: Fields, hashes: Fields, classes: int
+    folder: Path, manifest: Fields, hashes: Fields, labels: Sequence[str], task: str
 ) -> tuple[Candidate, ...]:
     entries = manifest.get("candidates", list)
     if not entries:
         raise BundleError(f"{MANIFEST} lists no candidates")
-    candidates = [read_candidate(e, f"{MANIFEST}: candidates[{i}]") for i, e in enumerate(entries)]
+    where = f"{MANIFEST}: candidates"
+    candidates = [read_candidate(e, f"{where}[{i}]", labels) for i, e in enumerate(entries)]
     names = [c.name for c in candidates]
     if len(set(names)) < len(names):
         raise BundleError(f"{MANIFEST} lists a candidate twice: {names}")
@@ -203,11 +210,7 @@ def _read_candidates(
         if candidate.through is not None:
             through = candidate.through
             _check_network(folder, candidate.name, through.file, through.sha256, hashes)
-        if candidate.output.classes != classes:
-            raise BundleError(
-                f"candidate {candidate.name!r} has {candidate.output.classes} classes, but there "
-                f"are {classes} labels"
-            )
+        check_output_kind(candidate.name, candidate.output, task, len(labels))
     return tuple(candidates)
 
 
@@ -224,8 +227,8 @@ def _check_network(folder: Path, name: str, file: str, digest: str, hashes: Fiel
             )
 
 
-def read_candidate(values: object, where: str) -> Candidate:
-    """One manifest entry, with every value checked."""
+def read_candidate(values: object, where: str, labels: Sequence[str] = ()) -> Candidate:
+    """One manifest entry, with every value checked; a detector's class map names `labels`."""
     entry = Fields(values, where)
     given = Fields(entry.get("input", dict), f"{where}.input")
     answer = Fields(entry.get("output", dict), f"{where}.output")
@@ -240,11 +243,7 @@ def read_candidate(values: object, where: str) -> Candidate:
             untrained=entry.get("untrained", bool, default=False),
             through=_read_through(entry),
             input=_read_input(given),
-            output=OutputSpec(
-                classes=answer.get("classes", int),
-                kind=answer.get("kind", str),
-                background=answer.get("background", bool, default=False),
-            ),
+            output=read_output(answer, labels),
         )
     except BundleError:
         raise
@@ -282,7 +281,18 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     """A manifest entry; what few have is left out where it is not so."""
     entry = asdict(candidate)
     entry["input"] = input_to_json(candidate.input)
+    entry["output"] = output_to_json(candidate.output)
     return {n: v for n, v in entry.items() if v or n not in ("untrained", "through")}
+
+
+def output_to_json(output: OutputSpec | BoxOutput) -> dict[str, Any]:
+    """What a manifest entry says of a network's outputs."""
+    return output.to_json() if isinstance(output, BoxOutput) else asdict(output)
+
+
+def task_of(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """A manifest's entry of what candidates do; none where they classify."""
+    return {"task": "detect"} if isinstance(candidates[0].output, BoxOutput) else {}
 
 
 def input_to_json(spec: InputSpec) -> dict[str, Any]:
@@ -304,6 +314,7 @@ def write_candidates(
         folder / MANIFEST,
         {
             "format": FORMAT,
+            **task_of(candidates),
             "labels": "labels.txt",
             "reference": reference,
             "candidates": [candidate_to_json(c) for c in candidates],
@@ -366,6 +377,7 @@ def write_bundle(
         (aside / "labels.txt").write_text("\n".join(source.labels) + "\n", encoding="utf-8")
         manifest: dict[str, Any] = {
             "format": FORMAT,
+            **task_of(kept),
             "labels": "labels.txt",
             "reference": source.reference,
             "candidates": entries,

@@ -97,6 +97,30 @@ def decode_scales(
     return _decode_stream(io.BytesIO(image), "the image", shorts, max_pixels)
 
 
+def upright_size(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Height and width of an image at its own size, upright, from its header alone.
+
+    Raises
+    ------
+    ImageError
+        when the header cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        height, width = _check_array(image).shape[:2]
+        return height, width
+    if isinstance(image, (str, os.PathLike)):
+        path = os.fsdecode(image)
+        with open_image(path) as file:
+            return _upright_size(file.read(), _shortened(path), max_pixels)
+    return _upright_size(bytes(image), "the image", max_pixels)
+
+
+def _upright_size(data: bytes, name: str, max_pixels: int) -> tuple[int, int]:
+    width, height = _open(io.BytesIO(data), name, max_pixels).size
+    sideways = is_walked(data[:12]) and orientation(data) in (5, 6, 7, 8)
+    return (width, height) if sideways else (height, width)
+
+
 def open_image(path: str | os.PathLike[str]) -> IO[bytes]:
     """Open an image's file for reading.
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from adaptive.candidate import InputSpec
+
+if TYPE_CHECKING:
+    from adaptive.tasks.placement import Placement
 
 #: Share of the scaled short side that the usual evaluation crop keeps (224 of 256).
 CROP_SHARE = 0.875
@@ -66,6 +71,18 @@ def scaled(image: np.ndarray, spec: InputSpec) -> np.ndarray:
     return _resized(image[top : top + height, left : left + width], spec.sides)
 
 
+def placed(height: int, width: int, spec: InputSpec) -> Placement:
+    """Where the pixels of an image of this size lie in the network's input."""
+    from adaptive.tasks.placement import Placement, Rectangle, fitted
+
+    if spec.resize == "fit":
+        return fitted((height, width), spec.sides, spec.place)  # type: ignore[arg-type]
+    top, left, tall, wide = source_box(height, width, spec)
+    rows, columns = spec.sides
+    seen = Rectangle(left, top, wide, tall)
+    return Placement((height, width), seen, Rectangle(0, 0, columns, rows))
+
+
 def _resized(image: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
     """An image at another height and width; itself where it has them."""
     height, width = image.shape[:2]
@@ -81,10 +98,7 @@ def _resized(image: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
 
 def _fitted(image: np.ndarray, spec: InputSpec) -> np.ndarray:
     """The whole image at its own proportions, with padding around it."""
-    from adaptive.tasks.placement import fitted
-
-    height, width = image.shape[:2]
-    target = fitted((height, width), spec.sides, spec.place).target  # type: ignore[arg-type]
+    target = placed(image.shape[0], image.shape[1], spec).target
     inner = _resized(image, (target.height, target.width))
     if inner.shape[:2] == spec.sides:
         return inner

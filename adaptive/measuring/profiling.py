@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import asdict
 from itertools import cycle
 from pathlib import Path, PurePath
 from typing import Any, Callable, Iterable, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from adaptive.bundle.bundle import Bundle, input_to_json
+from adaptive.bundle.bundle import Bundle, input_to_json, output_to_json
 from adaptive.candidate import Candidate
 from adaptive.engines.choose import Engines
 from adaptive.errors import ImageError, InputError, TableError
@@ -233,7 +232,7 @@ class Profiler:
         listed = json.dumps([images.names, images.labels])
         fingerprint = {
             "candidates": [_entry(c) for c in self.bundle.candidates],
-            "outputs": [asdict(c.output) for c in self.bundle.candidates],
+            "outputs": [output_to_json(c.output) for c in self.bundle.candidates],
             "features": list(self.features),
             "schema": SCHEMA.version,
             "threads": self.threads,

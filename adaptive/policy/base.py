@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Iterator, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Iterator, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from adaptive.policy.change import Change
 from adaptive.policy.exponents import Exponents, pooled
 from adaptive.policy.grounds import Grounds
 from adaptive.premodel.base import Premodel
+
+if TYPE_CHECKING:
+    from adaptive.tasks.detections import Detections
 
 #: "No further candidate": what ran last answers; as a start, the policy abstains.
 STOP = -1
@@ -37,17 +40,23 @@ class Output:
 
     Attributes
     ----------
-    confidence : ndarray (n,), the highest probability
+    confidence : ndarray (n,), the highest probability; of boxes, how good they are to be expected
     probabilities : ndarray (n, classes), or None in a replay of a table that holds none
+    boxes : of each image, what a detector found in it, those that are no answer too; None of a
+        classifier, and in a replay. No policy looks at them: `confidence` says how sure they are
     """
 
     confidence: np.ndarray
     probabilities: np.ndarray | None = None
+    boxes: tuple[Detections, ...] | None = None
 
     def rows(self, chosen: np.ndarray) -> Output:
         """The same for some of the images."""
         probabilities = None if self.probabilities is None else self.probabilities[chosen]
-        return Output(self.confidence[chosen], probabilities)
+        confidence, boxes = self.confidence[chosen], self.boxes
+        if boxes is not None:
+            boxes = tuple(boxes[row] for row in np.arange(len(boxes))[chosen])
+        return Output(confidence, probabilities, boxes)
 
 
 @dataclass(frozen=True)

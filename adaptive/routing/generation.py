@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from typing import Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.engines.choose import EngineOptions, Engines
@@ -28,6 +28,9 @@ from adaptive.routing.loaded import Loaded, NotLoaded
 from adaptive.routing.photo import Photo
 from adaptive.routing.router import Router
 from adaptive.routing.running import Networks, ways_of
+
+if TYPE_CHECKING:
+    pass
 
 #: Which candidates answer by themselves from the start.
 MODELS = ("all", "policy")
@@ -161,6 +164,11 @@ class Generation:
         if idle:
             self._opened.close()
 
+    @property
+    def detects(self) -> bool:
+        """Whether it finds boxes."""
+        return self.bundle.task == "detect"
+
     def warm_up(self) -> None:
         """Run every network that is open once; nothing is told of these runs."""
         with ExitStack() as held:
@@ -197,7 +205,8 @@ class Generation:
         photos = []
         for image in images:
             progress.expect(1)
-            photos.append(Photo(decode_image(image, short, self.settings.max_pixels)))
+            decoded = decode_image(image, short, self.settings.max_pixels, sized=self.detects)
+            photos.append(Photo(decoded))
         return photos
 
     def run(self, name: str, photos: Sequence[Photo], limits: Limits = UNLIMITED) -> Output:
