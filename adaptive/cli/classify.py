@@ -85,7 +85,7 @@ def command(
         raise InputError("--key-file holds the key of a server; name the server with --url")
     lines = AnswerPrinter(as_json, explain, top)
     if images:
-        found, passed = _listed(images)
+        found, passed = listed(images)
         for line in passed:
             click.echo(f"left out: {line}", err=True)
         with _answerer(bundle, url, key_file, engines, explain) as router:
@@ -278,7 +278,7 @@ def _answers(
             return
 
 
-def _listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Files as named, missing ones too, and all images below each folder; each once.
 
     The sentences are about what lies in folders and is not read.
