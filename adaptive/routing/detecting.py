@@ -101,9 +101,7 @@ class BoxAnswering:
     @classmethod
     def of(cls, bundle: Bundle, feature_names: Sequence[str]) -> BoxAnswering:
         """As a bundle's manifest says."""
-        outputs = {c.name: c.output for c in bundle.candidates}
-        least = {n: o.least for n, o in outputs.items() if isinstance(o, BoxOutput)}
-        return cls(bundle.labels, feature_names, least)
+        return cls(bundle.labels, feature_names, least_of(bundle))
 
     def detections(
         self,
@@ -138,8 +136,7 @@ class BoxAnswering:
             votes = dict(zip(policy.candidates, history.chances[0].tolist()))
         height, width = photo.image.size or photo.image.pixels.shape[:2]
         return replace(
-            found,
-            labels=tuple(self.labels[kind] for kind in found.classes.tolist()),
+            named(found, self.labels),
             size=(width, height),
             candidate=None if unsure or not path else path[-1],
             path=path,
@@ -149,6 +146,17 @@ class BoxAnswering:
             features=None if features is None else dict(zip(self.feature_names, features.tolist())),
             votes=votes,
         )
+
+
+def least_of(bundle: Bundle) -> dict[str, float]:
+    """By candidate, the score from which a box is part of the answer."""
+    outputs = {c.name: c.output for c in bundle.candidates}
+    return {n: o.least for n, o in outputs.items() if isinstance(o, BoxOutput)}
+
+
+def named(found: Detections, labels: Sequence[str]) -> Detections:
+    """The same boxes with their labels."""
+    return replace(found, labels=tuple(labels[kind] for kind in found.classes.tolist()))
 
 
 def as_prediction(answer: Detections) -> Prediction:

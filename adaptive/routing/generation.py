@@ -32,6 +32,9 @@ from adaptive.routing.running import Networks, ways_of
 if TYPE_CHECKING:
     pass
 
+if TYPE_CHECKING:
+    from adaptive.tasks.detections import Detections
+
 #: Which candidates answer by themselves from the start.
 MODELS = ("all", "policy")
 
@@ -187,6 +190,15 @@ class Generation:
             with self.networks.until(limits):
                 return self.router.classify(image, limits, explain, request_id)
         return self.router.classify(image, limits, explain, request_id)
+
+    def detect(
+        self, image: bytes, limits: Limits, explain: bool, request_id: str | None
+    ) -> Detections:
+        """The router's answer to one image, in boxes."""
+        if isinstance(self.networks, Batching):
+            with self.networks.until(limits):
+                return self.router.detect(image, limits, explain, request_id)
+        return self.router.detect(image, limits, explain, request_id)
 
     def classify_batch(self, images: Sequence[bytes], limits: Limits) -> list[Prediction]:
         """The router's answers to several images of one request."""
