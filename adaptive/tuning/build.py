@@ -138,7 +138,7 @@ def learn_gains(
     def right(path: tuple[int, ...]) -> np.ndarray:
         answer = scorer.answer(history(path)) if len(path) > 1 else None
         if answer is None:
-            return table.top1(trial.path[path[-1]])
+            return table.quality(trial.path[path[-1]])
         return np.asarray(rank_of(answer, table.label) == 0)
 
     return learn(
