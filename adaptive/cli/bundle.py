@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Sequence
 
@@ -79,6 +80,7 @@ def command(
     )
     times, through_times, energies, board = None, None, None, None
     outcomes = None if table is None else OutcomeTable.read(table)
+    taught = outcomes
     if times_path is not None:
         outcomes = Times.read(times_path).table
     if outcomes is not None:
@@ -92,6 +94,8 @@ def command(
             name: float(np.mean(o.mj)) for name, o in outcomes.outcomes.items() if o.mj is not None
         }
         board = outcomes.meta.get("board")
+    if source.task == "detect":
+        source = with_learnt(source, taught, policy)
     names = None
     positions(policy.candidates, source.names, f"the candidates of {candidates}")
     if not all_candidates:
@@ -120,6 +124,40 @@ def command(
             f"note: the premodel reads columns of your own ({', '.join(own)}); only Router.load "
             "with an extractor can use this bundle, the server cannot"
         )
+
+
+def with_learnt(source: Bundle, table: OutcomeTable | None, policy: Policy) -> Bundle:
+    """Detectors whose entries say what an outcome table taught of their boxes.
+
+    Raises
+    ------
+    InputError
+        when a policy goes by how sure boxes are, and nothing says it.
+    """
+    from adaptive.box_output import BoxOutput
+    from adaptive.tasks.learnt import Learnt
+
+    learnt = {} if table is None else dict(table.meta.get("learnt") or {})
+    candidates = []
+    for candidate in source.candidates:
+        output = candidate.output
+        if isinstance(output, BoxOutput) and candidate.name in learnt:
+            output = Learnt.from_json(learnt[candidate.name]).output(output)
+        candidates.append(replace(candidate, output=output))
+    untold = [
+        c.name
+        for c in candidates
+        if c.name in policy.candidates
+        and isinstance(c.output, BoxOutput)
+        and c.output.sureness is None
+    ]
+    if untold and len(policy.candidates) > 1:
+        raise InputError(
+            f"the policy goes by how sure boxes are, and nothing says it of {untold}; name the "
+            "outcome table that it was tuned on with --table, and times with `adaptive profile "
+            "--latency-only`"
+        )
+    return replace(source, candidates=tuple(candidates))
 
 
 def left_out(
