@@ -66,3 +66,22 @@ class BoxOutput:
 
 #: Always told.
 _NAMED = ("decoder", "classes", "threshold")
+
+
+@dataclass(frozen=True)
+class BoxMerge:
+    """How the boxes of several detectors that ran for an image become one answer.
+
+    Parameters
+    ----------
+    least : chance from which a merged box is part of the answer, 0..1
+    iou : boxes of a class that overlap by more than this are one, 0..1
+    """
+
+    least: float
+    iou: float = 0.55
+
+    def __post_init__(self) -> None:
+        for name, value in (("least", self.least), ("iou", self.iou)):
+            if not 0 <= value <= 1:
+                raise InputError(f"merge {name} {value!r} is not in 0..1")

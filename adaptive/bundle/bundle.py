@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from adaptive.box_output import BoxOutput
-from adaptive.bundle.outputs import check_output_kind, read_output, read_task
+from adaptive.box_output import BoxMerge, BoxOutput
+from adaptive.bundle.outputs import check_output_kind, read_merge, read_output, read_task
 from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through, positions, run_order
 from adaptive.checks import a_path
 from adaptive.engines.onnxfile import read_header
@@ -59,6 +59,8 @@ class Bundle:
     certificate : what is promised, as JSON, or None
     board : where the times come from, as JSON
     task : what it does, "classify" or "detect"
+    merge : how the boxes of several detectors that ran become one answer; None where the last
+        one's are the answer
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Bundle:
     certificate: Mapping[str, Any] | None = field(default=None, repr=False)
     board: Mapping[str, Any] = field(default_factory=dict, repr=False)
     task: str = "classify"
+    merge: BoxMerge | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -165,6 +168,7 @@ def _read(folder: Path) -> Bundle:
         certificate,
         manifest.get("board", dict, default={}),
         task,
+        read_merge(manifest, task),
     )
 
 
@@ -384,6 +388,8 @@ def write_bundle(
             "policy": "policy.json",
             "board": dict(board or source.board),
         }
+        if source.merge is not None:
+            manifest["merge"] = asdict(source.merge)
         write_policy(policy, aside / "policy.json")
         if policy.premodel is not None:
             policy.premodel.save(aside / "premodel")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-from adaptive.box_output import BoxOutput
+from adaptive.box_output import BoxMerge, BoxOutput
 from adaptive.candidate import OutputSpec
 from adaptive.errors import BundleError, InputError
 from adaptive.files import Fields
@@ -25,6 +25,28 @@ def read_task(manifest: Fields) -> str:
     if task not in TASKS:
         raise BundleError(f"{manifest.where}: task {task!r} is not one of {list(TASKS)}")
     return task
+
+
+def read_merge(manifest: Fields, task: str) -> BoxMerge | None:
+    """How boxes of several detectors become one answer; None where the last one's are the answer.
+
+    Raises
+    ------
+    BundleError, InputError
+        when it cannot be, or the bundle classifies.
+    """
+    values = manifest.get("merge", dict, default=None)
+    if values is None:
+        return None
+    if task != "detect":
+        raise BundleError(f"{manifest.where}: 'merge' is for boxes, and the task is {task!r}")
+    fields = Fields(values, f"{manifest.where}: merge")
+    try:
+        return BoxMerge(fields.get("least", float), fields.get("iou", float, default=0.55))
+    except BundleError:
+        raise
+    except InputError as exc:
+        raise BundleError(f"{manifest.where}: {exc}") from exc
 
 
 def require_task(name: str, task: str, wanted: str) -> None:

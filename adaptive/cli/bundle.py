@@ -9,6 +9,7 @@ from typing import Sequence
 import click
 import numpy as np
 
+from adaptive.box_output import BoxMerge
 from adaptive.bundle.bundle import Bundle, check_output, write_bundle
 from adaptive.candidate import positions
 from adaptive.errors import InputError
@@ -45,6 +46,13 @@ from adaptive.policy.premodel import ByPremodel
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @click.option("--all-candidates", is_flag=True, help="Carry those that the policy never asks too.")
+@click.option(
+    "--merge",
+    type=click.FloatRange(0, 1),
+    metavar="CHANCE",
+    help="Of detectors: where several ran for an image, merge their boxes (weighted box fusion of "
+    "scores as chances) and answer with those of this chance or more.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def command(
     candidates: Path,
@@ -55,6 +63,7 @@ def command(
     times_path: Path | None,
     output: Path,
     all_candidates: bool,
+    merge: float | None,
     force: bool,
 ) -> None:
     """Make a folder that `adaptive serve` and `Router.load` can use on a board.
@@ -96,6 +105,10 @@ def command(
         board = outcomes.meta.get("board")
     if source.task == "detect":
         source = with_learnt(source, taught, policy)
+    if merge is not None:
+        if source.task != "detect":
+            raise InputError("--merge is for detectors, and these candidates classify")
+        source = replace(source, merge=BoxMerge(merge))
     names = None
     positions(policy.candidates, source.names, f"the candidates of {candidates}")
     if not all_candidates:

@@ -8,7 +8,7 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
-from adaptive.box_output import BoxOutput
+from adaptive.box_output import BoxMerge, BoxOutput
 from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import Candidate
 from adaptive.errors import EngineError
@@ -19,7 +19,9 @@ from adaptive.policy.walk import Route, Walk
 from adaptive.prediction import Prediction
 from adaptive.routing.photo import Found, Inputs, Photo
 from adaptive.tasks.detections import Detections
+from adaptive.tasks.fusion import fuse
 from adaptive.tasks.reading import Reading
+from adaptive.tasks.score_map import ScoreMap
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +94,21 @@ class BoxAnswering:
     labels : class names
     feature_names : of the photos' features
     least : by candidate, the score from which a box is part of the answer
+    merge : how boxes of several that ran become one answer; None where the last one's are it
+    maps : by candidate, the map of its scores, through which they are merged
     """
 
     labels: Sequence[str]
     feature_names: Sequence[str]
     least: Mapping[str, float]
+    merge: BoxMerge | None
+    maps: Mapping[str, ScoreMap]
 
     @classmethod
     def of(cls, bundle: Bundle, feature_names: Sequence[str]) -> BoxAnswering:
         """As a bundle's manifest says."""
-        return cls(bundle.labels, feature_names, least_of(bundle))
+        maps = {n: d.reading.score_map for n, d in detectors(bundle).items()}
+        return cls(bundle.labels, feature_names, least_of(bundle), bundle.merge, maps)
 
     def detections(
         self,
@@ -120,10 +127,10 @@ class BoxAnswering:
         path = tuple(policy.candidates[c] for c in history.path)
         found, sure = Detections.none(), None
         if path:
-            said = history.outputs[-1]
-            assert said.boxes is not None
-            sure = float(said.confidence[0])
-            found = said.boxes[0].above(self.least[path[-1]])
+            sure = float(history.outputs[-1].confidence[0])
+            found = self._boxes(path, history.outputs)
+            if self.merge is not None and len(path) > 1:
+                why += f"; the boxes of {' and '.join(path)} are merged"
         unsure = bool(route.abstained[place])
         if unsure and path:
             found = Detections.none()
@@ -146,6 +153,14 @@ class BoxAnswering:
             features=None if features is None else dict(zip(self.feature_names, features.tolist())),
             votes=votes,
         )
+
+    def _boxes(self, path: Sequence[str], outputs: Sequence[Output]) -> Detections:
+        """The boxes of what ran last, or those of all that ran as one set."""
+        said = [output.boxes[0] for output in outputs if output.boxes is not None]
+        if self.merge is None or len(path) < 2:
+            return said[-1].above(self.least[path[-1]])
+        chances = [self.maps[name].detections(own) for name, own in zip(path, said)]
+        return fuse(chances, iou=self.merge.iou).above(self.merge.least)
 
 
 def least_of(bundle: Bundle) -> dict[str, float]:

@@ -46,6 +46,7 @@ from adaptive.routing.scheduler import Scheduler
 from adaptive.routing.watch import Watch
 
 if TYPE_CHECKING:
+    from adaptive.routing.detecting import BoxAnswering
     from adaptive.tasks.detections import Detections
 
 
@@ -110,6 +111,7 @@ class Router:
         self._judging = Judging(bundle, given, extractor, self._threads)
         self._answering = Answering(bundle.labels, self._judging.names)
         self._detects = bundle.task == "detect"
+        self._boxes: BoxAnswering | None = None  # made when boxes are asked for
         self._watch = Watch(bundle, given, opened, self._judging, audit, tuple(observers))
         self._names = tuple(dict.fromkeys((*given.candidates, *self._watch.audited)))
         firsts = [bundle.candidate(opened.chains[name][0]) for name in self._names]
@@ -267,8 +269,9 @@ class Router:
         total_ms = (perf_counter() - began) * 1e3
         own = None if features is None else features[0]
         (route,) = walk.routes
-        answering = BoxAnswering.of(self.bundle, self._judging.names)
-        answer = answering.detections(walk, route, 0, photo, own, total_ms)
+        if self._boxes is None:
+            self._boxes = BoxAnswering.of(self.bundle, self._judging.names)
+        answer = self._boxes.detections(walk, route, 0, photo, own, total_ms)
         if self._watch.watching:
             self._watch.show([photo], [as_prediction(answer)], walk, limits, request_id)
         return answer if votes is None else replace(answer, votes=votes)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from onnx_files import box_network
 from PIL import Image
 
 from adaptive import Bundle, BundleError, EngineError, InputError, Router
+from adaptive.box_output import BoxMerge
 from adaptive.bundle.bundle import write_bundle
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
@@ -84,6 +86,23 @@ def test_a_cascade_goes_by_how_sure_the_boxes_are(folder: Path) -> None:
     assert unsure.sure is not None
     assert unsure.sure < 0.9
     assert "large" in unsure.reason
+
+
+def test_boxes_of_several_that_ran_are_merged_where_the_bundle_says_so(
+    folder: Path, tmp_path: Path
+) -> None:
+    policy = Cascade(("small", "large"), thresholds=(0.99,))
+    source = replace(Bundle.read(folder), merge=BoxMerge(0.3, 0.5))
+    write_bundle(tmp_path / "bundle", source, policy)
+    assert Bundle.read(tmp_path / "bundle").merge == BoxMerge(0.3, 0.5)
+    with Router.load(tmp_path / "bundle") as router:
+        found = router.detect(image(red=204, green=60))
+    # both are as sure, so each side is the mean: 8 and 7 pixels of the input, two of the image each
+    np.testing.assert_allclose(found.boxes, [[0, 0, 16, 15]])
+    assert found.scores.tolist() == pytest.approx([0.8])
+    assert found.labels == ("red",)  # green's 0.24 is below 0.3
+    assert found.path == ("small", "large")
+    assert found.reason.endswith("the boxes of small and large are merged")
 
 
 def test_no_boxes_are_an_answer_and_an_abstention_is_none(folder: Path) -> None:
