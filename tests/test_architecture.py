@@ -24,6 +24,7 @@ FOLDERS = {
 
 #: Modules of `adaptive/` itself, which are values; `adaptive` is the public face.
 VALUES = {
+    "box_output",
     "candidate",
     "causes",
     "checks",

@@ -108,13 +108,13 @@ def command(
         raise InputError("--key-file holds the key of a server; name the server with --url")
     lines = AnswerPrinter(as_json, explain, top)
     if images:
-        found, passed = _listed(images)
+        found, passed = listed(images)
         for line in passed:
             click.echo(f"left out: {line}", err=True)
         with _answerer(bundle, url, key_file, engines, explain, extractor) as router:
             left_out = classify_files(router, found, lines)
         sys.exit(1 if left_out or passed else 0)
-    reader = _reader(camera, video, every or 1, patience)
+    reader = frames_of(camera, video, every or 1, patience)
     with _answerer(bundle, url, key_file, engines, explain, extractor) as router, reader:
         classify_frames(router, reader, lines, frames)
     if reader.lost.rest is not None:
@@ -122,7 +122,7 @@ def command(
         sys.exit(1)
 
 
-def _reader(
+def frames_of(
     camera: str | None, video: str | None, every: int, patience: float | None
 ) -> VideoReader:
     """What `--camera` or `--video` names: the newest frames of the one, all of the other."""
@@ -335,7 +335,7 @@ def _answers(
             return
 
 
-def _listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Files as named, missing ones too, and all images below each folder; each once.
 
     The sentences are about what lies in folders and is not read.

@@ -26,6 +26,7 @@ from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 
 if TYPE_CHECKING:
+    from adaptive.evaluation.boxes import BoxRow
     from adaptive.routing.extractors import Extractor
 
 
@@ -111,6 +112,9 @@ def command(
     charged = predict_ms(premodel) if premodel is not None else 0.0
     result = evaluate(replace(chosen), outcomes, read.reference, charged)
     click.echo(text_table(result))
+    precisions: tuple[BoxRow, ...] = ()
+    if read.task == "detect":
+        precisions = _precisions(chosen, outcomes, table, read, charged)
     others = other_part(whole, table, name, read)
     cascades: tuple[Policy, ...] = ()
     if premodel is not None or report_path is not None:
@@ -118,7 +122,7 @@ def command(
 
         cascades = best_cascades(outcomes if others is None else others)
         cautions += _cautions(bool(cascades), others is None, name, table, premodel)
-    if policy is None and part is None and _split(table, read) is None and chosen.always is None:
+    if policy is None and part is None and name == "all" and chosen.always is None:
         cautions.append(
             "Nothing in the bundle says which images tuned its policy. If some of these did, they "
             "flatter it; --part test leaves them out where the table was split as usual."
@@ -127,6 +131,8 @@ def command(
     click.echo("\n".join(["", *found.words()]))
     report = {"table": table.name, "part": name, "sha256": table_hash(table), **result.to_json()}
     report["verdict"] = found.to_json()
+    if precisions:
+        report["boxes"] = [row.to_json() for row in precisions]
     report["board"] = outcomes.meta.get("board")
     omitted = False
     if live and images is not None:
@@ -179,6 +185,41 @@ def command(
     sys.exit(1 if omitted else 0)
 
 
+def _precisions(
+    policy: Policy, outcomes: OutcomeTable, path: Path, bundle: Bundle, premodel_ms: float
+) -> tuple[BoxRow, ...]:
+    """Average precisions of what boxes lie beside the table; printed."""
+    from adaptive.box_output import BoxOutput
+    from adaptive.evaluation.boxes import box_rows, text_lines
+    from adaptive.outcomes.boxes import TableBoxes, boxes_folder
+    from adaptive.tasks.learnt import Learnt
+
+    folder = boxes_folder(path)
+    if not folder.is_dir():
+        click.echo(f"note: without {folder.name} beside it, the table tells no average precision")
+        return ()
+    names = outcomes.candidates
+    images = len(OutcomeTable.read(path))
+    boxes = TableBoxes.read(folder, names, images)
+    if outcomes.row is not None:
+        boxes = boxes.select(outcomes.row)
+    learnt: dict[str, Learnt] = {}
+    told = outcomes.meta.get("learnt") or {}
+    for name in names:
+        output = bundle.candidate(name).output if name in bundle.names else None
+        own = Learnt.of(output) if isinstance(output, BoxOutput) else None
+        if own is None and name in told:
+            own = Learnt.from_json(told[name])
+        if own is None:
+            raise InputError(
+                f"nothing says how the scores of {name!r} are to be read; profile again"
+            )
+        learnt[name] = own
+    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms)
+    click.echo("\n".join(["", *text_lines(rows)]))
+    return rows
+
+
 def check_same_networks(bundle: Bundle, table: OutcomeTable) -> None:
     """Refuse a table that was measured with other networks of the same names."""
     for entry in table.meta.get("candidates") or []:
@@ -200,7 +241,7 @@ def chosen_part(
     Images that the premodel or the thresholds were learned from flatter a policy, so where the
     bundle was made from this very table only those are taken that were kept for reporting.
     """
-    split = _split(path, bundle)
+    split = _split(path, bundle) or _taught(outcomes)
     if part == "all" or (part is None and split is None):
         return outcomes, "all"
     parts = Split() if split is None else Split.from_json(split)
@@ -218,9 +259,14 @@ def other_part(
     """The table's images that tune, where those evaluated are others; else None."""
     if part not in ("calibrate", "test"):
         return None
-    split = _split(path, bundle)
+    split = _split(path, bundle) or _taught(outcomes)
     parts = Split() if split is None else Split.from_json(split)
     return outcomes.select(parts.rows(outcomes.images, "tune"))
+
+
+def _taught(outcomes: OutcomeTable) -> Any:
+    """How a table was divided when detectors were read by what its tuning part taught."""
+    return outcomes.meta.get("split") if outcomes.meta.get("learnt") else None
 
 
 def promise(bundle: Bundle, policy: Policy) -> tuple[str | None, str]:

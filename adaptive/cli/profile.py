@@ -36,7 +36,17 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of images, one sub-folder a class unless --labels is given.",
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="CSV with columns image,label.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="CSV with columns image,label. For detectors COCO's JSON, or a folder of YOLO's text "
+    "files or of VOC's XML files.",
+)
+@click.option(
+    "--split",
+    help="For detectors: shares that tune, calibrate and test; thresholds of answers, maps of "
+    "scores and how sure boxes are is learnt on the first.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="X.csv")
 @click.option("--features", default="all+extra", show_default=True, help="Features to record.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
@@ -82,6 +92,7 @@ def command(
     candidates: Path | None,
     images: Path | None,
     labels: Path | None,
+    split: str | None,
     output: Path | None,
     features: str,
     threads: int,
@@ -141,8 +152,22 @@ def command(
     check_table_name(output)
     refuse_existing(output, force)
     bundle = Bundle.read(candidates)
-    found = list_images(images, bundle.labels, labels, limit)
-    profiler = Profiler(bundle, threads, features, engines=Engines(engines), extractor=extractor)
+    profiler: Profiler
+    if bundle.task == "detect":
+        from adaptive.cli.profile_boxes import begin
+
+        profiler, found = begin(
+            bundle, images, labels, split, limit, threads, features, Engines(engines)
+        )
+        if extractor is not None:
+            raise InputError("--extractor is not for detectors yet; give features in a CSV")
+    elif split is not None:
+        raise InputError("--split is for detectors; `adaptive tune` has one for classifiers")
+    else:
+        found = list_images(images, bundle.labels, labels, limit)
+        profiler = Profiler(
+            bundle, threads, features, engines=Engines(engines), extractor=extractor
+        )
     click.echo(f"engine {profiler.choice}")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
@@ -151,6 +176,11 @@ def command(
     # As whoever uses it next will read it.
     table = OutcomeTable.read(output)
     click.echo(f"{output}: {len(table)} images, {len(bundle.names)} candidates")
+    if bundle.task == "detect":
+        from adaptive.cli.profile_boxes import told
+
+        for line in told(table, output):
+            click.echo(line)
     left_out += [*found.omitted, *([] if energies is None else energies.refusals)]
     for line in left_out:
         click.echo(f"left out: {line}", err=True)

@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import asdict
 from functools import partial
 from itertools import cycle
 from pathlib import Path, PurePath
@@ -21,7 +20,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from adaptive.bundle.bundle import Bundle
+from adaptive.bundle.bundle import Bundle, input_to_json, output_to_json
 from adaptive.candidate import Candidate
 from adaptive.engines.choose import Engines
 from adaptive.errors import ImageError, InputError, TableError
@@ -41,6 +40,7 @@ from adaptive.measuring.energy import Energies
 from adaptive.measuring.feature_times import FeatureTimes
 from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
+from adaptive.policy.base import Output
 from adaptive.routing.extractors import Extractor, check_apart, names_of, origin_of
 from adaptive.routing.judging import timed_features
 from adaptive.routing.photo import Photo
@@ -116,9 +116,8 @@ class Profiler:
         # First, so that a network that cannot run leaves nothing behind.
         self.warm_up(images.root / name for name in one_of_each_kind(images.names))
         before = BoardState.read(self._sysfs)
-        partial = Partial(
-            output, self._fingerprint(images, keep_probabilities), self.bundle, keep_probabilities
-        )
+        fingerprint = self._fingerprint(images, keep_probabilities)
+        partial = self.partial(output, fingerprint, keep_probabilities)
         left_out = dict(partial.left_out)
         todo = [i for i in range(len(images)) if images.names[i] not in partial.seen]
         with writing(partial.folder), partial, tqdm(
@@ -151,7 +150,8 @@ class Profiler:
         It runs as it is served. Only the inputs are made before the networks run, so that a
         candidate is charged with its own even where another one reads the same.
         """
-        image = decode_image(path, self._short, MAX_PIXELS, self._extractor is not None)
+        sized = self.bundle.task == "detect"
+        image = decode_image(path, self._short, MAX_PIXELS, self._extractor is not None, sized)
         features, features_ms = timed_features(image, self.features, self._own, self._extractor)
         photo, prepared = run_each(self.networks, self._order, image)
         answers: dict[str, np.ndarray] = {}
@@ -162,15 +162,12 @@ class Profiler:
         }
         for candidate in self._order:
             name = candidate.name
-            found = photo.done[name].probabilities
-            assert found is not None
-            answers[name] = found
-            rank = int(rank_of(found, np.array([label]))[0])
+            output = photo.done[name]
+            if output.probabilities is not None:
+                answers[name] = output.probabilities
             own = prepared.get(name, ())
             row[name] = {
-                "top1": int(rank == 0),
-                "top5": int(rank < 5),
-                "confidence": float(found.max()),
+                **self.said(output, label),
                 "ms": photo.ms[name] + sum(own),
                 **dict(zip(("scale", "normalise"), own)),
             }
@@ -178,12 +175,30 @@ class Profiler:
                 row[name]["through"] = photo.ms[through_key(name)] + sum(own)
         return row, answers
 
+    def said(self, output: Output, label: int) -> dict[str, Any]:
+        """What is recorded of a candidate's answer to one image."""
+        found = output.probabilities
+        assert found is not None
+        rank = int(rank_of(found, np.array([label]))[0])
+        return {
+            "top1": int(rank == 0),
+            "top5": int(rank < 5),
+            "confidence": float(found.max()),
+        }
+
+    def partial(self, output: Path, fingerprint: Mapping[str, Any], keep: bool) -> Partial:
+        """The rows as they come, of a run that is begun or goes on."""
+        return Partial(output, fingerprint, self.bundle, keep)
+
     def tasks(self, images: Sequence[ImageLike]) -> dict[str, Callable[[], object]]:
         """By candidate, what runs it once on the next of these images, as `outcome` times it.
 
         An exit goes on from states that are kept, so its run is the increment alone.
         """
-        photos = [Photo(decode_image(image, self._short, MAX_PIXELS)) for image in images]
+        sized = self.bundle.task == "detect"
+        photos = [
+            Photo(decode_image(image, self._short, MAX_PIXELS, sized=sized)) for image in images
+        ]
 
         def task(candidate: Candidate) -> Callable[[], object]:
             runs, again = [Run(candidate.name, False)], cycle(list(photos))
@@ -229,7 +244,7 @@ class Profiler:
         listed = json.dumps([images.names, images.labels])
         fingerprint = {
             "candidates": [entry_of(c) for c in self.bundle.candidates],
-            "outputs": [asdict(c.output) for c in self.bundle.candidates],
+            "outputs": [output_to_json(c.output) for c in self.bundle.candidates],
             "features": list(self.features),
             "schema": SCHEMA.version,
             "threads": self.threads,
@@ -330,7 +345,7 @@ def entry_of(candidate: Candidate) -> dict[str, Any]:
         "sha256": candidate.sha256,
         "after": candidate.after,
         # What it reads tells which candidates share the work of making it.
-        "input": None if candidate.after else asdict(candidate.input),
+        "input": None if candidate.after else input_to_json(candidate.input),
     }
     return entry if candidate.through is None else {**entry, "through": candidate.through.sha256}
 

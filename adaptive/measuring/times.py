@@ -244,7 +244,12 @@ def measure_times(
         else:
             names, passed = _found(images, count)
             root, origin = images, {"made_up": False, "count": len(names)}
-        profiler = Profiler(bundle, threads, features, engines=engines, extractor=extractor)
+        kind = Profiler
+        if bundle.task == "detect":
+            from adaptive.measuring.box_profiling import BoxProfiler
+
+            kind = BoxProfiler
+        profiler = kind(bundle, threads, features, engines=engines, extractor=extractor)
         try:
             listed = LabelledImages(root, tuple(names), (0,) * len(names))
             output = Path(made) / "times.csv"

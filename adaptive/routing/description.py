@@ -28,6 +28,7 @@ def description(
     from adaptive.policy.files import policy_to_json
 
     return {
+        "task": bundle.task,
         "candidates": [
             {
                 "name": c.name,

@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from typing import Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.engines.choose import EngineOptions, Engines
@@ -30,6 +30,12 @@ from adaptive.routing.loaded import Loaded, NotLoaded
 from adaptive.routing.photo import Photo
 from adaptive.routing.router import Router
 from adaptive.routing.running import Networks, ways_of
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    from adaptive.tasks.detections import Detections
 
 #: Which candidates answer by themselves from the start.
 MODELS = ("all", "policy")
@@ -174,6 +180,11 @@ class Generation:
         if idle:
             self._opened.close()
 
+    @property
+    def detects(self) -> bool:
+        """Whether it finds boxes."""
+        return self.bundle.task == "detect"
+
     def warm_up(self) -> None:
         """Run every network that is open once; nothing is told of these runs."""
         with ExitStack() as held:
@@ -193,6 +204,15 @@ class Generation:
                 return self.router.classify(image, limits, explain, request_id)
         return self.router.classify(image, limits, explain, request_id)
 
+    def detect(
+        self, image: bytes, limits: Limits, explain: bool, request_id: str | None
+    ) -> Detections:
+        """The router's answer to one image, in boxes."""
+        if isinstance(self.networks, Batching):
+            with self.networks.until(limits):
+                return self.router.detect(image, limits, explain, request_id)
+        return self.router.detect(image, limits, explain, request_id)
+
     def classify_batch(self, images: Sequence[bytes], limits: Limits) -> list[Prediction]:
         """The router's answers to several images of one request."""
         progress.expect(len(images))
@@ -210,7 +230,8 @@ class Generation:
         photos = []
         for image in images:
             progress.expect(1)
-            photos.append(Photo(decode_image(image, short, self.settings.max_pixels)))
+            decoded = decode_image(image, short, self.settings.max_pixels, sized=self.detects)
+            photos.append(Photo(decoded))
         return photos
 
     def run(self, name: str, photos: Sequence[Photo], limits: Limits = UNLIMITED) -> Output:

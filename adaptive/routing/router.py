@@ -6,11 +6,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Iterable, Mapping, Sequence, Sized
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence, Sized
 
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
+from adaptive.bundle.outputs import require_task
 from adaptive.candidate import InputSpec, positions
 from adaptive.checks import finite, shown, whole
 from adaptive.engines.choose import EngineChoice, EngineOptions
@@ -37,11 +38,21 @@ from adaptive.routing.extractors import Extractor
 from adaptive.routing.judging import Judging
 from adaptive.routing.models import Modelled, check_answers, open_models
 from adaptive.routing.offloop import OffLoop
-from adaptive.routing.opening import check_called, check_kinds, check_limits, open_bundle
+from adaptive.routing.opening import (
+    check_audited,
+    check_called,
+    check_kinds,
+    check_limits,
+    open_bundle,
+)
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks, checked, ways_of
 from adaptive.routing.scheduler import Scheduler
 from adaptive.routing.watch import Watch
+
+if TYPE_CHECKING:
+    from adaptive.routing.detecting import BoxAnswering
+    from adaptive.tasks.detections import Detections
 
 
 class Router(OffLoop):
@@ -92,6 +103,8 @@ class Router(OffLoop):
         check_kinds(given, bucket, audit)
         observers = check_called(extractor, observers)
         positions(given.candidates, bundle.names, "the bundle")
+        if audit is not None:
+            check_audited(bundle)
         opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
         check_answers(given, opened, audit, observers)
         opened.check_open(
@@ -107,13 +120,19 @@ class Router(OffLoop):
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
         self._judging = Judging(bundle, given, extractor, self._threads)
         self._answering = Answering(bundle.labels, self._judging.names)
+        self._detects = bundle.task == "detect"
+        self._boxes: BoxAnswering | None = None  # made when boxes are asked for
         self._watch = Watch(bundle, given, opened, self._judging, audit, tuple(observers))
         self._names = tuple(dict.fromkeys((*given.candidates, *self._watch.audited)))
         firsts = [bundle.candidate(opened.chains[name][0]) for name in self._names]
         self._short = max(needed_short(candidate.input) for candidate in firsts)
         native = extractor is not None
         self.decode = partial(
-            decode_image, networks_short=self._short, max_pixels=self.max_pixels, native=native
+            decode_image,
+            networks_short=self._short,
+            max_pixels=self.max_pixels,
+            native=native,
+            sized=self._detects,
         )
 
     @classmethod
@@ -260,8 +279,83 @@ class Router(OffLoop):
         ------
         ImageError
             when the image cannot be read or is over a limit.
+        InputError
+            when the bundle finds boxes; see `detect`.
         """
+        if self._detects:
+            require_task(self.bundle.folder.name, self.bundle.task, "classify")
         began = perf_counter()
+        walk, photo, features = self._drive(image, limits, began)
+        votes = None
+        if explain and (voted := self._judging.vote(photo)) is not None:
+            photo, features, votes = voted
+        total_ms = (perf_counter() - began) * 1e3
+        own = None if features is None else features[0]
+        (route,) = walk.routes
+        answer = self._answering.prediction(walk, route, 0, photo, own, total_ms)
+        if self._watch.watching:
+            self._watch.show([photo], [answer], walk, limits, request_id)
+        if not explain:
+            return answer
+        from adaptive.routing.explanation import explanation_of
+
+        votes = answer.votes if votes is None else votes
+        labels = self.bundle.labels
+        explanation = explanation_of(walk, photo, own, votes, self._judging, labels, limits)
+        return replace(answer, votes=votes, explanation=explanation)
+
+    def detect(
+        self,
+        image: ImageLike,
+        limits: Limits = UNLIMITED,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> Detections:
+        """Find the objects in one image.
+
+        Parameters
+        ----------
+        image, limits, request_id : as for `classify`
+        explain : compute features and the premodel's votes even where the policy does not
+
+        Returns
+        -------
+        Boxes in pixels of the upright image, with scores, classes and labels, and which candidate
+        found them, at what cost and why. They are shown by the package supervision as
+        `supervision.Detections(xyxy=d.boxes, confidence=d.scores, class_id=d.classes)`.
+
+        Raises
+        ------
+        ImageError
+            when the image cannot be read or is over a limit.
+        InputError
+            when the bundle classifies; see `classify`.
+        """
+        require_task(self.bundle.folder.name, self.bundle.task, "detect")
+        from adaptive.routing.detecting import BoxAnswering, as_prediction
+
+        began = perf_counter()
+        walk, photo, features = self._drive(image, limits, began)
+        votes = None
+        if explain and (voted := self._judging.vote(photo)) is not None:
+            photo, features, votes = voted
+        total_ms = (perf_counter() - began) * 1e3
+        own = None if features is None else features[0]
+        (route,) = walk.routes
+        if self._boxes is None:
+            self._boxes = BoxAnswering.of(self.bundle, self._judging.names)
+        answer = self._boxes.detections(walk, route, 0, photo, own, total_ms)
+        if self._watch.watching:
+            self._watch.show([photo], [as_prediction(answer)], walk, limits, request_id)
+        return answer if votes is None else replace(answer, votes=votes)
+
+    def _drive(
+        self, image: ImageLike, limits: Limits, began: float
+    ) -> tuple[Walk, Photo, np.ndarray | None]:
+        """Carry one image through the policy: its walk, what ran, and its features if it needs any.
+
+        began : when its request did, by `perf_counter`
+        """
         if limits is not UNLIMITED:
             check_limits(limits, 1)
         policy, networks = self.policy, self._networks
@@ -282,23 +376,7 @@ class Router(OffLoop):
         finally:
             if account is not None:
                 account.close([photo])
-        votes = None
-        if explain and (voted := self._judging.vote(photo)) is not None:
-            photo, features, votes = voted
-        total_ms = (perf_counter() - began) * 1e3
-        own = None if features is None else features[0]
-        (route,) = walk.routes
-        answer = self._answering.prediction(walk, route, 0, photo, own, total_ms)
-        if self._watch.watching:
-            self._watch.show([photo], [answer], walk, limits, request_id)
-        if not explain:
-            return answer
-        from adaptive.routing.explanation import explanation_of
-
-        votes = answer.votes if votes is None else votes
-        labels = self.bundle.labels
-        explanation = explanation_of(walk, photo, own, votes, self._judging, labels, limits)
-        return replace(answer, votes=votes, explanation=explanation)
+        return walk, photo, features
 
     def classify_batch(
         self,
@@ -321,6 +399,7 @@ class Router(OffLoop):
             is a deadline, which would run on meanwhile, or a bucket, whose tokens they would
             hold.
         """
+        require_task(self.bundle.folder.name, self.bundle.task, "classify")
         batch = whole(batch, "batch", 1)
         if isinstance(images, np.ndarray) and images.ndim < 4:
             raise InputError(f"an array of shape {images.shape} is one image; give a list, [image]")

@@ -151,7 +151,7 @@ class Watch:
         seen = photo if audited is None else audited.photo
         outcomes = {
             name: Outcome(
-                output.probabilities[0],  # type: ignore[index]
+                output.confidence if output.probabilities is None else output.probabilities[0],
                 seen.ms[name],
                 self._after[name],
                 name not in photo.done,

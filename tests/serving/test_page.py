@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from box_candidates import box_candidates
 from bright_and_dark import NAMES, mixture, photo
 from chromium import Chromium, find_chromium
 from onnx_files import colour_network
@@ -22,6 +23,7 @@ from served import served
 from adaptive.bundle.bundle import Bundle, default_bundle, write_bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.files import sha256
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.premodel import ByPremodel
 from adaptive.serving.http import create_app
 from adaptive.serving.keys import Keys
@@ -642,4 +644,42 @@ def test_conditions_are_listed_and_the_image_is_judged_under_one(browser, tiny_b
         assert page.run("document.querySelector('#conditions .under th').innerText") == darker[0]
         page.wait("document.querySelector('#conditions img').naturalWidth === 72")
         assert page.run("document.querySelectorAll('#conditions img').length") == 1
+
+
+def test_boxes_are_drawn_over_the_image_and_who_found_them_is_told(browser, tmp_path):
+    folder = box_candidates(tmp_path / "candidates")
+    policy = Cascade(("small", "large"), thresholds=(0.9,))
+    write_bundle(tmp_path / "bundle", Bundle.read(folder), policy)
+    Image.new("RGB", (128, 64), (0, 255, 200)).save(tmp_path / "image.png")
+    with served(tmp_path / "bundle") as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        with browser.page(url) as page:
+            page.wait(f"!document.body.innerText.includes({SENTENCE!r})")
+            page.drop("#drop", tmp_path / "image.png")
+            page.wait("document.querySelector('#label').innerText !== ''")
+            assert page.text("#label") == "1 green, 1 blue"
+            assert page.text("#by").startswith("Found by large, expected to be ")
+            assert [page.text(f"#best tbody tr:nth-child({row}) th") for row in (1, 2)] == [
+                "green",
+                "blue",
+            ]
+            places = page.run(
+                "[...document.querySelectorAll('#boxes span')].map((own) =>"
+                " [own.style.left, own.style.top, own.style.width, own.style.height,"
+                " own.innerText.trim()])"
+            )
+            # the padding of the input, half of it, is black: half as sure
+            assert places == [
+                ["50%", "0%", "50%", "50%", "blue 39%"],
+                ["25%", "0%", "50%", "100%", "green 50%"],
+            ]
+            over, under = page.run(
+                "['#boxes', '#picture'].map((name) => {"
+                " const own = document.querySelector(name).getBoundingClientRect();"
+                " return [own.left, own.top, own.width, own.height].map(Math.round); })"
+            )
+            assert over == under
+            page.click("#compare")
+            page.wait("document.querySelector('#compared').innerText.includes('alone says')")
+            assert "large alone says 1 green, 1 blue" in page.text("#compared")
         assert not page.complaints
