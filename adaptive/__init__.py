@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from adaptive.outcomes.parts import Split
     from adaptive.outcomes.table import OutcomeTable
     from adaptive.policy.base import STOP, History, Policy
-    from adaptive.policy.cascade import Cascade, Hybrid
+    from adaptive.policy.cascade import Cascade
     from adaptive.policy.files import read_policy, write_policy
     from adaptive.policy.fixed import Fixed, Random
+    from adaptive.policy.hybrid import Hybrid
     from adaptive.policy.premodel import ByPremodel
     from adaptive.prediction import Prediction
     from adaptive.premodel.base import Premodel
@@ -67,7 +68,7 @@ else:
         "EngineOptions": "adaptive.engines.choose",
         "Fixed": "adaptive.policy.fixed",
         "History": "adaptive.policy.base",
-        "Hybrid": "adaptive.policy.cascade",
+        "Hybrid": "adaptive.policy.hybrid",
         "InputSpec": "adaptive.candidate",
         "Limits": "adaptive.limits",
         "Model": "adaptive.routing.models",
