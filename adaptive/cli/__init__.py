@@ -14,6 +14,7 @@ COMMANDS = {
     "board": "board",
     "build": "build",
     "bundle": "bundle",
+    "candidates": "candidates",
     "classify": "classify",
     "evaluate": "evaluate",
     "features": "features",
