@@ -33,6 +33,7 @@ VALUES = {
     "errors",
     "files",
     "imagefiles",
+    "installed",
     "intervals",
     "limits",
     "plugins",
@@ -120,7 +121,7 @@ def graph_of(root: Path) -> dict[str, set[str]]:
 def room_of(module: str) -> str:
     """The room that a module stands in."""
     parts = module.split(".")
-    if len(parts) == 1:
+    if len(parts) == 1 or parts[1] == "__main__":
         return "face"
     return "values" if len(parts) == 2 and parts[1] in VALUES else parts[1]
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "bundle": "bundle",
     "candidates": "candidates",
     "classify": "classify",
+    "doctor": "doctor",
     "evaluate": "evaluate",
     "features": "features",
     "profile": "profile",
@@ -47,7 +48,7 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="adaptive-serving")
 def group() -> None:
     """Answer each image with the cheapest network that gets it right.

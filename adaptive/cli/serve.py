@@ -8,12 +8,14 @@ from pathlib import Path
 import click
 
 from adaptive.cli.engines import engine_options
+from adaptive.cli.settings import configurable
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.monitoring.audit import SCOPES, Audit
 from adaptive.routing.bucket import Bucket
 
 
+@configurable
 @click.command("serve")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
