@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -128,7 +129,8 @@ def add_candidate(
         settings = _settings(recipe, facts, images is not None)
         candidate = Candidate(name, file, digest, settings[0].spec, output)
         engines = Engines(EngineOptions("onnx"))
-        engine = engines.open([Wanted(name, stage, candidate)])[name]
+        threads = 1 if images is None else os.cpu_count() or 1
+        engine = engines.open([Wanted(name, stage, candidate)], threads)[name]
         stack.callback(engine.close)
         notes += [f"its answers look like other ones: {d}" for d in engines.doubts.values()]
         check = None

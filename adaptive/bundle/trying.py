@@ -20,7 +20,7 @@ from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.parts import Split
 
 #: Images that are tried at most, and of how many a first look is made.
-IMAGES, FIRST = 200, 24
+IMAGES, FIRST = 100, 24
 
 
 @dataclass(frozen=True)
