@@ -20,7 +20,7 @@ from adaptive.candidate import CHANNELS, LAYOUTS, OUTPUT_KINDS, PLACES, RESIZES,
 from adaptive.cli.engines import engine_options
 from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.engines.wanted import Wanted
-from adaptive.errors import EngineError, InputError
+from adaptive.errors import AdaptiveError, EngineError, InputError
 from adaptive.outcomes.labelled import list_images
 
 FOLDER = click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
@@ -32,7 +32,9 @@ def command() -> None:
 
 
 @command.command(name="add")
-@click.argument("model", type=click.Path(path_type=Path), metavar="MODEL.onnx")
+@click.argument(
+    "models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL.onnx..."
+)
 @click.option(
     "-o",
     "--output",
@@ -102,7 +104,7 @@ def command() -> None:
 @click.option("--link", is_flag=True, help="Hard links in place of copies.")
 @click.option("--force", is_flag=True, help="Replace the candidate of that name.")
 def add(
-    model: Path,
+    models: tuple[Path, ...],
     folder: Path,
     name: str | None,
     labels_path: Path | None,
@@ -123,16 +125,19 @@ def add(
     link: bool,
     force: bool,
 ) -> None:
-    """Add MODEL.onnx to a folder of candidates.
+    """Add MODEL.onnx, or several, to a folder of candidates.
 
     Size, type, layout, classes and batch axis are read from the file, and whether it answers with
     probabilities is seen by running it. How pixels are scaled no file says: name it with --like,
-    or have it tried with --check.
+    or have it tried with --check. Of several files those that cannot be added are listed, and the
+    exit code is 1.
     """
     if images is None and table is not None:
         raise InputError("--check-labels goes with --check")
     if decoder is None and decoder_options:
         raise InputError("--decoder-option goes with --decoder")
+    if len(models) > 1 and (name is not None or reference):
+        raise InputError("--name and --reference are of one network; add that by itself")
     recipe = Recipe(
         like,
         resize,
@@ -147,30 +152,39 @@ def add(
     )
     labels = None if labels_path is None else read_labels(labels_path)
     check = None if images is None else CheckImages(images, table, check_limit)
-    watched = None if check else True
-    with tqdm(unit=" images", desc="trying", disable=watched, leave=False) as bar:
-        try:
-            added = add_candidate(
-                folder,
-                model,
-                name,
-                recipe,
-                labels,
-                check,
-                reference,
-                link,
-                force,
-                lambda _: bar.update(),
-            )
-        except NoSense as error:
-            bar.close()
-            _tell(error.check)
-            raise
-    if added.check is not None:
-        _tell(added.check)
-    click.echo(f"{folder}: {described(added.candidate)}")
-    for note in added.notes:
-        click.echo(f"note: {note}")
+    left_out: list[tuple[Path, AdaptiveError]] = []
+    for model in models:
+        watched = None if check else True
+        with tqdm(unit=" images", desc=model.stem, disable=watched, leave=False) as bar:
+            try:
+                added = add_candidate(
+                    folder,
+                    model,
+                    name,
+                    recipe,
+                    labels,
+                    check,
+                    reference,
+                    link,
+                    force,
+                    bar.update,
+                )
+            except AdaptiveError as error:
+                bar.close()
+                if isinstance(error, NoSense):
+                    _tell(error.check)
+                left_out.append((model, error))
+                continue
+        if added.check is not None:
+            _tell(added.check)
+        click.echo(f"{folder}: {described(added.candidate)}")
+        for note in added.notes:
+            click.echo(f"note: {note}")
+    if len(left_out) == len(models):
+        raise left_out[0][1]
+    for model, reason in left_out:
+        click.echo(f"left out: {model}: {reason}", err=True)
+    sys.exit(1 if left_out else 0)
 
 
 @command.command(name="list")

@@ -118,6 +118,21 @@ def test_a_detector_is_added_with_its_decoder(tmp_path: Path, labels: Path) -> N
     assert Bundle.read(tmp_path / "nets").names == ("boxes",)
 
 
+def test_of_several_files_those_that_cannot_be_added_are_listed(
+    tmp_path: Path, labels: Path
+) -> None:
+    for name in ("a", "b"):
+        colour_network(tmp_path / f"{name}.onnx", np.eye(3), 8)
+    (tmp_path / "c.onnx").write_text("no network")
+    files = [tmp_path / f"{name}.onnx" for name in "acb"]
+    done = run("add", *files, "-o", tmp_path / "nets", "--labels", labels)
+    assert done.exit_code == 1
+    assert f"left out: {files[1]}: c.onnx is not an ONNX file" in done.output
+    assert Bundle.read(tmp_path / "nets").names == ("a", "b")
+    named = run("add", *files, "-o", tmp_path / "nets", "--name", "x")
+    assert "--name and --reference are of one network" in str(named.exception)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
