@@ -20,7 +20,10 @@ from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.parts import Split
 
 #: Images that are tried at most, and of how many a first look is made.
-IMAGES, FIRST = 100, 24
+IMAGES, FIRST = 100, 12
+
+#: Where the part that tunes has fewer images, all parts are looked at.
+ENOUGH = 24
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,7 @@ def _tried(group: Sequence[_Seen], best: _Seen) -> Tried:
 def looked_at(images: LabelledImages, most: int) -> list[int]:
     """Which images are tried: from the part that tunes, spread over all of it."""
     tune = Split().rows(images.names, "tune")
-    rows = tune if len(tune) >= FIRST else np.arange(len(images))
+    rows = tune if len(tune) >= ENOUGH else np.arange(len(images))
     chosen = np.random.default_rng(0).permutation(rows)[:most]
     return [int(row) for row in chosen]
 

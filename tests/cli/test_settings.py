@@ -112,6 +112,16 @@ def test_a_missing_file_is_said() -> None:
     assert "--config names a TOML file" in str(run("--config", "/nowhere/serve.toml").exception)
 
 
+def test_without_a_reader_of_toml_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "serve.toml").write_text("port = 1\n")
+    for module in ("tomllib", "tomli"):
+        monkeypatch.setitem(sys.modules, module, None)
+    result = run("--config", str(tmp_path / "serve.toml"))
+    assert "pip install tomli, or set options in the environment" in str(result.exception)
+
+
 def test_serve_has_a_variable_for_every_option() -> None:
     variables = {str(parameter.envvar) for parameter in serve.params}
     assert {"ADAPTIVE_BUNDLE", "ADAPTIVE_MAX_BODY_MB", "ADAPTIVE_TLS_CERT"} <= variables
