@@ -24,6 +24,7 @@ FOLDERS = {
 
 #: Modules of `adaptive/` itself, which are values; `adaptive` is the public face.
 VALUES = {
+    "box_output",
     "candidate",
     "causes",
     "checks",
@@ -35,6 +36,7 @@ VALUES = {
     "imagefiles",
     "intervals",
     "limits",
+    "opencv",
     "plugins",
     "prediction",
     "segments",
@@ -76,6 +78,7 @@ RESERVED = {
     "onnxruntime": {"engines", "networks", "jetson"},
     "tensorrt": {"engines"},
     "jinja2": {"report", "serving"},
+    "cv2": {"values", "images"},  # the rest takes it from adaptive.opencv; see images/decoder.py
 }
 
 

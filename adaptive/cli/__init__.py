@@ -15,6 +15,7 @@ COMMANDS = {
     "build": "build",
     "bundle": "bundle",
     "classify": "classify",
+    "detect": "detect",
     "evaluate": "evaluate",
     "features": "features",
     "profile": "profile",

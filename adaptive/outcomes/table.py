@@ -356,9 +356,12 @@ def _some(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     return None if values is None else np.asarray(values[rows])
 
 
-def _pixels(entry: Mapping[str, Any]) -> tuple[Any, Any]:
+def _pixels(entry: Mapping[str, Any]) -> list[Any]:
     """Candidates with the same see the same pixels before they are normalised."""
-    return entry.get("size"), entry.get("resize")
+    parts = ["size", "resize"]
+    if entry.get("resize") == "fit":
+        parts += ["pad", "place", "channels"]
+    return [entry.get(part) for part in parts]
 
 
 def _texts(values: np.ndarray, form: str) -> list[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Callable, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NamedTuple
 
 import numpy as np
 
 from adaptive.columns import ONE, Column, Columns, Many, One, columns_of
 from adaptive.policy.exponents import logarithms
+
+if TYPE_CHECKING:
+    from adaptive.tasks.detections import Detections
 
 
 @dataclass(frozen=True)
@@ -18,17 +21,23 @@ class Output:
 
     Attributes
     ----------
-    confidence : ndarray (n,), the highest probability
+    confidence : ndarray (n,), the highest probability; of boxes, how good they are to be expected
     probabilities : ndarray (n, classes), or None in a replay of a table that holds none
+    boxes : of each image, what a detector found in it, those that are no answer too; None of a
+        classifier, and in a replay. No policy looks at them: `confidence` says how sure they are
     """
 
     confidence: np.ndarray
     probabilities: np.ndarray | None = None
+    boxes: tuple[Detections, ...] | None = None
 
     def rows(self, chosen: np.ndarray) -> Output:
         """The same for some of the images."""
         probabilities = None if self.probabilities is None else self.probabilities[chosen]
-        return Output(self.confidence[chosen], probabilities)
+        boxes = self.boxes
+        if boxes is not None:
+            boxes = tuple(boxes[row] for row in np.arange(len(boxes))[chosen])
+        return Output(self.confidence[chosen], probabilities, boxes)
 
 
 @dataclass(eq=False)
