@@ -17,6 +17,7 @@ COMMANDS = {
     "classify": "classify",
     "evaluate": "evaluate",
     "features": "features",
+    "outcomes": "outcomes",
     "profile": "profile",
     "quantize": "quantize",
     "reload": "reload",
