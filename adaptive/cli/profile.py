@@ -16,7 +16,7 @@ from adaptive.errors import InputError
 from adaptive.files import refuse_existing
 from adaptive.jetson.meter import open_meter
 from adaptive.measuring.energy import SECONDS, Energies, measure
-from adaptive.outcomes.labelled import list_images
+from adaptive.outcomes.labelled import list_images, list_unlabelled
 from adaptive.outcomes.table import OutcomeTable, check_table_name
 
 
@@ -33,6 +33,11 @@ from adaptive.outcomes.table import OutcomeTable, check_table_name
     help="Folder of images, one sub-folder a class unless --labels is given.",
 )
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV with columns image,label.")
+@click.option(
+    "--unlabelled",
+    is_flag=True,
+    help="The images have no labels: record whether each answer is the reference's.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="X.csv")
 @click.option("--features", default="all+extra", show_default=True, help="Features to record.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
@@ -77,6 +82,7 @@ def command(
     candidates: Path | None,
     images: Path | None,
     labels: Path | None,
+    unlabelled: bool,
     output: Path | None,
     features: str,
     threads: int,
@@ -97,13 +103,21 @@ def command(
     finer than the sensor, and when the table is there but looks wrong: no candidate is better
     than guessing, or a network's answers are not what its manifest entry says.
 
+    With --unlabelled the quality of the table is agreement with the reference, which train, tune,
+    evaluate and certificates work on as on any other: a drop of 2 points is then an answer that
+    differs from the reference's on at most 2% of the images.
+
     With --latency-only it is BUNDLEs that are named, and nothing is learned about answers.
     """
     folders = [*bundles, *([] if candidates is None else [candidates])]
     if rails is not None and not energy:
         raise InputError("--rails names what --energy is measured on; give --energy too")
-    if latency_only and labels is not None:
-        raise InputError("--latency-only looks at no answers, so it takes no --labels")
+    if latency_only and (labels is not None or unlabelled):
+        raise InputError(
+            "--latency-only looks at no answers, so it takes neither --labels nor --unlabelled"
+        )
+    if unlabelled and labels is not None:
+        raise InputError("--unlabelled is of images without labels; leave it or --labels out")
     energies = None
     if energy:
         energies = EnergyPass(energy_seconds, rails)
@@ -125,7 +139,10 @@ def command(
     check_table_name(output)
     refuse_existing(output, force)
     bundle = Bundle.read(candidates)
-    found = list_images(images, bundle.labels, labels, limit)
+    if unlabelled:
+        found = list_unlabelled(images, limit)
+    else:
+        found = list_images(images, bundle.labels, labels, limit)
     profiler = Profiler(bundle, threads, features, engines=Engines(engines))
     click.echo(f"engine {profiler.choice}")
     for note in found.notes:

@@ -35,7 +35,14 @@ from adaptive.files import (
     write_json,
     written_aside,
 )
-from adaptive.outcomes.quality import OF_CLASSES, TOP1, check_quality, is_binary, right_or_wrong
+from adaptive.outcomes.quality import (
+    AGREEMENT,
+    OF_CLASSES,
+    TOP1,
+    check_quality,
+    is_binary,
+    right_or_wrong,
+)
 from adaptive.segments import Segments
 
 FORMAT = 1
@@ -132,6 +139,12 @@ class OutcomeTable:
     def quality_name(self) -> str:
         """What an answer's worth is called: `top1`, `agreement`, `f1`, or a user's own."""
         return str(self.meta.get("quality") or TOP1)
+
+    @property
+    def agrees_with(self) -> str | None:
+        """The candidate whose answers stand for the right ones; None where others do."""
+        known = self.meta.get("reference") if self.quality_name == AGREEMENT else None
+        return known if known in self.outcomes else None
 
     @property
     def binary(self) -> bool:
