@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Sequence
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, Sequence
 import numpy as np
 
 from adaptive.candidate import check_name
+from adaptive.columns import Columns
 from adaptive.errors import InputError
 from adaptive.features.schema import SCHEMA
 from adaptive.files import Fields, folder_aside, refuse_existing
@@ -197,6 +199,17 @@ def check_X(X: np.ndarray, features: Sequence[str]) -> np.ndarray:
             f"feature {features[column]!r} of image {row} is {X[row, column]}; it must be finite"
         )
     return X
+
+
+def single_row(X: np.ndarray, width: int) -> Columns | None:
+    """The numbers of a single image; None for what `check_X` is to look at.
+
+    X : ndarray of shape (1, width), float64
+    """
+    if type(X) is not np.ndarray or X.shape != (1, width) or X.dtype != np.float64:
+        return None
+    numbers: Columns = X[0].tolist()
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
 def check_outcomes(outcomes: np.ndarray, rows: int, candidates: Sequence[str]) -> np.ndarray:

@@ -27,6 +27,7 @@ VALUES = {
     "candidate",
     "causes",
     "checks",
+    "columns",
     "csvfile",
     "csvlines",
     "errors",

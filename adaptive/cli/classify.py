@@ -14,12 +14,14 @@ from typing import Iterable, Iterator, Protocol, Sequence
 import click
 
 from adaptive.cli.engines import engine_options
+from adaptive.cli.extractor import extractor_option, told
 from adaptive.cli.features import ImagePath, find_images
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import ImageError, InputError
 from adaptive.images.camera import Camera
 from adaptive.images.decode import ImageLike
 from adaptive.prediction import Prediction
+from adaptive.routing.extractors import Extractor
 from adaptive.routing.router import Router
 
 #: Frames over which the frames per second are counted.
@@ -53,6 +55,7 @@ WINDOW = 30
     show_default=True,
     help="Labels in a line of text; JSON has always five.",
 )
+@extractor_option("What computes the features of your own that the bundle's premodel reads.")
 @engine_options
 def command(
     images: tuple[Path, ...],
@@ -66,6 +69,7 @@ def command(
     as_json: bool,
     explain: bool,
     top: int,
+    extractor: Extractor | None,
     engines: EngineOptions,
 ) -> None:
     """Answer images (folders with all below them), a camera's frames or a video's.
@@ -81,6 +85,8 @@ def command(
         raise InputError("--url asks a server, which has a bundle of its own; leave --bundle out")
     if url is not None and engines != EngineOptions():
         raise InputError("--url asks a server, which has an engine of its own; leave --engine out")
+    if url is not None and extractor is not None:
+        raise InputError("--url asks a server; name the extractor where that one is started")
     if key_file is not None and url is None:
         raise InputError("--key-file holds the key of a server; name the server with --url")
     lines = AnswerPrinter(as_json, explain, top)
@@ -88,12 +94,12 @@ def command(
         found, passed = _listed(images)
         for line in passed:
             click.echo(f"left out: {line}", err=True)
-        with _answerer(bundle, url, key_file, engines, explain) as router:
+        with _answerer(bundle, url, key_file, engines, explain, extractor) as router:
             left_out = classify_files(router, found, lines)
         sys.exit(1 if left_out or passed else 0)
     source = video if camera is None else camera
     assert source is not None
-    answerer = _answerer(bundle, url, key_file, engines, explain)
+    answerer = _answerer(bundle, url, key_file, engines, explain, extractor)
     with answerer as router, Camera(source, every=every or 1) as opened:
         classify_frames(router, opened, lines, frames)
         if opened.left_out is not None:
@@ -116,6 +122,7 @@ def _answerer(
     key_file: Path | None,
     engines: EngineOptions,
     explain: bool,
+    extractor: Extractor | None,
 ) -> Iterator[Answerer]:
     if url is not None:
         from adaptive.client.client import (  # whoever asks no server need not load it
@@ -127,9 +134,11 @@ def _answerer(
         with Client(url, api_key=key) as client:
             yield client
         return
-    with Router.load(bundle, engine=engines) as router:
+    with Router.load(bundle, engine=engines, extractor=extractor) as router:
         if explain:
             click.echo(f"engine {router.engine}", err=True)
+            if extractor is not None:
+                click.echo(told(extractor), err=True)
         router.warm_up()
         yield router
 

@@ -6,12 +6,13 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.cli.engines import engine_options
+from adaptive.cli.extractor import extractor_option
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.evaluation.evaluation import evaluate, text_table
@@ -23,6 +24,9 @@ from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
+
+if TYPE_CHECKING:
+    from adaptive.routing.extractors import Extractor
 
 
 @click.command(name="evaluate")
@@ -49,6 +53,7 @@ from adaptive.premodel.base import Premodel
     help="Also write one self-contained HTML page; with --images it shows thumbnails.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing JSON file or page.")
+@extractor_option("For --live: what computes the features of your own that the premodel reads.")
 @engine_options
 def command(
     bundle: Path,
@@ -61,6 +66,7 @@ def command(
     json_path: Path | None,
     report_path: Path | None,
     force: bool,
+    extractor: Extractor | None,
     engines: EngineOptions,
 ) -> None:
     """Replay BUNDLE's policy over the outcome table X.csv, beside every baseline.
@@ -80,6 +86,8 @@ def command(
         raise InputError(
             "a replay runs no networks, so it takes no engine; give --live and --images too"
         )
+    if extractor is not None and not live:
+        raise InputError("a replay reads features from the table; --extractor goes with --live")
     if images is not None and not images.is_dir():
         raise InputError(f"{images} is no folder; --images names the one that the images lie in")
     read = Bundle.read(bundle)
@@ -124,7 +132,9 @@ def command(
     if live and images is not None:
         from adaptive.routing.live import compare_live
 
-        comparison = compare_live(replace(read, policy=chosen), outcomes, images, engines)
+        comparison = compare_live(
+            replace(read, policy=chosen), outcomes, images, engines, extractor
+        )
         click.echo(comparison.text())
         report["live"] = comparison.to_json()
         omitted = bool(comparison.unreadable)

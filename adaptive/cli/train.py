@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from tqdm import tqdm
 
 from adaptive.cli.choice import OpenChoice
+from adaptive.cli.extractor import extractor_option
 from adaptive.csvfile import read_csv
 from adaptive.errors import InputError, TableError
 from adaptive.features.provenance import SOURCES, described, read_beside, schema_of
@@ -25,6 +26,9 @@ from adaptive.premodel.mixture import FEATURES, Mixture
 from adaptive.premodel.report import Report, cross_validate
 from adaptive.premodel.scaling import SCALINGS
 from adaptive.premodel.selection import Selection, SelectionStep, select, select_by_cost
+
+if TYPE_CHECKING:
+    from adaptive.routing.extractors import Extractor
 
 #: where nothing else is said, a point is worth this share of the time between the fastest
 #: candidate and the most accurate one: routing saves none of that time at 50 points and, as an
@@ -92,6 +96,10 @@ SHARE_OF_SPREAD = 0.01
     type=click.Choice(SCALINGS),
     help="For knn and outcome-knn: standard (unless given) or minmax.",
 )
+@extractor_option(
+    "What computes your own columns. The premodel notes its name and a hash of its source; "
+    "evaluate --live, classify and serve then take it as --extractor.",
+)
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
 @click.option(
     "--split",
@@ -113,6 +121,7 @@ def command(
     k: int | None,
     unlabelled: Path | None,
     scaling: str | None,
+    extractor: Extractor | None,
     folds: int,
     split: str,
     seed: int,
@@ -157,6 +166,8 @@ def command(
     except InputError as exc:
         raise TableError(f"{table}: {exc}") from exc
     summary = _summary(examples, trained, report)
+    if extractor is not None:
+        summary["extractor"] = _checked(extractor, trained.premodel)
     if examples.measured:
         summary.update(split=parts.to_json(), sha256=sha256(table), images=digest(examples.images))
     trained.premodel.training_ = summary
@@ -189,6 +200,25 @@ def _options(classifier: str, k: int | None, scaling: str | None, seed: int) -> 
             *first, last = takes[name]
             raise InputError(f"{option} is for --classifier {', '.join(first)} and {last} only")
     return {"seed": seed, **given}
+
+
+def _checked(extractor: Extractor, premodel: Premodel) -> dict[str, Any]:
+    """What tells the extractor, where it gives the columns that the premodel learned from."""
+    from adaptive.routing.extractors import names_of, origin_of
+
+    gives, own = names_of(extractor), premodel.own_features
+    if not own:
+        raise InputError(
+            "--extractor computes columns of your own, and the premodel learned from none; leave "
+            "it out"
+        )
+    missing = [name for name in own if name not in gives]
+    if missing:
+        raise InputError(
+            f"the extractor gives {list(gives)}, but the premodel also learned from your own "
+            f"columns {missing}"
+        )
+    return origin_of(extractor)
 
 
 def _unlabelled(path: Path, examples: Examples) -> np.ndarray:
@@ -295,9 +325,13 @@ def _whose(examples: Examples, premodel: Premodel) -> list[str]:
     own = premodel.own_features
     if not own:
         return [f"features: this library's, schema {premodel.schema_version}"]
+    column = "is a column" if len(own) == 1 else "are columns"
+    known = premodel.training_.get("extractor")
+    if known:
+        return [f"features: {', '.join(own)} {column} of your own, by {known['name']}"]
     told = [
-        f"features: {', '.join(own)} {'is a column' if len(own) == 1 else 'are columns'} of your "
-        "own; Router.load needs an extractor that computes them, and the server cannot"
+        f"features: {', '.join(own)} {column} of your own; Router.load needs an extractor that "
+        "computes them, a command --extractor"
     ]
     alike = [name for name in own if name in SCHEMA.names]
     if alike:

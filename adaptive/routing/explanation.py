@@ -10,8 +10,9 @@ import numpy as np
 
 from adaptive.errors import AdaptiveError
 from adaptive.limits import Limits
-from adaptive.policy.base import History, Policy
+from adaptive.policy.base import Policy
 from adaptive.policy.grounds import Grounds
+from adaptive.policy.history import History
 from adaptive.policy.walk import Walk
 from adaptive.premodel.base import Premodel
 from adaptive.premodel.knn_chain import KNNChain
@@ -26,12 +27,13 @@ class Judgement:
     Attributes
     ----------
     candidate, label, score : the candidate, its own best class, and the score that the answer
-        would have if this candidate alone had run
+        would have if this candidate alone had run; no class where it answers with something of
+        its own
     grounds : what the policy held against what
     """
 
     candidate: str
-    label: str
+    label: str | None
     score: float
     grounds: Grounds
 
@@ -171,11 +173,12 @@ def judged(policy: Policy, labels: Sequence[str], history: History, limits: Limi
     last = history.path[-1]
     alone = History((last,), history.outputs[-1:], history.chances)
     values = history.outputs[-1].probabilities
-    assert values is not None
+    name, grounds = policy.candidates[last], policy.grounds(history, limits)
+    if values is None:  # an answer of its own
+        return Judgement(name, None, float(history.outputs[-1].confidence[0]), grounds)
     best = int(values[0].argmax())
     answer = policy.answer(alone)
     score = values[0, best] if answer is None else answer[0, best]
-    name, grounds = policy.candidates[last], policy.grounds(history, limits)
     return Judgement(name, labels[best], float(score), grounds)
 
 

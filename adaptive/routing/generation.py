@@ -19,11 +19,12 @@ from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import Observer, bundle_hash, policy_hash
 from adaptive.monitoring.drift import Monitor
-from adaptive.policy.base import Output
+from adaptive.policy.history import Output
 from adaptive.prediction import Prediction
 from adaptive.routing import progress
 from adaptive.routing.batching import Batching, Ran, Telling
 from adaptive.routing.bucket import Bucket
+from adaptive.routing.extractors import Extractor
 from adaptive.routing.loaded import Loaded, NotLoaded
 from adaptive.routing.photo import Photo
 from adaptive.routing.router import Router
@@ -47,6 +48,7 @@ class Settings:
     bucket, audit : of the router
     observers : are shown every decision
     engines : what may run the networks
+    extractor : computes features of a user's own, for every bundle that is loaded
     """
 
     threads: int = 1
@@ -58,6 +60,7 @@ class Settings:
     audit: Audit | None = None
     observers: tuple[Observer, ...] = ()
     engines: EngineOptions = field(default_factory=EngineOptions)
+    extractor: Extractor | None = None
 
     def __post_init__(self) -> None:
         if self.models not in MODELS:
@@ -120,6 +123,7 @@ class Generation:
             self.router = Router(
                 bundle,
                 networks,
+                extractor=settings.extractor,
                 max_pixels=settings.max_pixels,
                 bucket=settings.bucket,
                 audit=audit,

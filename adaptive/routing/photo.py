@@ -8,7 +8,7 @@ from typing import Mapping, NamedTuple, Tuple
 import numpy as np
 
 from adaptive.images.decoded import DecodedImage
-from adaptive.policy.base import Output
+from adaptive.policy.history import Output
 
 
 class Photo(NamedTuple):

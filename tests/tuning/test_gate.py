@@ -8,7 +8,8 @@ import pytest
 from adaptive.features.schema import SCHEMA
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import Outcomes, OutcomeTable
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
+from adaptive.policy.hybrid import Hybrid
 from adaptive.premodel.mixture import FEATURES, Mixture
 from adaptive.tuning.gate import gate
 from adaptive.tuning.objectives import Tuner
