@@ -29,21 +29,23 @@ if TYPE_CHECKING:
         ImageError,
         InputError,
         MissingExtra,
+        MissingOpenCV,
         ServiceError,
         TableError,
     )
     from adaptive.evaluation.evaluation import evaluate
-    from adaptive.images.camera import Camera
     from adaptive.images.pixels import Pixels
+    from adaptive.images.video import VideoReader
     from adaptive.limits import Limits
     from adaptive.measuring.in_program import profile
     from adaptive.monitoring.audit import Audit
     from adaptive.outcomes.parts import Split
     from adaptive.outcomes.table import OutcomeTable
     from adaptive.policy.base import STOP, History, Policy
-    from adaptive.policy.cascade import Cascade, Hybrid
+    from adaptive.policy.cascade import Cascade
     from adaptive.policy.files import read_policy, write_policy
     from adaptive.policy.fixed import Fixed, Random
+    from adaptive.policy.hybrid import Hybrid
     from adaptive.policy.premodel import ByPremodel
     from adaptive.prediction import Prediction
     from adaptive.premodel.base import Premodel
@@ -61,13 +63,12 @@ else:
         "Bucket": "adaptive.routing.bucket",
         "Bundle": "adaptive.bundle.bundle",
         "ByPremodel": "adaptive.policy.premodel",
-        "Camera": "adaptive.images.camera",
         "Cascade": "adaptive.policy.cascade",
         "Client": "adaptive.client.client",
         "EngineOptions": "adaptive.engines.choose",
         "Fixed": "adaptive.policy.fixed",
         "History": "adaptive.policy.base",
-        "Hybrid": "adaptive.policy.cascade",
+        "Hybrid": "adaptive.policy.hybrid",
         "InputSpec": "adaptive.candidate",
         "Limits": "adaptive.limits",
         "Model": "adaptive.routing.models",
@@ -83,6 +84,7 @@ else:
         "STOP": "adaptive.policy.base",
         "Split": "adaptive.outcomes.parts",
         "Tuner": "adaptive.tuning.objectives",
+        "VideoReader": "adaptive.images.video",
         "evaluate": "adaptive.evaluation.evaluation",
         "load_premodel": "adaptive.premodel.registry",
         "profile": "adaptive.measuring.in_program",
@@ -112,7 +114,6 @@ __all__ = [
     "BundleError",
     "BusyError",
     "ByPremodel",
-    "Camera",
     "Cascade",
     "Client",
     "DeadlineError",
@@ -126,6 +127,7 @@ __all__ = [
     "InputSpec",
     "Limits",
     "MissingExtra",
+    "MissingOpenCV",
     "Model",
     "OnnxEngine",
     "OutcomeKNN",
@@ -140,6 +142,7 @@ __all__ = [
     "Split",
     "TableError",
     "Tuner",
+    "VideoReader",
     "evaluate",
     "load_premodel",
     "profile",

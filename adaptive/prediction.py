@@ -12,6 +12,9 @@ class Told(Protocol):
     def to_json(self, edges: bool = False) -> dict[str, Any]:
         """As plain JSON values; with `edges` also the edge map."""
 
+    def condition_words(self) -> str:
+        """The condition that the image was judged under, with its probability; "" without."""
+
 
 @dataclass(frozen=True)
 class Prediction:

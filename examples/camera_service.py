@@ -15,7 +15,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from adaptive import Camera, InputError, Router
+from adaptive import InputError, Router, VideoReader
 
 #: A camera that gave nothing for so long is taken to be stuck, seconds.
 STALE_S = 5.0
@@ -40,12 +40,12 @@ class Latest:
             return self._answer, time.monotonic() - self._came
 
 
-def watch(router: Router, camera: Camera, latest: Latest, stopped: threading.Event) -> None:
+def watch(router: Router, reader: VideoReader, latest: Latest, stopped: threading.Event) -> None:
     """Answer frames until the camera ends or the service does."""
     try:
-        for frame in camera:
-            answer = router.classify(frame).to_json()
-            latest.put({"frame": camera.number, **answer})
+        for number, _, image in reader:
+            answer = router.classify(image).to_json()
+            latest.put({"frame": number, **answer})
             if stopped.is_set():
                 break
     except InputError as error:
@@ -80,6 +80,11 @@ def handler_of(latest: Latest) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def complain(sentence: str) -> None:
+    """Where systemd's journal finds it."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
 def main() -> None:
     """Open the camera and the port, and serve until SIGTERM."""
     source = sys.argv[1] if len(sys.argv) > 1 else "0"
@@ -87,18 +92,18 @@ def main() -> None:
     latest, stopped = Latest(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    camera_of = int(source) if source.isdigit() else source
     server = ThreadingHTTPServer(("127.0.0.1", port), handler_of(latest))
-    with Router.load() as router, Camera(camera_of) as camera, server:
+    with Router.load() as router, VideoReader(source, tell=complain) as reader, server:
         router.warm_up()
         threads = [
-            threading.Thread(target=watch, args=(router, camera, latest, stopped)),
+            threading.Thread(target=watch, args=(router, reader, latest, stopped)),
             threading.Thread(target=server.serve_forever),
         ]
         for thread in threads:
             thread.start()
         print(f"http://127.0.0.1:{server.server_address[1]}/latest", flush=True)
         stopped.wait()
+        reader.close()  # it may be waiting for a camera that is gone
         server.shutdown()
         for thread in threads:
             thread.join()

@@ -114,6 +114,18 @@ class Premodel(ABC):
         """
         return self.predict(X)
 
+    def posterior(self, X: np.ndarray) -> np.ndarray:
+        """Each condition's probability: shape (n, conditions), rows sum to 1.
+
+        X : ndarray of shape (n, features), float64, finite
+        """
+        first = len(self.candidates)
+        return self.judge(X)[:, first : first + self.conditions]
+
+    def descriptions(self) -> tuple[str, ...]:
+        """Each condition in words, no two alike."""
+        return tuple(f"condition {number}" for number in range(1, self.conditions + 1))
+
     @abstractmethod
     def explain(self, x: np.ndarray) -> dict[str, Any]:
         """Why one image, of shape (features,), gets its chances; JSON values.

@@ -58,6 +58,18 @@ WORDS = {
     "contrast": ("flat", "rich in contrast"),
 }
 
+#: what is said of one of several conditions that share all their words
+MORE = {
+    "dark": "darker",
+    "bright": "brighter",
+    "little noise": "less noise",
+    "noisy": "noisier",
+    "soft": "softer",
+    "sharp": "sharper",
+    "flat": "flatter",
+    "rich in contrast": "richer in contrast",
+}
+
 
 class Mixture(Estimator):
     """A mixture of normal distributions over logarithms of a few features.
@@ -158,7 +170,10 @@ class Mixture(Estimator):
         )
 
     def descriptions(self) -> tuple[str, ...]:
-        """Each condition in words, from where its features lie among all images'."""
+        """Each condition in words, from where its features lie among all images'.
+
+        Those of the same words are told apart by where they lie among each other.
+        """
         self._check_fitted()
         weight, mean = self.arrays_["weight"], self.arrays_["mean"]
         centre = weight @ mean
@@ -169,13 +184,31 @@ class Mixture(Estimator):
             for place in np.argsort(-np.abs(own), kind="stable").tolist():
                 if abs(own[place]) < TELLING or len(words) == 3:
                     break
-                name = self.features[place]
-                low, high = WORDS.get(name, (f"low {name}", f"high {name}"))
-                word = low if own[place] < 0 else high
+                word = self._word(place, own[place])
                 if word not in words:
                     words.append(word)
-            told.append(", ".join(words) or "as most images are")
-        return tuple(told)
+            told.append(words)
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for condition, words in enumerate(told):
+            alike.setdefault(tuple(sorted(words)), []).append(condition)
+        found = [", ".join(words) or "as most images are" for words in told]
+        for group in alike.values():
+            if len(group) > 1:
+                text, away = found[group[0]], mean[group] - mean[group].mean(axis=0)
+                for condition, own in zip(group, away):
+                    place = int(np.abs(own).argmax())
+                    word = self._word(place, own[place])
+                    found[condition] = f"{text} ({MORE.get(word, word)})"
+        seen: dict[str, int] = {}
+        for condition, text in enumerate(found):
+            seen[text] = seen.get(text, 0) + 1
+            found[condition] = text if seen[text] == 1 else f"{text} ({seen[text]})"
+        return tuple(found)
+
+    def _word(self, place: int, value: float) -> str:
+        name = self.features[place]
+        low, high = WORDS.get(name, (f"low {name}", f"high {name}"))
+        return low if value < 0 else high
 
     def words(self) -> list[str]:
         """A line for each condition: how common, what it looks like, how often who is right."""

@@ -35,6 +35,7 @@ VALUES = {
     "imagefiles",
     "intervals",
     "limits",
+    "opencv",
     "plugins",
     "prediction",
     "segments",
@@ -76,6 +77,7 @@ RESERVED = {
     "onnxruntime": {"engines", "networks", "jetson"},
     "tensorrt": {"engines"},
     "jinja2": {"report", "serving"},
+    "cv2": {"values", "images"},  # the rest takes it from adaptive.opencv; see images/decoder.py
 }
 
 

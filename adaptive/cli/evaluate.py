@@ -139,6 +139,7 @@ def command(
         report["live"] = comparison.to_json()
         omitted = bool(comparison.unreadable)
     if report_path is not None:
+        from adaptive.premodel.shares import known_shares
         from adaptive.report.content import Origin, gather
         from adaptive.report.page import page
 
@@ -164,6 +165,7 @@ def command(
             others,
             images,
             premodel,
+            known_shares(premodel, read.certificate if chosen == read.policy else None),
         )
         with written_aside(report_path) as aside:
             aside.write_text(page(content), encoding="utf-8")

@@ -26,6 +26,7 @@ from adaptive.premodel.mixture import FEATURES, Mixture
 from adaptive.premodel.report import Report, cross_validate
 from adaptive.premodel.scaling import SCALINGS
 from adaptive.premodel.selection import Selection, SelectionStep, select, select_by_cost
+from adaptive.premodel.shares import count_conditions, surest
 
 if TYPE_CHECKING:
     from adaptive.routing.extractors import Extractor
@@ -35,8 +36,11 @@ if TYPE_CHECKING:
 #: oracle, nearly all at 100, and less than its part of the way in between
 SHARE_OF_SPREAD = 0.01
 
+#: examples of a condition that are kept with a premodel, and their side in pixels
+PICTURES, PICTURE_SIDE = 2, 72
 
-@click.command()
+
+@click.command(name="train")
 @click.argument("table", type=click.Path(path_type=Path), metavar="X.csv")
 @click.option(
     "-o",
@@ -92,6 +96,13 @@ SHARE_OF_SPREAD = 0.01
     "conditions are found too. They need no labels.",
 )
 @click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="For mixture: the folder of the table's images, of which small examples of each "
+    "condition are kept in the premodel, for the server's page.",
+)
+@click.option(
     "--scaling",
     type=click.Choice(SCALINGS),
     help="For knn and outcome-knn: standard (unless given) or minmax.",
@@ -120,6 +131,7 @@ def command(
     order: str | None,
     k: int | None,
     unlabelled: Path | None,
+    images: Path | None,
     scaling: str | None,
     extractor: Extractor | None,
     folds: int,
@@ -137,6 +149,10 @@ def command(
     options = _options(classifier, k, scaling, seed)
     if unlabelled is not None and classifier != "mixture":
         raise InputError("--unlabelled is for --classifier mixture only")
+    if images is not None and classifier != "mixture":
+        raise InputError("--images is for --classifier mixture only")
+    if images is not None and not images.is_dir():
+        raise InputError(f"{images} is no folder; --images names the one of the table's images")
     if ms_per_point is not None and features != "auto-cost":
         raise InputError("--ms-per-point is for --features auto-cost")
     names = None if order is None else [name.strip() for name in order.split(",")]
@@ -172,6 +188,12 @@ def command(
         summary.update(split=parts.to_json(), sha256=sha256(table), images=digest(examples.images))
     trained.premodel.training_ = summary
     content = {**report.to_json(), "training": summary}
+    shares = count_conditions(trained.premodel, examples.X[:, kept], "training")
+    if shares is not None:
+        summary["conditions"] = shares.to_json()
+    unread: list[str] = []
+    if images is not None:
+        summary["examples"], unread = _pictures(trained.premodel, examples, kept, images)
     if selection is not None:
         summary["selected_by"] = features
         content["selection"] = selection.to_json()
@@ -179,6 +201,8 @@ def command(
         trained.premodel.write(aside)
         write_json(aside / "report.json", content)
     _tell(examples, trained, report)
+    for name in unread:
+        click.echo(f"no example, since it cannot be read: {name}")
     click.echo(f"saved {output}")
     click.echo(report.telling.words())
     if selection is not None:
@@ -231,6 +255,24 @@ def _unlabelled(path: Path, examples: Examples) -> np.ndarray:
             "compute both alike"
         )
     return read_csv(path).matrix(examples.features)
+
+
+def _pictures(
+    premodel: Premodel, examples: Examples, kept: list[bool], folder: Path
+) -> tuple[list[list[str]], list[str]]:
+    """Small pictures of each condition's surest images, and the images that cannot be read."""
+    from adaptive.report.gallery import Thumbnails
+
+    thumbnails = Thumbnails(folder, PICTURE_SIDE)
+    posterior = premodel.posterior(examples.X[:, kept])
+    found = []
+    for condition in range(premodel.conditions):
+        made = map(
+            thumbnails.of,
+            [examples.images[row] for row in surest(posterior, condition, PICTURES)],
+        )
+        found.append([picture for picture in made if picture is not None])
+    return found, thumbnails.unreadable
 
 
 def _cheap(table: Path) -> str | None:

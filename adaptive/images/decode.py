@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Iterable, Sequence, Union
 
 import numpy as np
 
-from adaptive.errors import ImageError
+from adaptive.errors import ImageError, MissingOpenCV
 from adaptive.images.metadata import bare, is_walked, orientation
 
 if TYPE_CHECKING:
@@ -267,6 +267,8 @@ def _decode_stream(
             found[scale] = _to_rgb(opened, turn)
     except MemoryError as exc:
         raise ImageError(f"there is not enough memory to decode {name}") from exc
+    except MissingOpenCV:
+        raise
     except Exception as exc:  # whatever damaged bytes lead Pillow to; its errors share no base
         raise ImageError(f"{name} is damaged or cut off and cannot be decoded") from exc
     return [found[scale] for scale in scales]
@@ -319,7 +321,7 @@ def _plain_jpeg(
         return {}
     if not encoded.endswith(_END_OF_JPEG):
         return {}
-    import cv2
+    from adaptive.opencv import cv2
 
     data = np.frombuffer(encoded, np.uint8)
     found = {}

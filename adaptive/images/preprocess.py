@@ -56,7 +56,7 @@ def scaled(image: np.ndarray, spec: InputSpec) -> np.ndarray:
     cut = image[top : top + height, left : left + width]
     if (height, width) == (spec.size, spec.size):
         return cut
-    import cv2
+    from adaptive.opencv import cv2
 
     shrinks = min(height, width) >= spec.size
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -71,7 +71,7 @@ def normalised(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
     multiply, add = _affine(spec)
     # whole planes or rows at once: numpy is many times slower along an axis of three
     if spec.layout == "NCHW":
-        import cv2
+        from adaptive.opencv import cv2
 
         tensor = np.empty((1, 3, *pixels.shape[:2]), np.float32)
         for plane, channel, factor, offset in zip(cv2.split(pixels), tensor[0], multiply, add):

@@ -17,6 +17,7 @@ from adaptive.images.decoded import decode_image, warm_up_image
 from adaptive.jetson.watch import watching
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.conditions import ConditionMonitor
 from adaptive.monitoring.decisions import Observer, bundle_hash, policy_hash
 from adaptive.monitoring.drift import Monitor
 from adaptive.policy.history import Output
@@ -79,6 +80,7 @@ class Generation:
     ----------
     folder : the bundle's
     monitor : makes what watches for drift, from the bundle; None watches nothing
+    conditions : makes what watches the conditions that images are taken under
     ran : is told of every run
 
     Attributes
@@ -97,17 +99,19 @@ class Generation:
         settings: Settings,
         monitor: Callable[[Bundle], Monitor | None],
         ran: Ran,
+        conditions: Callable[[Bundle], ConditionMonitor | None] = lambda _: None,
     ) -> None:
         # A link to the bundle may be moved while it is read; all must come from one folder.
         self.bundle = bundle = Bundle.read(folder.resolve())
         self.settings = settings
         self.monitor = monitor(bundle)
+        self.conditions = conditions(bundle)
         self.loaded = time()
         audit = settings.audit
         needed = (*bundle.policy.candidates, *(() if audit is None else audit.names(bundle)))
         names = bundle.names if settings.models == "all" else tuple(dict.fromkeys(needed))
         whole = audit is not None or settings.models == "all"
-        watchers = [*settings.observers, *([] if self.monitor is None else [self.monitor])]
+        watchers = [*settings.observers, *self.monitors]
         self._engines = Engines(settings.engines)
         ways = ways_of(bundle.policy)
         networks = Networks.open(bundle, names, settings.threads, ways, whole, self._engines)
@@ -140,6 +144,11 @@ class Generation:
 
     def __repr__(self) -> str:
         return f"Generation({self.bundle.folder.name!r}, {self._users} users)"
+
+    @property
+    def monitors(self) -> list[Monitor | ConditionMonitor]:
+        """What watches, and goes on after a restart."""
+        return [one for one in (self.monitor, self.conditions) if one is not None]
 
     def acquire(self) -> bool:
         """Begin to use it; False when it is closed already, or about to be."""

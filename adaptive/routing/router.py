@@ -20,6 +20,7 @@ from adaptive.images.decoded import decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.conditions import ConditionMonitor
 from adaptive.monitoring.decisions import DecisionLog, Observer
 from adaptive.monitoring.drift import Monitor
 from adaptive.policy.base import Policy
@@ -31,7 +32,7 @@ from adaptive.routing.account import Account, with_costs
 from adaptive.routing.answering import Answering
 from adaptive.routing.batches import MOST_AUDITED, MOST_COHORTS, Batches, exits_of
 from adaptive.routing.bucket import Bucket
-from adaptive.routing.description import description
+from adaptive.routing.description import conditions_told, description
 from adaptive.routing.extractors import Extractor
 from adaptive.routing.judging import Judging
 from adaptive.routing.models import Modelled, check_answers, open_models
@@ -139,7 +140,8 @@ class Router(OffLoop):
             program call the router, the number of cores where one does
         log : file that every decision is appended to, see `DecisionLog`
         audit : also watches for drift, where the bundle's certificate is about its own policy
-            and says how often that one disagreed with the reference
+            and says how often that one disagreed with the reference; and for other conditions,
+            where the premodel knows them and the bundle says how common each was
         engine : what runs the networks: "auto" (the best that really runs here), "onnx", "cuda",
             "tensorrt-provider" or "tensorrt"; `EngineOptions` says more
 
@@ -380,7 +382,8 @@ class Router(OffLoop):
 
     def describe(self) -> dict[str, Any]:
         """The bundle as JSON values: candidates, policy, certificate, and what runs it."""
-        return description(self.bundle, self.policy, self._judging.names, self.engine)
+        told = description(self.bundle, self.policy, self._judging.names, self.engine)
+        return {**told, "conditions": conditions_told(self.bundle, self.policy, self.conditions)}
 
     @property
     def networks(self) -> Networks:
@@ -393,7 +396,7 @@ class Router(OffLoop):
         return self._networks.choice
 
     def status(self) -> dict[str, Any]:
-        """Where bucket, audits, drift, log and board stand, as JSON; None for what there is not."""
+        """Where bucket and all that is watched stand, as JSON; None for what there is not."""
         bucket = None if self.bucket is None else self.bucket.status()
         return {"bucket": bucket, **self._watch.status()}
 
@@ -401,6 +404,11 @@ class Router(OffLoop):
     def drift(self) -> Monitor | None:
         """What watches for drift, or None."""
         return self._watch.drift
+
+    @property
+    def conditions(self) -> ConditionMonitor | None:
+        """What watches the conditions that images are taken under, or None."""
+        return self._watch.conditions
 
     def add_observer(self, observer: Observer) -> None:
         """Show decisions to one more observer."""

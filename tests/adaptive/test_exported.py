@@ -19,7 +19,6 @@ def test_exported_names() -> None:
         "BundleError",
         "BusyError",
         "ByPremodel",
-        "Camera",
         "Cascade",
         "Client",
         "DeadlineError",
@@ -33,6 +32,7 @@ def test_exported_names() -> None:
         "InputSpec",
         "Limits",
         "MissingExtra",
+        "MissingOpenCV",
         "Model",
         "OnnxEngine",
         "OutcomeKNN",
@@ -47,6 +47,7 @@ def test_exported_names() -> None:
         "Split",
         "TableError",
         "Tuner",
+        "VideoReader",
         "evaluate",
         "load_premodel",
         "profile",
@@ -61,7 +62,7 @@ def test_every_error_has_one_root() -> None:
     own = [
         e for e in vars(errors).values() if isinstance(e, type) and e.__module__ == errors.__name__
     ]
-    assert len(own) == 10
+    assert len(own) == 11
     assert all(issubclass(error, adaptive.AdaptiveError) for error in own)
     assert {error.__name__ for error in own} <= set(adaptive.__all__)
 

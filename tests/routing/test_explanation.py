@@ -18,11 +18,12 @@ from adaptive.features.extract import extract
 from adaptive.features.schema import SCHEMA
 from adaptive.files import sha256
 from adaptive.limits import PREFERENCES, Limits
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.exponents import Exponents
 from adaptive.policy.files import write_policy
 from adaptive.policy.fixed import Fixed
 from adaptive.policy.gain import Gain, paths_of
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.fit import fit_outcome_knn
 from adaptive.premodel.knn_chain import KNNChain
