@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "doctor",
     "evaluate": "evaluate",
     "features": "features",
+    "outcomes": "outcomes",
     "profile": "profile",
     "quantize": "quantize",
     "reload": "reload",
