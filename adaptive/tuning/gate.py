@@ -27,6 +27,8 @@ from adaptive.tuning.members import Members
 #: Budgets, as times less than the most accurate candidate costs.
 SPEEDUPS = (2.9, 2.6, 2.3, 2.0, 1.7, 1.4, 1.2, 1.0)
 
+VALUE = 1
+
 #: Standard errors by which networks must change places. One number for how hard an image is
 #: stands for a line, so what bends a little passes two.
 PLACES = 3.0
@@ -198,7 +200,7 @@ def _by_budgets(
         found: list[np.ndarray | None] = []
         for budget in _budgets(members):
             own = list(learned_trials(members, budget, judged, told, follows))
-            found.append(cross_judged(own, members.fold)[1] if own else None)
+            found.append(cross_judged(own, members.fold)[VALUE] if own else None)
         members.learned[key] = found
     known: list[np.ndarray | None] = members.learned[key]
     return known

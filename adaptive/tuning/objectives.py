@@ -159,7 +159,7 @@ class Tuner:
         found = list(learned_trials(self.members, budget, judged, told, follows))
         if not found:
             raise InputError(f"no policy with learned gains has a mean cost of at most {budget:g}")
-        trial, right = cross_judged(found, self.members.fold)
+        trial, right, _ = cross_judged(found, self.members.fold)
         expected = float(right.mean())
         reason = f"only {trial.family} was asked for"
         choice = Choice(trial, expected, {trial.family: expected}, reason)

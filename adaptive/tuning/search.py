@@ -47,8 +47,8 @@ FAMILIES = {
     "fixed": 0.0,
     "premodel": 2.0,
     "averaging cascade": 0.0,
-    "cascade": 2.0,
-    "cascade of three": 2.0,
+    "cascade": 0.0,
+    "cascade of three": 0.0,
     "learned cascade": 0.0,
     "learned hybrid": 0.0,
     "hybrid": 2.0,
@@ -72,7 +72,7 @@ def _plain(members: Members, budget: float, judged: Judged | None) -> Iterator[T
     """All but the hybrids."""
     for name in members.names:
         if members.cost[name] <= budget:
-            yield Trial("fixed", (name,), (), members.top1[name], members.cost[name])
+            yield Trial("fixed", (name,), (), *_alone(members, name), members.cost[name])
     yield from _pairs(members, budget)
     yield from _threes(members, budget)
     yield from learned_trials(members, budget)
@@ -99,14 +99,14 @@ def _pairs(members: Members, budget: float) -> Iterator[Trial]:
         count = _count(share, len(members))
         for signal, average in _settings(members, 2):
             order = np.argsort(members.score(path[:1], False, signal), kind="stable")
-            right = members.top1[path[0]].copy()
             on = order[:count]
-            right[on] = members.right(path, average)[on]
+            right, value = _mixed(members, path, average, on)
             yield Trial(
                 "averaging cascade" if average else "cascade",
                 path,
                 (count / len(members),),
                 right,
+                value,
                 first + count / len(members) * second,
                 signal,
                 average,
@@ -132,14 +132,13 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
                     continue
                 on = order[: _count(reach, n)]
                 further = on[np.argsort(late[on], kind="stable")[: _count(last, n)]]
-                right = members.top1[path[0]].copy()
-                right[on] = members.right(path[:2], average)[on]
-                right[further] = members.right(path, average)[further]
+                right, value = _mixed(members, path, average, on, further)
                 yield Trial(
                     "cascade of three",
                     path,
                     (len(on) / n, len(further) / n),
                     right,
+                    value,
                     first + len(on) / n * second + len(further) / n * third,
                     signal,
                     average,
@@ -168,8 +167,25 @@ def _premodels(members: Members, budget: float, judged: Judged) -> Iterator[Tria
     choice = chosen(high)
     spent = charge + float(cost[choice].mean())
     if spent <= budget:
-        right = np.stack([members.top1[n] for n in names])[choice, np.arange(len(members))]
-        yield Trial("premodel", names, (), right, spent, price=high)
+        at = choice, np.arange(len(members))
+        right = np.stack([members.top1[n] for n in names])[at]
+        value = np.stack([members.foreseen((n,), False) for n in names])[at]
+        yield Trial("premodel", names, (), right, value, spent, price=high)
+
+
+def _alone(members: Members, name: str) -> tuple[np.ndarray, np.ndarray]:
+    return members.top1[name], members.foreseen((name,), False)
+
+
+def _mixed(
+    members: Members, path: tuple[str, ...], average: bool, *reached: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Right or wrong, and its value, where rows `reached` go on to the second, the third."""
+    right, value = (own.copy() for own in _alone(members, path[0]))
+    for length, rows in enumerate(reached, 2):
+        right[rows] = members.right(path[:length], average)[rows]
+        value[rows] = members.foreseen(path[:length], average)[rows]
+    return right, value
 
 
 def _gains(members: Members, path: Sequence[str], chances: np.ndarray) -> np.ndarray:
@@ -214,15 +230,16 @@ def _hybrids(
                         order = rest[np.argsort(moved, kind="stable")]
                         members.orders[key] = order.astype(np.int32)
                     on = members.orders[key][:count]
-                    right = members.top1[path[0]].copy()
+                    right, value = _mixed(members, path, average, on)
                     right[direct] = members.top1[path[1]][direct]
-                    right[on] = members.right(path, average)[on]
+                    value[direct] = members.foreseen(path[1:], False)[direct]
                     cost = (len(rest) * first + len(direct) * straight + len(on) * second) / n
                     yield Trial(
                         "hybrid",
                         path,
                         (count / n,),
                         right,
+                        value,
                         charge + cost,
                         signal,
                         average,
@@ -274,7 +291,7 @@ def choose(
     if not told:
         why = f"{base.reason}. {_sentence(decided)}; at this cost no hybrid fits"
         return replace(base, reason=why)
-    trial, right = cross_judged(told, members.fold)
+    trial, right, _ = cross_judged(told, members.fold)
     expected = float(right.mean())
     families = {**base.families, trial.family: expected}
     return Choice(trial, expected, families, _sentence(decided))
@@ -287,7 +304,7 @@ def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice
         for family in FAMILIES
         if any(t.family == family for t in found)
     }
-    values = {family: float(vector.mean()) for family, (_, vector) in judged.items()}
+    values = {family: float(right.mean()) for family, (_, right, _) in judged.items()}
     best = next(iter(judged))
     if kind == "hybrid":
         why = "only hybrid policies were asked for"
@@ -298,7 +315,7 @@ def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice
     else:
         why = f"{best} is all that fits the budget"
     for family in list(judged)[1:]:
-        lead, error = _lead(judged[family][1], judged[best][1])
+        lead, error = _lead(judged[family][2], judged[best][2])
         if lead > FAMILIES[family] * error and lead > 0:
             why = (
                 f"{family} is {100 * lead:.2f} points above {best} in cross-validation "
