@@ -249,7 +249,7 @@ def _summary(examples: Examples, trained: Trained, report: Report) -> dict[str, 
     return {
         **trained.premodel.training_,
         "source": examples.source.name,
-        "learned": "NAME:top1" if examples.measured else "best",
+        "learned": f"NAME:{examples.quality}" if examples.measured else "best",
         "own_features": list(trained.premodel.own_features),
         "dropped": list(trained.dropped),
         "left_out": examples.left_out,

@@ -45,6 +45,13 @@ NETWORKS = ("small", "resnet18", "resnet50", "mobilenet_v2")
     help="Share of each exit's loss that is its distance from the last exit, 0 to 1.",
 )
 @click.option("--temperature", type=float, default=3.0, show_default=True, help="For --distil.")
+@click.option(
+    "--teacher",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="ONNX",
+    help="A larger network whose answers the exits learn too; it reads uint8 images of --size.",
+)
+@click.option("--teach", type=float, help="The teacher's share of the loss, 0 to 1; default 0.5.")
 @click.option("--exit-weights", metavar="W,...", help="One for each exit; default 1 each.")
 @click.option(
     "--weights",
@@ -93,6 +100,8 @@ def command(
     gamma: float | None,
     distil: float,
     temperature: float,
+    teacher: Path | None,
+    teach: float | None,
     exit_weights: str | None,
     weights: str | None,
     epochs: int,
@@ -115,6 +124,8 @@ def command(
     """
     if gamma is not None and loss != "focal":
         raise InputError("--gamma belongs to --loss focal")
+    if teach is not None and teacher is None:
+        raise InputError("--teach belongs to --teacher")
     if network == "small" and (exits or weights):
         raise InputError("the small network has its own exits and no pretrained weights")
     try:
@@ -143,6 +154,7 @@ def command(
         (2.0 if gamma is None else gamma) if loss == "focal" else 0.0,
         distil,
         temperature,
+        0.0 if teacher is None else 0.5 if teach is None else teach,
     )
     recipe = TrainingRecipe(
         epochs=epochs,
@@ -152,7 +164,9 @@ def command(
         seed=seed,
     )
     folder = checkpoints or output.with_name(f"{output.name}-checkpoints")
-    train_exits(data, output, design, own, recipe, folder, held_out, device, force, click.echo)
+    train_exits(
+        data, output, design, own, recipe, folder, held_out, device, force, teacher, click.echo
+    )
 
 
 def _numbers(text: str | None) -> tuple[float, ...]:

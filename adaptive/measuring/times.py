@@ -328,7 +328,7 @@ def with_times(table: OutcomeTable, times: Times, name: str = "times") -> Outcom
     for n, o in table.outcomes.items():
         own_times = measured.of(n).rows(rows)
         outcomes[n] = replace(
-            own_times, top1=o.top1, top5=o.top5, confidence=o.confidence, after=o.after
+            own_times, quality=o.quality, top5=o.top5, confidence=o.confidence, after=o.after
         )
     # Of the features that were timed, the table's own share.
     each = measured.feature_ms

@@ -19,6 +19,7 @@ from adaptive.networks.images import hold_out, read_folder
 from adaptive.networks.losses import ExitLoss
 from adaptive.networks.multiexit import MultiExit
 from adaptive.networks.small_exits import small_exits
+from adaptive.networks.teacher import teacher_logits
 from adaptive.networks.training import TrainingRecipe, accuracy, train
 
 
@@ -70,6 +71,7 @@ def train_exits(
     held_out: int | None = None,
     device: str = "cpu",
     force: bool = False,
+    teacher: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Train a network with exits and write it as candidates, whole or not at all.
@@ -82,6 +84,7 @@ def train_exits(
     checkpoints : a folder, from which a run that was stopped goes on
     held_out : how many training images it does not see, in equal shares of the classes; a fifth
         unless given
+    teacher : an ONNX file whose answers the exits also learn, `loss.teach` of their loss
     say : gets lines about progress
 
     Raises
@@ -109,7 +112,9 @@ def train_exits(
     ways = ", ".join(f"{way / 1e6:.2f}" for way in costs.ways)
     say(f"{network.exits} exits at {ways} million multiply-adds; all {costs.whole / 1e6:.2f}")
     checkpoint = checkpoints / f"{design.name}-{recipe.seed}.pt"
-    trained = train(network, everything.subset(kept), recipe, checkpoint, test, loss, device)
+    seen = everything.subset(kept)
+    taught = None if teacher is None else teacher_logits(teacher, seen)
+    trained = train(network, seen, recipe, checkpoint, test, loss, device, taught)
     assert isinstance(trained, MultiExit)
     trained = trained.cpu()
     if test is not None:

@@ -84,9 +84,12 @@ def train(
     test: ImageArrays | None = None,
     loss: Loss = nn.functional.cross_entropy,
     device: str = "cpu",
+    teacher: np.ndarray | None = None,
 ) -> nn.Module:
     """Train `network` and return it with the averaged weights, in evaluation mode.
 
+    `teacher` holds another network's logits for `data`, shape (n, classes); `loss` gets its rows
+    as a third argument. They are of the images as they are, not as augmentation moves them.
     `checkpoint` is written after every epoch and continued from when it exists; one that was
     made with another recipe, loss, network or other images is refused. The same seed gives
     the same weights on the same machine with the same number of threads. Training on CUDA has
@@ -132,9 +135,10 @@ def train(
     parts: list[Any] = [network, averaged, optimiser, schedule]
     if scaler is not None:
         parts.append(scaler)
-    made = _made(recipe, loss, data)
+    made = _made(recipe, loss, data, teacher)
     started = _resume(checkpoint, made, *parts)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    taught = None if teacher is None else torch.from_numpy(np.asarray(teacher, np.float32))
     for epoch in range(started, recipe.epochs):
         generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
         torch.manual_seed(recipe.seed * 100_003 + epoch)  # dropout, where there is any
@@ -146,7 +150,10 @@ def train(
             batch = augment(images[rows], recipe.shift, recipe.cutout, generator).to(device)
             with torch.autocast(kind, dtype=half, enabled=recipe.bfloat16):
                 outputs = network(batch)
-            value = loss(outputs, labels[rows].to(device))
+            goals = [labels[rows].to(device)]
+            if taught is not None:
+                goals.append(taught[rows].to(device))
+            value = loss(outputs, *goals)
             optimiser.zero_grad(set_to_none=True)
             if scaler is None:
                 value.backward()  # type: ignore[no-untyped-call]
@@ -201,10 +208,14 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _made(recipe: TrainingRecipe, loss: Loss, data: ImageArrays) -> dict[str, Any]:
+def _made(
+    recipe: TrainingRecipe, loss: Loss, data: ImageArrays, teacher: np.ndarray | None
+) -> dict[str, Any]:
     """What a run that goes on from a checkpoint must have in common with the one before."""
     digits = zlib.crc32(np.ascontiguousarray(data.images).data)
     digits = zlib.crc32(np.ascontiguousarray(data.labels).data, digits)
+    if teacher is not None:
+        digits = zlib.crc32(np.ascontiguousarray(teacher).data, digits)
     return {
         "recipe": asdict(recipe),
         "loss": repr(loss) if is_dataclass(loss) else None,

@@ -143,10 +143,10 @@ def _calibrations(done: Replay, table: OutcomeTable, signals: SignalTable) -> li
     answered = ~done.abstained
     found = []
     if answered.any():
-        own = reliability(done.confidence[answered], done.top1[answered])
+        own = reliability(done.confidence[answered], done.quality[answered])
         found.append(Calibration("this policy", own))
     for name in table.candidates:
-        right = table.top1(name)
+        right = table.quality(name)
         soft = signals.softened.get(name)
         found.append(
             Calibration(

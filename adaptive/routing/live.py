@@ -99,12 +99,12 @@ def compare_live(
             kept.append(row)
             position = int(done.candidate[row])
             expected = None if position < 0 else bundle.policy.candidates[position]
-            if answer.candidate != expected or correct != done.top1[row]:
+            if answer.candidate != expected or correct != done.quality[row]:
                 differences.append(
                     Difference(
                         name,
                         (answer.candidate, bool(correct)),
-                        (expected, bool(done.top1[row])),
+                        (expected, bool(done.quality[row])),
                     )
                 )
     return LiveComparison(

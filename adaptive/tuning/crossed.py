@@ -14,13 +14,13 @@ from adaptive.tuning.trial import Trial
 def cross_judged(
     own: Sequence[Trial], fold: np.ndarray
 ) -> tuple[Trial, np.ndarray, np.ndarray]:
-    """The family's trial to take, and the family's cross-validated right-or-wrong by image.
+    """The family's trial to take, and the family's cross-validated quality by image.
 
     Returns
     -------
-    The trial; right (n,) and value (n,), float64, of the trials that the other folds take.
+    The trial; quality (n,) and what was foreseen of it (n,), float64, of the trials that the other folds take.
     """
-    value = np.stack([t.value for t in own])
+    value = np.stack([t.foreseen for t in own]).astype(np.float32, copy=False)
     paths = np.unique([",".join(t.path) for t in own], return_inverse=True)[1]
     inside = _by_fold(value, fold)
     outside = inside.sum(axis=1, keepdims=True) - inside

@@ -1,6 +1,6 @@
 """Learn the gain of going on from the tuning images, by least squares.
 
-The gain of a way is [right after it] - [right if it stopped here], in {-1, 0, 1}, and is fitted
+The gain of a way is quality after it less quality if it stopped here, in -1..1, and is fitted
 as a linear function of `policy.gain.describe`. What is reported for the images that it was
 learned from is cross-fitted: each by coefficients that did not see it.
 """
@@ -39,8 +39,8 @@ class Learned:
     Attributes
     ----------
     count : number of candidates
-    right : for each path, bool (n,): whether the answer after it is right
-    value : for each path (n,), the chance of that, see `Members.foreseen`
+    right : for each path, (n,): what the answer after it is worth, bool where right or wrong
+    foreseen : for each path (n,), what is to be expected of that, see `Members.foreseen`
     steps : cost of each candidate of a path after those before it, by path
     values : for each path that may go on, its ways' gains, (n, ways), cross-fitted
     coefficients : learned from all images, (ways, columns)
@@ -49,7 +49,7 @@ class Learned:
 
     count: int
     right: Mapping[Path, np.ndarray]
-    value: Mapping[Path, np.ndarray]
+    foreseen: Mapping[Path, np.ndarray]
     steps: Callable[[Path], float]
     values: Mapping[Path, np.ndarray]
     coefficients: Mapping[Path, np.ndarray]
@@ -58,12 +58,12 @@ class Learned:
     def walk(
         self, price: float, own: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Right or wrong (n,), its value (n,) and cost (n,) where a unit of cost must gain `price`.
+        """Quality (n,), as foreseen (n,), and cost (n,) where a unit of cost must gain `price`.
 
         With `own` by the coefficients that are served, otherwise by the cross-fitted ones.
         """
         n = len(self.right[(0,)])
-        right, worth = self.right[(0,)].copy(), self.value[(0,)].copy()
+        right, worth = self.right[(0,)].copy(), self.foreseen[(0,)].copy()
         cost = np.full(n, self.steps((0,)))
         rows: dict[Path, np.ndarray] = {(0,): np.arange(n)}
         values = self.served if own else self.values
@@ -81,7 +81,7 @@ class Learned:
                 chosen = here[on & first[best]]
                 reached = (*path, target)
                 right[chosen] = self.right[reached][chosen]
-                worth[chosen] = self.value[reached][chosen]
+                worth[chosen] = self.foreseen[reached][chosen]
                 cost[chosen] += self.steps(reached)
                 rows[reached] = chosen
         return right, worth, cost
@@ -106,7 +106,7 @@ class Learned:
         return np.array(found)
 
     def reached(self, budget: float) -> float:
-        """About the share right at a mean cost of `budget`; nothing below the cheapest."""
+        """About the mean quality at a mean cost of `budget`; nothing below the cheapest."""
         _, cost, right = self.curve[::-1].T
         if budget < cost[0]:
             return 0.0
@@ -153,8 +153,8 @@ def learn(
     Parameters
     ----------
     described : what is known of the images after a path
-    right : whether the answer after a path is right, bool (n,)
-    foreseen : the chance of that, see `Members.foreseen`; None where nobody knows
+    right : what the answer after a path is worth, (n,)
+    foreseen : what is to be expected of that, see `Members.foreseen`; None where nobody knows
     steps : cost of the last candidate of a path
     """
     values: dict[Path, np.ndarray] = {}

@@ -12,6 +12,7 @@ from adaptive.errors import InputError
 from adaptive.evaluation.replay import Replay, replay
 from adaptive.intervals import EXCEEDED, conformal_upper, fewest
 from adaptive.outcomes.parts import Split
+from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.policy.gain import Gain
@@ -25,6 +26,7 @@ from adaptive.tuning.certificate import (
     Counts,
     bound_on_drop,
     first_failure,
+    graded_images_needed,
     images_needed,
     points,
 )
@@ -102,7 +104,7 @@ class Tuner:
         self.kind = kind
         self.cost = {n: _mean_cost(self.tune, n, cost) for n in self.tune.candidates}
         self.members = Members.of(self.tune, self.cost, self._path_cost(cost), seed)
-        accuracy = [float(self.tune.top1(n).mean()) for n in self.tune.candidates]
+        accuracy = [float(self.tune.quality(n).mean()) for n in self.tune.candidates]
         self.reference = reference or self.tune.candidates[int(np.argmax(accuracy))]
         self.tune.of(self.reference)
         self._learned: dict[tuple[object, ...], Learned] = {}
@@ -228,6 +230,11 @@ class Tuner:
         policy = self._build(choice, self.upper_ms())
         return Tuned(policy, f"{measured}; {choice.reason}", choice)
 
+    @property
+    def default_bound(self) -> str:
+        """exact, or betting where answers are not right or wrong alone."""
+        return "exact" if self.tune.binary and self.calibration.binary else "betting"
+
     def certified(
         self,
         epsilon: float | Sequence[float],
@@ -250,6 +257,12 @@ class Tuner:
         take : of which drop the policy is wanted; the smallest that is certified when left out
         """
         drops = checked_drops(epsilon, delta, bound, take)
+        if bound != "betting" and not (self.tune.binary and self.calibration.binary):
+            raise InputError(
+                f"the {bound} bound is for answers that are right or wrong, and "
+                f"{quality_words(self.tune.quality_name)} lies between 0 and 1 too; take the "
+                "betting bound (--bound betting)"
+            )
         if not len(self.calibration):
             raise InputError("no images calibrate; give a split with a calibration part")
         if self._tried is None:
@@ -296,6 +309,7 @@ class Tuner:
             drops if len(drops) > 1 else (),
             board=dict(self.tune.meta.get("board") or {}),
             conditions=self._conditions(),
+            quality=self.tune.quality_name,
         )
         reason = (
             f"{summary}cheapest of the {len(own)} certified policies out of {len(tried)}: mean "
@@ -327,7 +341,11 @@ class Tuner:
         policy = replace(tuned.policy, abstain_below=below)
         done = self._replayed(policy, self.tune)
         kept = ~done.abstained
-        right = f", {100 * done.top1[kept].mean():.2f}% of them right" if kept.any() else ""
+        right = ""
+        if kept.any():
+            mean = f"{100 * done.quality[kept].mean():.2f}%"
+            words = quality_words(self.tune.quality_name)
+            right = f", {mean} of them right" if self.tune.of_classes else f", mean {words} {mean}"
         reason = (
             f"{tuned.reason}; with scores below {below:g} left to a person it answers "
             f"{100 * kept.mean():.1f}% of the tuning images{right}"
@@ -389,7 +407,7 @@ class Tuner:
         return found
 
     def _counts(self, policy: Policy, table: OutcomeTable) -> Counts:
-        return Counts.of(table.top1(self.reference), self._replayed(policy, table).top1)
+        return Counts.of(table.quality(self.reference), self._replayed(policy, table).quality)
 
     def _replayed(self, policy: Policy, table: OutcomeTable) -> Replay:
         chances = None
@@ -436,16 +454,22 @@ class Tuner:
     ) -> Tuned:
         counts, seen = first.counts, first.seen
         images = counts.images + seen.images
-        needed = images_needed(
-            (counts.losses + seen.losses) / images,
-            (counts.gains + seen.gains) / images,
-            first.drop,
-            delta,
-            bound,
-        )
+        if counts.differences is not None and seen.differences is not None:
+            both = np.concatenate([counts.differences, seen.differences])
+            lost, gained = counts.losses + seen.losses, counts.gains + seen.gains
+            needed = graded_images_needed(Counts(images, lost, gained, both), first.drop, delta)
+        else:
+            needed = images_needed(
+                (counts.losses + seen.losses) / images,
+                (counts.gains + seen.gains) / images,
+                first.drop,
+                delta,
+                bound,
+            )
+        kind = "in sum" if counts.graded else "images"
         reason = (
             f"{summary}infeasible: on {counts.images} calibration images the most promising "
-            f"policy lost {counts.losses} and gained {counts.gains} images against "
+            f"policy lost {counts.losses:.6g} and gained {counts.gains:.6g} {kind} against "
             f"{self.reference}, which does not show a drop of at most {points(first.drop)} at "
             f"{100 * (1 - delta):g}% confidence"
         )
@@ -490,7 +514,7 @@ def _mean_cost(table: OutcomeTable, name: str, cost: str) -> float:
 
 def _cross_fitted(premodel: Premodel, X: np.ndarray, table: OutcomeTable, seed: int) -> np.ndarray:
     """Chances for images that the premodel learned from, each by a twin that did not see it."""
-    outcomes = np.column_stack([table.top1(n) for n in premodel.candidates]).astype(np.uint8)
+    outcomes = table.right_or_wrong(premodel.candidates)
     fold = np.random.default_rng(seed).permutation(len(X)) % FOLDS
     chances = np.empty((len(X), len(premodel.candidates)))
     for part in range(FOLDS):

@@ -168,13 +168,13 @@ def _premodels(members: Members, budget: float, judged: Judged) -> Iterator[Tria
     spent = charge + float(cost[choice].mean())
     if spent <= budget:
         at = choice, np.arange(len(members))
-        right = np.stack([members.top1[n] for n in names])[at]
+        right = np.stack([members.quality[n] for n in names])[at]
         value = np.stack([members.foreseen((n,), False) for n in names])[at]
         yield Trial("premodel", names, (), right, value, spent, price=high)
 
 
 def _alone(members: Members, name: str) -> tuple[np.ndarray, np.ndarray]:
-    return members.top1[name], members.foreseen((name,), False)
+    return members.quality[name], members.foreseen((name,), False)
 
 
 def _mixed(
@@ -231,7 +231,7 @@ def _hybrids(
                         members.orders[key] = order.astype(np.int32)
                     on = members.orders[key][:count]
                     right, value = _mixed(members, path, average, on)
-                    right[direct] = members.top1[path[1]][direct]
+                    right[direct] = members.quality[path[1]][direct]
                     value[direct] = members.foreseen(path[1:], False)[direct]
                     cost = (len(rest) * first + len(direct) * straight + len(on) * second) / n
                     yield Trial(

@@ -57,7 +57,7 @@ def made(
 
 def learned(table: OutcomeTable, k: int = 15) -> KNNChain:
     scaling = Scaling("standard", np.ones(1), np.zeros(1))
-    outcomes = np.column_stack([table.top1(n) for n in table.candidates]).astype(np.uint8)
+    outcomes = np.column_stack([table.quality(n) for n in table.candidates]).astype(np.uint8)
     grid = scaling.grid(table.X)
     return KNNChain.from_arrays(["hardness"], table.candidates, scaling, grid, outcomes, k)
 

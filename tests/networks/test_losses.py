@@ -69,11 +69,22 @@ def test_the_last_exit_learns_from_labels_alone(logits: torch.Tensor) -> None:
     assert torch.equal(ExitLoss((0.0, 0.0, 1.0), distil=0.7)(list(logits), LABELS), plain)
 
 
+def test_a_teacher_takes_its_share_of_every_exit(logits: torch.Tensor) -> None:
+    exits, teacher = list(logits[:2]), logits[2]
+    near = sum(distillation(one, teacher, 3.0) for one in exits)
+    plain = ExitLoss()(exits, LABELS)
+    value = ExitLoss(teach=0.25)(exits, LABELS, teacher)
+    assert torch.allclose(value, 0.75 * plain + 0.25 * near)
+    with pytest.raises(InputError, match="needs the teacher's answers"):
+        ExitLoss(teach=0.25)(exits, LABELS)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"gamma": -1.0}, "gamma"),
         ({"distil": 1.5}, "distillation"),
+        ({"teach": -0.1}, "teacher's share"),
         ({"temperature": 0.0}, "temperature"),
         ({"weights": (0.0, 0.0)}, "not all zero"),
         ({"weights": (1.0, -1.0)}, "must be >= 0"),

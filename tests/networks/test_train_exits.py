@@ -161,6 +161,7 @@ def test_a_checkpoint_of_another_training_is_refused(
         (["--exit-weights=1,2"], "2 exit weights were given for 5 exits"),
         (["--exit-weights=1,x"], "is not a list of numbers"),
         (["--distil=2"], "distillation"),
+        (["--teach=0.5"], "belongs to --teacher"),
         (["--name=a@1"], "exit's number"),
         (["--held-out=192"], "hold out 192 of 192"),
         (["--size=36"], "9 x 9 to 5 x 5 positions"),
@@ -197,3 +198,47 @@ def test_mobilenet_with_an_exit_where_asked_for(data: Path, tmp_path: Path) -> N
     assert list(hashes(output)) == ["net@1", "net@2"]
     with pytest.raises(InputError, match=r"no layer 'features\.77'"):
         call(*arguments(data, tmp_path / "other", *more, "--exits=features.77"))
+
+
+def write_teacher(path: Path, size: int = 32) -> Path:
+    """A network that calls dark images bright (class 0) and bright ones dark."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "one"], ["column"]),
+        helper.make_node("Sub", ["middle", "column"], ["dark"]),
+        helper.make_node("Sub", ["column", "middle"], ["bright"]),
+        helper.make_node("Concat", ["dark", "bright"], ["logits"], axis=1),
+    ]
+    values = [
+        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+        helper.make_tensor("middle", TensorProto.FLOAT, [1, 1], [125.0]),
+    ]
+    source = helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", size, size, 3])
+    target = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 2])
+    graph = helper.make_graph(nodes, "teacher", [source], [target], values)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def test_exits_learn_from_a_teacher_even_what_labels_deny(data: Path, tmp_path: Path) -> None:
+    teacher = write_teacher(tmp_path / "teacher.onnx")
+    output = tmp_path / "exits"
+    printed = call(*arguments(data, output, f"--teacher={teacher}", "--teach=1"))
+    shares = printed.split("24 test images: ")[1].split(" %")[0].split(", ")
+    assert max(map(float, shares)) < 10
+
+
+def test_a_teacher_that_sees_other_images_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("not a network")
+    for teacher, words in (
+        (write_teacher(tmp_path / "large.onnx", 64), "does not take uint8 images of shape"),
+        (tmp_path / "text.onnx", "cannot be read"),
+    ):
+        with pytest.raises(InputError, match=words):
+            call(*arguments(data, tmp_path / "exits", f"--teacher={teacher}"))
+        assert not (tmp_path / "exits").exists()

@@ -96,7 +96,9 @@ def made(count: int = 200, probabilities: bool = True, seed: int = 0, **more: An
         ms = draw.uniform(1, 2, count) * (1 + 9 * position)
         outcomes[name] = Outcomes(top1, np.ones(count, bool), confidence, ms)
         found[name] = values
-    X = np.column_stack([outcomes["small"].top1 + draw.normal(0, 0.3, count), draw.random(count)])
+    X = np.column_stack(
+        [outcomes["small"].quality + draw.normal(0, 0.3, count), draw.random(count)]
+    )
     table = OutcomeTable(
         tuple(f"{i}.jpg" for i in range(count)),
         label,
@@ -113,7 +115,7 @@ def made(count: int = 200, probabilities: bool = True, seed: int = 0, **more: An
 
 def learned(table: OutcomeTable) -> KNNChain:
     scaling = Scaling("standard", np.ones(2), np.zeros(2))
-    outcomes = np.column_stack([table.top1(n) for n in NAMES]).astype(np.uint8)
+    outcomes = np.column_stack([table.quality(n) for n in NAMES]).astype(np.uint8)
     grid = scaling.grid(table.X * [1.0, 0.01])
     return KNNChain.from_arrays(table.features, NAMES, scaling, grid, outcomes, 7)
 
@@ -172,7 +174,7 @@ def test_numbers_are_the_evaluations(whole: Content) -> None:
     text = Checked(page(whole)).text
     evaluation = whole.evaluation
     for row in [*evaluation.fixed, evaluation.mix, evaluation.policy, evaluation.oracle]:
-        assert f"{100 * row.top1.value:.2f}" in text
+        assert f"{100 * row.quality.value:.2f}" in text
         assert f"{row.ms.value:.3f}" in text
         assert f"{row.p95_ms.value:.3f}" in text
     assert f"{100 * evaluation.over_mix.value:+.2f}" in text
@@ -313,13 +315,13 @@ def test_thumbnails_stay_in_their_folder(tmp_path: Path) -> None:
 
 def test_groups_are_what_their_sentences_say(whole: Content) -> None:
     table = made()
-    right = np.stack([table.top1(n) for n in NAMES])
+    right = np.stack([table.quality(n) for n in NAMES])
     done = replay(ByPremodel(NAMES, learned(made(seed=1))), table)
     counts = [g.count for g in whole.groups]
     assert counts == [
         right.all(axis=0).sum(),
         (~right.any(axis=0)).sum(),
-        (right.any(axis=0) & ~done.top1).sum(),
+        (right.any(axis=0) & ~done.quality).sum(),
     ]
     index = [table.images.index(p.name) for p in whole.groups[2].pictures]
     sure = done.confidence[index]
@@ -332,7 +334,7 @@ def test_needed_and_answered_count_every_image_once() -> None:
     names, counts = needed_by_answered(done, table)
     assert names == ["small", "big", "none"]
     assert counts.sum() == len(table)
-    assert counts[0].sum() == table.top1("small").sum()
+    assert counts[0].sum() == table.quality("small").sum()
     assert counts[:, 1].sum() == (done.candidate == 0).sum()
 
 

@@ -58,7 +58,7 @@ def table_of(skills, n=900, seed=0, classes=8):
 
 def tuner_of(table):
     pytest.importorskip("sklearn", reason="training needs scikit-learn")
-    outcomes = np.column_stack([table.top1(n) for n in table.candidates]).astype(np.uint8)
+    outcomes = np.column_stack([table.quality(n) for n in table.candidates]).astype(np.uint8)
     premodel = Mixture(FEATURES, table.candidates, k=3, schema_version=SCHEMA.version).fit(
         table.feature_columns(FEATURES), outcomes
     )
@@ -107,7 +107,7 @@ def test_a_hybrid_by_conditions_beats_the_learned_cascade_on_other_images():
     for budget in (3.0, 5.0):
         hybrid = replay(tuner.within(budget).policy, other)
         cascade = replay(tuner.learned(budget).policy, other)
-        assert hybrid.top1.mean() > cascade.top1.mean() + 0.02
+        assert hybrid.quality.mean() > cascade.quality.mean() + 0.02
         assert hybrid.ms.mean() < 1.05 * budget
 
 
@@ -124,7 +124,7 @@ def test_each_make_is_served_as_it_was_tuned():
             where = [tuner.tune.candidates.index(n) for n in tuned.policy.candidates]
             numbers = tuner.judged.numbers(where, tuned.policy.needs_traits)
         done = replay(tuned.policy, tuner.tune, chances=numbers)
-        assert np.mean(done.top1 == tuned.choice.trial.right) > 0.9
+        assert np.mean(done.quality == tuned.choice.trial.right) > 0.9
         assert done.ms.mean() <= 1.03 * 4.0
     assert kinds.pop("") is Cascade
     assert set(kinds.values()) == {Hybrid}
