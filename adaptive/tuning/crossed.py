@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Sequence
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
@@ -11,26 +10,34 @@ from adaptive.tuning.members import FOLDS
 from adaptive.tuning.trial import Trial
 
 
-def cross_judged(
-    own: Sequence[Trial], fold: np.ndarray
-) -> tuple[Trial, np.ndarray, np.ndarray]:
-    """The family's trial to take, and the family's cross-validated quality by image.
+class Taken(NamedTuple):
+    """The trial of a family that is taken, and what the family is worth on images not asked.
 
-    Returns
-    -------
-    The trial; quality (n,) and what was foreseen of it (n,), float64, of the trials that the other folds take.
+    Attributes
+    ----------
+    trial : by all images
+    quality : ndarray (n,), float64, of the trials that the other folds take
+    foreseen : ndarray (n,), float64, what was to be expected of it, see `Members.foreseen`
     """
+
+    trial: Trial
+    quality: np.ndarray
+    foreseen: np.ndarray
+
+
+def cross_judged(own: Sequence[Trial], fold: np.ndarray) -> Taken:
+    """Which of a family's trials to take, cross-validated."""
     value = np.stack([t.foreseen for t in own]).astype(np.float32, copy=False)
     paths = np.unique([",".join(t.path) for t in own], return_inverse=True)[1]
     inside = _by_fold(value, fold)
     outside = inside.sum(axis=1, keepdims=True) - inside
-    right, vector = np.empty(len(fold)), np.empty(len(fold))
+    quality, vector = np.empty(len(fold)), np.empty(len(fold))
     for part in range(FOLDS):
         here = fold == part
         picked = _pick(value, paths, outside[:, part], ~here)
-        vector[here], right[here] = value[picked, here], own[picked].right[here]
+        vector[here], quality[here] = value[picked, here], own[picked].right[here]
     whole = _pick(value, paths, inside.sum(axis=1), np.ones(len(fold), bool))
-    return own[whole], right, vector
+    return Taken(own[whole], quality, vector)
 
 
 def _by_fold(value: np.ndarray, fold: np.ndarray) -> np.ndarray:

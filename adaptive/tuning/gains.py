@@ -55,9 +55,7 @@ class Learned:
     coefficients: Mapping[Path, np.ndarray]
     served: Mapping[Path, np.ndarray]
 
-    def walk(
-        self, price: float, own: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def walk(self, price: float, own: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Quality (n,), as foreseen (n,), and cost (n,) where a unit of cost must gain `price`.
 
         With `own` by the coefficients that are served, otherwise by the cross-fitted ones.
@@ -169,8 +167,9 @@ def learn(
         likely = None
         if foreseen is not None:
             likely = np.stack([seen[(*path, *way)] - seen[path] for way in ways], axis=1)
-        gained = np.stack([outcomes[(*path, *way)] for way in ways], axis=1) - (
-            outcomes[path].astype(np.float64)[:, np.newaxis]
+        gained = (
+            np.stack([outcomes[(*path, *way)] for way in ways], axis=1)
+            - (outcomes[path].astype(np.float64)[:, np.newaxis])
         )
         values[path], served[path], coefficients[path] = described(path).fitted(gained, likely)
     return Learned(count, outcomes, seen, steps, values, coefficients, served)

@@ -291,10 +291,10 @@ def choose(
     if not told:
         why = f"{base.reason}. {_sentence(decided)}; at this cost no hybrid fits"
         return replace(base, reason=why)
-    trial, right, _ = cross_judged(told, members.fold)
-    expected = float(right.mean())
-    families = {**base.families, trial.family: expected}
-    return Choice(trial, expected, families, _sentence(decided))
+    taken = cross_judged(told, members.fold)
+    expected = float(taken.quality.mean())
+    families = {**base.families, taken.trial.family: expected}
+    return Choice(taken.trial, expected, families, _sentence(decided))
 
 
 def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice:
@@ -304,7 +304,7 @@ def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice
         for family in FAMILIES
         if any(t.family == family for t in found)
     }
-    values = {family: float(right.mean()) for family, (_, right, _) in judged.items()}
+    values = {family: float(own.quality.mean()) for family, own in judged.items()}
     best = next(iter(judged))
     if kind == "hybrid":
         why = "only hybrid policies were asked for"
@@ -315,14 +315,14 @@ def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice
     else:
         why = f"{best} is all that fits the budget"
     for family in list(judged)[1:]:
-        lead, error = _lead(judged[family][2], judged[best][2])
+        lead, error = _lead(judged[family].foreseen, judged[best].foreseen)
         if lead > FAMILIES[family] * error and lead > 0:
             why = (
                 f"{family} is {100 * lead:.2f} points above {best} in cross-validation "
                 f"{_beyond(error, FAMILIES[family])}"
             )
             best = family
-    return Choice(judged[best][0], values[best], values, why)
+    return Choice(judged[best].trial, values[best], values, why)
 
 
 def _sentence(decided: Gate) -> str:
