@@ -1,7 +1,8 @@
 """Learn the gain of going on from the tuning images, by least squares.
 
 The gain of a way is quality after it less quality if it stopped here, in -1..1, and is fitted
-as a linear function of `policy.gain.describe`. What is reported for the images that it was
+as a linear function of `policy.gain.describe`: first as all candidates together foresee it
+(`Members.foreseen`), then what outcomes add to that. What is reported for the images that it was
 learned from is cross-fitted: each by coefficients that did not see it.
 """
 

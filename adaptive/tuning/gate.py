@@ -9,6 +9,9 @@ thresholds. So questions are put that use every tuning image, and none depends o
    it must also foretell gains better than one number could: its own mean chance over all
    networks, which is how easy it takes the image to be.
 3. Is a policy that uses it not behind the learned cascade?
+
+Where the second is answered with no, exponents that follow the conditions may still lead, by what
+all candidates together foresee: see `_foreseen_lead`.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 A *trial* is a policy without thresholds plus the shares of images that go on at each step; the
 shares follow from the budget, so two trials at one budget differ in whom they send on, not in
-how many. Every trial gives one vector of right and wrong, and choosing among thousands of them
-by their mean on the same images is what makes a tuner promise too much. So a whole family of
-trials is judged by cross-validation (choose on nine tenths, count on the rest; what several
-networks come to is by exponents of the other nine tenths too), and a more complicated family is
-taken only where it is better by more than chance.
+how many. Choosing among thousands of them by how often they were right on the same images is what
+makes a tuner promise too much. So trials are compared by how likely their answers were to be
+right, as all candidates together foresee it (`Members.foreseen`), and a whole family of trials is
+judged by cross-validation (choose on nine tenths, count on the rest; what several networks come to
+is by exponents of the other nine tenths too).
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ STARTS = (0.0, 0.1, 0.3)
 MIDDLES = (0.75, 0.6, 0.9, 0.45, 0.3, 0.15)
 
 #: Families in the order of preference; a later one must beat those before it by this many
-#: standard errors of the paired difference, in cross-validation. An average of what ran anyway
-#: costs nothing and hardly ever hurts, so it stands before the plain cascade. Of a cascade by
-#: learned gains few are tried, so its lead is hardly flattered. Whether a hybrid is taken is
-#: not decided here: see `gate`.
+#: standard errors of the paired difference, in cross-validation. What is foreseen scatters so
+#: little that among cascades a lead alone will do. Whether a hybrid is taken is not decided
+#: here: see `gate`.
 FAMILIES = {
     "fixed": 0.0,
     "premodel": 2.0,
