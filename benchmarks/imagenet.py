@@ -262,8 +262,8 @@ def report(
     found["oracle"] = oracle.to_json()
     ratio, bias, chance = scatter(table)
     found["foreseen"] = {"variance": ratio, "bias": bias, "bias_by_chance": chance}
-    print(f"  differences between answers, foreseen: {ratio:.2f} of the labels' variance; means are "
-          f"{100 * bias:.2f} points apart, by chance {100 * chance:.2f}")  # fmt: skip
+    print(f"  differences between answers, foreseen: {ratio:.2f} of the labels' variance; means "
+          f"are {100 * bias:.2f} points apart, by chance {100 * chance:.2f}")  # fmt: skip
     for classifier in classifiers:
         tuned = [
             cross_tuned(table, classifier, features, seed)

@@ -32,8 +32,8 @@ from adaptive.tuning.members import Members
 SPEEDUPS = (2.9, 2.6, 2.3, 2.0, 1.7, 1.4, 1.2, 1.0)
 
 #: Standard errors by which networks must change places. One number for how hard an image is
-#: stands for a line, so what bends a little passes two.
-PLACES = 3.0
+#: stands for a line, so what bends a little passes two, and by chance three.
+PLACES = 3.5
 
 #: Standard errors by which labels must be likelier, and a lead must not be behind.
 NEEDED = 2.0
