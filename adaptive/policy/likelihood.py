@@ -7,6 +7,7 @@ coordinate descent where it lies on one, and is halved until the likelihood rise
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 import numpy as np
 
@@ -22,7 +23,7 @@ PENALTY = 0.1
 COARSE = 1000
 
 #: Steps below it, of the largest weight, are the last; the next would be its square.
-LAST, LAST_COARSE = 3e-3, 3e-2
+LAST, LAST_COARSE = 1e-2, 0.1
 
 #: Numbers held at a time, for each network; they stay in the processor's cache.
 _BLOCK = 1 << 16
@@ -68,6 +69,7 @@ def fit_exponents(
     copies: np.ndarray | None = None,
     fold: np.ndarray | None = None,
     penalty: float = PENALTY,
+    start: Sequence[float] = (),
 ) -> Fitted:
     """The weights w >= 0 at which prod p_k ** w_k, normalised, gives the labels most likelihood.
 
@@ -81,6 +83,8 @@ def fit_exponents(
     copies : ndarray (n, columns), how many classes a column stands for; one each when left out
     fold : ndarray (n,), the part of each image, from 0; one part when left out
     penalty : what squared distance from equal weights that sum to one costs, in images
+    start : each network's weight alone, where known: the likelier of these and of their share
+        is where the steps begin, which changes how many there are
 
     Raises
     ------
@@ -94,6 +98,12 @@ def fit_exponents(
     inside = (part[:, np.newaxis] == np.arange(int(part.max()) + 1)).astype(np.float64)
     centred = centred_on(logs, label)
     weights = np.full(k, 1 / k)
+    if start:
+        few = slice(None, None, max(1, n // (COARSE // 2)))
+        some = None if copies is None else copies[few]
+        starts = [np.clip(start, 0.05, MOST) * share for share in (1.0, k**-0.5, 1 / k)]
+        values = [moments(centred[:, few], some, each)[0].sum() for each in starts]
+        weights = starts[int(np.argmin(values))]
     if n > COARSE:
         few = slice(None, None, n // (COARSE // 2))
         some = None if copies is None else copies[few]

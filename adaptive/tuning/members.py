@@ -184,7 +184,9 @@ class Members:
             copies = None if self.copies is None else self.copies[rows]
             label, fold = self.label[rows], self.fold[rows]
             if self.common is None or self.traits is None:
-                self._fitted[names] = fit_exponents(logs, label, copies, fold)
+                self._fitted[names] = fit_exponents(
+                    logs, label, copies, fold, start=self._alone(names)
+                )
             else:
                 common = self.common.exponents(names)
                 assert isinstance(common, Fitted)
@@ -192,6 +194,13 @@ class Members:
                     logs, label, self.traits[rows], common, copies, fold, self.traits
                 )
         return self._fitted[names]
+
+    def _alone(self, names: tuple[str, ...]) -> list[float]:
+        """Each candidate's exponent where it answers alone, to begin with."""
+        if len(names) == 1:
+            return []
+        found = [self.exponents((name,)) for name in names]
+        return [float(one.weights[0]) for one in found if one is not None]
 
     def likelihood(self, names: tuple[str, ...]) -> np.ndarray:
         """Logarithm of what each image's label is given by a set, cross-fitted, (n,)."""
