@@ -9,6 +9,7 @@ AdaptiveError
  |- ServiceError      a server failed, or cannot be reached
  |   |- BusyError     it takes no more requests just now
  |   `- DeadlineError the answer would come too late
+ |- MissingOpenCV     there is no OpenCV, or one that cannot be used
  `- MissingExtra      an optional stack is not installed; the message has the pip line
 """
 
@@ -53,6 +54,10 @@ class BusyError(ServiceError):
 
 class DeadlineError(ServiceError):
     """The time that a request was given has passed, or is too short."""
+
+
+class MissingOpenCV(AdaptiveError, ImportError):
+    """There is no OpenCV that can be used; the message says what brings one."""
 
 
 class MissingExtra(AdaptiveError, ImportError):

@@ -118,8 +118,8 @@ def premodel(options: argparse.Namespace) -> dict[str, Any]:
 
 def candidates(options: argparse.Namespace) -> dict[str, Any]:
     """Tuning and deciding among more and more candidates."""
-    from adaptive.policy.base import Output
     from adaptive.policy.cascade import Cascade
+    from adaptive.policy.history import Output
     from adaptive.policy.premodel import ByPremodel
     from adaptive.policy.walk import Walk
     from adaptive.premodel.outcome_knn import OutcomeKNN

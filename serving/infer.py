@@ -42,10 +42,12 @@ class Said:
         is found in one image, a row for each box
     best : for each image so many of its best classes as were asked for, as (score, number,
         label); fewer where the model told fewer
+    calibrated : whether the scores of all images are; None for a candidate, whose are its own
     """
 
     columns: Mapping[str, np.ndarray | list[list[str]]]
     best: Sequence[Sequence[tuple[float, int, str]]]
+    calibrated: bool | None = None
 
 
 def infer(
@@ -90,6 +92,8 @@ def infer(
         said = _asked(candidate, request.images, ranks, options)
     head: dict[str, Any] = {} if request.id is None else {"id": request.id}
     head.update(model_name=model, model_version=VERSION)
+    if said.calibrated is not None:
+        head["parameters"] = {"calibrated": said.calibrated}
     text, json_length = write_answer(
         head, [(_tensor(output, said, request.shape), output.binary) for output in wanted]
     )
@@ -160,7 +164,8 @@ def _routed(service: ModelService, images: Sequence[bytes], ranks: int, options:
         "labels": [[label for label, _ in row] for row in rows],
         "scores": np.array([[score for _, score in row] for row in rows], np.float32),
     }
-    return Said(columns, [_numbered(answer, labels)[:ranks] for answer in answers if ranks])
+    best = [_numbered(answer, labels)[:ranks] for answer in answers if ranks]
+    return Said(columns, best, all(answer.calibrated for answer in answers))
 
 
 def _found(model: ModelService | CandidateModel, images: Sequence[bytes], options: Any) -> Said:

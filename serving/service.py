@@ -16,8 +16,10 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.bundle.outputs import require_task
 from adaptive.errors import AdaptiveError, BusyError, DeadlineError, InputError
 from adaptive.limits import UNLIMITED, Limits
-from adaptive.monitoring.drift import Monitor, monitor_of, resumed
-from adaptive.policy.base import Output
+from adaptive.monitoring.conditions import ConditionMonitor, condition_monitor_of
+from adaptive.monitoring.drift import Monitor, monitor_of
+from adaptive.monitoring.resuming import resumed
+from adaptive.policy.history import Output
 from adaptive.prediction import Prediction
 from adaptive.routing import progress
 from adaptive.routing.generation import Generation, Settings
@@ -48,7 +50,7 @@ class Service:
     folder : of the bundle; it is read again by `reload`
     settings : how bundles are served
     metrics : where it counts
-    log : the decision log, beside which the state of the drift monitor is kept
+    log : the decision log, beside which the state of what watches is kept
 
     Raises
     ------
@@ -73,7 +75,7 @@ class Service:
         self._statistics = Statistics(self.metrics)
         self._drift = ExitStack()
         self._generation = self._open(None)
-        self._drift.enter_context(resumed(self._generation.monitor, log))
+        self._drift.enter_context(resumed(self._generation.monitors, log))
 
     def __repr__(self) -> str:
         return f"Service({str(self.folder)!r}, {self.settings})"
@@ -245,9 +247,9 @@ class Service:
                 raise
             self._generation = fresh
             old.retire()
-            if fresh.monitor is not old.monitor:
+            if fresh.monitors != old.monitors:
                 self._drift.close()
-                self._drift.enter_context(resumed(fresh.monitor, self._log))
+                self._drift.enter_context(resumed(fresh.monitors, self._log))
             self.metrics.reload("loaded")
             spent = perf_counter() - began
             log.warning("bundle %s is served now, loaded in %.2f s", fresh.hashes[0], spent)
@@ -278,8 +280,15 @@ class Service:
                 return old.monitor
             return monitor_of(bundle.certificate)
 
+        def conditions(bundle: Bundle) -> ConditionMonitor | None:
+            if self.settings.audit is None and not bundle.policy.needs_features:
+                return None  # no image's features would be known
+            made = condition_monitor_of(bundle)
+            last = None if old is None else old.conditions
+            return last if made is not None and made.watches_as(last) else made
+
         watched = monitor if self.settings.audit is not None else lambda _: None
-        return Generation(self.folder, self.settings, watched, self._statistics.run)
+        return Generation(self.folder, self.settings, watched, self._statistics.run, conditions)
 
     @contextmanager
     def _using(self) -> Iterator[Generation]:

@@ -28,6 +28,7 @@ VALUES = {
     "candidate",
     "causes",
     "checks",
+    "columns",
     "csvfile",
     "csvlines",
     "errors",
@@ -35,6 +36,7 @@ VALUES = {
     "imagefiles",
     "intervals",
     "limits",
+    "opencv",
     "plugins",
     "prediction",
     "segments",
@@ -76,6 +78,7 @@ RESERVED = {
     "onnxruntime": {"engines", "networks", "jetson"},
     "tensorrt": {"engines"},
     "jinja2": {"report", "serving"},
+    "cv2": {"values", "images"},  # the rest takes it from adaptive.opencv; see images/decoder.py
 }
 
 

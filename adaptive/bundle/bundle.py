@@ -338,6 +338,7 @@ def write_bundle(
     force: bool = False,
     through_times: Mapping[str, float] | None = None,
     energies: Mapping[str, float] | None = None,
+    premodel: Premodel | None = None,
 ) -> None:
     """Put candidates, premodel, policy and certificate together as a bundle at `output`.
 
@@ -350,6 +351,7 @@ def write_bundle(
     force : replace an existing bundle; anything else stays
     through_times : mean milliseconds of running through an exit without its head
     energies : mean millijoules by candidate
+    premodel : one that only explanations ask, where the policy has none
 
     Raises
     ------
@@ -391,8 +393,9 @@ def write_bundle(
         if source.merge is not None:
             manifest["merge"] = asdict(source.merge)
         write_policy(policy, aside / "policy.json")
-        if policy.premodel is not None:
-            policy.premodel.save(aside / "premodel")
+        carried = policy.premodel or premodel
+        if carried is not None:
+            carried.save(aside / "premodel")
             manifest["premodel"] = "premodel"
         if certificate is not None:
             write_json(aside / "certificate.json", certificate)

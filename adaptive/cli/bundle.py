@@ -53,6 +53,12 @@ from adaptive.policy.premodel import ByPremodel
     help="Of detectors: where several ran for an image, merge their boxes (weighted box fusion of "
     "scores as chances) and answer with those of this chance or more.",
 )
+@click.option(
+    "--keep-premodel",
+    is_flag=True,
+    help="Carry the premodel where the policy does not ask it too: explanations then show what it "
+    "says. It costs nothing where nobody asks for one.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def command(
     candidates: Path,
@@ -64,6 +70,7 @@ def command(
     output: Path,
     all_candidates: bool,
     merge: float | None,
+    keep_premodel: bool,
     force: bool,
 ) -> None:
     """Make a folder that `adaptive serve` and `Router.load` can use on a board.
@@ -82,6 +89,8 @@ def command(
         policy = ByPremodel(premodel.candidates, premodel)
     else:
         policy = Fixed((source.reference or source.names[-1],))
+    if keep_premodel and premodel is None:
+        raise InputError("--keep-premodel keeps the one that --premodel names; give that too")
     if certificate_path is not None and policy_path is None:
         raise InputError("--certificate speaks of a policy; give that with --policy")
     certificate = (
@@ -118,13 +127,25 @@ def command(
             while (name := after[name]) is not None:  # type: ignore[assignment]
                 kept.add(name)
         names = sorted(kept)
+    shown = premodel if keep_premodel else None
     write_bundle(
-        output, source, policy, certificate, times, board, names, force, through_times, energies
+        output,
+        source,
+        policy,
+        certificate,
+        times,
+        board,
+        names,
+        force,
+        through_times,
+        energies,
+        shown,
     )
     size = sum(p.stat().st_size for p in output.rglob("*") if p.is_file())
     asked = ", ".join(policy.candidates)
     click.echo(f"{output}: {policy.kind} policy over {asked}, {size:,} bytes")
-    for line in left_out(source, policy, premodel_path, names, certificate_path):
+    asked_for = None if keep_premodel else premodel_path
+    for line in left_out(source, policy, asked_for, names, certificate_path):
         click.echo(f"left out: {line}")
     if outcomes is not None:
         carried = source.names if names is None else names
@@ -134,8 +155,8 @@ def command(
     own = () if policy.premodel is None else policy.premodel.own_features
     if own and policy.needs_features:
         click.echo(
-            f"note: the premodel reads columns of your own ({', '.join(own)}); only Router.load "
-            "with an extractor can use this bundle, the server cannot"
+            f"note: the premodel reads columns of your own ({', '.join(own)}); Router.load needs "
+            "an extractor that computes them, serve and classify --extractor"
         )
 
 

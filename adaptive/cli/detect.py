@@ -14,15 +14,15 @@ import numpy as np
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.bundle.outputs import require_task
-from adaptive.cli.classify import listed
+from adaptive.cli.classify import listed, reader_of
 from adaptive.cli.engines import engine_options
 from adaptive.cli.features import ImagePath
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import BundleError, ImageError, InputError, TableError
 from adaptive.files import read_json, refuse_existing, write_json
-from adaptive.images.camera import Camera
 from adaptive.images.decode import MAX_PIXELS, decode
 from adaptive.images.drawing import drawn, encoded
+from adaptive.images.video import VideoFrame, VideoReader
 from adaptive.routing.router import Router
 from adaptive.tasks.coco import coco_rows
 from adaptive.tasks.detections import Detections
@@ -31,8 +31,14 @@ from adaptive.tasks.detections import Detections
 @click.command(name="detect")
 @click.argument("images", nargs=-1, type=ImagePath(), metavar="[IMAGE_OR_DIR]...")
 @click.option("--bundle", type=click.Path(path_type=Path), required=True, help="Of detectors.")
-@click.option("--camera", type=click.IntRange(0), metavar="INDEX", help="A camera's frames.")
-@click.option("--video", type=click.Path(path_type=Path), help="A video file's frames.")
+@click.option("--camera", metavar="SOURCE", help="A camera's frames: its index, or an address.")
+@click.option("--video", metavar="FILE", help="A video file's frames.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long a camera that vanishes is waited for.",
+)
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--every", type=click.IntRange(1), help="Look at each so-many-th frame only.")
 @click.option("--least", type=click.FloatRange(0, 1), help="Only boxes of this score or more.")
@@ -62,8 +68,9 @@ from adaptive.tasks.detections import Detections
 def command(
     images: Tuple[Path, ...],
     bundle: Path,
-    camera: int | None,
-    video: Path | None,
+    camera: str | None,
+    video: str | None,
+    patience: float | None,
     frames: int | None,
     every: int | None,
     least: float | None,
@@ -81,9 +88,11 @@ def command(
     is where a video ends early. Ctrl-C ends a camera with a summary.
     """
     if (len(images) > 0) + (camera is not None) + (video is not None) != 1:
-        raise InputError("name images, or --camera INDEX, or --video FILE, and only one of them")
+        raise InputError("name images, or --camera SOURCE, or --video FILE, and only one of them")
     if images and (frames or every):
         raise InputError("--frames and --every count the frames of --camera or --video")
+    if patience is not None and camera is None:
+        raise InputError("--patience is how long --camera is waited for; name a camera")
     if coco is not None and not images:
         raise InputError("--coco writes the boxes of image files; name images")
     if coco_labels is not None and coco is None:
@@ -98,13 +107,11 @@ def command(
         seen = Seen(least, as_json, explain, None if draw is None else Drawings(draw, force))
         if images:
             sys.exit(_files(router, images, seen, coco, numbers))
-        source = video if camera is None else camera
-        assert source is not None
-        with Camera(source, every=every or 1) as opened:
-            _frames(router, opened, seen, frames)
-            if opened.left_out is not None:
-                click.echo(f"left out: {opened.left_out}", err=True)
-                sys.exit(1)
+        with reader_of(camera, video, every or 1, patience) as reader:
+            _frames(router, reader, seen, frames)
+        if reader.lost.rest is not None:
+            click.echo(f"left out: {reader.lost.rest}", err=True)
+            sys.exit(1)
 
 
 class Drawings:
@@ -294,20 +301,21 @@ def _files(
     return 1 if errors or passed else 0
 
 
-def _frames(router: Router, camera: Camera, seen: Seen, most: int | None) -> None:
+def _frames(router: Router, reader: VideoReader, seen: Seen, most: int | None) -> None:
     """Find what is in frames, until they end or Ctrl-C, then a summary."""
     try:
-        for frame in _first(camera, most):
-            found = seen.detect(router, frame)
-            seen.show({"frame": camera.number}, found, lambda f=frame: f)
+        for frame in _first(reader, most):
+            found = seen.detect(router, frame.image)
+            seen.show({"frame": frame.number}, found, lambda f=frame: f.image)
     except KeyboardInterrupt:
         pass
     finally:
-        click.echo(seen.summary(), err=seen.as_json)
+        lost = reader.lost.words()
+        click.echo(seen.summary() + (f"; {lost}" if lost else ""), err=seen.as_json)
 
 
-def _first(camera: Camera, most: int | None) -> Iterator[np.ndarray]:
-    for count, frame in enumerate(camera, start=1):
+def _first(reader: VideoReader, most: int | None) -> Iterator[VideoFrame]:
+    for count, frame in enumerate(reader, start=1):
         yield frame
         if count == most:
             return

@@ -12,6 +12,7 @@ import click
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.cli.engines import engine_options
+from adaptive.cli.extractor import extractor_option
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.evaluation.evaluation import evaluate, text_table
@@ -26,6 +27,7 @@ from adaptive.premodel.base import Premodel
 
 if TYPE_CHECKING:
     from adaptive.evaluation.boxes import BoxRow
+    from adaptive.routing.extractors import Extractor
 
 
 @click.command(name="evaluate")
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     help="Also write one self-contained HTML page; with --images it shows thumbnails.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing JSON file or page.")
+@extractor_option("For --live: what computes the features of your own that the premodel reads.")
 @engine_options
 def command(
     bundle: Path,
@@ -64,6 +67,7 @@ def command(
     json_path: Path | None,
     report_path: Path | None,
     force: bool,
+    extractor: Extractor | None,
     engines: EngineOptions,
 ) -> None:
     """Replay BUNDLE's policy over the outcome table X.csv, beside every baseline.
@@ -83,6 +87,8 @@ def command(
         raise InputError(
             "a replay runs no networks, so it takes no engine; give --live and --images too"
         )
+    if extractor is not None and not live:
+        raise InputError("a replay reads features from the table; --extractor goes with --live")
     if images is not None and not images.is_dir():
         raise InputError(f"{images} is no folder; --images names the one that the images lie in")
     read = Bundle.read(bundle)
@@ -132,11 +138,14 @@ def command(
     if live and images is not None:
         from adaptive.routing.live import compare_live
 
-        comparison = compare_live(replace(read, policy=chosen), outcomes, images, engines)
+        comparison = compare_live(
+            replace(read, policy=chosen), outcomes, images, engines, extractor
+        )
         click.echo(comparison.text())
         report["live"] = comparison.to_json()
         omitted = bool(comparison.unreadable)
     if report_path is not None:
+        from adaptive.premodel.shares import known_shares
         from adaptive.report.content import Origin, gather
         from adaptive.report.page import page
 
@@ -162,6 +171,7 @@ def command(
             others,
             images,
             premodel,
+            known_shares(premodel, read.certificate if chosen == read.policy else None),
         )
         with written_aside(report_path) as aside:
             aside.write_text(page(content), encoding="utf-8")

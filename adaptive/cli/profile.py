@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import TYPE_CHECKING, Callable, Mapping
 
 import click
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.cli.engines import engine_options
+from adaptive.cli.extractor import extractor_option
 from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing
@@ -18,6 +19,9 @@ from adaptive.jetson.meter import open_meter
 from adaptive.measuring.energy import SECONDS, Energies, measure
 from adaptive.outcomes.labelled import list_images
 from adaptive.outcomes.table import OutcomeTable, check_table_name
+
+if TYPE_CHECKING:
+    from adaptive.routing.extractors import Extractor
 
 
 @click.command(name="profile")
@@ -80,6 +84,7 @@ from adaptive.outcomes.table import OutcomeTable, check_table_name
     metavar="WxH",
     help="With --latency-only and without --images: pixels of the made-up images.",
 )
+@extractor_option("What computes features of your own, which become columns of the table too.")
 @click.option("--force", is_flag=True, help="Replace an existing table.")
 @engine_options
 def command(
@@ -98,6 +103,7 @@ def command(
     rails: str | None,
     latency_only: bool,
     size: str | None,
+    extractor: Extractor | None,
     force: bool,
     engines: EngineOptions,
 ) -> None:
@@ -123,7 +129,17 @@ def command(
         pixels = _size(size, images)
         opener = Engines(engines)
         omitted = _times(
-            folders, images, output, features, threads, limit, pixels, energies, force, opener
+            folders,
+            images,
+            output,
+            features,
+            threads,
+            limit,
+            pixels,
+            energies,
+            force,
+            opener,
+            extractor,
         )
         sys.exit(1 if omitted else 0)
     if bundles or candidates is None or images is None or output is None or size is not None:
@@ -141,13 +157,14 @@ def command(
         from adaptive.cli.profile_boxes import begin
 
         profiler, found = begin(
-            bundle, images, labels, split, limit, threads, features, Engines(engines)
+            bundle, images, labels, split, limit, threads, features, Engines(engines), extractor
         )
     elif split is not None:
         raise InputError("--split is for detectors; `adaptive tune` has one for classifiers")
     else:
         found = list_images(images, bundle.labels, labels, limit)
-        profiler = Profiler(bundle, threads, features, engines=Engines(engines))
+        own = Engines(engines)
+        profiler = Profiler(bundle, threads, features, engines=own, extractor=extractor)
     click.echo(f"engine {profiler.choice}")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
@@ -208,6 +225,7 @@ def _times(
     energies: EnergyPass | None,
     force: bool,
     engines: Engines,
+    extractor: Extractor | None,
 ) -> bool:
     """Replace the times of bundles; whether something was left out."""
     from adaptive.jetson.board import board_lines
@@ -227,7 +245,7 @@ def _times(
     omitted: list[str] = []
     for folder, bundle in zip(folders, read):
         times, left_out = measure_times(
-            bundle, images, count, threads, features, size, energies, engines
+            bundle, images, count, threads, features, size, energies, engines, extractor
         )
         click.echo(f"engine {engines.choice}")
         if output is not None:

@@ -14,7 +14,8 @@ from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable
-from adaptive.policy.base import Output, Policy
+from adaptive.policy.base import Policy
+from adaptive.policy.history import Output
 from adaptive.policy.walk import Walk
 
 #: In `Replay.candidate`: the policy answered nothing.

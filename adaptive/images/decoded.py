@@ -11,8 +11,12 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from adaptive.candidate import InputSpec
-from adaptive.images.decode import ImageLike, decode, decode_scales, upright_size
+from adaptive.images.decode import ImageLike, decode, decode_scales, read_once, upright_size
+from adaptive.images.pixels import Pixels
 from adaptive.images.preprocess import needed_short, normalised, scaled
+
+#: Short side of the largest image that warms up, pixels; more of them warm nothing further.
+WARM_SHORT = 1024
 
 
 class DecodedImage:
@@ -50,7 +54,7 @@ class DecodedImage:
         if made is None:
             seen = self._seen(spec).array
             began = perf_counter()
-            tensor = normalised(seen, spec)
+            tensor = _held(seen) if isinstance(spec, Pixels) else normalised(seen, spec)
             made = self._tensors[spec] = _Timed(tensor, (perf_counter() - began) * 1e3)
         return made.array
 
@@ -80,6 +84,8 @@ class DecodedImage:
 
     def _seen(self, spec: InputSpec) -> _Timed:
         """What a network sees before it is normalised, once for all networks that see the same."""
+        if isinstance(spec, Pixels):
+            return _Timed(self.pixels, 0.0)
         key = spec.seen
         if key not in self._scaled:
             began = perf_counter()
@@ -93,6 +99,13 @@ class _Timed(NamedTuple):
 
     array: np.ndarray
     ms: float
+
+
+def _held(pixels: np.ndarray) -> np.ndarray:
+    """An array of shape (1,) with the pixels as its one value, for images differ in size."""
+    held = np.empty(1, object)
+    held[0] = pixels
+    return held
 
 
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
@@ -122,6 +135,7 @@ def decode_image(
     from adaptive.features.schema import SCHEMA
 
     began = perf_counter()
+    image = read_once(image)
     short = SCHEMA.short_side
     # Features never depend on which networks a bundle holds, so a network that sees more than
     # the schema's scale gets a decoding of its own, where the decoder makes a difference.
@@ -139,7 +153,7 @@ def warm_up_image(networks_short: int) -> bytes:
     """A grey image, encoded, so that its decoder is loaded too."""
     from PIL import Image
 
-    side = max(networks_short, 64)
+    side = min(max(networks_short, 64), WARM_SHORT)
     encoded = io.BytesIO()
     Image.new("RGB", (side, side), (127, 127, 127)).save(encoded, "JPEG")
     return encoded.getvalue()

@@ -88,7 +88,7 @@ def _resized(image: np.ndarray, sides: tuple[int, int]) -> np.ndarray:
     height, width = image.shape[:2]
     if (height, width) == sides:
         return image
-    import cv2
+    from adaptive.opencv import cv2
 
     rows, columns = sides
     shrinks = height >= rows and width >= columns
@@ -121,7 +121,7 @@ def normalised(pixels: np.ndarray, spec: InputSpec) -> np.ndarray:
     multiply, add = _affine(spec)
     # whole planes or rows at once: numpy is many times slower along an axis of three
     if spec.layout == "NCHW":
-        import cv2
+        from adaptive.opencv import cv2
 
         tensor = np.empty((1, 3, *pixels.shape[:2]), np.float32)
         planes = cv2.split(pixels)

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+from functools import partial
 from itertools import cycle
 from pathlib import Path, PurePath
 from typing import Any, Callable, Iterable, Mapping, Sequence
@@ -24,11 +25,10 @@ from adaptive.candidate import Candidate
 from adaptive.engines.choose import Engines
 from adaptive.errors import ImageError, InputError, TableError
 from adaptive.evaluation.replay import rank_of
-from adaptive.features.measure import measure
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import read_json, write_json, writing
 from adaptive.images.decode import MAX_PIXELS, ImageLike, decode
-from adaptive.images.decoded import decode_image, warm_up_image
+from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import PowerMode, power_mode
@@ -37,9 +37,11 @@ from adaptive.jetson.sysfs import Sysfs
 from adaptive.measuring.doubts import labels_doubt
 from adaptive.measuring.energy import IMAGES as ENERGY_IMAGES
 from adaptive.measuring.energy import Energies
+from adaptive.measuring.feature_times import FeatureTimes
 from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
-from adaptive.policy.base import Output
+from adaptive.policy.history import Output
+from adaptive.routing.extractors import Extractor, check_apart, names_of, origin_of
 from adaptive.routing.judging import timed_features
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks
@@ -49,9 +51,6 @@ log = logging.getLogger("adaptive.measuring.profiling")
 
 #: Runs of each network before anything is timed.
 WARM_UP = 5
-
-#: Images on which each feature is timed by itself.
-FEATURE_IMAGES = 20
 
 
 class Profiler:
@@ -64,6 +63,7 @@ class Profiler:
     features : names or a group of features to record
     sysfs : where the machine tells its power mode; another root is for tests
     engines : opens the networks; by the best engine that really runs when left out
+    extractor : computes features of a user's own, which become columns too
     """
 
     def __init__(
@@ -73,11 +73,16 @@ class Profiler:
         features: str = "all+extra",
         sysfs: Sysfs | None = None,
         engines: Engines | None = None,
+        extractor: Extractor | None = None,
     ) -> None:
         self.bundle = bundle
         self.threads = threads
         self._sysfs = sysfs
-        self.features = resolve_names(features)
+        self._extractor = extractor
+        self._own = () if extractor is None else names_of(extractor)
+        self._ours = resolve_names(features)
+        check_apart(self._own, self._ours)
+        self.features = (*self._ours, *self._own)
         self._short = max(needed_short(c.input) for c in bundle.candidates)
         names = bundle.names
         # Asked one by one, an exit is reached through those before it, without their heads.
@@ -145,19 +150,10 @@ class Profiler:
         It runs as it is served. Only the inputs are made before the networks run, so that a
         candidate is charged with its own even where another one reads the same.
         """
-        sized = self.bundle.task == "detect"
-        image = decode_image(path, self._short, MAX_PIXELS, sized=sized)
-        features, features_ms = timed_features(image, self.features)
-        photo = Photo(image)
-        prepared: dict[str, tuple[float, float]] = {}
-        for candidate in self._order:
-            if candidate.after is None:
-                prepared[candidate.name] = image.prepared(candidate.input)
-            (photo,), _ = self.networks.run(candidate.name, [photo])
-        # Afterwards, so that the runs above find the processor's caches as they are in use.
-        for candidate in self._order:
-            if candidate.name in self.networks.segments.through:
-                (photo,) = self.networks.advance([Run(candidate.name, True)], [photo], again=True)
+        sized, native = self.bundle.task == "detect", self._extractor is not None
+        image = decode_image(path, self._short, MAX_PIXELS, native, sized)
+        features, features_ms = timed_features(image, self.features, self._own, self._extractor)
+        photo, prepared = run_each(self.networks, self._order, image)
         answers: dict[str, np.ndarray] = {}
         row: dict[str, Any] = {
             "decode:ms": image.ms,
@@ -229,7 +225,7 @@ class Profiler:
             except ImageError:
                 continue
         grey = decode_image(warm_up_image(self._short), self._short, MAX_PIXELS)
-        timed_features(grey, self.features)
+        timed_features(grey, self._ours)
         for _ in range(WARM_UP):
             self.networks.warm_up(self.bundle.names, Photo(grey))
 
@@ -247,7 +243,7 @@ class Profiler:
     def _fingerprint(self, images: LabelledImages, keep: bool) -> dict[str, Any]:
         listed = json.dumps([images.names, images.labels])
         fingerprint = {
-            "candidates": [_entry(c) for c in self.bundle.candidates],
+            "candidates": [entry_of(c) for c in self.bundle.candidates],
             "outputs": [output_to_json(c.output) for c in self.bundle.candidates],
             "features": list(self.features),
             "schema": SCHEMA.version,
@@ -257,6 +253,8 @@ class Profiler:
             "folder": str(images.root.resolve()),
             "images": hashlib.sha256(listed.encode()).hexdigest(),
         }
+        if self._extractor is not None:
+            fingerprint["extractor"] = origin_of(self._extractor)
         mode = self._mode()
         if mode is not None:
             fingerprint["power mode"] = mode.to_json()
@@ -278,15 +276,17 @@ class Profiler:
     def _meta(
         self, images: LabelledImages, before: BoardState, energies: Energies | None
     ) -> dict[str, Any]:
-        crops = []
+        times = FeatureTimes(self._ours, self._own)
         for name in images.names:
             try:
-                crops.append(SCHEMA.crop(SCHEMA.working(decode(images.root / name))))
+                pixels = decode(images.root / name)
             except ImageError:
                 continue
-            if len(crops) == FEATURE_IMAGES:
+            whole = partial(decode, images.root / name, MAX_PIXELS, MAX_PIXELS)
+            image = DecodedImage(pixels, SCHEMA.working(pixels), native=whole)
+            times.take(image, self._extractor)
+            if times.done:
                 break
-        each = [measure(crop, self.features, 3) for crop in crops]
         board = board_profile(self.threads, before, self._sysfs)
         if board.get("throttled"):
             log.warning(
@@ -294,21 +294,40 @@ class Profiler:
                 ", ".join(board["throttled_by"]),
             )
         return {
-            "candidates": [_entry(c) for c in self.bundle.candidates],
+            "candidates": [entry_of(c) for c in self.bundle.candidates],
             "reference": self.bundle.reference,
             "classes": len(self.bundle.labels),
             "features": list(self.features),
             "schema": SCHEMA.to_json(),
-            "feature_ms": {
-                name: round(float(np.median([m[name] for m in each])), 6) for name in self.features
-            },
+            "feature_ms": times.median(),
             "board": board,
             "engine": self.choice.to_json(),
+            **({} if self._extractor is None else {"extractor": origin_of(self._extractor)}),
             "threads": self.threads,
             "date": datetime.date.today().isoformat(),
             "warm_up": WARM_UP,
             **({} if energies is None else {"energy": energies.to_json()}),
         }
+
+
+def run_each(
+    networks: Networks, order: Sequence[Candidate], image: DecodedImage
+) -> tuple[Photo, dict[str, tuple[float, float]]]:
+    """Run every candidate on one image, one after the other; the milliseconds of preparing it.
+
+    order : an exit after what it continues from
+    """
+    photo = Photo(image)
+    prepared: dict[str, tuple[float, float]] = {}
+    for candidate in order:
+        if candidate.after is None:
+            prepared[candidate.name] = image.prepared(candidate.input)
+        (photo,), _ = networks.run(candidate.name, [photo])
+    # Afterwards, so that the runs above find the processor's caches as they are in use.
+    for candidate in order:
+        if candidate.name in networks.segments.through:
+            (photo,) = networks.advance([Run(candidate.name, True)], [photo], again=True)
+    return photo, prepared
 
 
 def one_of_each_kind(names: Iterable[str]) -> list[str]:
@@ -319,7 +338,8 @@ def one_of_each_kind(names: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
-def _entry(candidate: Candidate) -> dict[str, Any]:
+def entry_of(candidate: Candidate) -> dict[str, Any]:
+    """What a table's `X.json` says of a candidate."""
     entry: dict[str, Any] = {
         "name": candidate.name,
         "sha256": candidate.sha256,

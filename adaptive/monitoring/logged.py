@@ -183,7 +183,7 @@ def _read(path: Path, wanted: str | None) -> Logged:
     decisions = unreadable = elsewhere = 0
     bundles: Counter[str] = Counter()
     audited: dict[str, list[Audited]] = {}
-    for line in _lines(path):
+    for line in lines_of(path):
         try:
             values = json.loads(line)
             fields = Fields(values, "a decision")
@@ -225,7 +225,8 @@ def _read(path: Path, wanted: str | None) -> Logged:
     return Logged(rows, scope, references[0], decisions, counts, unreadable, elsewhere)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a log, oldest first; InputError when a file of it cannot be read."""
     last = 0
     while numbered(path, last + 1).exists():
         last += 1

@@ -58,9 +58,11 @@ class Thumbnails:
     Parameters
     ----------
     folder : that the table's names are relative to, or None for no thumbnails at all
+    side : of each, in pixels
     """
 
     folder: Path | None
+    side: int = SIDE
     unreadable: list[str] = field(default_factory=list)
 
     def of(self, name: str) -> str | None:
@@ -74,11 +76,11 @@ class Thumbnails:
         try:
             if parts.is_absolute() or ".." in parts.parts:
                 raise ImageError(f"{name!r} lies outside the folder of images")
-            pixels = decode(self.folder / name, SIDE)
+            pixels = decode(self.folder / name, self.side)
         except ImageError:
             self.unreadable.append(name)
             return None
-        small = ImageOps.fit(Image.fromarray(pixels), (SIDE, SIDE))
+        small = ImageOps.fit(Image.fromarray(pixels), (self.side, self.side))
         stream = io.BytesIO()
         small.save(stream, "JPEG", quality=QUALITY, optimize=True)
         return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

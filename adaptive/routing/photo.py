@@ -8,7 +8,7 @@ from typing import Mapping, NamedTuple, Tuple
 import numpy as np
 
 from adaptive.images.decoded import DecodedImage
-from adaptive.policy.base import Output
+from adaptive.policy.history import Output
 
 #: What a network reads of one image: arrays whose first axis is a batch of one.
 Inputs = Tuple[np.ndarray, ...]

@@ -13,7 +13,8 @@ from adaptive.candidate import OutputSpec
 from adaptive.checks import shown
 from adaptive.engines.answers import run_checked
 from adaptive.errors import InputError
-from adaptive.policy.base import Output, Policy
+from adaptive.policy.base import Policy
+from adaptive.policy.history import Output
 from adaptive.routing.photo import Found, Inputs, Photo
 from adaptive.segments import Run, Segments, through_key
 
@@ -222,10 +223,14 @@ class Networks:
             for i, output in enumerate(outputs)
         ]
 
+    def plain(self) -> Networks:
+        """The same, and whoever is told of runs is told of none."""
+        return Networks(self.bundle, self.engines)
+
     def warm_up(self, names: Iterable[str], photo: Photo) -> None:
         """Run whatever is open for these candidates once, alone and without telling anybody."""
         members = {member for name in names for member in self.chains[name]}
-        plain = Networks(self.bundle, self.engines)
+        plain = self.plain()
         for member in sorted(members, key=lambda m: len(self.chains[m])):
             runs = [r for r in (Run(member, False), Run(member, True)) if r.step in self.engines]
             (photo,) = plain.advance(runs, [photo], again=True)
@@ -260,10 +265,12 @@ def said(name: str, photos: Sequence[Photo]) -> Output:
     outputs = [photo.done[name] for photo in photos]
     if len(outputs) == 1:
         return outputs[0]
+    confidence = np.concatenate([o.confidence for o in outputs])
     if outputs[0].boxes is not None:
-        boxes = tuple(found for o in outputs for found in o.boxes or ())
-        return Output(np.concatenate([o.confidence for o in outputs]), None, boxes)
+        return Output(confidence, None, tuple(f for o in outputs for f in o.boxes or ()))
+    if outputs[0].probabilities is None:  # answers of their own, which no policy reads
+        return Output(confidence)
     return Output(
-        np.concatenate([o.confidence for o in outputs]),
+        confidence,
         np.concatenate([o.probabilities for o in outputs]),  # type: ignore[misc]
     )

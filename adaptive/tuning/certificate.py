@@ -15,6 +15,7 @@ import numpy as np
 
 from adaptive.errors import InputError
 from adaptive.outcomes.quality import AGREEMENT, TOP1, is_binary, quality_words
+from adaptive.premodel.shares import ConditionShares
 from adaptive.tuning.exact import exact_tail, score
 
 #: Bets of the betting test, as shares of the largest that cannot lose everything.
@@ -261,8 +262,7 @@ class Certificate:
     drops : all drops that were tested as one family with `epsilon`, whose promises hold together
     earlier : what earlier looks at the same calibration images add to `delta`, in all
     abstain_below : score below which the policy abstains, with its best guess counted here
-    conditions : where the premodel knows conditions, what each looks like and its share of the
-        calibration images
+    conditions : where the premodel knows conditions, how many calibration images are of each
     quality : what the quality is called
     hashes : SHA-256 of what it speaks of, by name
     """
@@ -284,7 +284,7 @@ class Certificate:
     abstain_below: float | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     board: Mapping[str, Any] = field(default_factory=dict)
-    conditions: tuple[tuple[str, float], ...] = ()
+    conditions: ConditionShares | None = None
     quality: str = TOP1
 
     def to_json(self) -> dict[str, Any]:
@@ -333,10 +333,7 @@ class Certificate:
         )
 
     def _taken_under(self) -> str:
-        if not self.conditions:
-            return ""
-        told = "; ".join(f"{100 * share:.0f}% {looks}" for looks, share in self.conditions)
-        return f" These images are: {told}."
+        return "" if self.conditions is None else f" These images are: {self.conditions.words()}."
 
     def _guesses(self) -> str:
         if self.abstain_below is None:

@@ -18,7 +18,7 @@ from adaptive.policy.base import Policy
 from adaptive.policy.gain import Gain
 from adaptive.premodel.base import Premodel
 from adaptive.premodel.knn_chain import KNNChain
-from adaptive.premodel.mixture import Mixture
+from adaptive.premodel.shares import ConditionShares, count_conditions
 from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.certificate import (
     P_VALUES,
@@ -416,13 +416,12 @@ class Tuner:
             chances = self.judged.numbers(where, policy.needs_traits)
         return replay(policy, table, chances=chances)
 
-    def _conditions(self) -> tuple[tuple[str, float], ...]:
-        """What the premodel's conditions look like, and their shares of the calibration images."""
-        if not isinstance(self.premodel, Mixture):
-            return ()
+    def _conditions(self) -> ConditionShares | None:
+        """How many calibration images are of each of the premodel's conditions."""
+        if self.premodel is None or not self.premodel.conditions:
+            return None
         X = self.calibration.feature_columns(self.premodel.features, self.premodel.own_features)
-        shares = self.premodel.posterior(X).mean(axis=0)
-        return tuple(zip(self.premodel.descriptions(), shares.round(4).tolist()))
+        return count_conditions(self.premodel, X)
 
     def _disagreements(self, policy: Policy) -> int | None:
         """On how many calibration images the policy answers another class than the reference."""

@@ -18,7 +18,7 @@ from typing import Callable, Iterator, Sequence
 import numpy as np
 
 from adaptive.errors import InputError
-from adaptive.policy.cascade import expected_gain
+from adaptive.policy.hybrid import expected_gain
 from adaptive.tuning.crossed import cross_judged
 from adaptive.tuning.gate import Gate, gate
 from adaptive.tuning.judged import Judged

@@ -1,7 +1,7 @@
 """A street scene drawn by this program, to show boxes on an image that is nobody's.
 
-    python docs/images/make_scene.py scene.png
-    adaptive detect --bundle DETECTORS scene.png --draw drawn
+python docs/images/make_scene.py scene.png
+adaptive detect --bundle DETECTORS scene.png --draw drawn
 """
 
 from __future__ import annotations

@@ -177,12 +177,49 @@ async function describe() {
   const name = bundle.reference ?? policy.candidates.at(-1);
   single = { name, ms: planned(name), how: "as measured when the bundle was made" };
   $("compare").textContent = `Measure against ${name} alone`;
+  showConditions();
   await look();
 }
 
 /** Whether the bundle finds boxes instead of naming a class. */
 function detects() {
   return bundle.task === "detect";
+}
+
+/** What is told of live images' conditions now. */
+async function countConditions() {
+  bundle.conditions = (await (await ask("v1/bundle")).json()).conditions;
+  showConditions();
+}
+
+/** The conditions that images are taken under: how common before, how common now. */
+function showConditions() {
+  const told = bundle.conditions ?? null;
+  $("conditions-card").hidden = told === null;
+  if (told === null) return;
+  $("conditions-about").textContent = "What the premodel tells apart without labels." +
+    (told.of ? "" : " The bundle does not say how common each was among its own images.") +
+    (told.words ? "" : " Live images are not counted.");
+  $("conditions-now").textContent = told.words
+    ? `${told.words.charAt(0).toUpperCase()}${told.words.slice(1)}.` : "";
+  $("conditions-now").classList.toggle("changed", Boolean(told.goes_on));
+  $("conditions-before").textContent = told.of === "training" ? "In training" : "At calibration";
+  const under = new Map((answered?.explanation?.conditions ?? []).map((own) =>
+    [own.description, own.probability]));
+  const pictured = told.conditions.some((own) => own.examples?.length);
+  $("conditions-examples").hidden = !pictured;
+  const share = (own, digits = 0) => cell(own === null || own === undefined ? "–" : percent(own, digits));
+  $("conditions").tBodies[0].replaceChildren(...told.conditions.map((own) => {
+    const mine = under.get(own.description);
+    const made = row(head(own.description), share(own.share), share(own.live), share(own.recent),
+      share(mine));
+    if (pictured) {
+      made.append(cell(...own.examples.map((src) =>
+        element("img", { src, alt: `An image that is ${own.description}` }))));
+    }
+    if (mine !== undefined && mine === Math.max(...under.values())) made.className = "under";
+    return made;
+  }));
 }
 
 /** Which classes there are, since an image of anything else is taken for one of them. */
@@ -344,6 +381,7 @@ function show(answer) {
   showWay(answer);
   showTimes(answer);
   showWhy(answer);
+  showConditions();
   showEdges(answer.explanation?.edges);
 }
 
@@ -359,6 +397,13 @@ function showAnswer(answer) {
     : [`${percent(answer.score, 1)} sure, answered by `, swatch(colour(answer.candidate)),
       element("b", {}, answer.candidate)];
   $("by").replaceChildren(...by);
+  $("sure").textContent = answer.top5.length === 0 ? ""
+    : answer.calibrated ? "A calibrated probability: of answers that are 80% sure, say, eight in ten are right."
+      : "Not calibrated: it is what the network says, which is often too sure.";
+  const [under] = answer.explanation?.conditions ?? [];
+  $("under").hidden = under === undefined;
+  $("under").textContent = under === undefined ? ""
+    : `Judged as an image that is “${under.description}” (${percent(under.probability)}).`;
   $("reason").textContent = `${answer.reason.charAt(0).toUpperCase()}${answer.reason.slice(1)}.`;
   const kind = abstained ? "rest" : colour(answer.candidate);
   $("best").tBodies[0].replaceChildren(...answer.top5.map(({ label, score }) =>
@@ -830,6 +875,7 @@ async function poll() {
     if (own !== turn) return;
     const read = counters(text);
     if (served !== null && served !== read.bundle) await describe();
+    else if (read.conditions !== looks.at(-1)?.conditions) await countConditions();
     served = read.bundle;
     const before = looks.at(-1);
     if (before && read.images < before.images) looks.length = 0; // the server began anew
@@ -847,11 +893,13 @@ async function poll() {
 
 /** From Prometheus's text: answers, seconds and runs by candidate, and the queue. */
 function counters(text) {
-  const read = { answers: {}, sum: {}, count: {}, images: 0, queue: 0, bundle: "" };
+  const read = { answers: {}, sum: {}, count: {}, images: 0, queue: 0, bundle: "",
+    conditions: "" };
   const known = { adaptive_answers_total: "answers", adaptive_candidate_seconds_sum: "sum",
     adaptive_candidate_seconds_count: "count" };
   for (const line of text.split("\n")) {
     if (line.startsWith("adaptive_bundle_info{")) read.bundle = line;
+    if (line.startsWith("adaptive_condition_images_total{")) read.conditions += line;
     const found = /^(\w+)(?:\{candidate="([^"]*)"\})? (\S+)$/.exec(line);
     if (!found) continue;
     const [, family, candidate, number] = found;

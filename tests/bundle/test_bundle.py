@@ -18,8 +18,9 @@ from onnx_files import block, colour_network, external_tensor, model, node, numb
 from adaptive import AdaptiveError, Bundle, BundleError, EngineError, InputError, Router
 from adaptive.bundle.bundle import MANIFEST, write_bundle
 from adaptive.files import inside, sha256, write_json
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling

@@ -50,6 +50,26 @@ def test_what_the_policy_does_not_need_is_named(
     ]
 
 
+def test_a_premodel_is_kept_for_explanations(
+    tiny_candidates: Path, tmp_path: Path, premodel: KNNChain
+) -> None:
+    premodel.save(tmp_path / "premodel")
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"format": 1, "kind": "fixed", "candidates": ["cheap"]}')
+    given = ("--candidates", tiny_candidates, "--policy", policy, "--all-candidates")
+    kept = (*given, "--premodel", tmp_path / "premodel", "--keep-premodel")
+    assert lines(*kept, "-o", tmp_path / "a") == []
+    bundle = Bundle.read(tmp_path / "a")
+    assert bundle.policy.premodel is None
+    assert bundle.premodel is not None
+    assert bundle.premodel.candidates == ("cheap", "strong")
+    done = CliRunner().invoke(
+        command, [str(a) for a in (*given, "--keep-premodel", "-o", tmp_path / "b")]
+    )
+    assert "--keep-premodel keeps the one that --premodel names" in str(done.exception)
+    assert not (tmp_path / "b").exists()
+
+
 def test_nothing_is_named_where_nothing_is_left_out(tiny_candidates: Path, tmp_path: Path) -> None:
     assert lines("--candidates", tiny_candidates, "--all-candidates", "-o", tmp_path / "a") == []
 
@@ -60,8 +80,8 @@ def test_own_columns_need_an_extractor(
     premodel.save(tmp_path / "premodel")
     given = ("--candidates", tiny_candidates, "--premodel", tmp_path / "premodel")
     assert lines(*given, "--all-candidates", "-o", tmp_path / "a") == [
-        "note: the premodel reads columns of your own (sharpness); only Router.load with an "
-        "extractor can use this bundle, the server cannot"
+        "note: the premodel reads columns of your own (sharpness); Router.load needs an "
+        "extractor that computes them, serve and classify --extractor"
     ]
 
 

@@ -14,8 +14,9 @@ from outcome_tables import AFTER, NAMES, chain, table_of
 from adaptive import InputError, Limits
 from adaptive.evaluation.replay import ABSTAINED, rank_of, replay
 from adaptive.policy.base import Policy
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 
 

@@ -11,8 +11,9 @@ from adaptive.evaluation.evaluation import evaluate, paired
 from adaptive.evaluation.findings import Verdict
 from adaptive.evaluation.verdict import verdict
 from adaptive.outcomes.table import Outcomes, OutcomeTable
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling

@@ -28,8 +28,9 @@ from adaptive.monitoring.decisions import bundle_hash
 from adaptive.outcomes.labelled import list_images
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 from adaptive.routing.live import compare_live
 from adaptive.routing.running import Networks, ways_of

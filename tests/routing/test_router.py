@@ -153,7 +153,7 @@ def test_preference_moves_the_threshold(tiny_bundle: Path, tiny_images: Path) ->
         ("/no/such/image.png", "cannot be read"),
         (np.zeros((4, 4, 3), np.float32), "uint8"),
         (np.zeros((4, 4, 4), np.uint8), "shape"),
-        (3, "bytes, a path or a uint8 array"),
+        (3, "bytes, a path, an open file, a Pillow image or a uint8 array"),
     ],
 )
 def test_bad_image_is_one_sentence(image: object, says: str, tiny_bundle: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from adaptive.features.schema import SCHEMA
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import Outcomes, OutcomeTable
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
+from adaptive.policy.hybrid import Hybrid
 from adaptive.premodel.mixture import FEATURES, Mixture
+from adaptive.premodel.shares import ConditionShares, known_shares
 from adaptive.tuning.gate import gate
 from adaptive.tuning.objectives import Tuner
 
@@ -139,9 +143,13 @@ def test_a_certificate_says_which_conditions_it_was_made_under():
     tuner = tuner_of(table_of(REORDERED))
     tuner.calibration = table_of(REORDERED, 1500, seed=7)
     certificate = tuner.certified(0.2, 0.05).certificate
-    shares = dict(certificate.conditions)
+    told = certificate.conditions
+    assert told.images == certificate.images == 1500
+    shares = dict(zip(told.looks, told.shares))
     assert len(shares) == 3
     assert all(0.25 < share < 0.42 for share in shares.values())
     assert any("dark" in looks for looks in shares)
     assert " These images are: 3" in certificate.words()
-    assert certificate.to_json()["conditions"] == certificate.conditions
+    written = json.loads(json.dumps(certificate.to_json()))
+    assert ConditionShares.from_json(written["conditions"], "it") == told
+    assert known_shares(tuner.premodel, written) == told

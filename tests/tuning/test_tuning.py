@@ -12,8 +12,9 @@ from adaptive.evaluation.replay import replay
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import Outcomes, OutcomeTable
 from adaptive.policy.base import Policy
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.hybrid import Hybrid
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling
 from adaptive.tuning.build import build_policy, learn_gains
