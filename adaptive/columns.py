@@ -53,6 +53,10 @@ class Many:
         """This where it holds, that elsewhere."""
         return np.where(where, this, that)
 
+    def at(self, values: Sequence[int], places: Column) -> Column:
+        """The value at each image's place."""
+        return np.array(values)[places]
+
     def least(self, this: Column, that: Column) -> Column:
         """The smaller one."""
         return np.minimum(this, that)
@@ -100,6 +104,10 @@ class One:
     def pick(self, where: Column, this: Column, that: Column) -> Column:
         """This where it holds, else that."""
         return this if where else that
+
+    def at(self, values: Sequence[int], places: Column) -> Column:
+        """The value at the place."""
+        return values[places]
 
     def least(self, this: Column, that: Column) -> Column:
         """The smaller one."""

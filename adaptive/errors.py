@@ -64,7 +64,6 @@ class MissingExtra(AdaptiveError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, what: str, module: str, extra: str) -> None:
-        super().__init__(
-            f"{what} needs {module}, which is not installed: "
-            f"pip install 'adaptive-serving[{extra}]'"
-        )
+        from adaptive.installed import pip_line
+
+        super().__init__(f"{what} needs {module}, which is not installed: {pip_line(extra)}")

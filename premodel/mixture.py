@@ -377,7 +377,7 @@ def _chosen(Z: np.ndarray, k: int | None, seed: int) -> tuple[Any, dict[str, flo
         from sklearn.mixture import GaussianMixture
         from threadpoolctl import threadpool_limits
     except ImportError as exc:
-        raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+        raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
 
     def fitted(count: int, rows: np.ndarray) -> Any:
         mixture = GaussianMixture(

@@ -56,7 +56,7 @@ class Scaling:
         try:
             from sklearn.preprocessing import MinMaxScaler, StandardScaler
         except ImportError as exc:
-            raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+            raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if check_scaling(kind) == "standard":
                 scaler = StandardScaler().fit(X)

@@ -34,6 +34,7 @@ VALUES = {
     "errors",
     "files",
     "imagefiles",
+    "installed",
     "intervals",
     "limits",
     "opencv",
@@ -123,7 +124,7 @@ def graph_of(root: Path) -> dict[str, set[str]]:
 def room_of(module: str) -> str:
     """The room that a module stands in."""
     parts = module.split(".")
-    if len(parts) == 1:
+    if len(parts) == 1 or parts[1] == "__main__":
         return "face"
     return "values" if len(parts) == 2 and parts[1] in VALUES else parts[1]
 

@@ -312,6 +312,11 @@ def write_candidates(
     reference: str | None = None,
 ) -> None:
     """Make `folder`, which holds the ONNX files already, a folder of candidates."""
+    beside = {
+        (Path(c.file).parent / name).as_posix()
+        for c in candidates
+        for name in read_header(folder / c.file).external
+    }
     with writing(folder / "labels.txt"):
         (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
     write_json(
@@ -322,7 +327,7 @@ def write_candidates(
             "labels": "labels.txt",
             "reference": reference,
             "candidates": [candidate_to_json(c) for c in candidates],
-            "files": {"labels.txt": sha256(folder / "labels.txt")},
+            "files": {name: sha256(folder / name) for name in ("labels.txt", *sorted(beside))},
         },
     )
 

@@ -47,17 +47,17 @@ from adaptive.policy.premodel import ByPremodel
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @click.option("--all-candidates", is_flag=True, help="Carry those that the policy never asks too.")
 @click.option(
+    "--keep-premodel",
+    is_flag=True,
+    help="Carry the premodel where the policy does not ask it too: explanations then show what it "
+    "says. It costs nothing where nobody asks for one.",
+)
+@click.option(
     "--merge",
     type=click.FloatRange(0, 1),
     metavar="CHANCE",
     help="Of detectors: where several ran for an image, merge their boxes (weighted box fusion of "
     "scores as chances) and answer with those of this chance or more.",
-)
-@click.option(
-    "--keep-premodel",
-    is_flag=True,
-    help="Carry the premodel where the policy does not ask it too: explanations then show what it "
-    "says. It costs nothing where nobody asks for one.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def command(
@@ -69,8 +69,8 @@ def command(
     times_path: Path | None,
     output: Path,
     all_candidates: bool,
-    merge: float | None,
     keep_premodel: bool,
+    merge: float | None,
     force: bool,
 ) -> None:
     """Make a folder that `adaptive serve` and `Router.load` can use on a board.
@@ -96,6 +96,11 @@ def command(
     certificate = (
         None if certificate_path is None else read_json(certificate_path, "the certificate")
     )
+    if certificate is not None and source.reference is None:
+        # What was promised is a distance from it, and audits compare with it.
+        told = certificate.get("reference")
+        if told in source.names:
+            source = replace(source, reference=told)
     times, through_times, energies, board = None, None, None, None
     outcomes = None if table is None else OutcomeTable.read(table)
     taught = outcomes

@@ -114,7 +114,7 @@ def command(
         with _answerer(bundle, url, key_file, engines, explain, extractor) as router:
             left_out = classify_files(router, found, lines)
         sys.exit(1 if left_out or passed else 0)
-    reader = reader_of(camera, video, every or 1, patience)
+    reader = frames_of(camera, video, every or 1, patience)
     with _answerer(bundle, url, key_file, engines, explain, extractor) as router, reader:
         classify_frames(router, reader, lines, frames)
     if reader.lost.rest is not None:
@@ -122,7 +122,7 @@ def command(
         sys.exit(1)
 
 
-def reader_of(
+def frames_of(
     camera: str | None, video: str | None, every: int, patience: float | None
 ) -> VideoReader:
     """What `--camera` or `--video` names: the newest frames of the one, all of the other."""

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import click
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.bundle.outputs import require_task
-from adaptive.cli.classify import listed, reader_of
+from adaptive.cli.classify import frames_of, listed
 from adaptive.cli.engines import engine_options
 from adaptive.cli.features import ImagePath
 from adaptive.engines.choose import EngineOptions
@@ -22,7 +23,7 @@ from adaptive.errors import BundleError, ImageError, InputError, TableError
 from adaptive.files import read_json, refuse_existing, write_json
 from adaptive.images.decode import MAX_PIXELS, decode
 from adaptive.images.drawing import drawn, encoded
-from adaptive.images.video import VideoFrame, VideoReader
+from adaptive.images.video import VideoReader
 from adaptive.routing.router import Router
 from adaptive.tasks.coco import coco_rows
 from adaptive.tasks.detections import Detections
@@ -31,13 +32,18 @@ from adaptive.tasks.detections import Detections
 @click.command(name="detect")
 @click.argument("images", nargs=-1, type=ImagePath(), metavar="[IMAGE_OR_DIR]...")
 @click.option("--bundle", type=click.Path(path_type=Path), required=True, help="Of detectors.")
-@click.option("--camera", metavar="SOURCE", help="A camera's frames: its index, or an address.")
-@click.option("--video", metavar="FILE", help="A video file's frames.")
+@click.option(
+    "--camera",
+    metavar="SOURCE",
+    help="A camera's newest frames: 0, csi://0, v4l2:///dev/video0, rtsp://…, http://… or a "
+    "GStreamer pipeline.",
+)
+@click.option("--video", metavar="FILE_OR_URL", help="All frames of a video file or URL.")
 @click.option(
     "--patience",
     type=click.FloatRange(0),
     metavar="SECONDS",
-    help="How long a camera that vanishes is waited for.",
+    help="Give up when the camera has been gone for so long, instead of waiting for ever.",
 )
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--every", type=click.IntRange(1), help="Look at each so-many-th frame only.")
@@ -107,7 +113,7 @@ def command(
         seen = Seen(least, as_json, explain, None if draw is None else Drawings(draw, force))
         if images:
             sys.exit(_files(router, images, seen, coco, numbers))
-        with reader_of(camera, video, every or 1, patience) as reader:
+        with frames_of(camera, video, every or 1, patience) as reader:
             _frames(router, reader, seen, frames)
         if reader.lost.rest is not None:
             click.echo(f"left out: {reader.lost.rest}", err=True)
@@ -304,18 +310,11 @@ def _files(
 def _frames(router: Router, reader: VideoReader, seen: Seen, most: int | None) -> None:
     """Find what is in frames, until they end or Ctrl-C, then a summary."""
     try:
-        for frame in _first(reader, most):
+        for frame in islice(reader, most):
             found = seen.detect(router, frame.image)
-            seen.show({"frame": frame.number}, found, lambda f=frame: f.image)
+            seen.show({"frame": frame.number}, found, lambda f=frame.image: f)
     except KeyboardInterrupt:
         pass
     finally:
         lost = reader.lost.words()
         click.echo(seen.summary() + (f"; {lost}" if lost else ""), err=seen.as_json)
-
-
-def _first(reader: VideoReader, most: int | None) -> Iterator[VideoFrame]:
-    for count, frame in enumerate(reader, start=1):
-        yield frame
-        if count == most:
-            return

@@ -17,7 +17,7 @@ from adaptive.errors import InputError
 from adaptive.files import refuse_existing
 from adaptive.jetson.meter import open_meter
 from adaptive.measuring.energy import SECONDS, Energies, measure
-from adaptive.outcomes.labelled import list_images
+from adaptive.outcomes.labelled import list_images, list_unlabelled
 from adaptive.outcomes.table import OutcomeTable, check_table_name
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ if TYPE_CHECKING:
     "--split",
     help="For detectors: shares that tune, calibrate and test; thresholds of answers, maps of "
     "scores and how sure boxes are is learnt on the first.",
+)
+@click.option(
+    "--unlabelled",
+    is_flag=True,
+    help="The images have no labels: record whether each answer is the reference's.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="X.csv")
 @click.option("--features", default="all+extra", show_default=True, help="Features to record.")
@@ -93,6 +98,7 @@ def command(
     images: Path | None,
     labels: Path | None,
     split: str | None,
+    unlabelled: bool,
     output: Path | None,
     features: str,
     threads: int,
@@ -114,13 +120,21 @@ def command(
     finer than the sensor, and when the table is there but looks wrong: no candidate is better
     than guessing, or a network's answers are not what its manifest entry says.
 
+    With --unlabelled the quality of the table is agreement with the reference, which train, tune,
+    evaluate and certificates work on as on any other: a drop of 2 points is then an answer that
+    differs from the reference's on at most 2% of the images.
+
     With --latency-only it is BUNDLEs that are named, and nothing is learned about answers.
     """
     folders = [*bundles, *([] if candidates is None else [candidates])]
     if rails is not None and not energy:
         raise InputError("--rails names what --energy is measured on; give --energy too")
-    if latency_only and labels is not None:
-        raise InputError("--latency-only looks at no answers, so it takes no --labels")
+    if latency_only and (labels is not None or unlabelled):
+        raise InputError(
+            "--latency-only looks at no answers, so it takes neither --labels nor --unlabelled"
+        )
+    if unlabelled and labels is not None:
+        raise InputError("--unlabelled is of images without labels; leave it or --labels out")
     energies = None
     if energy:
         energies = EnergyPass(energy_seconds, rails)
@@ -154,6 +168,8 @@ def command(
     bundle = Bundle.read(candidates)
     profiler: Profiler
     if bundle.task == "detect":
+        if unlabelled:
+            raise InputError("--unlabelled is not for detectors; their boxes need labels")
         from adaptive.cli.profile_boxes import begin
 
         profiler, found = begin(
@@ -162,9 +178,13 @@ def command(
     elif split is not None:
         raise InputError("--split is for detectors; `adaptive tune` has one for classifiers")
     else:
-        found = list_images(images, bundle.labels, labels, limit)
-        own = Engines(engines)
-        profiler = Profiler(bundle, threads, features, engines=own, extractor=extractor)
+        if unlabelled:
+            found = list_unlabelled(images, limit)
+        else:
+            found = list_images(images, bundle.labels, labels, limit)
+        profiler = Profiler(
+            bundle, threads, features, engines=Engines(engines), extractor=extractor
+        )
     click.echo(f"engine {profiler.choice}")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)

@@ -10,6 +10,7 @@ import click
 
 from adaptive.cli.engines import engine_options
 from adaptive.cli.extractor import extractor_option
+from adaptive.cli.settings import configurable
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.monitoring.audit import SCOPES, Audit
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from adaptive.routing.extractors import Extractor
 
 
+@configurable
 @click.command("serve")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")

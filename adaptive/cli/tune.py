@@ -60,7 +60,10 @@ if TYPE_CHECKING:
     type=click.Choice(["fixed", "premodel", "cascade", "hybrid"]),
     help="Only policies of this kind; default whichever is best.",
 )
-@click.option("--reference", help="What a drop is measured against; default the most accurate.")
+@click.option(
+    "--reference",
+    help="What a drop is measured against; default the most accurate, or whom answers agree with.",
+)
 @click.option(
     "--bound",
     type=click.Choice(["betting", "exact", "score"]),

@@ -95,6 +95,7 @@ class OnnxEngine:
         self.output_shapes: list[list[Any]] = [e.shape for e in self._session.get_outputs()]
         self.input_types: list[str] = [entry.type for entry in self._session.get_inputs()]
         self.output_types: list[str] = [entry.type for entry in self._session.get_outputs()]
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Run one batch; see Engine.run."""

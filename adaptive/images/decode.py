@@ -118,36 +118,6 @@ def decode_scales(
     return _decode_stream(io.BytesIO(image), "the image", shorts, max_pixels)
 
 
-def upright_size(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Height and width of an image at its own size, upright, from its header alone.
-
-    Raises
-    ------
-    ImageError
-        when the header cannot be read.
-    """
-    if isinstance(image, np.ndarray):
-        height, width = _check_array(image).shape[:2]
-        return height, width
-    if isinstance(image, (str, os.PathLike)):
-        path = os.fsdecode(image)
-        with open_image(path) as file:
-            return _upright_size(file.read(), _shortened(path), max_pixels)
-    if is_pillow(image):
-        width, height = image.size
-        sideways = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-        return (width, height) if sideways else (height, width)
-    data = read_once(image)
-    assert isinstance(data, (bytes, bytearray, memoryview))  # or it would have been refused
-    return _upright_size(bytes(data), "the image", max_pixels)
-
-
-def _upright_size(data: bytes, name: str, max_pixels: int) -> tuple[int, int]:
-    width, height = _open(io.BytesIO(data), name, max_pixels).size
-    sideways = is_walked(data[:12]) and orientation(data) in (5, 6, 7, 8)
-    return (width, height) if sideways else (height, width)
-
-
 def read_once(image: ImageLike) -> ImageLike:
     """An open file's content, for it can be read but once; anything else as it is.
 
@@ -196,6 +166,36 @@ def _from_pillow(image: Image.Image, max_pixels: int) -> np.ndarray:
         raise ImageError("there is not enough memory for the Pillow image") from exc
     except Exception as exc:  # whatever a file behind it that is damaged or closed leads to
         raise ImageError(f"the Pillow image cannot be read: {exc}") from exc
+
+
+def upright_size(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Height and width of an image at its own size, upright, from its header alone.
+
+    Raises
+    ------
+    ImageError
+        when the header cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        height, width = _check_array(image).shape[:2]
+        return height, width
+    if isinstance(image, (str, os.PathLike)):
+        path = os.fsdecode(image)
+        with open_image(path) as file:
+            return _upright_size(file.read(), _shortened(path), max_pixels)
+    if is_pillow(image):
+        width, height = image.size
+        sideways = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        return (width, height) if sideways else (height, width)
+    if not isinstance(image, (bytes, bytearray, memoryview)):
+        raise ImageError(f"an image's size is not told by {type(image).__name__}")
+    return _upright_size(bytes(image), "the image", max_pixels)
+
+
+def _upright_size(data: bytes, name: str, max_pixels: int) -> tuple[int, int]:
+    width, height = _open(io.BytesIO(data), name, max_pixels).size
+    sideways = is_walked(data[:12]) and orientation(data) in (5, 6, 7, 8)
+    return (width, height) if sideways else (height, width)
 
 
 def open_image(path: str | os.PathLike[str]) -> IO[bytes]:

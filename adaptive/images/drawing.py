@@ -23,7 +23,7 @@ def drawn(image: np.ndarray, found: Detections) -> np.ndarray:
     ----------
     image : ndarray of shape (height, width, 3), uint8, RGB, of the size that the boxes are in
     """
-    import cv2
+    from adaptive.opencv import cv2
 
     canvas = np.ascontiguousarray(image).copy()
     unit = max(0.4, min(canvas.shape[:2]) / 900)
@@ -42,7 +42,7 @@ def drawn(image: np.ndarray, found: Detections) -> np.ndarray:
 
 def encoded(image: np.ndarray) -> bytes:
     """An RGB image as the bytes of a JPEG."""
-    import cv2
+    from adaptive.opencv import cv2
 
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
@@ -58,7 +58,7 @@ def _text(
     unit: float,
 ) -> None:
     """White text on a bar of a colour, whose lower left corner is there, or as near as it fits."""
-    import cv2
+    from adaptive.opencv import cv2
 
     plain = text.encode("ascii", "replace").decode()  # all that the font has
     thick = max(1, round(1.3 * unit))

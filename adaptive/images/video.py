@@ -216,7 +216,7 @@ class VideoReader:
         """When a file's frame is shown; raw streams do not say it, and their rate must do."""
         assert self._capture is not None
         time_s = found.ms / 1e3
-        if time_s > before and math.isfinite(time_s):
+        if time_s > before and 0 <= time_s < math.inf:  # some give nonsense below 0
             return time_s
         rate = self._capture.rate or 25.0
         return max((found.count - 1) / rate, before)

@@ -38,9 +38,10 @@ from adaptive.measuring.doubts import labels_doubt
 from adaptive.measuring.energy import IMAGES as ENERGY_IMAGES
 from adaptive.measuring.energy import Energies
 from adaptive.measuring.feature_times import FeatureTimes
-from adaptive.outcomes.labelled import LabelledImages
+from adaptive.outcomes.labelled import UNLABELLED, LabelledImages
+from adaptive.outcomes.quality import AGREEMENT
 from adaptive.outcomes.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
-from adaptive.policy.history import Output
+from adaptive.policy.base import Output
 from adaptive.routing.extractors import Extractor, check_apart, names_of, origin_of
 from adaptive.routing.judging import timed_features
 from adaptive.routing.photo import Photo
@@ -110,9 +111,15 @@ class Profiler:
         Raises
         ------
         InputError
-            when no image could be read, a stopped run was made with other settings or in another
+            when no image could be read, images are not labelled and there is no reference to hold
+            answers against, a stopped run was made with other settings or in another
             power mode, or the power mode changes meanwhile.
         """
+        if UNLABELLED in images.labels and self.bundle.reference is None:
+            raise InputError(
+                f"{self.bundle.folder} names no reference, whose answers images without labels are "
+                "held against; write one into manifest.json"
+            )
         # First, so that a network that cannot run leaves nothing behind.
         self.warm_up(images.root / name for name in one_of_each_kind(images.names))
         before = BoardState.read(self._sysfs)
@@ -132,7 +139,7 @@ class Profiler:
                     partial.skip(name, str(error))
                 else:
                     self._require_mode(before.mode)
-                    partial.append({"image": name, "label": images.labels[index], **row}, answers)
+                    partial.append({"image": name, **row}, answers)
                 bar.update()
         partial.require_rows()
         spent = None
@@ -147,15 +154,23 @@ class Profiler:
     def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """One image's row and every candidate's probabilities, shape (1, classes).
 
+        Of an image that is not labelled the reference's answer is the label.
+
         It runs as it is served. Only the inputs are made before the networks run, so that a
         candidate is charged with its own even where another one reads the same.
         """
-        sized, native = self.bundle.task == "detect", self._extractor is not None
-        image = decode_image(path, self._short, MAX_PIXELS, native, sized)
+        sized = self.bundle.task == "detect"
+        image = decode_image(path, self._short, MAX_PIXELS, self._extractor is not None, sized)
         features, features_ms = timed_features(image, self.features, self._own, self._extractor)
         photo, prepared = run_each(self.networks, self._order, image)
+        if label == UNLABELLED:
+            assert self.bundle.reference is not None
+            said = photo.done[self.bundle.reference].probabilities
+            assert said is not None
+            label = int(said[0].argmax())
         answers: dict[str, np.ndarray] = {}
         row: dict[str, Any] = {
+            "label": label,
             "decode:ms": image.ms,
             "features:ms": features_ms,
             "features": features.tolist(),
@@ -295,6 +310,7 @@ class Profiler:
             )
         return {
             "candidates": [entry_of(c) for c in self.bundle.candidates],
+            **({"quality": AGREEMENT} if UNLABELLED in images.labels else {}),
             "reference": self.bundle.reference,
             "classes": len(self.bundle.labels),
             "features": list(self.features),

@@ -35,7 +35,15 @@ from adaptive.files import (
     write_json,
     written_aside,
 )
-from adaptive.outcomes.quality import OF_CLASSES, TOP1, check_quality, is_binary, right_or_wrong
+from adaptive.outcomes.quality import (
+    AGREEMENT,
+    OF_CLASSES,
+    TOP1,
+    check_quality,
+    is_binary,
+    quality_words,
+    right_or_wrong,
+)
 from adaptive.segments import Segments
 
 FORMAT = 1
@@ -132,6 +140,12 @@ class OutcomeTable:
     def quality_name(self) -> str:
         """What an answer's worth is called: `top1`, `agreement`, `f1`, or a user's own."""
         return str(self.meta.get("quality") or TOP1)
+
+    @property
+    def agrees_with(self) -> str | None:
+        """The candidate whose answers stand for the right ones; None where others do."""
+        known = self.meta.get("reference") if self.quality_name == AGREEMENT else None
+        return known if known in self.outcomes else None
 
     @property
     def binary(self) -> bool:
@@ -308,6 +322,38 @@ class OutcomeTable:
         return self.features_ms * min(1.0, cost_ms(names, self.features, each) / total)
 
     @classmethod
+    def from_arrays(
+        cls,
+        images: Sequence[str],
+        quality: Mapping[str, np.ndarray],
+        ms: Mapping[str, np.ndarray],
+        confidence: Mapping[str, np.ndarray] | None = None,
+        mj: Mapping[str, np.ndarray] | None = None,
+        features: Mapping[str, np.ndarray] | None = None,
+        quality_name: str = "quality",
+    ) -> OutcomeTable:
+        """A table of outcomes that were measured elsewhere; what a CSV of one's own holds.
+
+        Parameters
+        ----------
+        images : names, each once, (n,)
+        quality : candidate name -> what its answers are worth, (n,), 0..1
+        ms, mj : candidate name -> milliseconds and millijoules an image, (n,), or one number
+        confidence : candidate name -> how sure it is of its answers, (n,), 0..1; always sure where
+            it is left out, and no cascade goes on from it then
+        features : name -> a number an image, (n,)
+        quality_name : what the quality is called
+
+        Raises
+        ------
+        InputError
+            when lengths differ, a candidate lacks its times, or a number is out of its range.
+        """
+        return _from_arrays(
+            tuple(images), quality, ms, confidence or {}, mj or {}, features or {}, quality_name
+        )
+
+    @classmethod
     def read(cls, path: str | Path) -> OutcomeTable:
         """Read `X.csv` with what lies beside it.
 
@@ -350,6 +396,63 @@ class OutcomeTable:
                 write_lines(file, zip(*(values for _, values in columns)))
             # The CSV is what makes it a table, so it comes last.
             write_json(path.with_suffix(".json"), meta)
+
+
+def _from_arrays(
+    images: tuple[str, ...],
+    quality: Mapping[str, np.ndarray],
+    ms: Mapping[str, np.ndarray],
+    confidence: Mapping[str, np.ndarray],
+    mj: Mapping[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
+    quality_name: str,
+) -> OutcomeTable:
+    check_quality(quality_name, PARTS)
+    if not images or len(set(images)) < len(images) or not quality:
+        raise InputError("a table needs candidates, and images with names of which none is twice")
+    for name in quality:
+        check_name(name)
+    for part, given in (("ms", ms), ("confidence", confidence), ("mj", mj)):
+        positions(list(given), quality, f"the quality, of which {part} is given too")
+    positions(list(quality), ms, "the milliseconds")
+
+    def checked(what: str, values: Any, low: float, high: float, allowed: str) -> np.ndarray:
+        try:
+            found = np.broadcast_to(np.asarray(values, np.float64), (len(images),)).copy()
+        except (TypeError, ValueError):
+            raise InputError(f"{what} is no array of {len(images)} numbers, one an image") from None
+        if not (np.isfinite(found) & (found >= low) & (found <= high)).all():
+            raise InputError(f"{what} holds a number that is not {allowed}")
+        return found
+
+    tiny = np.finfo(np.float64).tiny
+    count = len(images)
+    outcomes = {}
+    for name, values in quality.items():
+        worth = checked(f"quality of {name!r}", values, 0, 1, "between 0 and 1")
+        outcomes[name] = Outcomes(
+            worth.astype(bool) if quality_name in OF_CLASSES else worth,
+            None,
+            checked(f"confidence of {name!r}", confidence.get(name, 1.0), 0, 1, "between 0 and 1"),
+            checked(f"ms of {name!r}", ms[name], tiny, np.inf, "above 0"),
+            checked(f"mj of {name!r}", mj[name], tiny, np.inf, "above 0") if name in mj else None,
+        )
+        if quality_name in OF_CLASSES and not is_binary(worth):
+            raise InputError(
+                f"{quality_words(quality_name)} of {name!r} is neither 0 nor 1 on some image; call "
+                "a quality between them by another name"
+            )
+    columns = [checked(f"feature {n!r}", v, -np.inf, np.inf, "finite") for n, v in features.items()]
+    return OutcomeTable(
+        images,
+        np.zeros(count, np.int64),
+        tuple(features),
+        np.stack(columns, axis=1) if columns else np.empty((count, 0)),
+        outcomes,
+        np.zeros(count),
+        np.zeros(count),
+        meta={"quality": quality_name},
+    )
 
 
 def _some(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:

@@ -121,10 +121,8 @@ class Cascade(OnColumns):
         if found is not None:
             gain, values = found
             best, most = leading(values, math)
-            to = gain.first[0]
-            for way, first in enumerate(gain.first[1:], 1):
-                to = math.pick(best == way, first, to)
-            return math.pick(most > bar(limits.preference), to, STOP)
+            on = most > bar(limits.preference)
+            return math.pick(on, math.at(gain.first, best), STOP)
         if last == len(self.candidates) - 1:
             return math.all(STOP)
         low = self.score(history) < self.asked_below(history, limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Callable, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -90,8 +90,10 @@ class History:
         """The probabilities of what ran as number `step`, the classes along the last axis."""
         return self.outputs[step].probabilities
 
-    def once(self, step: int, what: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def once(self, step: int, what: str, make: Callable[[], Any]) -> Any:
         """What `make` makes of what ran as number `step`: of a `Single` not made again later on.
+
+        It must not depend on what ran after that.
 
         what : its name
         """
@@ -100,7 +102,10 @@ class History:
     def logs(self, step: int) -> np.ndarray | None:
         """Logarithms of what ran as number `step` said."""
         said = self.said(step)
-        return None if said is None else self.once(step, "logs", partial(logarithms, said))
+        if said is None:
+            return None
+        found: np.ndarray = self.once(step, "logs", partial(logarithms, said))
+        return found
 
 
 @dataclass(eq=False)
@@ -117,7 +122,7 @@ class Single(History):
     """
 
     numbers: Columns | None = None
-    known: dict[tuple[int, str], np.ndarray] = field(default_factory=dict, repr=False)
+    known: dict[tuple[int, str], Any] = field(default_factory=dict, repr=False)
 
     math: ClassVar[One] = ONE  # type: ignore[misc]
 
@@ -140,7 +145,7 @@ class Single(History):
         values = self.outputs[step].probabilities
         return None if values is None else values[0]
 
-    def once(self, step: int, what: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def once(self, step: int, what: str, make: Callable[[], Any]) -> Any:
         """What `make` makes, which later steps of the image find here."""
         found = self.known.get((step, what))
         if found is None:

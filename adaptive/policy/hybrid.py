@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Mapping
 
 import numpy as np
@@ -81,7 +82,8 @@ class Hybrid(Cascade):
             return None
         if self.premodel.conditions:
             return told[count : count + self.premodel.conditions]
-        return odds_of(told[:count], history.math)
+        found: Columns = history.once(0, "odds", partial(odds_of, told[:count], history.math))
+        return found
 
     def first(self, told: Columns | None, math: Many | One, limits: Limits) -> Column:
         """The first candidate from which going on promises little."""

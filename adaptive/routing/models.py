@@ -170,12 +170,12 @@ def _try_out(
     spec = candidate.input
     told = f"; it was tried on {len(images or ())} images that were given to check"
     if images is None:
-        sides = (SIDE, SIDE) if isinstance(spec, Pixels) else spec.sides
+        height, width = (SIDE, SIDE) if isinstance(spec, Pixels) else spec.sides
         images = [
-            np.random.default_rng(seed).integers(0, 256, (*sides, 3), np.uint8)
+            np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
             for seed in range(TRIED)
         ]
-        told = f"; it was tried on {TRIED} made images of {sides[1]} x {sides[0]} pixels"
+        told = f"; it was tried on {TRIED} made images of {width} x {height} pixels"
         if isinstance(spec, Pixels):
             told += "; check=[image, ...] tries it on images of yours"
     batch = np.concatenate([DecodedImage(p, p).tensor(spec) for p in images])

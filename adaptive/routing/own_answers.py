@@ -9,7 +9,7 @@ from typing import Any, Sequence, cast
 import numpy as np
 
 from adaptive.engines.function import FunctionEngine
-from adaptive.policy.base import Output
+from adaptive.policy.history import Output
 from adaptive.routing.photo import Found, Inputs
 from adaptive.routing.running import Networks
 from adaptive.segments import Run

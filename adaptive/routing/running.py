@@ -267,7 +267,7 @@ def said(name: str, photos: Sequence[Photo]) -> Output:
         return outputs[0]
     confidence = np.concatenate([o.confidence for o in outputs])
     if outputs[0].boxes is not None:
-        return Output(confidence, None, tuple(f for o in outputs for f in o.boxes or ()))
+        return Output(confidence, None, tuple(found for o in outputs for found in o.boxes or ()))
     if outputs[0].probabilities is None:  # answers of their own, which no policy reads
         return Output(confidence)
     return Output(

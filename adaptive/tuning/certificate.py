@@ -306,16 +306,19 @@ class Certificate:
         sure = max(0.0, 1 - self.delta - self.earlier)
         return (
             f"With probability at least {100 * sure:.6g}% over the {self.images} "
-            f"calibration images, {self._claim()} on images like them ({self._fell()}; "
+            f"calibration images, {self._claim()} ({self._fell()}; "
             f"{BOUNDS[self.bound]}).{more}{self._follows()}{self._guesses()}{self._taken_under()}"
         )
 
     def _claim(self) -> str:
         if self.quality == AGREEMENT:
             share = f"{100 * self.epsilon:g}%"
-            return f"the answer differs from {self.reference}'s on at most {share} of the images"
+            return (
+                f"the answer differs from {self.reference}'s on at most {share} of images like them"
+            )
         words = quality_words(self.quality)
-        return f"{words} is at most {points(self.epsilon)} below {self.reference}'s"
+        size = points(self.epsilon)
+        return f"{words} is at most {size} below {self.reference}'s on images like them"
 
     def _fell(self) -> str:
         if self.quality == AGREEMENT:

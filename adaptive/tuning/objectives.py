@@ -11,6 +11,7 @@ import numpy as np
 from adaptive.errors import InputError
 from adaptive.evaluation.replay import Replay, replay
 from adaptive.intervals import EXCEEDED, conformal_upper, fewest
+from adaptive.outcomes.compared import check_compared
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable
@@ -66,7 +67,8 @@ class Tuner:
     calibration : a table of other images to test promises on
     premodel : for hybrids; one that was trained on the tuning part of `table`
     learned_here : whether it was, so that its chances there must be cross-fitted
-    reference : what an accuracy drop is measured against; the most accurate when left out
+    reference : what an accuracy drop is measured against; when left out the most accurate, or
+        the one that the table's agreement is with
     cost : "ms" or "mj"
     premodel_ms : what one prediction is charged with
     kind : only policies of this kind, "fixed", "cascade" or "hybrid"
@@ -105,8 +107,10 @@ class Tuner:
         self.cost = {n: _mean_cost(self.tune, n, cost) for n in self.tune.candidates}
         self.members = Members.of(self.tune, self.cost, self._path_cost(cost), seed)
         accuracy = [float(self.tune.quality(n).mean()) for n in self.tune.candidates]
-        self.reference = reference or self.tune.candidates[int(np.argmax(accuracy))]
+        best = self.tune.agrees_with or self.tune.candidates[int(np.argmax(accuracy))]
+        self.reference = reference or best
         self.tune.of(self.reference)
+        check_compared(self.tune, self.calibration, self.reference)
         self._learned: dict[tuple[object, ...], Learned] = {}
         self._tried: list[Tuned] | None = None
         self.judged: Judged | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +108,20 @@ def test_what_another_bundle_held_is_named(
         "--certificate",
         f"note: {short} has no times of net@1, net@2",
     ]
+
+
+def test_the_reference_is_the_certificate_s_where_the_candidates_name_none(
+    tiny_candidates: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "candidates"
+    shutil.copytree(tiny_candidates, source)
+    manifest = json.loads((source / "manifest.json").read_text())
+    manifest["reference"] = None
+    (source / "manifest.json").write_text(json.dumps(manifest))
+    policy, promise = tmp_path / "policy.json", tmp_path / "certificate.json"
+    policy.write_text('{"format": 1, "kind": "fixed", "candidates": ["cheap"]}')
+    promise.write_text('{"reference": "strong"}')
+    given = ("--policy", policy, "--certificate", promise, "-o", tmp_path / "bundle")
+    lines("--candidates", source, *given)
+    assert Bundle.read(tmp_path / "bundle").reference == "strong"
+    assert Bundle.read(tmp_path / "bundle").names == ("cheap", "strong")

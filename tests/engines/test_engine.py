@@ -18,6 +18,7 @@ from adaptive import EngineError
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.engines.answers import probabilities
 from adaptive.engines.engine import OnnxEngine, open_engine
+from adaptive.installed import pip_line
 from adaptive.policy.signals import SIGNALS
 
 WEIGHTS = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
@@ -343,8 +344,7 @@ def test_without_a_runtime_the_pip_line_is_given(network: Path) -> None:
     )
     assert done.stderr == ""
     assert done.stdout == (
-        "running a network needs onnxruntime, which is not installed: "
-        "pip install 'adaptive-serving[cpu]'\n"
+        f"running a network needs onnxruntime, which is not installed: {pip_line('cpu')}\n"
     )
 
 

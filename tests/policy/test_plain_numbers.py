@@ -284,6 +284,7 @@ def test_arithmetic_on_numbers_has_the_bits_of_that_on_columns(
             *(dot(weights, own), most, place),
             *(*math_.logs(positive), *math_.exps([-c for c in positive])),
             *(math_.log(positive[0]), math_.rint(own[0]), math_.least(own[0], 0.5)),
+            math_.at([3, 1, 2] * 4, place),
             *(math_.pick(own[0] > 0, own[0], 7.0), math_.of(own[0]), math_.all(2)),
         ]
         found[name] = [float(math_.first(one)).hex() for one in told]
@@ -296,3 +297,13 @@ def test_draws_on_numbers_are_those_on_columns(share: float) -> None:
     together = policy.afresh().start(None, 200, UNLIMITED).tolist()
     alone = policy.afresh()
     assert together == [alone.first(None, ONE, UNLIMITED) for _ in range(200)]
+
+
+def test_traits_are_no_candidates_of_a_premodel_policy() -> None:
+    fitted = Exponents((0, 1), (1.0, 1.0), ((0.1,) * 5, (0.2,) * 5))
+    told = np.array([[0.1, 0.2, 0.3, 0.9, 0.1, 0.0, 2.0, 3.0], [0.1, 0.2, 0.6, 1, 0, 0, 1, 1]])
+    first_yes = ByPremodel(NAMES, PREMODELS["mixture"], on_abstain="abstain", exponents=(fitted,))
+    assert first_yes.needs_traits
+    assert first_yes.start(told, 2, UNLIMITED).tolist() == [STOP, 2]
+    utility = replace(first_yes, rule="utility", price=0.1, costs_ms=(1.0, 1.0, 5.0))
+    assert utility.start(told, 2, UNLIMITED).tolist() == [1, 1]

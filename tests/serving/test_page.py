@@ -227,14 +227,18 @@ def test_dropped_image_is_answered_with_its_reasons(page, server, images):
         shares, page.run("[...document.querySelectorAll('#features i')].map(e => e.style.width)")
     ):
         assert float(width.rstrip("%")) == pytest.approx(100 * shares[name], abs=0.1)
-    for number, (name, right) in enumerate(own["explanation"]["neighbours"]["right"].items(), 1):
+    neighbours = (own["explanation"]["neighbours"] or {}).get("right", {})
+    for number, (name, chance) in enumerate(own["votes"].items(), 1):
         line = f"#votes tbody tr:nth-child({number})"
         assert page.text(f"{line} th") == name
-        assert f"{sum(right)} of {len(right)}" in page.text(line)
-        drawn = page.run(
-            f"[...document.querySelectorAll('{line} .crowd i')].map(e => !e.matches('.wrong'))"
-        )
-        assert drawn == [vote == 1 for vote in right]
+        assert page.text(f"{line} td:last-child").startswith(f"{100 * chance:.0f}%")
+        if name in neighbours:
+            right = neighbours[name]
+            assert f"{sum(right)} of {len(right)}" in page.text(line)
+            drawn = page.run(
+                f"[...document.querySelectorAll('{line} .crowd i')].map(e => !e.matches('.wrong'))"
+            )
+            assert drawn == [vote == 1 for vote in right]
 
 
 def test_cascade_without_a_premodel_shows_thresholds_alone(browser, tiny_bundle, tiny_images):
@@ -615,6 +619,37 @@ def test_what_a_bundle_knows_is_described(server, bundle):
     assert told["first_labels"] == list(Bundle.read(bundle).labels)
 
 
+def test_conditions_are_listed_and_the_image_is_judged_under_one(browser, tiny_bundle, tmp_path):
+    folder = tmp_path / "bundle"
+    premodel = mixture(of="training")
+    stream = io.BytesIO()
+    Image.fromarray(photo(False, 0)).resize((72, 72)).save(stream, "JPEG")
+    picture = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    premodel.training_["examples"] = [[picture], ["https://elsewhere.example/a.jpg"]]
+    write_bundle(folder, Bundle.read(tiny_bundle), ByPremodel(NAMES, premodel))
+    dark = tmp_path / "dark.png"
+    Image.fromarray(photo(True, 0)).save(dark)
+    cells = "[...document.querySelectorAll('#conditions tbody tr')].map(r => r.innerText)"
+    with served(folder) as server, browser.page(f"http://127.0.0.1:{server.port}/") as page:
+        page.wait("!document.querySelector('#conditions-card').hidden")
+        bright, darker = (row.split("\t") for row in page.run(cells))
+        assert bright[1:5] == ["90%", "–", "–", "–"]
+        assert "dark" in darker[0]
+        assert page.text("#conditions-before") == "In training"
+        for _ in range(12):
+            assert ask(server.port, "POST", "/v1/classify", dark.read_bytes())[0] == 200
+        page.drop("#drop", dark)
+        answered(page)
+        assert page.text("#under") == f"Judged as an image that is “{darker[0]}” (99%)."
+        page.wait("document.querySelector('#conditions-now.changed') !== null")
+        assert page.text("#conditions-now").startswith("Since ")
+        assert page.text("#conditions-now").endswith("; training had 10%.")
+        assert page.run(cells)[1].split("\t")[1:5] == ["10%", "100%", "100%", "99%"]
+        assert page.run("document.querySelector('#conditions .under th').innerText") == darker[0]
+        page.wait("document.querySelector('#conditions img').naturalWidth === 72")
+        assert page.run("document.querySelectorAll('#conditions img').length") == 1
+
+
 def test_boxes_are_drawn_over_the_image_and_who_found_them_is_told(browser, tmp_path):
     folder = box_candidates(tmp_path / "candidates")
     policy = Cascade(("small", "large"), thresholds=(0.9,))
@@ -651,36 +686,4 @@ def test_boxes_are_drawn_over_the_image_and_who_found_them_is_told(browser, tmp_
             page.click("#compare")
             page.wait("document.querySelector('#compared').innerText.includes('alone says')")
             assert "large alone says 1 green, 1 blue" in page.text("#compared")
-        assert not page.complaints
-
-
-def test_conditions_are_listed_and_the_image_is_judged_under_one(browser, tiny_bundle, tmp_path):
-    folder = tmp_path / "bundle"
-    premodel = mixture(of="training")
-    stream = io.BytesIO()
-    Image.fromarray(photo(False, 0)).resize((72, 72)).save(stream, "JPEG")
-    picture = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
-    premodel.training_["examples"] = [[picture], ["https://elsewhere.example/a.jpg"]]
-    write_bundle(folder, Bundle.read(tiny_bundle), ByPremodel(NAMES, premodel))
-    dark = tmp_path / "dark.png"
-    Image.fromarray(photo(True, 0)).save(dark)
-    cells = "[...document.querySelectorAll('#conditions tbody tr')].map(r => r.innerText)"
-    with served(folder) as server, browser.page(f"http://127.0.0.1:{server.port}/") as page:
-        page.wait("!document.querySelector('#conditions-card').hidden")
-        bright, darker = (row.split("\t") for row in page.run(cells))
-        assert bright[1:5] == ["90%", "–", "–", "–"]
-        assert "dark" in darker[0]
-        assert page.text("#conditions-before") == "In training"
-        for _ in range(12):
-            assert ask(server.port, "POST", "/v1/classify", dark.read_bytes())[0] == 200
-        page.drop("#drop", dark)
-        answered(page)
-        assert page.text("#under") == f"Judged as an image that is “{darker[0]}” (99%)."
-        page.wait("document.querySelector('#conditions-now.changed') !== null")
-        assert page.text("#conditions-now").startswith("Since ")
-        assert page.text("#conditions-now").endswith("; training had 10%.")
-        assert page.run(cells)[1].split("\t")[1:5] == ["10%", "100%", "100%", "99%"]
-        assert page.run("document.querySelector('#conditions .under th').innerText") == darker[0]
-        page.wait("document.querySelector('#conditions img').naturalWidth === 72")
-        assert page.run("document.querySelectorAll('#conditions img').length") == 1
         assert not page.complaints
