@@ -281,7 +281,7 @@ def choose(
     if decided is None or judged is None:
         return base
     if not decided.taken or kind == "hybrid":
-        return replace(base, reason=f"{base.reason}. {_sentence(decided)}")
+        return replace(base, reason=f"{base.reason}. {_sentence(decided, base.trial)}")
     told = [
         t
         for t in learned_trials(members, budget, judged, decided.told, decided.follows)
@@ -324,8 +324,16 @@ def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice
     return Choice(judged[best].trial, values[best], values, why)
 
 
-def _sentence(decided: Gate) -> str:
-    return decided.words[0].upper() + decided.words[1:]
+def _sentence(decided: Gate, taken: Trial | None = None) -> str:
+    """What the gate says, beside a trial that is taken whatever it says."""
+    words = decided.words
+    if taken is not None and not decided.taken:
+        why = words.partition(": ")[2]
+        if taken.kind == "premodel":
+            words = f"hybrids with the premodel are left out: {why}"
+        elif taken.kind == "hybrid":
+            words = f"unasked, the premodel would be left out: {why}"
+    return words[0].upper() + words[1:]
 
 
 def _beyond(error: float, needed: float) -> str:
