@@ -541,7 +541,7 @@ def test_bundle_command(
     assert "candidate 'vgg' is not in" in sentence(err)
     code, _, err = adaptive(*arguments, "-o", tmp_path / "other", "--certificate", policy)
     assert code == 2
-    assert "--certificate speaks of a policy; give that with --policy" in sentence(err)
+    assert "--certificate speaks of a policy; give that with --policy, as a file" in sentence(err)
     code, _, err = adaptive(*arguments, "-o", tmp_path, "--force")
     assert code == 2
     assert "is no bundle; --force replaces only a bundle" in sentence(err)
