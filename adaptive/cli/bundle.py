@@ -30,8 +30,8 @@ from adaptive.policy.premodel import ByPremodel
     "policy_path",
     type=click.Path(path_type=Path),
     metavar="FILE|fixed:NAME",
-    help="A policy file, or fixed:NAME for one candidate alone; without it the premodel decides, or "
-    "else the reference answers all.",
+    help="A policy file, or fixed:NAME for one candidate alone; without it the premodel decides, "
+    "or else the reference answers all.",
 )
 @click.option("--certificate", "certificate_path", type=click.Path(path_type=Path))
 @click.option(

@@ -62,6 +62,11 @@ WINDOW = 30
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--explain", is_flag=True, help="Also features, the premodel's votes, and why.")
 @click.option(
+    "--compare",
+    is_flag=True,
+    help="At the end, what the bundle's reference alone takes for these images, measured.",
+)
+@click.option(
     "--top",
     type=click.IntRange(1, 5),
     default=1,
@@ -82,6 +87,7 @@ def command(
     every: int | None,
     as_json: bool,
     explain: bool,
+    compare: bool,
     top: int,
     extractor: Extractor | None,
     engines: EngineOptions,
@@ -106,13 +112,27 @@ def command(
         raise InputError("--url asks a server; name the extractor where that one is started")
     if key_file is not None and url is None:
         raise InputError("--key-file holds the key of a server; name the server with --url")
+    if compare and (url is not None or not images or as_json or extractor is not None):
+        raise InputError(
+            "--compare is a sentence about image files and a bundle; leave --url, --camera, "
+            "--video, --json and --extractor out"
+        )
     lines = AnswerPrinter(as_json, explain, top)
     if images:
         found, passed = listed(images)
         for line in passed:
             click.echo(f"left out: {line}", err=True)
         with _answerer(bundle, url, key_file, engines, explain, extractor) as router:
-            left_out = classify_files(router, found, lines)
+            if compare:
+                from adaptive.cli.comparing import compared, reference_alone
+
+                assert isinstance(router, Router)
+                with reference_alone(router, bundle, engines) as alone:
+                    alone.warm_up()
+                    left_out = classify_files(router, found, lines)
+                    click.echo(compared(router, alone, found))
+            else:
+                left_out = classify_files(router, found, lines)
         sys.exit(1 if left_out or passed else 0)
     reader = frames_of(camera, video, every or 1, patience)
     with _answerer(bundle, url, key_file, engines, explain, extractor) as router, reader:

@@ -27,6 +27,7 @@ from served import served
 from adaptive import Router
 from adaptive.cli.classify import AnswerPrinter, command
 from adaptive.errors import ImageError, InputError
+from adaptive.policy.fixed import Fixed
 from adaptive.prediction import Prediction
 from adaptive.serving.keys import Keys
 
@@ -105,6 +106,35 @@ def test_explain_says_why(tiny_bundle: Path, tiny_images: Path) -> None:
     assert lines[2].startswith("    path: cheap")
     assert lines[3].startswith("    score: what the network says")
     assert "total" in lines[4]
+
+
+def test_compare_measures_the_reference_alone(
+    tiny_bundle: Path, tiny_images: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_text("no image")
+    paths = [tiny_images / f"{row:03}.png" for row in range(6)]
+    result = run(*paths, broken, "--bundle", tiny_bundle, "--compare")
+    assert result.exit_code == 1
+    with Router.load(tiny_bundle) as router:
+        name = router.bundle.reference
+        with Router.load(tiny_bundle, policy=Fixed((name,))) as alone:
+            same = sum(router.classify(p).label == alone.classify(p).label for p in paths)
+    found = re.fullmatch(
+        rf"{name} alone: (\S+) ms an image, the policy (\S+), (\S+) times as fast; (\S+) of "
+        rf"either are decoding\. The same answer on {same} of 6 images \(median of 5 turns each\)",
+        result.stdout.splitlines()[-1],
+    )
+    assert found is not None
+    single, routed, ratio, decode = map(float, found.groups())
+    assert ratio == pytest.approx(single / routed, rel=0.1)
+    assert 0 <= decode < min(single, routed)
+
+
+@pytest.mark.parametrize("other", [("--json",), ("--url", "http://127.0.0.1:1")])
+def test_compare_is_refused_where_it_cannot_be(tiny_images: Path, other: tuple[str, ...]) -> None:
+    result = run(tiny_images / "001.png", "--compare", *other)
+    assert "--compare is a sentence about image files and a bundle" in str(result.exception)
 
 
 def test_whether_a_score_is_calibrated_is_said() -> None:
