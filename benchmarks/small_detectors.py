@@ -1,0 +1,78 @@
+"""Train three small detectors on composed scenes and compare AP by epoch.
+
+    python benchmarks/small_detectors.py DATA/cifar10 DATA/imagenet/images -o CANDIDATES --work WORK
+
+Objects are the photographs of a folder-per-class data set (`train/CLASS/IMAGE` to learn from,
+`test/CLASS/IMAGE` for the scenes that report), backgrounds those of a folder: the first half by
+name to learn on, the second to report. All three share one backbone, which first learns to
+classify the objects. A stopped run goes on. CANDIDATES gets the ONNX files, and WORK/history.csv
+AP by epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import click
+import torch
+
+from adaptive.networks.detectors.scenes import Composer, read_backgrounds
+from adaptive.networks.detectors.small import DESIGNS
+from adaptive.networks.detectors.training import (
+    DetectorRecipe,
+    pretrain_backbone,
+    train_detector,
+)
+from adaptive.networks.images import read_folder
+
+
+@click.command()
+@click.argument("objects", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("backgrounds", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@click.option("--work", type=click.Path(path_type=Path), required=True)
+@click.option("--design", "designs", multiple=True, type=click.Choice(list(DESIGNS)))
+@click.option("--epochs", "epochs", multiple=True, help="DESIGN=NUMBER; 36 unless given.")
+@click.option("--scenes", default=4000, show_default=True, help="An epoch.")
+@click.option("--test-scenes", default=1000, show_default=True)
+@click.option("--size", default=96, show_default=True, help="Side of a scene, pixels.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+def main(
+    objects: Path,
+    backgrounds: Path,
+    output: Path,
+    work: Path,
+    designs: tuple[str, ...],
+    epochs: tuple[str, ...],
+    scenes: int,
+    test_scenes: int,
+    size: int,
+    seed: int,
+    threads: int,
+) -> None:
+    """Train the detectors, print AP by epoch, and write them as ONNX files."""
+    torch.set_num_threads(threads)
+    wanted = dict(part.split("=") for part in epochs)
+    grounds = read_backgrounds(backgrounds, size)
+    half = len(grounds) // 2
+    learn = Composer(read_folder(objects / "train"), grounds[:half], size)
+    held = Composer(read_folder(objects / "test"), grounds[half:], size)
+    test = [held.scene(number, seed + 1) for number in range(test_scenes)]
+    backbone = pretrain_backbone(learn.objects, DetectorRecipe(seed=seed), work)
+    rows = []
+    for design in designs or tuple(DESIGNS):
+        recipe = DetectorRecipe(int(wanted.get(design, 36)), scenes, seed=seed)
+        checkpoint = work / f"{design}-{seed}.pt"
+        _, history = train_detector(design, learn, recipe, checkpoint, backbone, test)
+        rows += [{"design": design, **line} for line in history]
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / "history.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["design", "epoch", "ap", "ap50"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
