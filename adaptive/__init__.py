@@ -16,7 +16,10 @@ if not isdir(join(__path__[0], "premodel")):
 
 if TYPE_CHECKING:
     from adaptive.bundle.bundle import Bundle
+    from adaptive.candidate import InputSpec
     from adaptive.client.client import Client
+    from adaptive.engines.choose import EngineOptions
+    from adaptive.engines.engine import OnnxEngine
     from adaptive.errors import (
         AdaptiveError,
         BundleError,
@@ -26,21 +29,67 @@ if TYPE_CHECKING:
         ImageError,
         InputError,
         MissingExtra,
+        MissingOpenCV,
         ServiceError,
         TableError,
     )
+    from adaptive.evaluation.evaluation import evaluate
+    from adaptive.images.pixels import Pixels
+    from adaptive.images.video import VideoReader
     from adaptive.limits import Limits
+    from adaptive.measuring.in_program import profile
+    from adaptive.monitoring.audit import Audit
+    from adaptive.outcomes.parts import Split
+    from adaptive.outcomes.table import OutcomeTable
+    from adaptive.policy.base import STOP, History, Policy
+    from adaptive.policy.cascade import Cascade
+    from adaptive.policy.files import read_policy, write_policy
+    from adaptive.policy.fixed import Fixed, Random
+    from adaptive.policy.hybrid import Hybrid
+    from adaptive.policy.premodel import ByPremodel
     from adaptive.prediction import Prediction
+    from adaptive.premodel.base import Premodel
+    from adaptive.premodel.outcome_knn import OutcomeKNN
+    from adaptive.premodel.registry import load_premodel
+    from adaptive.routing.bucket import Bucket
+    from adaptive.routing.models import Model
     from adaptive.routing.router import Router
+    from adaptive.tuning.objectives import Tuner
 else:
     # Each name's module is loaded when the name is first asked for (PEP 562), so that a program
     # pays for what it uses: a client of a server needs no router.
     _ELSEWHERE = {
+        "Audit": "adaptive.monitoring.audit",
+        "Bucket": "adaptive.routing.bucket",
         "Bundle": "adaptive.bundle.bundle",
+        "ByPremodel": "adaptive.policy.premodel",
+        "Cascade": "adaptive.policy.cascade",
         "Client": "adaptive.client.client",
+        "EngineOptions": "adaptive.engines.choose",
+        "Fixed": "adaptive.policy.fixed",
+        "History": "adaptive.policy.base",
+        "Hybrid": "adaptive.policy.hybrid",
+        "InputSpec": "adaptive.candidate",
         "Limits": "adaptive.limits",
+        "Model": "adaptive.routing.models",
+        "OnnxEngine": "adaptive.engines.engine",
+        "OutcomeKNN": "adaptive.premodel.outcome_knn",
+        "OutcomeTable": "adaptive.outcomes.table",
+        "Pixels": "adaptive.images.pixels",
+        "Policy": "adaptive.policy.base",
         "Prediction": "adaptive.prediction",
+        "Premodel": "adaptive.premodel.base",
+        "Random": "adaptive.policy.fixed",
         "Router": "adaptive.routing.router",
+        "STOP": "adaptive.policy.base",
+        "Split": "adaptive.outcomes.parts",
+        "Tuner": "adaptive.tuning.objectives",
+        "VideoReader": "adaptive.images.video",
+        "evaluate": "adaptive.evaluation.evaluation",
+        "load_premodel": "adaptive.premodel.registry",
+        "profile": "adaptive.measuring.in_program",
+        "read_policy": "adaptive.policy.files",
+        "write_policy": "adaptive.policy.files",
     }
 
     def __getattr__(name):
@@ -57,19 +106,46 @@ else:
 
 
 __all__ = [
+    "STOP",
     "AdaptiveError",
+    "Audit",
+    "Bucket",
     "Bundle",
     "BundleError",
     "BusyError",
+    "ByPremodel",
+    "Cascade",
     "Client",
     "DeadlineError",
     "EngineError",
+    "EngineOptions",
+    "Fixed",
+    "History",
+    "Hybrid",
     "ImageError",
     "InputError",
+    "InputSpec",
     "Limits",
     "MissingExtra",
+    "MissingOpenCV",
+    "Model",
+    "OnnxEngine",
+    "OutcomeKNN",
+    "OutcomeTable",
+    "Pixels",
+    "Policy",
     "Prediction",
+    "Premodel",
+    "Random",
     "Router",
     "ServiceError",
+    "Split",
     "TableError",
+    "Tuner",
+    "VideoReader",
+    "evaluate",
+    "load_premodel",
+    "profile",
+    "read_policy",
+    "write_policy",
 ]

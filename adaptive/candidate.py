@@ -7,13 +7,16 @@ import re
 from dataclasses import dataclass
 from typing import Iterable, Mapping, Sequence
 
+from adaptive.box_output import BoxOutput
 from adaptive.errors import InputError
 
 NAME = re.compile(r"[A-Za-z0-9._-]+(@[0-9]+)?")
 
 DTYPES = ("uint8", "float32", "float16")
 LAYOUTS = ("NHWC", "NCHW")
-RESIZES = ("crop", "cover", "stretch")
+RESIZES = ("crop", "cover", "stretch", "fit")
+PLACES = ("centre", "top-left")
+CHANNELS = ("RGB", "BGR")
 OUTPUT_KINDS = ("probabilities", "logits")
 
 #: Largest side of a network's input, pixels.
@@ -44,35 +47,49 @@ class InputSpec:
     ----------
     dtype : "uint8", "float32" or "float16"
     layout : "NHWC" or "NCHW"
-    size : side of the square input, pixels
+    size : side of the square input, or (height, width), pixels
     resize : what happens to the image first. "crop": its short side is scaled to size / 0.875,
         or left alone when it lies between that and `size`, then the middle is cut out (the usual
         evaluation crop). "cover": its short side is scaled to `size`, then the middle is cut
-        out. "stretch": the whole image is scaled to a square.
+        out. "stretch": the whole image is scaled to the input. "fit": the whole image is scaled
+        at its own proportions, as large as the input allows, and the rest is padding.
     scale : divide pixel values by this, or None
-    mean, std : then subtract and divide by these, one number a channel (RGB), or None
+    mean, std : then subtract and divide by these, one number a channel in the order of
+        `channels`, or None
+    pad : value of padding pixels, 0..255 before `scale`; or one a channel, as `mean`
+    place : where "fit" puts the image, "centre" or "top-left"
+    channels : "RGB" or "BGR", the order that the network reads
     """
 
-    size: int
+    size: int | tuple[int, int]
     dtype: str = "float32"
     layout: str = "NCHW"
     resize: str = "crop"
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     scale: float | None = None
+    pad: int | tuple[int, int, int] = 0
+    place: str = "centre"
+    channels: str = "RGB"
 
     def __post_init__(self) -> None:
         for field, value, allowed in (
             ("dtype", self.dtype, DTYPES),
             ("layout", self.layout, LAYOUTS),
             ("resize", self.resize, RESIZES),
+            ("place", self.place, PLACES),
+            ("channels", self.channels, CHANNELS),
         ):
             if value not in allowed:
                 raise InputError(f"input {field} {value!r} is not one of {list(allowed)}")
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or self.size < 1:
-            raise InputError(f"input size {self.size!r} is not a whole number of pixels >= 1")
-        if self.size > MAX_SIZE:
-            raise InputError(f"input size {self.size} is above the {MAX_SIZE} pixels allowed")
+        self._check_size()
+        pads = (self.pad,) if isinstance(self.pad, int) else self.pad
+        if len(pads) not in (1, 3) or not all(_whole(p) and 0 <= p <= 255 for p in pads):
+            raise InputError(f"input pad {self.pad!r} is not one whole number in 0..255, or three")
+        if self.resize != "fit" and (self.pad != 0 or self.place != "centre"):
+            raise InputError(
+                f"input resize {self.resize!r} pads nothing; pad and place go to 'fit'"
+            )
         for field, values in (("mean", self.mean), ("std", self.std)):
             if values is None:
                 continue
@@ -84,6 +101,25 @@ class InputSpec:
             raise InputError(f"input scale {self.scale!r} is not a finite number above 0")
         if self.dtype == "uint8" and (self.mean or self.std or self.scale):
             raise InputError("a uint8 input takes pixels as they are: no mean, std or scale")
+
+    def _check_size(self) -> None:
+        sides = self.size if isinstance(self.size, tuple) else (self.size,)
+        if len(sides) not in (1, 2) or not all(_whole(side) and side >= 1 for side in sides):
+            wanted = "a whole number of pixels >= 1, or two: height and width"
+            raise InputError(f"input size {self.size!r} is not {wanted}")
+        if max(sides) > MAX_SIZE:
+            raise InputError(f"input size {max(sides)} is above the {MAX_SIZE} pixels allowed")
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the input, pixels."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    @property
+    def seen(self) -> tuple[object, ...]:
+        """Networks with the same see the same pixels before they are normalised."""
+        padding = (self.pad, self.place, self.channels) if self.resize == "fit" else ()
+        return (self.sides, self.resize, *padding)
 
 
 @dataclass(frozen=True)
@@ -140,7 +176,7 @@ class Candidate:
     file: str
     sha256: str
     input: InputSpec
-    output: OutputSpec
+    output: OutputSpec | BoxOutput
     after: str | None = None
     ms: float | None = None
     mj: float | None = None
@@ -151,9 +187,24 @@ class Candidate:
         check_name(self.name)
         if self.after is not None:
             check_name(self.after)
+        if isinstance(self.output, BoxOutput) and (self.after or self.through):
+            raise InputError(f"candidate {self.name!r} finds boxes, and no exit of a network can")
         for field, value in (("ms", self.ms), ("mj", self.mj)):
             if value is not None and not (_finite(value) and value > 0):
                 raise InputError(f"candidate {self.name!r}: {field} {value!r} is not above 0")
+
+
+def class_output(candidate: Candidate) -> OutputSpec:
+    """What a classifier's output means.
+
+    Raises
+    ------
+    InputError
+        when the candidate is a detector.
+    """
+    if isinstance(candidate.output, BoxOutput):
+        raise InputError(f"candidate {candidate.name!r} finds boxes; a classifier is needed here")
+    return candidate.output
 
 
 def exit_of(name: str) -> tuple[str, int]:
@@ -202,3 +253,7 @@ def positions(names: Sequence[str], known: Iterable[str], where: str) -> list[in
 
 def _finite(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

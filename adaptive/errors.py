@@ -9,6 +9,7 @@ AdaptiveError
  |- ServiceError      a server failed, or cannot be reached
  |   |- BusyError     it takes no more requests just now
  |   `- DeadlineError the answer would come too late
+ |- MissingOpenCV     there is no OpenCV, or one that cannot be used
  `- MissingExtra      an optional stack is not installed; the message has the pip line
 """
 
@@ -55,11 +56,14 @@ class DeadlineError(ServiceError):
     """The time that a request was given has passed, or is too short."""
 
 
+class MissingOpenCV(AdaptiveError, ImportError):
+    """There is no OpenCV that can be used; the message says what brings one."""
+
+
 class MissingExtra(AdaptiveError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, what: str, module: str, extra: str) -> None:
-        super().__init__(
-            f"{what} needs {module}, which is not installed: "
-            f"pip install 'adaptive-serving[{extra}]'"
-        )
+        from adaptive.installed import pip_line
+
+        super().__init__(f"{what} needs {module}, which is not installed: {pip_line(extra)}")

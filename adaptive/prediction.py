@@ -12,6 +12,9 @@ class Told(Protocol):
     def to_json(self, edges: bool = False) -> dict[str, Any]:
         """As plain JSON values; with `edges` also the edge map."""
 
+    def condition_words(self) -> str:
+        """The condition that the image was judged under, with its probability; "" without."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -36,6 +39,8 @@ class Prediction:
     reason : one sentence, why this path was taken
     explanation : more about that where it was asked for, else None
     guess : the likeliest class's index, also where the policy abstains from answering with it
+    answer : where candidates give answers of their own, that of the last one that ran; `label`
+        and `index` are None then, and `score` is its confidence; JSON leaves it out
     """
 
     label: str | None
@@ -51,6 +56,7 @@ class Prediction:
     reason: str = field(default="", repr=False)
     explanation: Told | None = field(default=None, repr=False, compare=False)
     guess: int | None = field(default=None, repr=False, compare=False)
+    answer: Any = field(default=None, repr=False, compare=False)
 
     @property
     def abstained(self) -> bool:

@@ -221,7 +221,7 @@ def violations_of_the_tuner(
 ) -> dict[str, Any]:
     """How often the policy that was certified is in truth further below the reference."""
     whole = population(kind, size)
-    best = whole.top1(reference)
+    best = whole.quality(reference)
     generator = np.random.default_rng(seed)
     wrong, given, shares = 0, 0, []
     for number in range(draws):
@@ -237,7 +237,7 @@ def violations_of_the_tuner(
         given += 1
         done = replay(tuned.policy, whole)
         # The boundary itself counts as a violation: it is the closest case of the null.
-        wrong += bool(np.mean(best) - np.mean(done.top1) >= epsilon - 1e-12)
+        wrong += bool(np.mean(best) - np.mean(done.quality) >= epsilon - 1e-12)
         shares.append(float(done.ms.mean()) / float(whole.ms(reference).mean()))
     return {
         "population": kind,
@@ -272,8 +272,8 @@ def table_part(
         for speed in SPEEDS:
             policy = tuner.within(most / speed).policy
             assert policy is not None
-            right = replay(policy, other).top1
-            counts = Counts.of(other.top1(tuner.reference), right)
+            right = replay(policy, other).quality
+            counts = Counts.of(other.quality(tuner.reference), right)
             drops[speed].append(counts.drop)
             for bound, test in P_VALUES.items():
                 alone[bound][speed] += test(counts, epsilon) <= delta

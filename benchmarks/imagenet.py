@@ -143,7 +143,7 @@ def cross_tuned(
         tuning, rest = table.select(fold != part), table.select(fold == part)
         rows = np.flatnonzero(fold == part)
         order = tuple(sorted(table.candidates, key=lambda c: float(tuning.ms(c).mean())))
-        outcomes = np.column_stack([tuning.top1(c) for c in order])
+        outcomes = np.column_stack([tuning.quality(c) for c in order])
         premodel = TRAINERS[classifier](
             tuning.feature_columns(names), outcomes, names, order, schema_version=SCHEMA.version
         ).premodel
@@ -156,7 +156,7 @@ def cross_tuned(
             kind="premodel",
         )  # fmt: skip
         makes = MAKES if premodel.conditions else ("", "conditions")
-        right = [rest.top1(c).astype(float) for c in rest.candidates]
+        right = [rest.quality(c).astype(float) for c in rest.candidates]
         for row, speedup in enumerate(SPEEDUPS):
             budget = plain.cost[REFERENCE] / speedup
             policies = {
@@ -168,10 +168,10 @@ def cross_tuned(
             }  # fmt: skip
             for name, policy in policies.items():
                 done = replay(policy, rest, premodel_ms=charged)
-                note(name, row, rows, done.top1, done.ms)
+                note(name, row, rows, done.quality, done.ms)
                 if name == ALONE:
                     costs = [plain.cost[c] for c in rest.candidates]
-                    accuracies = [float(tuning.top1(c).mean()) for c in rest.candidates]
+                    accuracies = [float(tuning.quality(c).mean()) for c in rest.candidates]
                     mix = random_mix(costs, accuracies, float(done.ms.mean()))
                     note(MIX, row, rows, mix.apply(right), np.full(len(rows), mix.cost))
             used = np.full(len(rows), policies[WITH].premodel is not None)
@@ -190,7 +190,7 @@ def used_on_halves(
         rows = np.random.default_rng(1000 + seed).permutation(len(table))[: len(table) // 2]
         half = table.select(np.sort(rows))
         order = tuple(sorted(half.candidates, key=lambda c: float(half.ms(c).mean())))
-        outcomes = np.column_stack([half.top1(c) for c in order])
+        outcomes = np.column_stack([half.quality(c) for c in order])
         premodel = TRAINERS[classifier](
             half.feature_columns(names), outcomes, names, order, schema_version=SCHEMA.version
         ).premodel
@@ -232,12 +232,12 @@ def report(
     found: dict[str, object] = {"board": table.meta["board"]}
     slowest = float(table.ms(REFERENCE).mean())
     for candidate in table.candidates:
-        accuracy, ms = share(table.top1(candidate)), float(table.ms(candidate).mean())
+        accuracy, ms = share(table.quality(candidate)), float(table.ms(candidate).mean())
         print(f"  always {candidate:24}{100 * accuracy.value:7.2f} %{ms:9.3f} ms"
               f"{slowest / ms:7.1f}x")  # fmt: skip
         found[candidate] = {"top1": accuracy.to_json(), "ms": ms}
     oracle = oracle_row(table)
-    print(f"  {'oracle':31}{100 * oracle.top1.value:7.2f} %{oracle.ms.value:9.3f} ms")
+    print(f"  {'oracle':31}{100 * oracle.quality.value:7.2f} %{oracle.ms.value:9.3f} ms")
     found["oracle"] = oracle.to_json()
     for classifier in classifiers:
         tuned = [
@@ -318,7 +318,7 @@ def main() -> None:
     )
     if arguments.camera == "clean" and arguments.limit is None:
         for candidate, _, _, expected in NETWORKS:
-            measured = 100 * float(table.top1(candidate).mean())
+            measured = 100 * float(table.quality(candidate).mean())
             print(f"  {candidate}: {measured:.2f} %, expected {expected:.2f} %")
     times = {f"always {c}": result(table.ms(c).tolist(), "ms") for c in table.candidates}
     settings = {"camera": arguments.camera, "images": len(table), "features": arguments.features}

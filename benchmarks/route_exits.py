@@ -85,7 +85,7 @@ def report(held: OutcomeTable, test: OutcomeTable) -> dict[str, object]:
     print(f"{len(test)} images tune, {len(held)} certify; {held.meta['board']['processor']}")
     singles = {}
     for name in held.candidates:
-        ms, top1 = float(held.ms(name).mean()), share(held.top1(name))
+        ms, top1 = float(held.ms(name).mean()), share(held.quality(name))
         through = held.of(name).through
         headless = None if through is None else float(through.mean())
         singles[name] = {"ms": ms, "top1": top1.to_json(), "through_ms": headless}
@@ -98,12 +98,12 @@ def report(held: OutcomeTable, test: OutcomeTable) -> dict[str, object]:
     if tuned.policy is None or tuned.certificate is None:
         return found
     done = replay(tuned.policy, held)
-    lead = mean(done.top1.astype(float) - held.top1(last))
+    lead = mean(done.quality.astype(float) - held.quality(last))
     costs = [singles[n]["ms"] for n in held.candidates]
-    accuracies = [float(held.top1(n).mean()) for n in held.candidates]
+    accuracies = [float(held.quality(n).mean()) for n in held.candidates]
     mix = random_mix(costs, accuracies, float(done.ms.mean()))
-    blind = mix.apply([held.top1(n).astype(float) for n in held.candidates])
-    over = mean(done.top1 - blind)
+    blind = mix.apply([held.quality(n).astype(float) for n in held.candidates])
+    over = mean(done.quality - blind)
     speed = whole / float(done.ms.mean())
     shares = {n: float(np.mean(done.candidate == i)) for i, n in enumerate(tuned.policy.candidates)}
     print(f"  {tuned.certificate.words()}")

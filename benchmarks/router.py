@@ -60,6 +60,8 @@ STEPS = (
     *("decode", "features", "premodel", "preprocess", "network", "probabilities"),
     *("policy", "answer", "rest"),
 )
+#: What the step machine asks of a policy.
+POLICY = ("start", "first", "next", "affordable", "conclude")
 OVERHEAD = ("premodel", "policy", "answer", "rest")
 
 
@@ -109,7 +111,7 @@ class StepClock:
             (kind, "chances", "premodel"),
             (DecodedImage, "tensor", "preprocess"),
             (adaptive.engines.answers, "probabilities", "probabilities"),
-            *((kind, name, "policy") for name in ("start", "next", "affordable", "conclude")),
+            *((kind, name, "policy") for name in POLICY if hasattr(kind, name)),
             (Answering, "prediction", "answer"),
         ]
         places += [(engine, "run", "network") for engine in networks.engines.values()]

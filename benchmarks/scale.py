@@ -89,7 +89,7 @@ def premodel(options: argparse.Namespace) -> dict[str, Any]:
     else:
         table = drawn(2000, 3, generator, 31)
     names, order = table.features, table.candidates
-    outcomes = np.column_stack([table.top1(name) for name in order]).astype(np.uint8)
+    outcomes = np.column_stack([table.quality(name) for name in order]).astype(np.uint8)
     spread = table.X.std(axis=0)
     whole = OutcomeKNN(names, order, k=50).fit(table.X, outcomes)
     found, condensed = Found(), []
@@ -118,8 +118,8 @@ def premodel(options: argparse.Namespace) -> dict[str, Any]:
 
 def candidates(options: argparse.Namespace) -> dict[str, Any]:
     """Tuning and deciding among more and more candidates."""
-    from adaptive.policy.base import Output
     from adaptive.policy.cascade import Cascade
+    from adaptive.policy.history import Output
     from adaptive.policy.premodel import ByPremodel
     from adaptive.policy.walk import Walk
     from adaptive.premodel.outcome_knn import OutcomeKNN
@@ -131,7 +131,7 @@ def candidates(options: argparse.Namespace) -> dict[str, Any]:
         table = drawn(2000, count, generator, 7)
         names = table.candidates
         cost = tuple(float(table.ms(name).mean()) for name in names)
-        outcomes = np.column_stack([table.top1(name) for name in names]).astype(np.uint8)
+        outcomes = np.column_stack([table.quality(name) for name in names]).astype(np.uint8)
         premodel = OutcomeKNN(table.features, names).fit(table.X, outcomes)
         by_premodel = ByPremodel(names, premodel, rule="utility", price=0.01, costs_ms=cost)
         x = table.X[:1]
@@ -275,7 +275,7 @@ def write_drawn(path: Path, rows: int, width: int = 10) -> None:
             ]
             columns += [part.X[:, i].round(6).tolist() for i in range(width)]
             for scale, one in zip((0.4, 0.2, 0.3), part.outcomes.values()):
-                flags = one.top1.astype(int).tolist()
+                flags = one.quality.astype(int).tolist()
                 ms = (one.ms * scale).round(5).tolist()
                 columns += [flags, flags, one.confidence.round(6).tolist(), ms]
             writer.writerows(zip(*columns))

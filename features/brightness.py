@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
+
+from adaptive.opencv import cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

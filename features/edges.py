@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple, Tuple
 
-import cv2
 import numpy as np
 
 from adaptive.features.catalogue import BINS, LENGTH_ENDS
+from adaptive.opencv import cv2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import cv2
+from typing import TYPE_CHECKING, Any
 
 from adaptive.features.catalogue import BINS
+from adaptive.opencv import cv2
 
 if TYPE_CHECKING:
     import numpy as np
-    from cv2.typing import MatLike
     from numpy.typing import NDArray
 
 #: Pixels with a saturation or value below this (of 255) are too grey or dark to have a hue.
@@ -36,11 +34,12 @@ def hue(pixels: NDArray[np.uint8]) -> list[float]:
     return [count / size for count in counts.ravel().tolist()]
 
 
-def _hsv(pixels: MatLike) -> MatLike:
+def _hsv(pixels: NDArray[np.uint8]) -> Any:
     """As HSV, each pixel by its colour alone, wherever in a row it stands."""
     width = pixels.shape[1]
     beyond = -width % _BLOCK
+    padded: Any = pixels
     if beyond:
-        pixels = cv2.copyMakeBorder(pixels, 0, 0, 0, beyond, cv2.BORDER_REPLICATE)
-    converted = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV)
+        padded = cv2.copyMakeBorder(pixels, 0, 0, 0, beyond, cv2.BORDER_REPLICATE)
+    converted = cv2.cvtColor(padded, cv2.COLOR_RGB2HSV)
     return converted[:, :width] if beyond else converted

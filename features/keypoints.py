@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cv2
+from adaptive.opencv import cv2
 
 if TYPE_CHECKING:
     import numpy as np

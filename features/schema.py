@@ -82,7 +82,7 @@ class Schema:
         short = min(height, width)
         if short <= self.short_side:
             return image
-        import cv2
+        from adaptive.opencv import cv2
 
         size = (
             max(self.short_side, int(width * self.short_side / short + 0.5)),

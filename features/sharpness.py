@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import cv2
+from adaptive.opencv import cv2
 
 if TYPE_CHECKING:
     import numpy as np

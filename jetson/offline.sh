@@ -33,13 +33,19 @@ found=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     stop "these wheels are for Python $version, and $python is $found"
 
 # Without the distribution's pip: JetPack 4's is too old to know these wheels.
-[ -x "$folder/bin/python" ] || "$python" -m venv --without-pip "$folder"
+# The board's own OpenCV is seen only by an environment that sees the system's packages.
+system=
+[ "$(wanted system-packages)" = yes ] && system=--system-site-packages
+[ -x "$folder/bin/python" ] || "$python" -m venv --without-pip $system "$folder"
 set -- "$here"/wheels/pip-*.whl
 [ -f "$1" ] || stop "$here/wheels has no wheel of pip"
 # Another environment's settings, an index say, have no part in this.
 PIP_CONFIG_FILE=/dev/null "$folder/bin/python" "$1/pip" --isolated install \
     --quiet --disable-pip-version-check --no-cache-dir --no-index --no-deps --require-hashes \
     --find-links "$here/wheels" --requirement "$here/requirements.txt"
-PIP_CONFIG_FILE=/dev/null "$folder/bin/python" -m pip --isolated \
+# Of the system's packages more may be amiss than is ours to mend.
+[ -n "$system" ] || PIP_CONFIG_FILE=/dev/null "$folder/bin/python" -m pip --isolated \
     --disable-pip-version-check check
+[ -z "$system" ] || "$folder/bin/python" -c 'import adaptive.opencv' ||
+    stop "the board's own OpenCV cannot be used; make the wheelhouse without --own-opencv"
 "$folder/bin/adaptive" --version

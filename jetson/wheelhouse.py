@@ -28,6 +28,9 @@ from adaptive.files import folder_aside, refuse_existing, sha256
 
 HERE = Path(__file__).resolve().parent
 
+#: The wheel that is taken where the board's own OpenCV is not.
+OPENCV = "opencv-python-headless>=4.5"
+
 #: pip, with a target's answers to the markers of requirements as its first argument.
 PIP = """
 import json, runpy, sys
@@ -109,6 +112,7 @@ def make(
     *,
     extra: Sequence[str] = (),
     newest: bool = False,
+    own_opencv: bool = False,
     force: bool = False,
     options: Sequence[str] = (),
 ) -> list[Path]:
@@ -120,6 +124,7 @@ def make(
     given : wheels that no index has, such as NVIDIA's ONNX Runtime; each is installed
     extra : further requirements, such as pytest
     newest : the newest versions, rather than those of `locks/`
+    own_opencv : leave the wheel of OpenCV out; the board's own is used, which knows its cameras
     options : more options of `pip download`, such as an index
 
     Raises
@@ -137,6 +142,16 @@ def make(
         locked = [line for line in locked if not line.startswith("onnxruntime==")]
     else:
         roots.append(target.engine)
+    if own_opencv:
+        if target.name == "jetpack4":
+            raise InputError(
+                "JetPack 4's own OpenCV is for Python 3.6, and this project needs 3.8; leave "
+                "--own-opencv out"
+            )
+        locked = [line for line in locked if not line.startswith(("opencv", "numpy"))]
+        roots.append("numpy<2")  # what boards' own OpenCV was built for
+    elif not any(path.name.startswith("opencv") for path in given):
+        roots.append(OPENCV)
     with folder_aside(output) as aside, tempfile.TemporaryDirectory() as work:
         folder = aside / "wheels"
         folder.mkdir(parents=True)
@@ -155,6 +170,7 @@ def make(
         (aside / "target").write_text(
             f"name={target.name}\npython={target.python[0]}.{target.python[1]}\n"
             f"machine={target.machine}\nglibc={target.glibc[0]}.{target.glibc[1]}\n"
+            f"system-packages={'yes' if own_opencv else 'no'}\n"
         )
         shutil.copyfile(HERE / "offline.sh", aside / "install.sh")
         (aside / "install.sh").chmod(0o755)
@@ -239,6 +255,11 @@ def _project_wheel(project: Path, folder: Path) -> Path:
 )
 @click.option("--with", "extra", multiple=True, metavar="REQUIREMENT", help="More, as 'pytest>=7'.")
 @click.option("--newest", is_flag=True, help="The newest versions, not those that were locked.")
+@click.option(
+    "--own-opencv",
+    is_flag=True,
+    help="Leave OpenCV's wheel out: the board's own is used, which has GStreamer and its cameras.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing folder.")
 def command(
     target: str,
@@ -247,6 +268,7 @@ def command(
     wheels: tuple[Path, ...],
     extra: tuple[str, ...],
     newest: bool,
+    own_opencv: bool,
     force: bool,
 ) -> None:
     """Fetch all wheels that TARGET needs, with checksums and an install script.
@@ -254,7 +276,16 @@ def command(
     Copy the folder to the board and run its install.sh there; no network is needed.
     """
     chosen = TARGETS.get(target) or this_machine()
-    made = make(output, chosen, project, wheels, extra=extra, newest=newest, force=force)
+    made = make(
+        output,
+        chosen,
+        project,
+        wheels,
+        extra=extra,
+        newest=newest,
+        own_opencv=own_opencv,
+        force=force,
+    )
     for path in made:
         click.echo(path.name)
     for path in wheels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Sequence
@@ -9,6 +10,7 @@ from typing import Any, ClassVar, Sequence
 import numpy as np
 
 from adaptive.candidate import check_name
+from adaptive.columns import Columns
 from adaptive.errors import InputError
 from adaptive.features.schema import SCHEMA
 from adaptive.files import Fields, folder_aside, refuse_existing
@@ -112,6 +114,18 @@ class Premodel(ABC):
         """
         return self.predict(X)
 
+    def posterior(self, X: np.ndarray) -> np.ndarray:
+        """Each condition's probability: shape (n, conditions), rows sum to 1.
+
+        X : ndarray of shape (n, features), float64, finite
+        """
+        first = len(self.candidates)
+        return self.judge(X)[:, first : first + self.conditions]
+
+    def descriptions(self) -> tuple[str, ...]:
+        """Each condition in words, no two alike."""
+        return tuple(f"condition {number}" for number in range(1, self.conditions + 1))
+
     @abstractmethod
     def explain(self, x: np.ndarray) -> dict[str, Any]:
         """Why one image, of shape (features,), gets its chances; JSON values.
@@ -197,6 +211,17 @@ def check_X(X: np.ndarray, features: Sequence[str]) -> np.ndarray:
             f"feature {features[column]!r} of image {row} is {X[row, column]}; it must be finite"
         )
     return X
+
+
+def single_row(X: np.ndarray, width: int) -> Columns | None:
+    """The numbers of a single image; None for what `check_X` is to look at.
+
+    X : ndarray of shape (1, width), float64
+    """
+    if type(X) is not np.ndarray or X.shape != (1, width) or X.dtype != np.float64:
+        return None
+    numbers: Columns = X[0].tolist()
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
 def check_outcomes(outcomes: np.ndarray, rows: int, candidates: Sequence[str]) -> np.ndarray:

@@ -115,7 +115,7 @@ class GradientBoosting(Estimator):
         try:
             from sklearn.ensemble import GradientBoostingClassifier
         except ImportError as exc:
-            raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+            raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
         settings = {
             "n_estimators": trees,
             "learning_rate": self.rate,

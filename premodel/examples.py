@@ -15,7 +15,7 @@ from adaptive.features.provenance import described, own_among, read_beside, sche
 from adaptive.features.schema import PAPER7, resolve_names
 from adaptive.intervals import front as pareto_front
 from adaptive.outcomes.parts import Split
-from adaptive.outcomes.table import OutcomeTable
+from adaptive.outcomes.table import OutcomeTable, is_table
 
 NO_CANDIDATE = "none"
 
@@ -35,6 +35,7 @@ class Examples:
     candidates : in the chain's order
     outcomes : ndarray of shape (n, candidates), uint8: from an outcome table, whether the
         candidate is right; from a `best` column, whether it is the best
+    quality : what an outcome table calls the worth of an answer
     measured : whether they come from an outcome table
     schema_version : as in `Premodel`
     left_out : candidates of the table that take no part -> why
@@ -56,6 +57,7 @@ class Examples:
     feature_ms: dict[str, float] = field(default_factory=dict, repr=False)
     spread_ms: float | None = None
     images: tuple[str, ...] = field(default=(), repr=False)
+    quality: str = "top1"
 
     @property
     def schema_version(self) -> int | None:
@@ -77,7 +79,9 @@ def read_examples(
 ) -> Examples:
     """Read an outcome table, or a user's own CSV with the columns `image`, features and `best`.
 
-    A file with any column NAME:top1 is an outcome table.
+    A file with columns NAME:ms and without a column `best` is an outcome table. Of a quality
+    between 0 and 1 a candidate's chance of being right is the expected quality: see
+    `adaptive.outcomes.quality.right_or_wrong`.
 
     Parameters
     ----------
@@ -99,7 +103,7 @@ def read_examples(
         for features or an order that do not fit the file.
     """
     columns = read_csv(path)
-    if any(name.endswith(":top1") for name in columns.header):
+    if is_table(columns.header):
         del columns  # a large table is in memory once
         table = OutcomeTable.read(path)
         if split is not None:
@@ -188,29 +192,30 @@ def _from_outcomes(
     else:
         order, left_out = front(table)
     cost = {name: float(table.ms(name).mean()) for name in order}
-    strongest = max(order, key=lambda name: (int(table.top1(name).sum()), -cost[name]))
+    strongest = max(order, key=lambda name: (float(table.quality(name).sum()), -cost[name]))
     return Examples(
         path,
         names,
         table.feature_columns(names),
         tuple(order),
-        np.stack([table.top1(name) for name in order], axis=1).astype(np.uint8),
+        table.right_or_wrong(order),
         measured=True,
         left_out=left_out,
         feature_ms={name: ms for name, ms in table.feature_ms.items() if name in names},
         spread_ms=cost[strongest] - min(cost.values()),
         images=table.images,
+        quality=table.quality_name,
     )
 
 
 def front(table: OutcomeTable) -> tuple[tuple[str, ...], dict[str, str]]:
     """The candidates worth asking, cheapest first, and why each other one is not.
 
-    A candidate is dominated when another is at least as fast on average and right at least as
-    often; of two that are equal in both, the first in the table stays.
+    A candidate is dominated when another is at least as fast on average and its quality at
+    least as high; of two that are equal in both, the first in the table stays.
     """
     cost = {name: float(table.ms(name).mean()) for name in table.candidates}
-    right = {name: int(table.top1(name).sum()) for name in table.candidates}
+    right = {name: float(table.quality(name).sum()) for name in table.candidates}
     kept = [
         table.candidates[position]
         for position in pareto_front(

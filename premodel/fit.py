@@ -265,7 +265,7 @@ def fit_levels(chain: KNNChain) -> tuple[Any, ...]:
     try:
         from sklearn.neighbors import KNeighborsClassifier
     except ImportError as exc:
-        raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+        raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
     table = chain.table_.astype(np.float64)
     return tuple(
         KNeighborsClassifier(n_neighbors=chain.k, algorithm="brute").fit(table, outcome)

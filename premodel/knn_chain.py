@@ -7,6 +7,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
+from adaptive.columns import ONE
 from adaptive.errors import BundleError, InputError
 from adaptive.files import Fields, write_json
 from adaptive.premodel.arrays import read_array, write_array
@@ -19,6 +20,7 @@ from adaptive.premodel.base import (
     check_outcomes,
     check_X,
     first_yes,
+    single_row,
 )
 from adaptive.premodel.neighbours import condensed_rows, search_for
 from adaptive.premodel.scaling import LIMIT, STEPS, Scaling, check_scaling
@@ -191,6 +193,9 @@ class KNNChain(Premodel):
     def _grid(self, X: np.ndarray) -> np.ndarray:
         if not hasattr(self, "_search"):
             raise InputError("this premodel is not fitted; call fit, or load a fitted one")
+        numbers = single_row(X, len(self.features))
+        if numbers is not None:
+            return np.array([self.scaling_.columns(numbers, ONE)])
         return self.scaling_.grid(check_X(X, self.features))
 
     def explain(self, x: np.ndarray) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def _fit(Z: np.ndarray, outcomes: np.ndarray, C: float) -> list[Any]:
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError as exc:
-        raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+        raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
     return [
         None if same else LogisticRegression(C=C, max_iter=1000).fit(Z, outcome)
         for same, outcome in zip(constant(outcomes), outcomes.T)

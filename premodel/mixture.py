@@ -6,8 +6,9 @@ from typing import Any, Callable, ClassVar, Mapping, Sequence
 
 import numpy as np
 
+from adaptive.columns import ONE, Columns, Many, One, columns_of, leading, sums
 from adaptive.errors import InputError, MissingExtra
-from adaptive.premodel.base import check_outcomes
+from adaptive.premodel.base import check_outcomes, single_row
 from adaptive.premodel.calibration import constant, parts_of, prior_log_odds, sigmoid
 from adaptive.premodel.estimator import Arrays, Estimator, Settings, check_whole
 from adaptive.premodel.scaled import SCALING
@@ -55,6 +56,18 @@ WORDS = {
     "laplacian_deviation": ("soft", "sharp"),
     "laplacian_variance": ("soft", "sharp"),
     "contrast": ("flat", "rich in contrast"),
+}
+
+#: what is said of one of several conditions that share all their words
+MORE = {
+    "dark": "darker",
+    "bright": "brighter",
+    "little noise": "less noise",
+    "noisy": "noisier",
+    "soft": "softer",
+    "sharp": "sharper",
+    "flat": "flatter",
+    "rich in contrast": "richer in contrast",
 }
 
 
@@ -130,18 +143,22 @@ class Mixture(Estimator):
 
         X : ndarray of shape (n, features), float64, finite
         """
-        return self._in_blocks(X, lambda own: self._posterior(self._scaled(own)))
+        return self._on_columns(X, lambda own, math: self._shares(self._scaled(own, math), math))
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The mean of a candidate's rates under the conditions; see `Premodel.predict`."""
+        return self._on_columns(X, self._judged_right)
 
     def judge(self, X: np.ndarray) -> np.ndarray:
         """Chances, conditions' probabilities, scaled features; see `Premodel.judge`."""
 
-        def ask(own: np.ndarray) -> np.ndarray:
-            Z = self._scaled(own)
-            shares = self._posterior(Z)
-            near = np.minimum(np.maximum(Z, -FAR), FAR)
-            return np.concatenate([self._by_condition(shares), shares, near], axis=1)
+        def ask(own: Columns, math: Many | One) -> Columns:
+            scaled = self._scaled(own, math)
+            shares = self._shares(scaled, math)
+            near = [math.most(math.least(column, FAR), -FAR) for column in scaled]
+            return [*self._by_condition(shares, math), *shares, *near]
 
-        return self._in_blocks(X, ask)
+        return self._on_columns(X, ask)
 
     def relearned(self, X: np.ndarray, outcomes: np.ndarray) -> Mixture:
         """The same conditions, with the rates of these images."""
@@ -153,7 +170,10 @@ class Mixture(Estimator):
         )
 
     def descriptions(self) -> tuple[str, ...]:
-        """Each condition in words, from where its features lie among all images'."""
+        """Each condition in words, from where its features lie among all images'.
+
+        Those of the same words are told apart by where they lie among each other.
+        """
         self._check_fitted()
         weight, mean = self.arrays_["weight"], self.arrays_["mean"]
         centre = weight @ mean
@@ -164,13 +184,31 @@ class Mixture(Estimator):
             for place in np.argsort(-np.abs(own), kind="stable").tolist():
                 if abs(own[place]) < TELLING or len(words) == 3:
                     break
-                name = self.features[place]
-                low, high = WORDS.get(name, (f"low {name}", f"high {name}"))
-                word = low if own[place] < 0 else high
+                word = self._word(place, own[place])
                 if word not in words:
                     words.append(word)
-            told.append(", ".join(words) or "as most images are")
-        return tuple(told)
+            told.append(words)
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for condition, words in enumerate(told):
+            alike.setdefault(tuple(sorted(words)), []).append(condition)
+        found = [", ".join(words) or "as most images are" for words in told]
+        for group in alike.values():
+            if len(group) > 1:
+                text, away = found[group[0]], mean[group] - mean[group].mean(axis=0)
+                for condition, own in zip(group, away):
+                    place = int(np.abs(own).argmax())
+                    word = self._word(place, own[place])
+                    found[condition] = f"{text} ({MORE.get(word, word)})"
+        seen: dict[str, int] = {}
+        for condition, text in enumerate(found):
+            seen[text] = seen.get(text, 0) + 1
+            found[condition] = text if seen[text] == 1 else f"{text} ({seen[text]})"
+        return tuple(found)
+
+    def _word(self, place: int, value: float) -> str:
+        name = self.features[place]
+        low, high = WORDS.get(name, (f"low {name}", f"high {name}"))
+        return low if value < 0 else high
 
     def words(self) -> list[str]:
         """A line for each condition: how common, what it looks like, how often who is right."""
@@ -201,8 +239,9 @@ class Mixture(Estimator):
         floor = np.where(
             (seen >= 0).all(axis=0), FLOOR * np.median(seen, axis=0) + np.finfo(np.float32).tiny, 0
         )
-        scaling = Scaling.fit("standard", _logged(seen, floor))
-        Z = scaling.grid(_logged(seen, floor)) / STEPS
+        logged = _matrix(seen, floor)
+        scaling = Scaling.fit("standard", logged)
+        Z = scaling.grid(logged) / STEPS
         model, held = _chosen(Z, self.k, self.seed)
         rate = _rates(model.predict_proba(Z[: len(X)]), outcomes)
         arrays = {
@@ -217,7 +256,7 @@ class Mixture(Estimator):
         chosen = {"conditions": len(rate), "held_out_log_likelihood": held}
 
         def ask(X: np.ndarray) -> np.ndarray:
-            scaled = scaling.grid(_logged(X, floor)) / STEPS
+            scaled = scaling.grid(_matrix(X, floor)) / STEPS
             return np.asarray(model.predict_proba(scaled) @ rate)
 
         return arrays, chosen, ask
@@ -236,37 +275,70 @@ class Mixture(Estimator):
         if not (diagonal > 0).all():
             raise InputError("array 'factor' holds a diagonal that is not above 0")
         self._scaling = Scaling("standard", arrays["scale"], arrays["offset"])
-        self._floor = arrays["floor"]
-        self._mean = arrays["mean"]
-        self._factor = np.ascontiguousarray(arrays["factor"])
-        self._flat = np.log(weight) + np.log(diagonal).sum(axis=1)
-        self._first = rate[0]
-        self._beyond = np.ascontiguousarray((rate - rate[0]).T)
+        self._floor = arrays["floor"].tolist()
+        flat = np.log(weight) + np.log(diagonal).sum(axis=1)
+        #: for each condition its constant, its mean and its factor times what is away from that
+        self._normals = [
+            (own, mean, sums([np.trim_zeros(row, "b").tolist() for row in rows]))
+            for own, mean, rows in zip(flat.tolist(), arrays["mean"].tolist(), arrays["factor"])
+        ]
+        # Rates from the first condition's, so that those that are all alike come out as they are.
+        self._first = rate[0].tolist()
+        self._beyond = sums((rate - rate[0]).T.tolist())
         self._width = arrays["factor"].size
 
-    def _scaled(self, X: np.ndarray) -> np.ndarray:
-        """The features' logarithms in standard deviations, on a grid that all machines share."""
-        return np.asarray(self._scaling.grid(_logged(X, self._floor)) / STEPS)
+    def _on_columns(
+        self, X: np.ndarray, ask: Callable[[Columns, Many | One], Columns]
+    ) -> np.ndarray:
+        """What `ask` says of the features' columns, as an array (n, columns)."""
+        self._check_fitted()
+        numbers = single_row(X, len(self.features))
+        if numbers is not None:
+            return np.array([ask(numbers, ONE)])
 
-    def _posterior(self, Z: np.ndarray) -> np.ndarray:
-        away = (Z[:, None, :] - self._mean)[:, :, None, :] * self._factor
-        distances = np.add.reduce(away, axis=-1)
-        logs = self._flat - 0.5 * np.add.reduce(distances * distances, axis=-1)
-        shares = np.exp(logs - logs.max(axis=1, keepdims=True))
-        shares /= np.add.reduce(shares, axis=1)[:, None]
-        return np.asarray(shares)
+        def stacked(own: np.ndarray) -> np.ndarray:
+            with np.errstate(over="ignore"):
+                return np.column_stack(ask(columns_of(own), Many(len(own))))
+
+        return self._in_blocks(X, stacked)
+
+    def _scaled(self, columns: Columns, math: Many | One) -> Columns:
+        """The features' logarithms in standard deviations, on a grid that all machines share."""
+        return [
+            steps / STEPS
+            for steps in self._scaling.columns(_logged(columns, self._floor, math), math)
+        ]
+
+    def _shares(self, scaled: Columns, math: Many | One) -> Columns:
+        """Each condition's probability."""
+        logs = []
+        for flat, mean, distances in self._normals:
+            square = 0.0
+            for distance in distances(*[own - centre for own, centre in zip(scaled, mean)]):
+                square = square + distance * distance
+            logs.append(flat - 0.5 * square)
+        highest = leading(logs, math)[1]
+        shares = math.exps([log - highest for log in logs])
+        total = shares[0]
+        for share in shares[1:]:
+            total = total + share
+        return [share / total for share in shares]
 
     def _chances(self, X: np.ndarray) -> np.ndarray:
-        return self._by_condition(self._posterior(self._scaled(X)))
+        return self.predict(X)
 
-    def _by_condition(self, shares: np.ndarray) -> np.ndarray:
-        # From the first condition's, so that rates which are all alike come out as they are.
-        beyond = np.add.reduce(shares[:, None, :] * self._beyond, axis=-1)
-        return np.asarray(np.minimum(np.maximum(self._first + beyond, 0.0), 1.0))
+    def _judged_right(self, columns: Columns, math: Many | One) -> Columns:
+        return self._by_condition(self._shares(self._scaled(columns, math), math), math)
+
+    def _by_condition(self, shares: Columns, math: Many | One) -> Columns:
+        return [
+            math.least(math.most(first + beyond, 0.0), 1.0)
+            for first, beyond in zip(self._first, self._beyond(*shares))
+        ]
 
     def _reasons(self, X: np.ndarray) -> dict[str, Any]:
         """ "conditions": each one's description and probability, most probable first."""
-        shares = self._posterior(self._scaled(X))[0]
+        shares = self.posterior(X)[0]
         told = self.descriptions()
         order = np.argsort(-shares, kind="stable").tolist()
         return {
@@ -287,12 +359,16 @@ def _rates(shares: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(constant(outcomes), overall, rate))
 
 
-def _logged(X: np.ndarray, floor: np.ndarray) -> np.ndarray:
+def _logged(columns: Columns, floor: Sequence[float], math: Many | One) -> Columns:
     """Logarithms of the columns whose floor is above 0, the others as they are."""
-    logged = floor > 0
-    values = X.astype(np.float64)
-    values[:, logged] = np.log(np.maximum(values[:, logged], 0) + floor[logged])
-    return values
+    kept = [math.most(c, 0.0) + low for c, low in zip(columns, floor) if low > 0]
+    logs = iter(math.logs(kept))
+    return [next(logs) if low > 0 else column for column, low in zip(columns, floor)]
+
+
+def _matrix(X: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """As `_logged`, of an array (n, features)."""
+    return np.column_stack(_logged(columns_of(X), floor.tolist(), Many(len(X))))
 
 
 def _chosen(Z: np.ndarray, k: int | None, seed: int) -> tuple[Any, dict[str, float]]:
@@ -301,7 +377,7 @@ def _chosen(Z: np.ndarray, k: int | None, seed: int) -> tuple[Any, dict[str, flo
         from sklearn.mixture import GaussianMixture
         from threadpoolctl import threadpool_limits
     except ImportError as exc:
-        raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+        raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
 
     def fitted(count: int, rows: np.ndarray) -> Any:
         mixture = GaussianMixture(

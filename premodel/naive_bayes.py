@@ -133,7 +133,7 @@ def _fit(Z: np.ndarray, outcomes: np.ndarray) -> list[Any]:
     try:
         from sklearn.naive_bayes import GaussianNB
     except ImportError as exc:
-        raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+        raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
     varies = (Z.min(axis=0) < Z.max(axis=0)).any()
     return [
         None if same or not varies else GaussianNB(var_smoothing=SMOOTHING).fit(Z, outcome)

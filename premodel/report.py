@@ -172,7 +172,7 @@ def _split(
     try:
         from sklearn.model_selection import KFold, StratifiedKFold
     except ImportError as exc:
-        raise MissingExtra("cross-validation", "scikit-learn", "train") from exc
+        raise MissingExtra("cross-validation", "scikit-learn", "premodel") from exc
     if not 2 <= folds <= len(best):
         raise InputError(
             f"{folds} folds of {len(best)} images are asked for; from 2 to {len(best)} are allowed"

@@ -14,8 +14,11 @@ deviations from the mean, so up to 262,000 rows nothing of the training table is
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
+from adaptive.columns import Column, Columns, Many, One
 from adaptive.errors import InputError, MissingExtra
 
 STEPS = 4096.0
@@ -53,7 +56,7 @@ class Scaling:
         try:
             from sklearn.preprocessing import MinMaxScaler, StandardScaler
         except ImportError as exc:
-            raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+            raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             if check_scaling(kind) == "standard":
                 scaler = StandardScaler().fit(X)
@@ -77,17 +80,20 @@ class Scaling:
         ndarray of the same shape, float64: whole numbers of steps, at most 2**21 in size
         """
         with np.errstate(over="ignore"):
-            if self.kind == "standard":
-                steps: np.ndarray = X - self.offset
-                steps /= self.scale
-            else:
-                steps = X * self.scale
-                steps += self.offset
-            steps *= STEPS
-        np.rint(steps, out=steps)
-        np.minimum(steps, LIMIT, out=steps)
-        np.maximum(steps, -LIMIT, out=steps)
-        return steps
+            return np.asarray(self._steps(X, self.scale, self.offset, Many(len(X))))
+
+    def columns(self, columns: Columns, math: Many | One) -> Columns:
+        """As `grid`, of a column a feature; numpy may warn of what overflows."""
+        pairs = zip(columns, self._pairs)
+        return [self._steps(x, scale, offset, math) for x, (scale, offset) in pairs]
+
+    @cached_property
+    def _pairs(self) -> list[list[float]]:
+        return np.column_stack([self.scale, self.offset]).tolist()  # type: ignore[no-any-return]
+
+    def _steps(self, values: Column, scale: Column, offset: Column, math: Many | One) -> Column:
+        scaled = (values - offset) / scale if self.kind == "standard" else values * scale + offset
+        return math.rint(math.most(math.least(scaled * STEPS, LIMIT), -LIMIT))
 
 
 def check_scaling(kind: str) -> str:

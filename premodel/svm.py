@@ -156,7 +156,7 @@ def _fit(Z: np.ndarray, outcomes: np.ndarray, C: float) -> list[Any]:
     try:
         from sklearn.svm import SVC
     except ImportError as exc:
-        raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+        raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
     return [
         None if same else SVC(C=C, gamma=1 / Z.shape[1]).fit(Z, outcome)
         for same, outcome in zip(constant(outcomes), outcomes.T)

@@ -91,7 +91,7 @@ class Tree(Estimator):
         try:
             from sklearn.tree import DecisionTreeRegressor
         except ImportError as exc:
-            raise MissingExtra("training a premodel", "scikit-learn", "train") from exc
+            raise MissingExtra("training a premodel", "scikit-learn", "premodel") from exc
         model = DecisionTreeRegressor(
             max_depth=depth, min_samples_leaf=self.leaf_images, random_state=self.seed % 2**32
         )

@@ -104,7 +104,7 @@ class Collector:
             images = int(certificate.get("images", 0))
             yield _gauge("certificate_images", "Images that the certificate rests on.", images)
         status = router.status()
-        audit, drift = status["audit"], status["drift"]
+        audit, drift, conditions = status["audit"], status["drift"], status["conditions"]
         if audit is not None:
             told = "Requests on which the reference ran too."
             yield _counter("audits", told, audit["audited"])
@@ -127,6 +127,8 @@ class Collector:
             )
             alarm = "1 when the evidence is enough for an alarm."
             yield _gauge("drift_alarm", alarm, drift["alarm"])
+        if conditions is not None:
+            yield from _conditions(conditions)
         if router.bucket is not None:
             level = {(router.bucket.unit,): router.bucket.level}
             yield _gauge("bucket_tokens", "What is left in the budget's bucket.", level, ("unit",))
@@ -154,6 +156,31 @@ class Collector:
             yield _counter("energy_joules", "What the board has drawn.", value, ("rails",))
         else:
             yield _gauge("power_watts", "What the board draws.", value, ("rails",))
+
+
+def _conditions(status: Mapping[str, Any]) -> Iterator[Metric]:
+    """Live images by condition, beside calibration's."""
+    known = status["conditions"]
+
+    def by_condition(name: str) -> Values:
+        return {(own["description"],): own[name] or 0.0 for own in known}
+
+    label = ("condition",)
+    told = "Images by the condition that they were taken under."
+    yield _counter("condition_images", told, by_condition("images"), label)
+    told = "Share of a condition among the last hundred images or so."
+    yield _gauge("condition_share", told, by_condition("recent"), label)
+    told = "Share of a condition among the images that the policy was made with."
+    yield _gauge("condition_share_before", told, by_condition("share"), label)
+    yield _gauge(
+        "condition_e_value",
+        "Evidence that images are taken under other conditions than those; 1 is none.",
+        status["e_value"],
+    )
+    told = "1 when the evidence was ever enough for an alarm."
+    yield _gauge("condition_alarm", told, status["alarm"])
+    told = "1 while such a change still shows."
+    yield _gauge("condition_change", told, status["goes_on"])
 
 
 def _gauge(

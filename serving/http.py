@@ -67,6 +67,10 @@ def create_app(
     def classify() -> Response:
         return dispatcher.classify(request.environ).response()
 
+    @app.post("/v1/detect")
+    def detect() -> Response:
+        return dispatcher.detect(request.environ).response()
+
     @app.get("/v1/bundle")
     def bundle() -> Response:
         return as_json(service.describe()).response()
@@ -95,7 +99,7 @@ def create_app(
     def openapi() -> Response:
         paths = {str(rule) for rule in app.url_map.iter_rules()}
         models = [state.name for state in service.models()]
-        return as_json(document(paths, models, max_batch, secured)).response()
+        return as_json(document(paths, models, max_batch, secured, service.task)).response()
 
     @app.errorhandler(Exception)
     def refused(error: Exception) -> Response:
@@ -105,7 +109,7 @@ def create_app(
 
 
 class Dispatcher:
-    """Hands the two requests that come by the thousand to their functions, and others to Flask.
+    """Hands the requests that come by the thousand to their functions, and others to Flask.
 
     Flask's own work on a request would take longer than all else that is done for it here.
 
@@ -131,6 +135,8 @@ class Dispatcher:
         try:
             if path == "/v1/classify":
                 return self.classify(environ).send(start_response)
+            if path == "/v1/detect":
+                return self.detect(environ).send(start_response)
             found = INFER.fullmatch(path)
             if found is not None:
                 return self.infer(environ, found[1], found[2]).send(start_response)
@@ -141,6 +147,10 @@ class Dispatcher:
     def classify(self, environ: dict[str, Any]) -> Answer:
         """Answer `POST /v1/classify`."""
         return v1.classify(self.service, environ, self.max_body_bytes)
+
+    def detect(self, environ: dict[str, Any]) -> Answer:
+        """Answer `POST /v1/detect`."""
+        return v1.detect(self.service, environ, self.max_body_bytes)
 
     def infer(self, environ: dict[str, Any], model: str, version: str | None) -> Answer:
         """Answer `POST /v2/models/MODEL/infer`."""

@@ -38,13 +38,16 @@ class Said:
 
     Attributes
     ----------
-    columns : by output name, an array (n, width), or for each image a list of texts
+    columns : by output name, an array (n, width), or for each image a list of texts; of what
+        is found in one image, a row for each box
     best : for each image so many of its best classes as were asked for, as (score, number,
         label); fewer where the model told fewer
+    calibrated : whether the scores of all images are; None for a candidate, whose are its own
     """
 
     columns: Mapping[str, np.ndarray | list[list[str]]]
     best: Sequence[Sequence[tuple[float, int, str]]]
+    calibrated: bool | None = None
 
 
 def infer(
@@ -70,7 +73,9 @@ def infer(
     limits = service.limits_from(EnvironHeaders(environ))
     body = read_unpacked(environ, max_body_bytes)
     request = read_request(body, _json_length(environ), max_images)
-    offered = outputs_of(model, len(service.labels if candidate is None else candidate.labels))
+    task = service.task
+    classes = len(service.labels if candidate is None else candidate.labels)
+    offered = outputs_of(model, classes, task)
     wanted = request.outputs or tuple(WantedOutput(o.name, request.binary) for o in offered)
     for output in wanted:
         _check(output, model, [o.name for o in offered])
@@ -79,12 +84,16 @@ def infer(
         limits = replace(limits, remaining_ms=float(left_ms))
     ranks = max(output.classes for output in wanted)
     options: Any = {"limits": limits, "request_id": environ.get("adaptive.request_id")}
-    if candidate is None:
+    if task == "detect":
+        said = _found(service if candidate is None else candidate, request.images, options)
+    elif candidate is None:
         said = _routed(service, request.images, ranks, options)
     else:
         said = _asked(candidate, request.images, ranks, options)
     head: dict[str, Any] = {} if request.id is None else {"id": request.id}
     head.update(model_name=model, model_version=VERSION)
+    if said.calibrated is not None:
+        head["parameters"] = {"calibrated": said.calibrated}
     text, json_length = write_answer(
         head, [(_tensor(output, said, request.shape), output.binary) for output in wanted]
     )
@@ -124,8 +133,8 @@ def _check(output: WantedOutput, model: str, offered: Sequence[str]) -> None:
         raise InputError(
             f"model {model!r} has no output {output.name[:50]!r}; it has {list(offered)}"
         )
-    if output.classes and output.name not in RANKED:
-        ranked = [name for name in offered if name in RANKED]
+    ranked = [name for name in offered if name in RANKED and "boxes" not in offered]
+    if output.classes and output.name not in ranked:
         raise InputError(f"output {output.name!r} has no best classes; {ranked} have")
 
 
@@ -155,7 +164,24 @@ def _routed(service: ModelService, images: Sequence[bytes], ranks: int, options:
         "labels": [[label for label, _ in row] for row in rows],
         "scores": np.array([[score for _, score in row] for row in rows], np.float32),
     }
-    return Said(columns, [_numbered(answer, labels)[:ranks] for answer in answers if ranks])
+    best = [_numbered(answer, labels)[:ranks] for answer in answers if ranks]
+    return Said(columns, best, all(answer.calibrated for answer in answers))
+
+
+def _found(model: ModelService | CandidateModel, images: Sequence[bytes], options: Any) -> Said:
+    if len(images) != 1:
+        raise InputError(
+            f"{len(images)} images in one request; a model that finds boxes takes one a request"
+        )
+    found = model.detect(images[0], **options)
+    columns: dict[str, Any] = {
+        "boxes": found.boxes,
+        "scores": found.scores,
+        "classes": found.classes,
+        "labels": [list(found.labels)],
+        "candidate": [[found.candidate or ""]],
+    }
+    return Said(columns, ())
 
 
 def _numbered(answer: Prediction, labels: Sequence[str]) -> list[tuple[float, int, str]]:
@@ -175,6 +201,8 @@ def _numbered(answer: Prediction, labels: Sequence[str]) -> list[tuple[float, in
 
 def _tensor(output: WantedOutput, said: Said, shape: tuple[int, ...]) -> Tensor:
     column = said.columns[output.name]
+    if "boxes" in said.columns and output.name == "labels":
+        shape = (len(column[0]),)
     if output.classes:
         width = max(map(len, said.best))
         texts = [
@@ -187,7 +215,7 @@ def _tensor(output: WantedOutput, said: Said, shape: tuple[int, ...]) -> Tensor:
         return Tensor(output.name, column.shape, column)
     else:
         texts = column
-        if output.name in WIDE:
+        if output.name in WIDE and "boxes" not in said.columns:
             shape = (shape[0], len(column[0]))
     return Tensor(output.name, shape, [text.encode() for row in texts for text in row])
 

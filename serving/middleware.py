@@ -25,6 +25,7 @@ _CHANGES = re.compile(r"/v2/repository/models/[^/]+/(load|unload)/?")
 
 _KINDS = (
     (re.compile(r"/v1/classify"), "classify"),
+    (re.compile(r"/v1/detect"), "detect"),
     (re.compile(r"/v2/models/.*/infer"), "infer"),
     (re.compile(r"/v2/repository/.*"), "repository"),
     (re.compile(r"/healthz|/readyz|/v2/health/.*"), "health"),
@@ -161,7 +162,7 @@ class Middleware:
         spent = perf_counter() - record.arrived
         kind = next((name for known, name in _KINDS if known.fullmatch(path)), "other")
         self._metrics.request(kind, status, spent)
-        if kind in ("classify", "infer"):
+        if kind in ("classify", "detect", "infer"):
             self._metrics.step("queue", record.waited)
         if self._lines is None:
             return

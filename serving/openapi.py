@@ -7,13 +7,18 @@ import pkgutil
 import re
 from typing import Any, Collection, Sequence
 
+from adaptive.bundle.outputs import TASKS
 from adaptive.serving.middleware import OPEN
 from adaptive.serving.protocols import ROUTER
 from adaptive.serving.release import release
 
 
 def document(
-    paths: Collection[str], models: Sequence[str], max_batch: int, secured: bool
+    paths: Collection[str],
+    models: Sequence[str],
+    max_batch: int,
+    secured: bool,
+    task: str = "classify",
 ) -> dict[str, Any]:
     """The description, OpenAPI 3.0.
 
@@ -23,18 +28,21 @@ def document(
     models : that can be named just now
     max_batch : images that one request may hold
     secured : a bearer key is asked for, but for health
+    task : what the bundle does; the path of the other task, which it refuses, is left out
     """
     data = pkgutil.get_data("adaptive.serving", "openapi.json")
     assert data is not None
     told: dict[str, Any] = json.loads(data)
     told["info"]["version"] = release()
     answered = {re.sub(r"<(\w+)>", r"{\1}", rule) for rule in paths}
+    answered -= {f"/v1/{other}" for other in TASKS if other != task}
     told["paths"] = {path: item for path, item in told["paths"].items() if path in answered}
     parts = told["components"]
     parts["parameters"]["Model"]["schema"]["enum"] = list(models)
     parts["parameters"]["Candidate"]["schema"]["enum"] = [n for n in models if n != ROUTER]
     tensor = parts["schemas"]["Image"]["properties"]
     tensor["shape"]["items"]["maximum"] = tensor["data"]["maxItems"] = max_batch
+    _drop_unused(told)
     if secured:
         for path in told["paths"].keys() - OPEN:
             for operation in told["paths"][path].values():
@@ -43,3 +51,15 @@ def document(
     else:
         del parts["securitySchemes"], parts["responses"]["Unauthorized"]
     return told
+
+
+def _drop_unused(told: dict[str, Any]) -> None:
+    """Leave out schemas that nothing refers to."""
+    schemas = told["components"]["schemas"]
+    while True:
+        named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(told)))
+        unused = schemas.keys() - named
+        if not unused:
+            return
+        for name in unused:
+            del schemas[name]

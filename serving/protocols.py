@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Protocol, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Protocol, Sequence
 
 import numpy as np
 
 from adaptive.limits import Limits
 from adaptive.prediction import Prediction
 from adaptive.serving.readiness import Readiness
+
+if TYPE_CHECKING:
+    from adaptive.tasks.detections import Detections
 
 #: The router's name among the models that can be asked; a candidate called so is hidden by it.
 ROUTER = "adaptive"
@@ -92,6 +95,12 @@ class CandidateModel(Protocol):
         """Probabilities of shape (n, classes), float32."""
         ...
 
+    def detect(
+        self, image: bytes, *, limits: Limits = ..., request_id: str | None = ...
+    ) -> Detections:
+        """What it finds in one image, where the bundle finds boxes."""
+        ...
+
 
 class ModelService(Protocol):
     """A router, its candidates, and the bundle that they come from.
@@ -104,6 +113,7 @@ class ModelService(Protocol):
     ----------
     ready : whether it answers at full speed
     labels : classes of the bundle that is served now
+    task : what that bundle does, "classify" or "detect"
     """
 
     @property
@@ -114,6 +124,22 @@ class ModelService(Protocol):
     @property
     def labels(self) -> Sequence[str]:
         """Classes of the bundle that is served now."""
+        ...
+
+    @property
+    def task(self) -> str:
+        """What the bundle that is served now does."""
+        ...
+
+    def detect(
+        self,
+        image: bytes,
+        *,
+        limits: Limits = ...,
+        explain: bool = ...,
+        request_id: str | None = ...,
+    ) -> Detections:
+        """Find what is in one image."""
         ...
 
     def classify(

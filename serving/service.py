@@ -8,14 +8,18 @@ import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
+from adaptive.bundle.outputs import require_task
 from adaptive.errors import AdaptiveError, BusyError, DeadlineError, InputError
 from adaptive.limits import UNLIMITED, Limits
-from adaptive.monitoring.drift import Monitor, monitor_of, resumed
+from adaptive.monitoring.conditions import ConditionMonitor, condition_monitor_of
+from adaptive.monitoring.drift import Monitor, monitor_of
+from adaptive.monitoring.resuming import resumed
+from adaptive.policy.history import Output
 from adaptive.prediction import Prediction
 from adaptive.routing import progress
 from adaptive.routing.generation import Generation, Settings
@@ -25,6 +29,9 @@ from adaptive.serving.model_statistics import Statistics
 from adaptive.serving.protocols import ROUTER, Headers, ModelState, ModelStatistics
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.record import current
+
+if TYPE_CHECKING:
+    from adaptive.tasks.detections import Detections
 
 log = logging.getLogger("adaptive.serving")
 
@@ -43,7 +50,7 @@ class Service:
     folder : of the bundle; it is read again by `reload`
     settings : how bundles are served
     metrics : where it counts
-    log : the decision log, beside which the state of the drift monitor is kept
+    log : the decision log, beside which the state of what watches is kept
 
     Raises
     ------
@@ -68,7 +75,7 @@ class Service:
         self._statistics = Statistics(self.metrics)
         self._drift = ExitStack()
         self._generation = self._open(None)
-        self._drift.enter_context(resumed(self._generation.monitor, log))
+        self._drift.enter_context(resumed(self._generation.monitors, log))
 
     def __repr__(self) -> str:
         return f"Service({str(self.folder)!r}, {self.settings})"
@@ -89,6 +96,12 @@ class Service:
         """Classes of the bundle that is served now."""
         with self._using() as generation:
             return generation.bundle.labels
+
+    @property
+    def task(self) -> str:
+        """What the bundle that is served now does."""
+        with self._using() as generation:
+            return generation.bundle.task
 
     def warm_up(self) -> None:
         """Run every network once."""
@@ -111,6 +124,28 @@ class Service:
             record.said = answer
         return answer
 
+    def detect(
+        self,
+        image: bytes,
+        *,
+        limits: Limits = UNLIMITED,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> Detections:
+        """Find what is in one image; see `Router.detect`."""
+        with self._using() as generation:
+            require_task(generation.bundle.folder.name, generation.bundle.task, "detect")
+            from adaptive.routing.detecting import as_prediction
+
+            with self._statistics.request(ROUTER, 1):
+                found = generation.detect(image, limits, explain, request_id)
+        answer = as_prediction(found)
+        self._statistics.answer(answer)
+        record = current()
+        if record is not None:
+            record.said = answer
+        return found
+
     def classify_batch(
         self,
         images: Sequence[bytes],
@@ -130,7 +165,7 @@ class Service:
         with self._using() as generation:
             if name not in generation.bundle.names:
                 return None
-            return ServedCandidate(name, generation.bundle.labels, self._infer)
+            return ServedCandidate(name, generation.bundle.labels, self._infer, self._found)
 
     def describe(self) -> dict[str, Any]:
         """What is served, as JSON values."""
@@ -212,9 +247,9 @@ class Service:
                 raise
             self._generation = fresh
             old.retire()
-            if fresh.monitor is not old.monitor:
+            if fresh.monitors != old.monitors:
                 self._drift.close()
-                self._drift.enter_context(resumed(fresh.monitor, self._log))
+                self._drift.enter_context(resumed(fresh.monitors, self._log))
             self.metrics.reload("loaded")
             spent = perf_counter() - began
             log.warning("bundle %s is served now, loaded in %.2f s", fresh.hashes[0], spent)
@@ -245,8 +280,15 @@ class Service:
                 return old.monitor
             return monitor_of(bundle.certificate)
 
+        def conditions(bundle: Bundle) -> ConditionMonitor | None:
+            if self.settings.audit is None and not bundle.policy.needs_features:
+                return None  # no image's features would be known
+            made = condition_monitor_of(bundle)
+            last = None if old is None else old.conditions
+            return last if made is not None and made.watches_as(last) else made
+
         watched = monitor if self.settings.audit is not None else lambda _: None
-        return Generation(self.folder, self.settings, watched, self._statistics.run)
+        return Generation(self.folder, self.settings, watched, self._statistics.run, conditions)
 
     @contextmanager
     def _using(self) -> Iterator[Generation]:
@@ -278,6 +320,24 @@ class Service:
             )
 
     def _infer(self, name: str, images: Sequence[bytes], limits: Limits) -> np.ndarray:
+        with self._using() as generation:
+            require_task(generation.bundle.folder.name, generation.bundle.task, "classify")
+        output = self._ask(name, images, limits)
+        assert output.probabilities is not None
+        return output.probabilities
+
+    def _found(self, name: str, image: bytes, limits: Limits) -> Detections:
+        with self._using() as generation:
+            bundle = generation.bundle
+            require_task(bundle.folder.name, bundle.task, "detect")
+            from adaptive.routing.detecting import least_of, named
+
+            output = self._ask(name, [image], limits)
+            assert output.boxes is not None
+            return named(output.boxes[0].above(least_of(bundle)[name]), bundle.labels)
+
+    def _ask(self, name: str, images: Sequence[bytes], limits: Limits) -> Output:
+        """What one candidate says of images; counted."""
         with self._using() as generation, generation.alone.lease(name):
             with self._statistics.request(name, len(images)):
                 began = perf_counter()
@@ -295,8 +355,7 @@ class Service:
                 compute_infer=perf_counter() - decoded,
                 compute_output=0.0,
             )
-            assert output.probabilities is not None
-            return output.probabilities
+            return output
 
 
 class ServedCandidate:
@@ -306,6 +365,7 @@ class ServedCandidate:
     ----------
     name, labels : of the candidate
     infer : asks it
+    found : asks it for boxes
     """
 
     def __init__(
@@ -313,10 +373,12 @@ class ServedCandidate:
         name: str,
         labels: Sequence[str],
         infer: Callable[[str, Sequence[bytes], Limits], np.ndarray],
+        found: Callable[[str, bytes, Limits], Detections],
     ) -> None:
         self.name = name
         self.labels = labels
         self._infer = infer
+        self._found = found
 
     def __repr__(self) -> str:
         return f"ServedCandidate({self.name!r})"
@@ -340,3 +402,9 @@ class ServedCandidate:
             when the answer would come too late.
         """
         return self._infer(self.name, images, limits)
+
+    def detect(
+        self, image: bytes, *, limits: Limits = UNLIMITED, request_id: str | None = None
+    ) -> Detections:
+        """What it finds in one image; errors as of `infer`."""
+        return self._found(self.name, image, limits)

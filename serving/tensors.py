@@ -70,7 +70,7 @@ class InferRequest:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One output: FP32 as an array, or BYTES (UTF-8 texts) row by row."""
+    """One output: FP32 or INT64 as an array, or BYTES (UTF-8 texts) row by row."""
 
     name: str
     shape: tuple[int, ...]
@@ -78,8 +78,10 @@ class Tensor:
 
     @property
     def datatype(self) -> str:
-        """FP32 or BYTES."""
-        return "FP32" if isinstance(self.values, np.ndarray) else "BYTES"
+        """FP32, INT64 or BYTES."""
+        if not isinstance(self.values, np.ndarray):
+            return "BYTES"
+        return "INT64" if self.values.dtype.kind == "i" else "FP32"
 
 
 def read_request(body: bytes, json_length: int | None, max_images: int) -> InferRequest:
@@ -173,7 +175,7 @@ def write_answer(
 
 def _packed(values: Values) -> bytes:
     if isinstance(values, np.ndarray):
-        return values.astype("<f4", copy=False).tobytes()
+        return values.astype("<i8" if values.dtype.kind == "i" else "<f4", copy=False).tobytes()
     return b"".join(struct.pack("<I", len(text)) + text for text in values)
 
 

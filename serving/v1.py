@@ -1,9 +1,9 @@
-"""`POST /v1/classify`: one image in, one prediction out."""
+"""`POST /v1/classify` and `/v1/detect`: one image in, one answer out."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any, Callable
 from urllib.parse import parse_qsl
 
 from werkzeug.datastructures import EnvironHeaders
@@ -13,6 +13,10 @@ from werkzeug.wrappers import Request
 from adaptive.serving.answers import Answer, as_json
 from adaptive.serving.body import read_unpacked
 from adaptive.serving.protocols import ModelService
+
+if TYPE_CHECKING:
+    from adaptive.prediction import Prediction
+    from adaptive.tasks.detections import Detections
 
 #: The query strings that people send, so that they need not be taken apart.
 EXPLAIN = {"": 0, "explain=0": 0, "explain=1": 1, "explain=2": 2}
@@ -37,17 +41,31 @@ def classify(service: ModelService, environ: dict[str, Any], max_body_bytes: int
     AdaptiveError
         whatever `service` raises.
     """
+    return _answer(service, service.classify, environ, max_body_bytes)
+
+
+def detect(service: ModelService, environ: dict[str, Any], max_body_bytes: int) -> Answer:
+    """Answer one request for boxes; see `classify`."""
+    return _answer(service, service.detect, environ, max_body_bytes)
+
+
+def _answer(
+    service: ModelService,
+    ask: Callable[..., Prediction | Detections],
+    environ: dict[str, Any],
+    max_body_bytes: int,
+) -> Answer:
     query = environ.get("QUERY_STRING", "")
     explain = EXPLAIN[query] if query in EXPLAIN else _explain(query)
     limits = service.limits_from(EnvironHeaders(environ))
     image = _image_bytes(environ, max_body_bytes)
-    prediction = service.classify(
+    found = ask(
         image,
         limits=limits,
         explain=bool(explain),
         request_id=environ.get("adaptive.request_id"),
     )
-    return as_json(prediction.to_json(explain))
+    return as_json(found.to_json(explain))
 
 
 def _explain(query: str) -> int:

@@ -71,12 +71,13 @@ def create_blueprint(service: ModelService, max_body_bytes: int, max_images: int
 
     @under_model("")
     def model_metadata(model: str, version: str | None = None) -> Response:
-        return as_json(metadata(model, _classes(service, model, version))).response()
+        classes = _classes(service, model, version)
+        return as_json(metadata(model, classes, service.task)).response()
 
     @under_model("/config")
     def model_config(model: str, version: str | None = None) -> Response:
         classes = _classes(service, model, version)
-        return as_json(config(model, classes, max_images)).response()
+        return as_json(config(model, classes, max_images, service.task)).response()
 
     @under_model("/ready")
     def model_ready(model: str, version: str | None = None) -> Response:

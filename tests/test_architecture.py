@@ -24,16 +24,20 @@ FOLDERS = {
 
 #: Modules of `adaptive/` itself, which are values; `adaptive` is the public face.
 VALUES = {
+    "box_output",
     "candidate",
     "causes",
     "checks",
+    "columns",
     "csvfile",
     "csvlines",
     "errors",
     "files",
     "imagefiles",
+    "installed",
     "intervals",
     "limits",
+    "opencv",
     "plugins",
     "prediction",
     "segments",
@@ -75,6 +79,7 @@ RESERVED = {
     "onnxruntime": {"engines", "networks", "jetson"},
     "tensorrt": {"engines"},
     "jinja2": {"report", "serving"},
+    "cv2": {"values", "images"},  # the rest takes it from adaptive.opencv; see images/decoder.py
 }
 
 
@@ -119,7 +124,7 @@ def graph_of(root: Path) -> dict[str, set[str]]:
 def room_of(module: str) -> str:
     """The room that a module stands in."""
     parts = module.split(".")
-    if len(parts) == 1:
+    if len(parts) == 1 or parts[1] == "__main__":
         return "face"
     return "values" if len(parts) == 2 and parts[1] in VALUES else parts[1]
 

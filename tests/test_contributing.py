@@ -352,7 +352,7 @@ def test_a_premodel_of_ones_own_is_one_file(
     )
     assert "prior on 90 images" in told
     run("bundle", "--candidates", tiny_candidates, "--premodel", premodel, "-o", bundle)
-    share = OutcomeTable.read(tiny_table_path).top1("cheap").mean()
+    share = OutcomeTable.read(tiny_table_path).quality("cheap").mean()
     with Router.load(bundle) as router:
         answer = router.classify(tiny_images / "000.png", explain=True)
     assert answer.votes is not None

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from adaptive.box_output import BoxMerge, BoxOutput
+from adaptive.bundle.outputs import check_output_kind, read_merge, read_output, read_task
 from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through, positions, run_order
 from adaptive.checks import a_path
 from adaptive.engines.onnxfile import read_header
@@ -56,6 +58,9 @@ class Bundle:
     premodel : or None
     certificate : what is promised, as JSON, or None
     board : where the times come from, as JSON
+    task : what it does, "classify" or "detect"
+    merge : how the boxes of several detectors that ran become one answer; None where the last
+        one's are the answer
     """
 
     folder: Path
@@ -66,6 +71,8 @@ class Bundle:
     premodel: Premodel | None = field(default=None, repr=False)
     certificate: Mapping[str, Any] | None = field(default=None, repr=False)
     board: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    task: str = "classify"
+    merge: BoxMerge | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,7 +135,8 @@ def _read(folder: Path) -> Bundle:
         labels = tuple(labels_path.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError) as exc:
         raise BundleError(f"labels file {labels_path.name} cannot be read as UTF-8") from exc
-    candidates = _read_candidates(folder, manifest, hashes, len(labels))
+    task = read_task(manifest)
+    candidates = _read_candidates(folder, manifest, hashes, labels, task)
     names = [c.name for c in candidates]
     reference = manifest.get("reference", str, default=None)
     if reference is not None:
@@ -159,6 +167,8 @@ def _read(folder: Path) -> Bundle:
         premodel,
         certificate,
         manifest.get("board", dict, default={}),
+        task,
+        read_merge(manifest, task),
     )
 
 
@@ -185,12 +195,13 @@ def check_hash(path: Path, name: str, expected: str) -> None:
 
 
 def _read_candidates(
-    folder: Path, manifest: Fields, hashes: Fields, classes: int
+    folder: Path, manifest: Fields, hashes: Fields, labels: Sequence[str], task: str
 ) -> tuple[Candidate, ...]:
     entries = manifest.get("candidates", list)
     if not entries:
         raise BundleError(f"{MANIFEST} lists no candidates")
-    candidates = [read_candidate(e, f"{MANIFEST}: candidates[{i}]") for i, e in enumerate(entries)]
+    where = f"{MANIFEST}: candidates"
+    candidates = [read_candidate(e, f"{where}[{i}]", labels) for i, e in enumerate(entries)]
     names = [c.name for c in candidates]
     if len(set(names)) < len(names):
         raise BundleError(f"{MANIFEST} lists a candidate twice: {names}")
@@ -203,11 +214,7 @@ def _read_candidates(
         if candidate.through is not None:
             through = candidate.through
             _check_network(folder, candidate.name, through.file, through.sha256, hashes)
-        if candidate.output.classes != classes:
-            raise BundleError(
-                f"candidate {candidate.name!r} has {candidate.output.classes} classes, but there "
-                f"are {classes} labels"
-            )
+        check_output_kind(candidate.name, candidate.output, task, len(labels))
     return tuple(candidates)
 
 
@@ -224,8 +231,8 @@ def _check_network(folder: Path, name: str, file: str, digest: str, hashes: Fiel
             )
 
 
-def read_candidate(values: object, where: str) -> Candidate:
-    """One manifest entry, with every value checked."""
+def read_candidate(values: object, where: str, labels: Sequence[str] = ()) -> Candidate:
+    """One manifest entry, with every value checked; a detector's class map names `labels`."""
     entry = Fields(values, where)
     given = Fields(entry.get("input", dict), f"{where}.input")
     answer = Fields(entry.get("output", dict), f"{where}.output")
@@ -239,20 +246,8 @@ def read_candidate(values: object, where: str) -> Candidate:
             mj=entry.get("mj", float, default=None),
             untrained=entry.get("untrained", bool, default=False),
             through=_read_through(entry),
-            input=InputSpec(
-                size=given.get("size", int),
-                dtype=given.get("dtype", str),
-                layout=given.get("layout", str),
-                resize=given.get("resize", str, default="crop"),
-                mean=given.numbers("mean", default=None),
-                std=given.numbers("std", default=None),
-                scale=given.get("scale", float, default=None),
-            ),
-            output=OutputSpec(
-                classes=answer.get("classes", int),
-                kind=answer.get("kind", str),
-                background=answer.get("background", bool, default=False),
-            ),
+            input=_read_input(given),
+            output=read_output(answer, labels),
         )
     except BundleError:
         raise
@@ -260,20 +255,54 @@ def read_candidate(values: object, where: str) -> Candidate:
         raise BundleError(f"{where}: {exc}") from exc
 
 
+def _read_input(given: Fields) -> InputSpec:
+    size, pad = (given.get(n, int, list, default=d) for n, d in (("size", ...), ("pad", 0)))
+    return InputSpec(
+        size=tuple(size) if isinstance(size, list) else size,
+        dtype=given.get("dtype", str),
+        layout=given.get("layout", str),
+        resize=given.get("resize", str, default="crop"),
+        mean=given.numbers("mean", default=None),
+        std=given.numbers("std", default=None),
+        scale=given.get("scale", float, default=None),
+        pad=tuple(pad) if isinstance(pad, list) else pad,
+        place=given.get("place", str, default="centre"),
+        channels=given.get("channels", str, default="RGB"),
+    )
+
+
 def _read_through(entry: Fields) -> Through | None:
     values = entry.get("through", dict, default=None)
     if values is None:
         return None
-    fields = Fields(values, f"{entry.where}.through")
+    given = Fields(values, f"{entry.where}.through")
     return Through(
-        fields.get("file", str), fields.get("sha256", str), fields.get("ms", float, default=None)
+        given.get("file", str), given.get("sha256", str), given.get("ms", float, default=None)
     )
 
 
 def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     """A manifest entry; what few have is left out where it is not so."""
     entry = asdict(candidate)
+    entry["input"] = input_to_json(candidate.input)
+    entry["output"] = output_to_json(candidate.output)
     return {n: v for n, v in entry.items() if v or n not in ("untrained", "through")}
+
+
+def output_to_json(output: OutputSpec | BoxOutput) -> dict[str, Any]:
+    """What a manifest entry says of a network's outputs."""
+    return output.to_json() if isinstance(output, BoxOutput) else asdict(output)
+
+
+def task_of(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """A manifest's entry of what candidates do; none where they classify."""
+    return {"task": "detect"} if isinstance(candidates[0].output, BoxOutput) else {}
+
+
+def input_to_json(spec: InputSpec) -> dict[str, Any]:
+    """What a manifest entry says of the image; what few have is left out where it is not so."""
+    usual = {f.name: f.default for f in fields(spec) if f.name in ("pad", "place", "channels")}
+    return {n: v for n, v in asdict(spec).items() if n not in usual or v != usual[n]}
 
 
 def write_candidates(
@@ -283,16 +312,22 @@ def write_candidates(
     reference: str | None = None,
 ) -> None:
     """Make `folder`, which holds the ONNX files already, a folder of candidates."""
+    beside = {
+        (Path(c.file).parent / name).as_posix()
+        for c in candidates
+        for name in read_header(folder / c.file).external
+    }
     with writing(folder / "labels.txt"):
         (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
     write_json(
         folder / MANIFEST,
         {
             "format": FORMAT,
+            **task_of(candidates),
             "labels": "labels.txt",
             "reference": reference,
             "candidates": [candidate_to_json(c) for c in candidates],
-            "files": {"labels.txt": sha256(folder / "labels.txt")},
+            "files": {name: sha256(folder / name) for name in ("labels.txt", *sorted(beside))},
         },
     )
 
@@ -308,6 +343,7 @@ def write_bundle(
     force: bool = False,
     through_times: Mapping[str, float] | None = None,
     energies: Mapping[str, float] | None = None,
+    premodel: Premodel | None = None,
 ) -> None:
     """Put candidates, premodel, policy and certificate together as a bundle at `output`.
 
@@ -320,6 +356,7 @@ def write_bundle(
     force : replace an existing bundle; anything else stays
     through_times : mean milliseconds of running through an exit without its head
     energies : mean millijoules by candidate
+    premodel : one that only explanations ask, where the policy has none
 
     Raises
     ------
@@ -351,15 +388,19 @@ def write_bundle(
         (aside / "labels.txt").write_text("\n".join(source.labels) + "\n", encoding="utf-8")
         manifest: dict[str, Any] = {
             "format": FORMAT,
+            **task_of(kept),
             "labels": "labels.txt",
             "reference": source.reference,
             "candidates": entries,
             "policy": "policy.json",
             "board": dict(board or source.board),
         }
+        if source.merge is not None:
+            manifest["merge"] = asdict(source.merge)
         write_policy(policy, aside / "policy.json")
-        if policy.premodel is not None:
-            policy.premodel.save(aside / "premodel")
+        carried = policy.premodel or premodel
+        if carried is not None:
+            carried.save(aside / "premodel")
             manifest["premodel"] = "premodel"
         if certificate is not None:
             write_json(aside / "certificate.json", certificate)

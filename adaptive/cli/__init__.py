@@ -14,9 +14,13 @@ COMMANDS = {
     "board": "board",
     "build": "build",
     "bundle": "bundle",
+    "candidates": "candidates",
     "classify": "classify",
+    "detect": "detect",
+    "doctor": "doctor",
     "evaluate": "evaluate",
     "features": "features",
+    "outcomes": "outcomes",
     "profile": "profile",
     "quantize": "quantize",
     "reload": "reload",
@@ -46,7 +50,7 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup)
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="adaptive-serving")
 def group() -> None:
     """Answer each image with the cheapest network that gets it right.

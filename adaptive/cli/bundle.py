@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Sequence
 
 import click
 import numpy as np
 
+from adaptive.box_output import BoxMerge
 from adaptive.bundle.bundle import Bundle, check_output, write_bundle
 from adaptive.candidate import positions
 from adaptive.errors import InputError
@@ -44,6 +46,19 @@ from adaptive.policy.premodel import ByPremodel
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @click.option("--all-candidates", is_flag=True, help="Carry those that the policy never asks too.")
+@click.option(
+    "--keep-premodel",
+    is_flag=True,
+    help="Carry the premodel where the policy does not ask it too: explanations then show what it "
+    "says. It costs nothing where nobody asks for one.",
+)
+@click.option(
+    "--merge",
+    type=click.FloatRange(0, 1),
+    metavar="CHANCE",
+    help="Of detectors: where several ran for an image, merge their boxes (weighted box fusion of "
+    "scores as chances) and answer with those of this chance or more.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 def command(
     candidates: Path,
@@ -54,6 +69,8 @@ def command(
     times_path: Path | None,
     output: Path,
     all_candidates: bool,
+    keep_premodel: bool,
+    merge: float | None,
     force: bool,
 ) -> None:
     """Make a folder that `adaptive serve` and `Router.load` can use on a board.
@@ -72,13 +89,21 @@ def command(
         policy = ByPremodel(premodel.candidates, premodel)
     else:
         policy = Fixed((source.reference or source.names[-1],))
+    if keep_premodel and premodel is None:
+        raise InputError("--keep-premodel keeps the one that --premodel names; give that too")
     if certificate_path is not None and policy_path is None:
         raise InputError("--certificate speaks of a policy; give that with --policy")
     certificate = (
         None if certificate_path is None else read_json(certificate_path, "the certificate")
     )
+    if certificate is not None and source.reference is None:
+        # What was promised is a distance from it, and audits compare with it.
+        told = certificate.get("reference")
+        if told in source.names:
+            source = replace(source, reference=told)
     times, through_times, energies, board = None, None, None, None
     outcomes = None if table is None else OutcomeTable.read(table)
+    taught = outcomes
     if times_path is not None:
         outcomes = Times.read(times_path).table
     if outcomes is not None:
@@ -92,6 +117,12 @@ def command(
             name: float(np.mean(o.mj)) for name, o in outcomes.outcomes.items() if o.mj is not None
         }
         board = outcomes.meta.get("board")
+    if source.task == "detect":
+        source = with_learnt(source, taught, policy)
+    if merge is not None:
+        if source.task != "detect":
+            raise InputError("--merge is for detectors, and these candidates classify")
+        source = replace(source, merge=BoxMerge(merge))
     names = None
     positions(policy.candidates, source.names, f"the candidates of {candidates}")
     if not all_candidates:
@@ -101,13 +132,25 @@ def command(
             while (name := after[name]) is not None:  # type: ignore[assignment]
                 kept.add(name)
         names = sorted(kept)
+    shown = premodel if keep_premodel else None
     write_bundle(
-        output, source, policy, certificate, times, board, names, force, through_times, energies
+        output,
+        source,
+        policy,
+        certificate,
+        times,
+        board,
+        names,
+        force,
+        through_times,
+        energies,
+        shown,
     )
     size = sum(p.stat().st_size for p in output.rglob("*") if p.is_file())
     asked = ", ".join(policy.candidates)
     click.echo(f"{output}: {policy.kind} policy over {asked}, {size:,} bytes")
-    for line in left_out(source, policy, premodel_path, names, certificate_path):
+    asked_for = None if keep_premodel else premodel_path
+    for line in left_out(source, policy, asked_for, names, certificate_path):
         click.echo(f"left out: {line}")
     if outcomes is not None:
         carried = source.names if names is None else names
@@ -117,9 +160,43 @@ def command(
     own = () if policy.premodel is None else policy.premodel.own_features
     if own and policy.needs_features:
         click.echo(
-            f"note: the premodel reads columns of your own ({', '.join(own)}); only Router.load "
-            "with an extractor can use this bundle, the server cannot"
+            f"note: the premodel reads columns of your own ({', '.join(own)}); Router.load needs "
+            "an extractor that computes them, serve and classify --extractor"
         )
+
+
+def with_learnt(source: Bundle, table: OutcomeTable | None, policy: Policy) -> Bundle:
+    """Detectors whose entries say what an outcome table taught of their boxes.
+
+    Raises
+    ------
+    InputError
+        when a policy goes by how sure boxes are, and nothing says it.
+    """
+    from adaptive.box_output import BoxOutput
+    from adaptive.tasks.learnt import Learnt
+
+    learnt = {} if table is None else dict(table.meta.get("learnt") or {})
+    candidates = []
+    for candidate in source.candidates:
+        output = candidate.output
+        if isinstance(output, BoxOutput) and candidate.name in learnt:
+            output = Learnt.from_json(learnt[candidate.name]).output(output)
+        candidates.append(replace(candidate, output=output))
+    untold = [
+        c.name
+        for c in candidates
+        if c.name in policy.candidates
+        and isinstance(c.output, BoxOutput)
+        and c.output.sureness is None
+    ]
+    if untold and len(policy.candidates) > 1:
+        raise InputError(
+            f"the policy goes by how sure boxes are, and nothing says it of {untold}; name the "
+            "outcome table that it was tuned on with --table, and times with `adaptive profile "
+            "--latency-only`"
+        )
+    return replace(source, candidates=tuple(candidates))
 
 
 def left_out(

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections import Counter, deque
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Iterable, Iterator, Protocol, Sequence
+from typing import Iterator, Protocol, Sequence
 
 import click
 
 from adaptive.cli.engines import engine_options
+from adaptive.cli.extractor import extractor_option, told
 from adaptive.cli.features import ImagePath, find_images
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import ImageError, InputError
-from adaptive.images.camera import Camera
 from adaptive.images.decode import ImageLike
+from adaptive.images.source import FILE, read_source
+from adaptive.images.video import VideoFrame, VideoReader
 from adaptive.prediction import Prediction
+from adaptive.routing.extractors import Extractor
 from adaptive.routing.router import Router
 
 #: Frames over which the frames per second are counted.
@@ -40,8 +44,19 @@ WINDOW = 30
     metavar="FILE",
     help="Send the first key of FILE, where the server asks for one.",
 )
-@click.option("--camera", type=click.IntRange(0), metavar="INDEX", help="Answer a camera's frames.")
-@click.option("--video", type=click.Path(path_type=Path), help="Answer a video file's frames.")
+@click.option(
+    "--camera",
+    metavar="SOURCE",
+    help="Answer a camera's newest frames: 0, csi://0, v4l2:///dev/video0, rtsp://…, http://… or "
+    "a GStreamer pipeline.",
+)
+@click.option("--video", metavar="FILE_OR_URL", help="Answer all frames of a video file or URL.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Give up when the camera has been gone for so long, instead of waiting for ever.",
+)
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--every", type=click.IntRange(1), help="Look at each so-many-th frame only.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -53,52 +68,78 @@ WINDOW = 30
     show_default=True,
     help="Labels in a line of text; JSON has always five.",
 )
+@extractor_option("What computes the features of your own that the bundle's premodel reads.")
 @engine_options
 def command(
     images: tuple[Path, ...],
     bundle: Path | None,
     url: str | None,
     key_file: Path | None,
-    camera: int | None,
-    video: Path | None,
+    camera: str | None,
+    video: str | None,
+    patience: float | None,
     frames: int | None,
     every: int | None,
     as_json: bool,
     explain: bool,
     top: int,
+    extractor: Extractor | None,
     engines: EngineOptions,
 ) -> None:
     """Answer images (folders with all below them), a camera's frames or a video's.
 
     Images that cannot be read are listed and the others go on; the exit code is then 1, and so it
-    is where a video ends early. Ctrl-C ends a camera with a summary.
+    is where a video ends early. A camera that vanishes is waited for. Ctrl-C ends it with a
+    summary.
     """
     if (len(images) > 0) + (camera is not None) + (video is not None) != 1:
-        raise InputError("name images, or --camera INDEX, or --video FILE, and only one of them")
+        raise InputError("name images, or --camera SOURCE, or --video FILE, and only one of them")
     if images and (frames or every):
         raise InputError("--frames and --every count the frames of --camera or --video")
+    if patience is not None and camera is None:
+        raise InputError("--patience is how long --camera is waited for; name a camera")
     if url is not None and bundle is not None:
         raise InputError("--url asks a server, which has a bundle of its own; leave --bundle out")
     if url is not None and engines != EngineOptions():
         raise InputError("--url asks a server, which has an engine of its own; leave --engine out")
+    if url is not None and extractor is not None:
+        raise InputError("--url asks a server; name the extractor where that one is started")
     if key_file is not None and url is None:
         raise InputError("--key-file holds the key of a server; name the server with --url")
     lines = AnswerPrinter(as_json, explain, top)
     if images:
-        found, passed = _listed(images)
+        found, passed = listed(images)
         for line in passed:
             click.echo(f"left out: {line}", err=True)
-        with _answerer(bundle, url, key_file, engines, explain) as router:
+        with _answerer(bundle, url, key_file, engines, explain, extractor) as router:
             left_out = classify_files(router, found, lines)
         sys.exit(1 if left_out or passed else 0)
-    source = video if camera is None else camera
-    assert source is not None
-    answerer = _answerer(bundle, url, key_file, engines, explain)
-    with answerer as router, Camera(source, every=every or 1) as opened:
-        classify_frames(router, opened, lines, frames)
-        if opened.left_out is not None:
-            click.echo(f"left out: {opened.left_out}", err=True)
-            sys.exit(1)
+    reader = frames_of(camera, video, every or 1, patience)
+    with _answerer(bundle, url, key_file, engines, explain, extractor) as router, reader:
+        classify_frames(router, reader, lines, frames)
+    if reader.lost.rest is not None:
+        click.echo(f"left out: {reader.lost.rest}", err=True)
+        sys.exit(1)
+
+
+def frames_of(
+    camera: str | None, video: str | None, every: int, patience: float | None
+) -> VideoReader:
+    """What `--camera` or `--video` names: the newest frames of the one, all of the other."""
+    if camera is None:
+        assert video is not None
+        addressed = "://" in video or " ! " in video
+        return VideoReader(video if addressed else Path(video), live=False, every=every)
+    source = read_source(camera)
+    if source.kind == FILE:
+        raise InputError(f"{camera} is a file and no camera; read it with --video")
+    return VideoReader(
+        camera,
+        live=True,
+        every=every,
+        patience_s=math.inf if patience is None else patience,
+        tell=lambda sentence: click.echo(sentence, err=True),
+    )
 
 
 class Answerer(Protocol):
@@ -116,6 +157,7 @@ def _answerer(
     key_file: Path | None,
     engines: EngineOptions,
     explain: bool,
+    extractor: Extractor | None,
 ) -> Iterator[Answerer]:
     if url is not None:
         from adaptive.client.client import (  # whoever asks no server need not load it
@@ -127,9 +169,11 @@ def _answerer(
         with Client(url, api_key=key) as client:
             yield client
         return
-    with Router.load(bundle, engine=engines) as router:
+    with Router.load(bundle, engine=engines, extractor=extractor) as router:
         if explain:
             click.echo(f"engine {router.engine}", err=True)
+            if extractor is not None:
+                click.echo(told(extractor), err=True)
         router.warm_up()
         yield router
 
@@ -148,16 +192,26 @@ class AnswerPrinter:
 
     def labels(self, answer: Prediction) -> str:
         """The best labels with their scores, or that there is none."""
+        sure = "" if answer.calibrated else " (not calibrated)"
         if answer.label is None:
-            guess = "".join(f", best guess {label} {p:.3f}" for label, p in answer.top5[:1])
-            return f"abstained{guess}"
-        return ", ".join(f"{label} {score:.3f}" for label, score in answer.top5[: self.top])
+            guess = [f", best guess {label} {p:.3f}{sure}" for label, p in answer.top5[:1]]
+            return "".join(("abstained", *guess))
+        best = answer.top5[: self.top]
+        return ", ".join(f"{label} {score:.3f}" for label, score in best) + sure
 
     def explanation(self, answer: Prediction) -> str:
         """Why this path was taken, in indented lines."""
+        meant = (
+            "calibrated: of answers with a score of 0.8, say, eight in ten are right"
+            if answer.calibrated
+            else "what the network says, which is no calibrated probability"
+        )
+        conditions = "" if answer.explanation is None else answer.explanation.condition_words()
         parts = [
             ("why", answer.reason),
             ("path", " > ".join(answer.path) or "nothing ran"),
+            ("score", meant if answer.top5 else ""),
+            ("condition", conditions),
             ("ms", _pairs(answer.ms)),
             ("votes", _pairs(answer.votes or {})),
             ("features", _pairs(answer.features or {})),
@@ -202,7 +256,7 @@ def classify_files(router: Answerer, images: Sequence[Path], lines: AnswerPrinte
 
 
 def classify_frames(
-    router: Answerer, camera: Camera, lines: AnswerPrinter, frames: int | None = None
+    router: Answerer, reader: VideoReader, lines: AnswerPrinter, frames: int | None = None
 ) -> None:
     """Print one line for each frame until the frames end or Ctrl-C, then a summary.
 
@@ -211,13 +265,15 @@ def classify_frames(
     total = Total()
     live = sys.stdout.isatty() and not (lines.as_json or lines.explain)
     try:
-        for answer in _answers(router, camera, lines.explain, frames):
+        for frame, answer in _answers(router, reader, lines.explain, frames):
             total.add(answer)
             if lines.as_json:
-                click.echo(lines.json(answer, frame=camera.number, fps=round(total.fps, 2)))
+                when = round(frame.time_s, 3)
+                fps = round(total.fps, 2)
+                click.echo(lines.json(answer, frame=frame.number, time_s=when, fps=fps))
                 continue
             line = (
-                f"frame {camera.number}  {lines.labels(answer)}  {answer.candidate or '-'}  "
+                f"frame {frame.number}  {lines.labels(answer)}  {answer.candidate or '-'}  "
                 f"{' > '.join(answer.path) or '-'}  {answer.ms['total']:.1f} ms  "
                 f"{total.fps:.1f} fps"
             )
@@ -234,7 +290,8 @@ def classify_frames(
         if live and total.count:
             click.echo()
         # what reads JSON lines gets nothing else
-        click.echo(total.summary(), err=lines.as_json)
+        lost = reader.lost.words()
+        click.echo(total.summary() + (f"; {lost}" if lost else ""), err=lines.as_json)
 
 
 class Total:
@@ -270,15 +327,15 @@ class Total:
 
 
 def _answers(
-    router: Answerer, camera: Camera, explain: bool, frames: int | None
-) -> Iterable[Prediction]:
-    for count, frame in enumerate(camera, start=1):
-        yield router.classify(frame, explain=explain)
+    router: Answerer, reader: VideoReader, explain: bool, frames: int | None
+) -> Iterator[tuple[VideoFrame, Prediction]]:
+    for count, frame in enumerate(reader, start=1):
+        yield frame, router.classify(frame.image, explain=explain)
         if count == frames:
             return
 
 
-def _listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     """Files as named, missing ones too, and all images below each folder; each once.
 
     The sentences are about what lies in folders and is not read.

@@ -6,12 +6,13 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.cli.engines import engine_options
+from adaptive.cli.extractor import extractor_option
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.evaluation.evaluation import evaluate, text_table
@@ -23,6 +24,10 @@ from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
+
+if TYPE_CHECKING:
+    from adaptive.evaluation.boxes import BoxRow
+    from adaptive.routing.extractors import Extractor
 
 
 @click.command(name="evaluate")
@@ -49,6 +54,7 @@ from adaptive.premodel.base import Premodel
     help="Also write one self-contained HTML page; with --images it shows thumbnails.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing JSON file or page.")
+@extractor_option("For --live: what computes the features of your own that the premodel reads.")
 @engine_options
 def command(
     bundle: Path,
@@ -61,6 +67,7 @@ def command(
     json_path: Path | None,
     report_path: Path | None,
     force: bool,
+    extractor: Extractor | None,
     engines: EngineOptions,
 ) -> None:
     """Replay BUNDLE's policy over the outcome table X.csv, beside every baseline.
@@ -80,6 +87,8 @@ def command(
         raise InputError(
             "a replay runs no networks, so it takes no engine; give --live and --images too"
         )
+    if extractor is not None and not live:
+        raise InputError("a replay reads features from the table; --extractor goes with --live")
     if images is not None and not images.is_dir():
         raise InputError(f"{images} is no folder; --images names the one that the images lie in")
     read = Bundle.read(bundle)
@@ -103,6 +112,9 @@ def command(
     charged = predict_ms(premodel) if premodel is not None else 0.0
     result = evaluate(replace(chosen), outcomes, read.reference, charged)
     click.echo(text_table(result))
+    precisions: tuple[BoxRow, ...] = ()
+    if read.task == "detect":
+        precisions = _precisions(chosen, outcomes, table, read, charged)
     others = other_part(whole, table, name, read)
     cascades: tuple[Policy, ...] = ()
     if premodel is not None or report_path is not None:
@@ -110,7 +122,7 @@ def command(
 
         cascades = best_cascades(outcomes if others is None else others)
         cautions += _cautions(bool(cascades), others is None, name, table, premodel)
-    if policy is None and part is None and _split(table, read) is None and chosen.always is None:
+    if policy is None and part is None and name == "all" and chosen.always is None:
         cautions.append(
             "Nothing in the bundle says which images tuned its policy. If some of these did, they "
             "flatter it; --part test leaves them out where the table was split as usual."
@@ -119,16 +131,21 @@ def command(
     click.echo("\n".join(["", *found.words()]))
     report = {"table": table.name, "part": name, "sha256": table_hash(table), **result.to_json()}
     report["verdict"] = found.to_json()
+    if precisions:
+        report["boxes"] = [row.to_json() for row in precisions]
     report["board"] = outcomes.meta.get("board")
     omitted = False
     if live and images is not None:
         from adaptive.routing.live import compare_live
 
-        comparison = compare_live(replace(read, policy=chosen), outcomes, images, engines)
+        comparison = compare_live(
+            replace(read, policy=chosen), outcomes, images, engines, extractor
+        )
         click.echo(comparison.text())
         report["live"] = comparison.to_json()
         omitted = bool(comparison.unreadable)
     if report_path is not None:
+        from adaptive.premodel.shares import known_shares
         from adaptive.report.content import Origin, gather
         from adaptive.report.page import page
 
@@ -154,6 +171,7 @@ def command(
             others,
             images,
             premodel,
+            known_shares(premodel, read.certificate if chosen == read.policy else None),
         )
         with written_aside(report_path) as aside:
             aside.write_text(page(content), encoding="utf-8")
@@ -165,6 +183,41 @@ def command(
     if json_path is not None:
         write_json(json_path, report)
     sys.exit(1 if omitted else 0)
+
+
+def _precisions(
+    policy: Policy, outcomes: OutcomeTable, path: Path, bundle: Bundle, premodel_ms: float
+) -> tuple[BoxRow, ...]:
+    """Average precisions of what boxes lie beside the table; printed."""
+    from adaptive.box_output import BoxOutput
+    from adaptive.evaluation.boxes import box_rows, text_lines
+    from adaptive.outcomes.boxes import TableBoxes, boxes_folder
+    from adaptive.tasks.learnt import Learnt
+
+    folder = boxes_folder(path)
+    if not folder.is_dir():
+        click.echo(f"note: without {folder.name} beside it, the table tells no average precision")
+        return ()
+    names = outcomes.candidates
+    images = len(OutcomeTable.read(path))
+    boxes = TableBoxes.read(folder, names, images)
+    if outcomes.row is not None:
+        boxes = boxes.select(outcomes.row)
+    learnt: dict[str, Learnt] = {}
+    told = outcomes.meta.get("learnt") or {}
+    for name in names:
+        output = bundle.candidate(name).output if name in bundle.names else None
+        own = Learnt.of(output) if isinstance(output, BoxOutput) else None
+        if own is None and name in told:
+            own = Learnt.from_json(told[name])
+        if own is None:
+            raise InputError(
+                f"nothing says how the scores of {name!r} are to be read; profile again"
+            )
+        learnt[name] = own
+    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms)
+    click.echo("\n".join(["", *text_lines(rows)]))
+    return rows
 
 
 def check_same_networks(bundle: Bundle, table: OutcomeTable) -> None:
@@ -188,7 +241,7 @@ def chosen_part(
     Images that the premodel or the thresholds were learned from flatter a policy, so where the
     bundle was made from this very table only those are taken that were kept for reporting.
     """
-    split = _split(path, bundle)
+    split = _split(path, bundle) or _taught(outcomes)
     if part == "all" or (part is None and split is None):
         return outcomes, "all"
     parts = Split() if split is None else Split.from_json(split)
@@ -206,9 +259,14 @@ def other_part(
     """The table's images that tune, where those evaluated are others; else None."""
     if part not in ("calibrate", "test"):
         return None
-    split = _split(path, bundle)
+    split = _split(path, bundle) or _taught(outcomes)
     parts = Split() if split is None else Split.from_json(split)
     return outcomes.select(parts.rows(outcomes.images, "tune"))
+
+
+def _taught(outcomes: OutcomeTable) -> Any:
+    """How a table was divided when detectors were read by what its tuning part taught."""
+    return outcomes.meta.get("split") if outcomes.meta.get("learnt") else None
 
 
 def promise(bundle: Bundle, policy: Policy) -> tuple[str | None, str]:

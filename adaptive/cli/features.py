@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 import click
 
+from adaptive.cli.extractor import extractor_option
 from adaptive.csvlines import write_lines
 from adaptive.errors import ImageError, InputError
 from adaptive.features.provenance import beside, write_beside
-from adaptive.features.schema import SCHEMA, resolve_names
+from adaptive.features.schema import resolve_names
 from adaptive.files import refuse_existing, written_aside
 from adaptive.imagefiles import SUFFIXES, files_below, is_text, passed_over
+
+if TYPE_CHECKING:
+    from adaptive.routing.extractors import Extractor
 
 
 class ImagePath(click.Path):
@@ -39,8 +43,15 @@ class ImagePath(click.Path):
     show_default=True,
     help="paper7, all, extra, all+extra, or names separated by commas.",
 )
+@extractor_option("What computes features of your own, which become columns after these.")
 @click.option("--force", is_flag=True, help="Replace an existing file.")
-def command(images: tuple[Path, ...], output: Path, features: str, force: bool) -> None:
+def command(
+    images: tuple[Path, ...],
+    output: Path,
+    features: str,
+    extractor: Extractor | None,
+    force: bool,
+) -> None:
     """Write the features of images into a CSV, one row an image; folders with all below them.
 
     X.json beside X.csv says that the numbers are this library's; keep the two together.
@@ -55,7 +66,7 @@ def command(images: tuple[Path, ...], output: Path, features: str, force: bool) 
     if output.is_dir():
         raise InputError(f"{output} is a folder; name the CSV file to write")
     found, passed = find_images(images)
-    left_out = [*passed, *write_features(found, output, names)]
+    left_out = [*passed, *write_features(found, output, names, extractor)]
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
     sys.exit(1 if left_out else 0)
@@ -89,8 +100,15 @@ def find_images(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return list(found), passed
 
 
-def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -> list[str]:
+def write_features(
+    images: Sequence[Path],
+    output: Path,
+    names: Sequence[str],
+    extractor: Extractor | None = None,
+) -> list[str]:
     """Write the CSV and what is beside it; one sentence for each image that cannot be read.
+
+    extractor : computes features of a user's own, which become columns after the named ones
 
     Raises
     ------
@@ -99,19 +117,24 @@ def write_features(images: Sequence[Path], output: Path, names: Sequence[str]) -
     """
     from tqdm import tqdm
 
-    from adaptive.features.extract import extract
-    from adaptive.images.decode import decode_working
+    from adaptive.images.decode import MAX_PIXELS
+    from adaptive.images.decoded import decode_image
+    from adaptive.routing.extractors import check_apart, names_of
+    from adaptive.routing.judging import timed_features
 
+    own = () if extractor is None else names_of(extractor)
+    check_apart(own, tuple(names))
     left_out: list[str] = []
     with written_aside(output) as aside:
         with open(aside, "w", newline="", encoding="utf-8") as file:
-            write_lines(file, [("image", *names)])
+            write_lines(file, [("image", *names, *own)])
             for path in tqdm(images, unit="image", disable=None):
                 if not is_text(str(path)):  # no command could read the table
                     left_out.append(f"{str(path)!r} has a name that is not UTF-8; rename it")
                     continue
                 try:
-                    values = extract(SCHEMA.crop(decode_working(path)), names)
+                    image = decode_image(path, 1, MAX_PIXELS, extractor is not None)
+                    values, _ = timed_features(image, (*names, *own), own, extractor)
                 except ImageError as error:
                     left_out.append(str(error) if str(path) in str(error) else f"{path}: {error}")
                 else:

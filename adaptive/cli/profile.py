@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Callable, Mapping
+from typing import TYPE_CHECKING, Callable, Mapping
 
 import click
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.cli.engines import engine_options
+from adaptive.cli.extractor import extractor_option
 from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing
 from adaptive.jetson.meter import open_meter
 from adaptive.measuring.energy import SECONDS, Energies, measure
-from adaptive.outcomes.labelled import list_images
+from adaptive.outcomes.labelled import list_images, list_unlabelled
 from adaptive.outcomes.table import OutcomeTable, check_table_name
+
+if TYPE_CHECKING:
+    from adaptive.routing.extractors import Extractor
 
 
 @click.command(name="profile")
@@ -32,7 +36,22 @@ from adaptive.outcomes.table import OutcomeTable, check_table_name
     type=click.Path(path_type=Path),
     help="Folder of images, one sub-folder a class unless --labels is given.",
 )
-@click.option("--labels", type=click.Path(path_type=Path), help="CSV with columns image,label.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="CSV with columns image,label. For detectors COCO's JSON, or a folder of YOLO's text "
+    "files or of VOC's XML files.",
+)
+@click.option(
+    "--split",
+    help="For detectors: shares that tune, calibrate and test; thresholds of answers, maps of "
+    "scores and how sure boxes are is learnt on the first.",
+)
+@click.option(
+    "--unlabelled",
+    is_flag=True,
+    help="The images have no labels: record whether each answer is the reference's.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="X.csv")
 @click.option("--features", default="all+extra", show_default=True, help="Features to record.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
@@ -70,6 +89,7 @@ from adaptive.outcomes.table import OutcomeTable, check_table_name
     metavar="WxH",
     help="With --latency-only and without --images: pixels of the made-up images.",
 )
+@extractor_option("What computes features of your own, which become columns of the table too.")
 @click.option("--force", is_flag=True, help="Replace an existing table.")
 @engine_options
 def command(
@@ -77,6 +97,8 @@ def command(
     candidates: Path | None,
     images: Path | None,
     labels: Path | None,
+    split: str | None,
+    unlabelled: bool,
     output: Path | None,
     features: str,
     threads: int,
@@ -87,6 +109,7 @@ def command(
     rails: str | None,
     latency_only: bool,
     size: str | None,
+    extractor: Extractor | None,
     force: bool,
     engines: EngineOptions,
 ) -> None:
@@ -97,13 +120,21 @@ def command(
     finer than the sensor, and when the table is there but looks wrong: no candidate is better
     than guessing, or a network's answers are not what its manifest entry says.
 
+    With --unlabelled the quality of the table is agreement with the reference, which train, tune,
+    evaluate and certificates work on as on any other: a drop of 2 points is then an answer that
+    differs from the reference's on at most 2% of the images.
+
     With --latency-only it is BUNDLEs that are named, and nothing is learned about answers.
     """
     folders = [*bundles, *([] if candidates is None else [candidates])]
     if rails is not None and not energy:
         raise InputError("--rails names what --energy is measured on; give --energy too")
-    if latency_only and labels is not None:
-        raise InputError("--latency-only looks at no answers, so it takes no --labels")
+    if latency_only and (labels is not None or unlabelled):
+        raise InputError(
+            "--latency-only looks at no answers, so it takes neither --labels nor --unlabelled"
+        )
+    if unlabelled and labels is not None:
+        raise InputError("--unlabelled is of images without labels; leave it or --labels out")
     energies = None
     if energy:
         energies = EnergyPass(energy_seconds, rails)
@@ -112,7 +143,17 @@ def command(
         pixels = _size(size, images)
         opener = Engines(engines)
         omitted = _times(
-            folders, images, output, features, threads, limit, pixels, energies, force, opener
+            folders,
+            images,
+            output,
+            features,
+            threads,
+            limit,
+            pixels,
+            energies,
+            force,
+            opener,
+            extractor,
         )
         sys.exit(1 if omitted else 0)
     if bundles or candidates is None or images is None or output is None or size is not None:
@@ -125,8 +166,27 @@ def command(
     check_table_name(output)
     refuse_existing(output, force)
     bundle = Bundle.read(candidates)
-    found = list_images(images, bundle.labels, labels, limit)
-    profiler = Profiler(bundle, threads, features, engines=Engines(engines))
+    profiler: Profiler
+    if bundle.task == "detect":
+        if unlabelled:
+            raise InputError("--unlabelled is not for detectors; their boxes need labels")
+        from adaptive.cli.profile_boxes import begin
+
+        profiler, found = begin(
+            bundle, images, labels, split, limit, threads, features, Engines(engines)
+        )
+        if extractor is not None:
+            raise InputError("--extractor is not for detectors yet; give features in a CSV")
+    elif split is not None:
+        raise InputError("--split is for detectors; `adaptive tune` has one for classifiers")
+    else:
+        if unlabelled:
+            found = list_unlabelled(images, limit)
+        else:
+            found = list_images(images, bundle.labels, labels, limit)
+        profiler = Profiler(
+            bundle, threads, features, engines=Engines(engines), extractor=extractor
+        )
     click.echo(f"engine {profiler.choice}")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
@@ -135,6 +195,11 @@ def command(
     # As whoever uses it next will read it.
     table = OutcomeTable.read(output)
     click.echo(f"{output}: {len(table)} images, {len(bundle.names)} candidates")
+    if bundle.task == "detect":
+        from adaptive.cli.profile_boxes import told
+
+        for line in told(table, output):
+            click.echo(line)
     left_out += [*found.omitted, *([] if energies is None else energies.refusals)]
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
@@ -182,6 +247,7 @@ def _times(
     energies: EnergyPass | None,
     force: bool,
     engines: Engines,
+    extractor: Extractor | None,
 ) -> bool:
     """Replace the times of bundles; whether something was left out."""
     from adaptive.jetson.board import board_lines
@@ -201,7 +267,7 @@ def _times(
     omitted: list[str] = []
     for folder, bundle in zip(folders, read):
         times, left_out = measure_times(
-            bundle, images, count, threads, features, size, energies, engines
+            bundle, images, count, threads, features, size, energies, engines, extractor
         )
         click.echo(f"engine {engines.choice}")
         if output is not None:

@@ -10,6 +10,7 @@ import click
 from adaptive.bundle.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing, refuse_folder, write_json
+from adaptive.monitoring.conditions import conditions_in_log
 from adaptive.monitoring.counterfactual import counterfactual
 from adaptive.monitoring.logged import Logged
 from adaptive.policy.base import Policy
@@ -36,9 +37,11 @@ def command(
 ) -> None:
     """Ask what another policy would have done with the requests of a decision LOG.
 
-    Only audited requests are used, since only there the outcomes do not depend on the route that
-    was taken; LOG.1, LOG.2 and so on are read too. Agreement is with the reference's answers: a
-    log holds no labels. Exit code 1 when rows or lines had to be left out, which are then listed.
+    Where the --bundle says how common each condition was among its images, it is told first
+    whether the logged ones were taken under others. For the rest, only audited requests are used,
+    since only there the outcomes do not depend on the route that was taken; LOG.1, LOG.2 and so on
+    are read too. Agreement is with the reference's answers: a log holds no labels. Exit code 1
+    when rows or lines had to be left out, which are then listed.
     """
     if json_path is not None:
         refuse_existing(json_path, force)
@@ -50,10 +53,15 @@ def command(
         from adaptive.premodel.cost import predict_ms
 
         charged = predict_ms(chosen.premodel)
+    watched = None if served is None else conditions_in_log(log, served)
+    if watched is not None:  # also of decisions that nobody audited
+        click.echo(f"conditions: {watched.words()}")
     result = counterfactual(chosen, Logged.read(log, served), charged)
     click.echo(result.text())
     if json_path is not None:
-        write_json(json_path, {"log": log.name, "policy": policy, **result.to_json()})
+        told = {"log": log.name, "policy": policy, **result.to_json()}
+        told["conditions"] = None if watched is None else watched.status()
+        write_json(json_path, told)
     sys.exit(0 if result.complete and not result.logged.unreadable else 1)
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adaptive.cli.engines import engine_options
+from adaptive.cli.extractor import extractor_option
+from adaptive.cli.settings import configurable
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.monitoring.audit import SCOPES, Audit
 from adaptive.routing.bucket import Bucket
 
+if TYPE_CHECKING:
+    from adaptive.routing.extractors import Extractor
 
+
+@configurable
 @click.command("serve")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
@@ -131,6 +138,7 @@ from adaptive.routing.bucket import Bucket
     type=click.Choice(SCOPES),
     help="What an audit runs: the reference, or all candidates, for `adaptive replay`.",
 )
+@extractor_option("What computes the features of your own that the bundle's premodel reads.")
 @engine_options
 def command(
     bundle: Path | None,
@@ -152,6 +160,7 @@ def command(
     log_path: Path | None,
     audit_share: float,
     audit_scope: str,
+    extractor: Extractor | None,
     engines: EngineOptions,
 ) -> None:
     """Serve BUNDLE, or the embedded default, until SIGTERM or Ctrl-C; SIGHUP loads it again.
@@ -188,6 +197,7 @@ def command(
             audit=audit,
             observers=() if decisions is None else (decisions,),
             engines=engines,
+            extractor=extractor,
         )
         keys = None if keys_path is None else Keys(keys_path)
         certificate = None if tls_cert is None else CertificateFiles(tls_cert, tls_key)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from tqdm import tqdm
 
 from adaptive.cli.choice import OpenChoice
+from adaptive.cli.extractor import extractor_option
 from adaptive.csvfile import read_csv
 from adaptive.errors import InputError, TableError
 from adaptive.features.provenance import SOURCES, described, read_beside, schema_of
@@ -25,14 +26,21 @@ from adaptive.premodel.mixture import FEATURES, Mixture
 from adaptive.premodel.report import Report, cross_validate
 from adaptive.premodel.scaling import SCALINGS
 from adaptive.premodel.selection import Selection, SelectionStep, select, select_by_cost
+from adaptive.premodel.shares import count_conditions, surest
+
+if TYPE_CHECKING:
+    from adaptive.routing.extractors import Extractor
 
 #: where nothing else is said, a point is worth this share of the time between the fastest
 #: candidate and the most accurate one: routing saves none of that time at 50 points and, as an
 #: oracle, nearly all at 100, and less than its part of the way in between
 SHARE_OF_SPREAD = 0.01
 
+#: examples of a condition that are kept with a premodel, and their side in pixels
+PICTURES, PICTURE_SIDE = 2, 72
 
-@click.command()
+
+@click.command(name="train")
 @click.argument("table", type=click.Path(path_type=Path), metavar="X.csv")
 @click.option(
     "-o",
@@ -88,9 +96,20 @@ SHARE_OF_SPREAD = 0.01
     "conditions are found too. They need no labels.",
 )
 @click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="For mixture: the folder of the table's images, of which small examples of each "
+    "condition are kept in the premodel, for the server's page.",
+)
+@click.option(
     "--scaling",
     type=click.Choice(SCALINGS),
     help="For knn and outcome-knn: standard (unless given) or minmax.",
+)
+@extractor_option(
+    "What computes your own columns. The premodel notes its name and a hash of its source; "
+    "evaluate --live, classify and serve then take it as --extractor.",
 )
 @click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True)
 @click.option(
@@ -112,7 +131,9 @@ def command(
     order: str | None,
     k: int | None,
     unlabelled: Path | None,
+    images: Path | None,
     scaling: str | None,
+    extractor: Extractor | None,
     folds: int,
     split: str,
     seed: int,
@@ -128,6 +149,10 @@ def command(
     options = _options(classifier, k, scaling, seed)
     if unlabelled is not None and classifier != "mixture":
         raise InputError("--unlabelled is for --classifier mixture only")
+    if images is not None and classifier != "mixture":
+        raise InputError("--images is for --classifier mixture only")
+    if images is not None and not images.is_dir():
+        raise InputError(f"{images} is no folder; --images names the one of the table's images")
     if ms_per_point is not None and features != "auto-cost":
         raise InputError("--ms-per-point is for --features auto-cost")
     names = None if order is None else [name.strip() for name in order.split(",")]
@@ -157,10 +182,18 @@ def command(
     except InputError as exc:
         raise TableError(f"{table}: {exc}") from exc
     summary = _summary(examples, trained, report)
+    if extractor is not None:
+        summary["extractor"] = _checked(extractor, trained.premodel)
     if examples.measured:
         summary.update(split=parts.to_json(), sha256=sha256(table), images=digest(examples.images))
     trained.premodel.training_ = summary
     content = {**report.to_json(), "training": summary}
+    shares = count_conditions(trained.premodel, examples.X[:, kept], "training")
+    if shares is not None:
+        summary["conditions"] = shares.to_json()
+    unread: list[str] = []
+    if images is not None:
+        summary["examples"], unread = _pictures(trained.premodel, examples, kept, images)
     if selection is not None:
         summary["selected_by"] = features
         content["selection"] = selection.to_json()
@@ -168,6 +201,8 @@ def command(
         trained.premodel.write(aside)
         write_json(aside / "report.json", content)
     _tell(examples, trained, report)
+    for name in unread:
+        click.echo(f"no example, since it cannot be read: {name}")
     click.echo(f"saved {output}")
     click.echo(report.telling.words())
     if selection is not None:
@@ -191,6 +226,25 @@ def _options(classifier: str, k: int | None, scaling: str | None, seed: int) -> 
     return {"seed": seed, **given}
 
 
+def _checked(extractor: Extractor, premodel: Premodel) -> dict[str, Any]:
+    """What tells the extractor, where it gives the columns that the premodel learned from."""
+    from adaptive.routing.extractors import names_of, origin_of
+
+    gives, own = names_of(extractor), premodel.own_features
+    if not own:
+        raise InputError(
+            "--extractor computes columns of your own, and the premodel learned from none; leave "
+            "it out"
+        )
+    missing = [name for name in own if name not in gives]
+    if missing:
+        raise InputError(
+            f"the extractor gives {list(gives)}, but the premodel also learned from your own "
+            f"columns {missing}"
+        )
+    return origin_of(extractor)
+
+
 def _unlabelled(path: Path, examples: Examples) -> np.ndarray:
     """The examples' features of further images, which must have been computed alike."""
     theirs = schema_of(examples.features, described(read_beside(path), None))
@@ -201,6 +255,24 @@ def _unlabelled(path: Path, examples: Examples) -> np.ndarray:
             "compute both alike"
         )
     return read_csv(path).matrix(examples.features)
+
+
+def _pictures(
+    premodel: Premodel, examples: Examples, kept: list[bool], folder: Path
+) -> tuple[list[list[str]], list[str]]:
+    """Small pictures of each condition's surest images, and the images that cannot be read."""
+    from adaptive.report.gallery import Thumbnails
+
+    thumbnails = Thumbnails(folder, PICTURE_SIDE)
+    posterior = premodel.posterior(examples.X[:, kept])
+    found = []
+    for condition in range(premodel.conditions):
+        made = map(
+            thumbnails.of,
+            [examples.images[row] for row in surest(posterior, condition, PICTURES)],
+        )
+        found.append([picture for picture in made if picture is not None])
+    return found, thumbnails.unreadable
 
 
 def _cheap(table: Path) -> str | None:
@@ -249,7 +321,7 @@ def _summary(examples: Examples, trained: Trained, report: Report) -> dict[str, 
     return {
         **trained.premodel.training_,
         "source": examples.source.name,
-        "learned": "NAME:top1" if examples.measured else "best",
+        "learned": f"NAME:{examples.quality}" if examples.measured else "best",
         "own_features": list(trained.premodel.own_features),
         "dropped": list(trained.dropped),
         "left_out": examples.left_out,
@@ -295,9 +367,13 @@ def _whose(examples: Examples, premodel: Premodel) -> list[str]:
     own = premodel.own_features
     if not own:
         return [f"features: this library's, schema {premodel.schema_version}"]
+    column = "is a column" if len(own) == 1 else "are columns"
+    known = premodel.training_.get("extractor")
+    if known:
+        return [f"features: {', '.join(own)} {column} of your own, by {known['name']}"]
     told = [
-        f"features: {', '.join(own)} {'is a column' if len(own) == 1 else 'are columns'} of your "
-        "own; Router.load needs an extractor that computes them, and the server cannot"
+        f"features: {', '.join(own)} {column} of your own; Router.load needs an extractor that "
+        "computes them, a command --extractor"
     ]
     alike = [name for name in own if name in SCHEMA.names]
     if alike:

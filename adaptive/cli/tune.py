@@ -16,6 +16,7 @@ from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import check_modes
 from adaptive.measuring.times import Times, with_times
 from adaptive.outcomes.parts import Split, digest
+from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable, table_hash
 from adaptive.policy.files import write_policy
 
@@ -59,13 +60,15 @@ if TYPE_CHECKING:
     type=click.Choice(["fixed", "premodel", "cascade", "hybrid"]),
     help="Only policies of this kind; default whichever is best.",
 )
-@click.option("--reference", help="What a drop is measured against; default the most accurate.")
+@click.option(
+    "--reference",
+    help="What a drop is measured against; default the most accurate, or whom answers agree with.",
+)
 @click.option(
     "--bound",
     type=click.Choice(["betting", "exact", "score"]),
-    default="exact",
-    show_default=True,
-    help="betting and exact hold for every number of images, exact only where they are drawn "
+    help="Default exact, or betting where quality lies between 0 and 1 too, which the others are "
+    "not for. betting and exact hold for every number of images, exact only where they are drawn "
     "independently, with far fewer of them; score (Tango 1998) is asymptotic.",
 )
 @click.option(
@@ -105,7 +108,7 @@ def command(
     abstain_below: float | None,
     kind: str | None,
     reference: str | None,
-    bound: str,
+    bound: str | None,
     calibration_path: Path | None,
     split: str | None,
     seed: int,
@@ -200,6 +203,7 @@ def command(
         f"{tuner.reference}"
     )
     if max_accuracy_drops is not None:
+        bound = bound or tuner.default_bound
         tuned = tuner.certified(max_accuracy_drops, 1 - confidence, bound, take)
     elif deadline_ms is not None:
         tuned = tuner.by_deadline(deadline_ms, budget_ms or math.inf)
@@ -208,8 +212,9 @@ def command(
     if tuned.policy is not None and abstain_below is not None:
         tuned = tuner.abstaining(tuned, abstain_below)
     if tuned.choice is not None:
+        words = quality_words(tuner.tune.quality_name)
         for family, value in tuned.choice.families.items():
-            click.echo(f"  {family:20} {100 * value:6.2f} % top-1, cross-validated")
+            click.echo(f"  {family:20} {100 * value:6.2f} % {words}, cross-validated")
     click.echo(tuned.reason)
     if max_accuracy_drops is not None:
         question = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 from adaptive.engines.direct.cudart import device_file
 from adaptive.engines.engine import OnnxEngine, OpenEngine
-from adaptive.engines.proof import OneByOne, prove
+from adaptive.engines.proof import OneByOne, prove, single
 from adaptive.engines.providers import (
     NAMED_BY_FILE,
     PRECISIONS,
@@ -190,7 +190,7 @@ class Engines:
         opened: dict[str, OpenEngine] = {}
         try:
             for entry, make in zip(wanted, makers):
-                opened[entry.key] = entry.open(threads, make)
+                opened[entry.key] = single(entry.open(threads, make))
             proofs = prove(opened, wanted, strict=engine != "onnx")
         except BaseException:
             for each in opened.values():

@@ -8,6 +8,7 @@ from typing import Any, Callable, Mapping, Protocol, Sequence
 
 import numpy as np
 
+from adaptive.box_output import BoxOutput
 from adaptive.candidate import Candidate
 from adaptive.causes import reason
 from adaptive.engines.onnxfile import read_header
@@ -94,6 +95,7 @@ class OnnxEngine:
         self.output_shapes: list[list[Any]] = [e.shape for e in self._session.get_outputs()]
         self.input_types: list[str] = [entry.type for entry in self._session.get_inputs()]
         self.output_types: list[str] = [entry.type for entry in self._session.get_outputs()]
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Run one batch; see Engine.run."""
@@ -207,6 +209,8 @@ def open_engine(
     engine = make(path, threads)
     if candidate.after is None:
         _check_image_input(engine, path, candidate)
+    if isinstance(candidate.output, BoxOutput):
+        return engine  # whose outputs are looked at when they are decoded
     if not engine.outputs or engine.output_types[0] not in _ANSWER_TYPES:
         raise EngineError(
             f"{path.name} answers with {engine.output_types[:1]}; one of {list(_ANSWER_TYPES)} "
@@ -250,7 +254,7 @@ def _check_image_input(engine: OpenEngine, path: Path, candidate: Candidate) -> 
             f"{path.name} reads {len(engine.inputs)} inputs {engine.inputs}; a candidate "
             "reads one, the image"
         )
-    sides = [spec.size, spec.size]
+    sides = spec.sides
     wanted = [None, *sides, 3] if spec.layout == "NHWC" else [None, 3, *sides]
     shape = engine.input_shapes[0]
     if len(shape) != 4 or any(
@@ -261,9 +265,9 @@ def _check_image_input(engine: OpenEngine, path: Path, candidate: Candidate) -> 
             f"{path.name} reads inputs of shape {shape}, but candidate {candidate.name!r} "
             f"says {spec.layout} of size {spec.size}"
         )
-    if isinstance(shape[0], int):
+    if isinstance(shape[0], int) and shape[0] != 1:
         raise EngineError(
-            f"{path.name} has a fixed batch axis of {shape[0]}; export it with a free one"
+            f"{path.name} has a fixed batch axis of {shape[0]}; export it with a free one or 1"
         )
     if engine.input_types[0] != _ONNX_TYPES[spec.dtype]:
         raise EngineError(

@@ -7,7 +7,8 @@ from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
-from adaptive.candidate import InputSpec, OutputSpec
+from adaptive.box_output import BoxOutput
+from adaptive.candidate import Candidate, InputSpec, OutputSpec, class_output
 from adaptive.engines.answers import handed_on
 from adaptive.engines.engine import OpenEngine, in_parts
 from adaptive.engines.wanted import Wanted
@@ -27,7 +28,8 @@ class Proof:
 
     Attributes
     ----------
-    alone : why it must be given one image at a time; None where it need not
+    alone : why it must be given one image at a time; None where it need not, and where its file
+        says so
     doubt : what its answers have that its manifest entry does not say; None where they agree
     """
 
@@ -86,6 +88,9 @@ def prove(
             continue  # what it continues is open elsewhere, or did not run
         goes_on = candidate.name in continued
         run = getattr(engine, "attempt", engine.run)
+        if isinstance(candidate.output, BoxOutput):
+            _try_boxes(candidate, engine, rows[0])
+            continue
         try:
             alone = run(*rows[0])
             _require_finite(alone, entry.key)
@@ -103,9 +108,29 @@ def prove(
             states[candidate.name] = [handed, tuple(second[answers:])]
         doubt = None
         if not entry.through:
-            doubt = doubt_of((alone if both is None else both)[0], candidate.output)
+            doubt = doubt_of((alone if both is None else both)[0], class_output(candidate))
         proofs[entry.key] = Proof(why, doubt)
     return proofs
+
+
+def single(engine: OpenEngine) -> OpenEngine:
+    """The engine itself; one image after the other where its file takes no more."""
+    fixed = [shape for shape in engine.input_shapes if shape and shape[0] == 1]
+    return OneByOne(engine) if fixed else engine
+
+
+def _try_boxes(candidate: Candidate, engine: OpenEngine, row: Sequence[np.ndarray]) -> None:
+    """Have a detector's outputs decoded, so that another decoder's are refused at once."""
+    from adaptive.tasks.placement import stretched
+    from adaptive.tasks.reading import Reading
+
+    assert isinstance(candidate.output, BoxOutput)
+    outputs = dict(zip(engine.outputs, engine.run(*row)))
+    sides = candidate.input.sides
+    try:
+        Reading.of(candidate.output).boxes(outputs, sides, stretched(sides, sides))
+    except EngineError as error:
+        raise EngineError(f"candidate {candidate.name!r}: {error}") from error
 
 
 def made_up(spec: InputSpec) -> list[np.ndarray]:
@@ -115,7 +140,7 @@ def made_up(spec: InputSpec) -> list[np.ndarray]:
     draw = np.random.default_rng(0)
     found = []
     for colour in ((210, 120, 30), (20, 100, 230)):
-        pixels = draw.normal(colour, 25, (spec.size, spec.size, 3))
+        pixels = draw.normal(colour, 25, (*spec.sides, 3))
         found.append(normalised(np.clip(pixels, 0, 255).astype(np.uint8), spec))
     return found
 

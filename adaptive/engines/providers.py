@@ -130,6 +130,18 @@ def runtime_version() -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def listed_providers() -> tuple[str, list[str]]:
+    """The installed ONNX Runtime's version in full, and the providers that it is built with.
+
+    Raises
+    ------
+    MissingExtra
+        when there is no ONNX Runtime.
+    """
+    runtime = _onnxruntime()
+    return runtime.__version__, list(runtime.get_available_providers())
+
+
 def missing_provider(engine: str) -> str | None:
     """Why the installed ONNX Runtime cannot have the provider at all; None where it may."""
     runtime = _onnxruntime()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from adaptive.intervals import Estimate
+from adaptive.outcomes.quality import TOP1, quality_words
 from adaptive.policy.base import ADVISES, CHOOSES
 
 #: What a comparison is with; the keys of `Comparison.opponent`.
@@ -23,7 +24,7 @@ SUBJECTS = {"policy": "The policy", "premodel": "The premodel alone"}
 
 @dataclass(frozen=True)
 class Comparison:
-    """Top-1 of one side minus the other's, paired over the images.
+    """Quality of one side minus the other's, paired over the images.
 
     Attributes
     ----------
@@ -31,6 +32,7 @@ class Comparison:
     opponent : "random mix", "fixed" or "cascade"
     name : of the opponent: the candidate, or the candidates of a mix or cascade
     ms, opponent_ms : mean milliseconds of both
+    quality : what it is called
     """
 
     subject: str
@@ -40,6 +42,7 @@ class Comparison:
     ms: float
     opponent_ms: float
     images: int
+    quality: str = TOP1
 
     @property
     def pays(self) -> bool | None:
@@ -130,20 +133,22 @@ class Verdict:
     ----------
     kind : the policy's
     premodel_role : what a premodel does in the policy, see `Policy`
-    top1, ms : the policy's, means
+    quality, ms : the policy's, means
     comparisons : the policy's, then the premodel's
     break_even : one for the premodel alone and, where it advises, one for the policy
     cautions : what weakens the comparisons, in sentences
+    quality_name : what the quality is called
     """
 
     kind: str
     premodel_role: str | None
     images: int
-    top1: float
+    quality: float
     ms: float
     comparisons: tuple[Comparison, ...]
     break_even: tuple[BreakEven, ...] = ()
     cautions: tuple[str, ...] = ()
+    quality_name: str = TOP1
 
     @property
     def pays(self) -> bool | None:
@@ -219,13 +224,14 @@ def _comparison_words(c: Comparison) -> str:
     """One side against the other, and what that decides."""
     who, whom = SUBJECTS[c.subject], _opponent(c)
     size, interval = f"{100 * abs(c.difference.value):.2f} points", _interval(c.difference)
+    words = quality_words(c.quality)
     if c.pays is True:
-        return f"{who} is {size} of top-1 above {whom} {interval}."
+        return f"{who} is {size} of {words} above {whom} {interval}."
     if c.pays is False:
-        return f"{who} is {size} of top-1 below {whom} {interval}."
+        return f"{who} is {size} of {words} below {whom} {interval}."
     text = (
         f"{who} is not shown to be better or worse than {whom}: {_signed(c.difference)} points of "
-        f"top-1 {interval}."
+        f"{words} {interval}."
     )
     if c.needed is None:
         return f"{text} On these {c.images:,} images neither is ahead."
@@ -263,7 +269,8 @@ def _break_even_words(b: BreakEven) -> str:
 def _summary(verdict: Verdict) -> str:
     """The overall sentence, and one on the premodel where one was judged."""
     c = verdict.find("policy", "random mix")[0]
-    at = f"{100 * verdict.top1:.1f}% top-1 in {verdict.ms:.3g} ms an image"
+    words = quality_words(verdict.quality_name)
+    at = f"{100 * verdict.quality:.1f}% {words} in {verdict.ms:.3g} ms an image"
     blind = "a random choice of networks in the same time"
     size = f"{100 * abs(c.difference.value):.2f} points"
     if c.pays is True:

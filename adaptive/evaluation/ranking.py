@@ -13,6 +13,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from adaptive.intervals import Z95, Estimate, share
+from adaptive.outcomes.quality import mean_quality
 from adaptive.premodel.neighbours import search_for
 from adaptive.premodel.scaling import Scaling
 from adaptive.premodel.scoring import midranks
@@ -140,7 +141,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> Re
     for b in np.flatnonzero(count):
         inside = place == b
         means[b] = confidence[inside].mean()
-        found = share(right[inside])
+        found = mean_quality(right[inside])
         shares[b] = found
         error += count[b] / len(right) * abs(found.value - means[b])
     return Reliability(edges, count, means, tuple(shares), float(error))

@@ -12,8 +12,10 @@ import numpy as np
 from adaptive.candidate import positions
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
+from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable
-from adaptive.policy.base import Output, Policy
+from adaptive.policy.base import Policy
+from adaptive.policy.history import Output
 from adaptive.policy.walk import Walk
 
 #: In `Replay.candidate`: the policy answered nothing.
@@ -26,8 +28,9 @@ class Replay:
 
     Attributes
     ----------
-    top1, top5 : bool, whether the answer, or one of its five best, was right; an abstention
-        is wrong
+    quality : what the answer is worth, 0..1, bool where it is right or wrong; an abstention is
+        worth nothing
+    top5 : bool, whether one of its five best classes was right; None where that is not known
     ms : float64, features, premodel and every network that ran; decoding is not included
     mj : float64 or None, the same in millijoules, for the networks alone; a segment that is run
         through is charged whole
@@ -39,8 +42,8 @@ class Replay:
     """
 
     policy: Policy = field(repr=False)
-    top1: np.ndarray
-    top5: np.ndarray
+    quality: np.ndarray
+    top5: np.ndarray | None
     ms: np.ndarray
     candidate: np.ndarray
     ran: np.ndarray
@@ -150,7 +153,9 @@ def _collect(
     answers: bool,
 ) -> Replay:
     count = len(table)
-    top1, top5 = np.zeros(count, bool), np.zeros(count, bool)
+    own = [table.outcomes[name] for name in policy.candidates]
+    quality = np.zeros(count, np.result_type(*(o.quality for o in own)))
+    top5 = np.zeros(count, bool) if all(o.top5 is not None for o in own) else None
     candidate = np.full(count, ABSTAINED, np.intp)
     confidence = np.full(count, np.nan)
     answer = np.full(count, ABSTAINED, np.intp)
@@ -164,19 +169,30 @@ def _collect(
         confidence[rows] = outcomes.confidence[rows] if values is None else values.max(axis=1)
         # One network alone says what it said, however sure it is made.
         if values is None or len(route.path) == 1:
-            top1[rows], top5[rows] = outcomes.top1[rows], outcomes.top5[rows]
+            quality[rows] = outcomes.quality[rows]
+            if top5 is not None and outcomes.top5 is not None:
+                top5[rows] = outcomes.top5[rows]
             if answers:
-                own = table.probabilities_of(policy.candidates[last], rows)
-                answer[rows] = own.argmax(axis=1)
+                said = table.probabilities_of(policy.candidates[last], rows)
+                answer[rows] = said.argmax(axis=1)
         else:
+            if not table.of_classes:
+                raise InputError(
+                    f"the {quality_words(table.quality_name)} of averaged answers is not in the "
+                    "outcome table; take a policy that does not average"
+                )
             rank = rank_of(values, table.label[rows])
-            top1[rows], top5[rows] = rank == 0, rank < 5
+            quality[rows] = rank == 0
+            if top5 is not None:
+                top5[rows] = rank < 5
             answer[rows] = values.argmax(axis=1)
         none = rows[route.abstained]
         candidate[none] = answer[none] = ABSTAINED
-        top1[none] = top5[none] = False
-    said = answer if answers else None
-    return Replay(policy, top1, top5, ms, candidate, ran, confidence, mj, said)
+        quality[none] = 0
+        if top5 is not None:
+            top5[none] = False
+    told = answer if answers else None
+    return Replay(policy, quality, top5, ms, candidate, ran, confidence, mj, told)
 
 
 def rank_of(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

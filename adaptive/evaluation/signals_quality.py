@@ -94,7 +94,7 @@ def signal_table(
     softened: dict[str, np.ndarray] = {}
     missing: list[str] = []
     for name in table.candidates:
-        right = table.top1(name)
+        right = table.right_or_wrong([name])[:, 0].astype(bool)
         scores: dict[str, np.ndarray] = {"top": table.of(name).confidence}
         if name in table.probabilities and len(table) >= FEWEST:
             scores.update(_plain(table, name))

@@ -1,6 +1,6 @@
 """Does routing pay? The policy and its premodel against what would cost the same without them.
 
-A comparison pays when the 95% interval of the paired difference in top-1 lies above 0, does not
+A comparison pays when the 95% interval of the paired difference in quality lies above 0, does not
 when it lies below, and cannot be decided when it holds 0. Time for features and premodel is
 charged everywhere.
 """
@@ -59,14 +59,14 @@ def verdict(
     break_even: list[BreakEven] = []
     # A policy without a premodel would only meet its like.
     if curve and policy.premodel_role is not None:
-        comparisons.append(_against_cascade("policy", done, curve))
+        comparisons.append(_against_cascade("policy", done, curve, table))
     chooses = policy.premodel_role == CHOOSES
     alone = policy if chooses else _alone(premodel or policy.premodel, table)
     if alone is not None:
         own = done if alone is policy else replay(alone, table, premodel_ms=premodel_ms)
         comparisons.append(_against_mix("premodel", own, table))
         if curve:
-            comparisons.append(_against_cascade("premodel", own, curve))
+            comparisons.append(_against_cascade("premodel", own, curve, table))
         break_even.append(_break_even("premodel", own, table, premodel_ms))
     if policy.premodel_role == ADVISES:
         break_even.append(_break_even("policy", done, table, premodel_ms))
@@ -74,11 +74,12 @@ def verdict(
         policy.kind,
         policy.premodel_role,
         len(table),
-        float(done.top1.mean()),
+        float(done.quality.mean()),
         float(done.ms.mean()),
         tuple(comparisons),
         tuple(break_even),
         tuple(cautions),
+        table.quality_name,
     )
 
 
@@ -92,12 +93,12 @@ def _alone(premodel: Premodel | None, table: OutcomeTable) -> Policy | None:
 
 def _against_mix(subject: str, done: Replay, table: OutcomeTable) -> Comparison:
     names = table.candidates
-    right = [table.top1(n).astype(float) for n in names]
+    right = [table.quality(n).astype(float) for n in names]
     cost = [float(table.ms(n).mean()) for n in names]
     mix = random_mix(cost, [float(r.mean()) for r in right], float(done.ms.mean()))
     members = dict.fromkeys((names[mix.first], names[mix.second]))
-    difference = paired(done.top1 - mix.apply(right))
-    return _comparison(subject, MIX, " and ".join(members), difference, done, mix.cost)
+    difference = paired(done.quality - mix.apply(right))
+    return _comparison(subject, MIX, " and ".join(members), difference, done, mix.cost, table)
 
 
 def _against_fixed(policy: Policy, done: Replay, table: OutcomeTable) -> list[Comparison]:
@@ -106,29 +107,41 @@ def _against_fixed(policy: Policy, done: Replay, table: OutcomeTable) -> list[Co
     for name in table.candidates:
         cost = float(table.ms(name).mean())
         if cost >= float(done.ms.mean()) and name != policy.always:
-            difference = paired(done.top1 - table.top1(name).astype(float))
-            found.append(_comparison("policy", FIXED, name, difference, done, cost))
+            difference = paired(done.quality - table.quality(name).astype(float))
+            found.append(_comparison("policy", FIXED, name, difference, done, cost, table))
     return sorted(found, key=lambda c: c.opponent_ms)
 
 
-def _against_cascade(subject: str, done: Replay, curve: Sequence[Replay]) -> Comparison:
+def _against_cascade(
+    subject: str, done: Replay, curve: Sequence[Replay], table: OutcomeTable
+) -> Comparison:
     cost = [float(r.ms.mean()) for r in curve]
     wanted = min(max(float(done.ms.mean()), cost[0]), cost[-1])
     above = int(np.searchsorted(cost, wanted))
     below = max(above - 1, 0)
     gap = cost[above] - cost[below]
     share = (wanted - cost[below]) / gap if gap > 0 else 1.0
-    right = (1 - share) * curve[below].top1 + share * curve[above].top1
+    right = (1 - share) * curve[below].quality + share * curve[above].quality
     nearest = curve[above if share >= 0.5 else below]
     name = " then ".join(nearest.policy.candidates)
-    return _comparison(subject, CASCADE, name, paired(done.top1 - right), done, wanted)
+    difference = paired(done.quality - right)
+    return _comparison(subject, CASCADE, name, difference, done, wanted, table)
 
 
 def _comparison(
-    subject: str, opponent: str, name: str, difference: Estimate, done: Replay, cost: float
+    subject: str,
+    opponent: str,
+    name: str,
+    difference: Estimate,
+    done: Replay,
+    cost: float,
+    table: OutcomeTable,
 ) -> Comparison:
     own = float(done.ms.mean())
-    return Comparison(subject, opponent, name, difference, own, float(cost), len(done.top1))
+    quality = table.quality_name
+    return Comparison(
+        subject, opponent, name, difference, own, float(cost), len(done.quality), quality
+    )
 
 
 def _break_even(subject: str, done: Replay, table: OutcomeTable, premodel_ms: float) -> BreakEven:

@@ -6,17 +6,28 @@ import io
 import os
 import re
 import stat
+import sys
 from typing import IO, TYPE_CHECKING, Iterable, Sequence, Union
 
 import numpy as np
 
-from adaptive.errors import ImageError
+from adaptive.errors import ImageError, MissingOpenCV
 from adaptive.images.metadata import bare, is_walked, orientation
 
 if TYPE_CHECKING:
     from PIL import Image
+    from typing_extensions import TypeGuard
 
-ImageLike = Union[bytes, bytearray, memoryview, str, "os.PathLike[str]", np.ndarray]
+ImageLike = Union[
+    bytes,
+    bytearray,
+    memoryview,
+    str,
+    "os.PathLike[str]",
+    np.ndarray,
+    "IO[bytes]",
+    "Image.Image",
+]
 
 #: Formats that are read; anything else is refused before it is looked at further.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -45,6 +56,9 @@ _TURNS = {
     8: "ROTATE_90",
 }
 
+#: The EXIF tag that says so.
+_ORIENTATION = 0x0112
+
 #: Pixels up to which an image is converted whole, and those of a larger one's tiles.
 _WHOLE, _TILE = 1 << 20, 1 << 18
 
@@ -65,8 +79,9 @@ def decode(
 
     Parameters
     ----------
-    image : encoded bytes, a path, or an ndarray of shape (height, width, 3) or (height, width),
-        uint8, RGB, which is returned as it is (grey is repeated)
+    image : encoded bytes, a path, an open file (read from where it stands), a Pillow image, or
+        an ndarray of shape (height, width, 3) or (height, width), uint8, RGB, which is returned
+        as it is (grey is repeated)
 
     Returns
     -------
@@ -84,6 +99,7 @@ def decode_scales(
     image: ImageLike, shorts: Sequence[int], max_pixels: int = MAX_PIXELS
 ) -> list[np.ndarray]:
     """`decode` for several short sides; where the scale is the same, it is done once."""
+    image = read_once(image)
     if isinstance(image, np.ndarray):
         return [_check_array(image)] * len(shorts)
     if isinstance(image, (str, os.PathLike)):
@@ -93,8 +109,93 @@ def decode_scales(
     if isinstance(image, memoryview):
         image = image.tobytes()  # which need not lie in one piece
     if not isinstance(image, (bytes, bytearray)):
-        raise ImageError(f"an image is bytes, a path or a uint8 array, not {type(image).__name__}")
+        if not is_pillow(image):
+            raise ImageError(
+                "an image is bytes, a path, an open file, a Pillow image or a uint8 array, not "
+                f"{type(image).__name__}"
+            )
+        return [_from_pillow(image, max_pixels)] * len(shorts)
     return _decode_stream(io.BytesIO(image), "the image", shorts, max_pixels)
+
+
+def read_once(image: ImageLike) -> ImageLike:
+    """An open file's content, for it can be read but once; anything else as it is.
+
+    Raises
+    ------
+    ImageError
+        when the file cannot be read, or gives text.
+    """
+    if isinstance(image, (bytes, str, np.ndarray, os.PathLike)) or is_pillow(image):
+        return image
+    read = getattr(image, "read", None)
+    if not callable(read):
+        return image
+    try:
+        content = read()
+    except (OSError, ValueError) as exc:
+        # a file opened as text fails on an image's first bytes, by an error that is a ValueError
+        raise ImageError(f"the open file {_shortened(repr(image))} cannot be read: {exc}") from exc
+    if not isinstance(content, (bytes, bytearray, memoryview)):
+        raise ImageError(
+            f"the open file {_shortened(repr(image))} gave {type(content).__name__}; open it with "
+            '"rb"'
+        )
+    return bytes(content)
+
+
+def is_pillow(image: object) -> TypeGuard[Image.Image]:
+    """Whether it is a Pillow image; without loading Pillow, which has made it if it is one."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(image, pillow.Image)
+
+
+def _from_pillow(image: Image.Image, max_pixels: int) -> np.ndarray:
+    """A Pillow image, upright and in RGB."""
+    width, height = image.size
+    if not 0 < width * height <= max_pixels:
+        raise ImageError(
+            f"the Pillow image has {width} x {height} = {width * height:,} pixels; 1 to "
+            f"{max_pixels:,} are allowed"
+        )
+    _check_shape("the Pillow image", width, height)
+    try:
+        image.load()
+        return _to_rgb(image, image.getexif().get(_ORIENTATION, 1))
+    except MemoryError as exc:
+        raise ImageError("there is not enough memory for the Pillow image") from exc
+    except Exception as exc:  # whatever a file behind it that is damaged or closed leads to
+        raise ImageError(f"the Pillow image cannot be read: {exc}") from exc
+
+
+def upright_size(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Height and width of an image at its own size, upright, from its header alone.
+
+    Raises
+    ------
+    ImageError
+        when the header cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        height, width = _check_array(image).shape[:2]
+        return height, width
+    if isinstance(image, (str, os.PathLike)):
+        path = os.fsdecode(image)
+        with open_image(path) as file:
+            return _upright_size(file.read(), _shortened(path), max_pixels)
+    if is_pillow(image):
+        width, height = image.size
+        sideways = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        return (width, height) if sideways else (height, width)
+    if not isinstance(image, (bytes, bytearray, memoryview)):
+        raise ImageError(f"an image's size is not told by {type(image).__name__}")
+    return _upright_size(bytes(image), "the image", max_pixels)
+
+
+def _upright_size(data: bytes, name: str, max_pixels: int) -> tuple[int, int]:
+    width, height = _open(io.BytesIO(data), name, max_pixels).size
+    sideways = is_walked(data[:12]) and orientation(data) in (5, 6, 7, 8)
+    return (width, height) if sideways else (height, width)
 
 
 def open_image(path: str | os.PathLike[str]) -> IO[bytes]:
@@ -196,6 +297,8 @@ def _decode_stream(
             found[scale] = _to_rgb(opened, turn)
     except MemoryError as exc:
         raise ImageError(f"there is not enough memory to decode {name}") from exc
+    except MissingOpenCV:
+        raise
     except Exception as exc:  # whatever damaged bytes lead Pillow to; its errors share no base
         raise ImageError(f"{name} is damaged or cut off and cannot be decoded") from exc
     return [found[scale] for scale in scales]
@@ -248,7 +351,7 @@ def _plain_jpeg(
         return {}
     if not encoded.endswith(_END_OF_JPEG):
         return {}
-    import cv2
+    from adaptive.opencv import cv2
 
     data = np.frombuffer(encoded, np.uint8)
     found = {}

@@ -11,8 +11,12 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from adaptive.candidate import InputSpec
-from adaptive.images.decode import ImageLike, decode, decode_scales
+from adaptive.images.decode import ImageLike, decode, decode_scales, read_once, upright_size
+from adaptive.images.pixels import Pixels
 from adaptive.images.preprocess import needed_short, normalised, scaled
+
+#: Short side of the largest image that warms up, pixels; more of them warm nothing further.
+WARM_SHORT = 1024
 
 
 class DecodedImage:
@@ -25,6 +29,7 @@ class DecodedImage:
     working : the same at the scale that features are taken at
     ms : what decoding took
     native : decodes the image once more, at its own size; None where nobody looks at that
+    size : (height, width) at its own size, upright; None where nobody asked for it
     """
 
     def __init__(
@@ -33,12 +38,14 @@ class DecodedImage:
         working: np.ndarray,
         ms: float = 0.0,
         native: Callable[[], np.ndarray] | None = None,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self.pixels = pixels
         self.working = working
         self.ms = ms
         self.native = native
-        self._scaled: dict[tuple[int, str], _Timed] = {}
+        self.size = size
+        self._scaled: dict[tuple[object, ...], _Timed] = {}
         self._tensors: dict[InputSpec, _Timed] = {}
 
     def tensor(self, spec: InputSpec) -> np.ndarray:
@@ -47,7 +54,7 @@ class DecodedImage:
         if made is None:
             seen = self._seen(spec).array
             began = perf_counter()
-            tensor = normalised(seen, spec)
+            tensor = _held(seen) if isinstance(spec, Pixels) else normalised(seen, spec)
             made = self._tensors[spec] = _Timed(tensor, (perf_counter() - began) * 1e3)
         return made.array
 
@@ -58,7 +65,7 @@ class DecodedImage:
 
     def unprepared(self) -> DecodedImage:
         """The same image with no tensor made."""
-        return DecodedImage(self.pixels, self.working, self.ms, self.native)
+        return DecodedImage(self.pixels, self.working, self.ms, self.native, self.size)
 
     def without_native(self) -> DecodedImage:
         """The same, and what decodes it once more, which holds its bytes, is let go of."""
@@ -68,15 +75,21 @@ class DecodedImage:
 
     def emptied(self) -> DecodedImage:
         """What is kept of an image that is answered: the time that decoding took."""
-        return DecodedImage(_NO_PIXELS, _NO_PIXELS, self.ms)
+        return DecodedImage(_NO_PIXELS, _NO_PIXELS, self.ms, size=self.size)
+
+    def source(self, spec: InputSpec) -> np.ndarray:
+        """The pixels that a network's input is made of."""
+        large = needed_short(spec) > min(self.working.shape[:2])
+        return self.pixels if large else self.working
 
     def _seen(self, spec: InputSpec) -> _Timed:
         """What a network sees before it is normalised, once for all networks that see the same."""
-        key = (spec.size, spec.resize)
+        if isinstance(spec, Pixels):
+            return _Timed(self.pixels, 0.0)
+        key = spec.seen
         if key not in self._scaled:
-            large = needed_short(spec) > min(self.working.shape[:2])
             began = perf_counter()
-            array = scaled(self.pixels if large else self.working, spec)
+            array = scaled(self.source(spec), spec)
             self._scaled[key] = _Timed(array, (perf_counter() - began) * 1e3)
         return self._scaled[key]
 
@@ -88,11 +101,22 @@ class _Timed(NamedTuple):
     ms: float
 
 
+def _held(pixels: np.ndarray) -> np.ndarray:
+    """An array of shape (1,) with the pixels as its one value, for images differ in size."""
+    held = np.empty(1, object)
+    held[0] = pixels
+    return held
+
+
 _NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
 
 def decode_image(
-    image: ImageLike, networks_short: int, max_pixels: int, native: bool = False
+    image: ImageLike,
+    networks_short: int,
+    max_pixels: int,
+    native: bool = False,
+    sized: bool = False,
 ) -> DecodedImage:
     """Decode an image at the scales that features and networks see.
 
@@ -101,6 +125,7 @@ def decode_image(
     networks_short : the longest short side that a network wants to see
     max_pixels : a larger image is refused
     native : whether a user's extractor may look at the image at its own size
+    sized : whether its own size is to be known, as boxes are told in it
 
     Raises
     ------
@@ -110,6 +135,7 @@ def decode_image(
     from adaptive.features.schema import SCHEMA
 
     began = perf_counter()
+    image = read_once(image)
     short = SCHEMA.short_side
     # Features never depend on which networks a bundle holds, so a network that sees more than
     # the schema's scale gets a decoding of its own, where the decoder makes a difference.
@@ -119,14 +145,15 @@ def decode_image(
     # an extractor's is made when it is wanted. No smaller scale leaves a short side of all pixels.
     again = partial(decode, image, max_pixels, max_pixels) if native else None
     seen = larger if networks_short > short else working
-    return DecodedImage(seen, working, (perf_counter() - began) * 1e3, again)
+    size = upright_size(image, max_pixels) if sized else None
+    return DecodedImage(seen, working, (perf_counter() - began) * 1e3, again, size)
 
 
 def warm_up_image(networks_short: int) -> bytes:
     """A grey image, encoded, so that its decoder is loaded too."""
     from PIL import Image
 
-    side = max(networks_short, 64)
+    side = min(max(networks_short, 64), WARM_SHORT)
     encoded = io.BytesIO()
     Image.new("RGB", (side, side), (127, 127, 127)).save(encoded, "JPEG")
     return encoded.getvalue()

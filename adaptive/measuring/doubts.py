@@ -7,6 +7,7 @@ from typing import Container
 
 import numpy as np
 
+from adaptive.outcomes.quality import TOP1
 from adaptive.outcomes.table import OutcomeTable
 
 #: Fewer images than this tell nothing about labels.
@@ -28,12 +29,12 @@ def labels_doubt(table: OutcomeTable, classes: int, untrained: Container[str] = 
     untrained : candidates that are expected to guess
     """
     names = [name for name in table.candidates if name not in untrained]
-    if len(table) < FEWEST or not names:
+    if len(table) < FEWEST or not names or table.quality_name != TOP1:
         return None
     chance = 1 / classes
     spread = math.sqrt(chance * (1 - chance) / len(table))
     near = chance + max(NEAR * (1 - chance), spread)
-    top1 = [float(np.mean(table.top1(name))) for name in names]
+    top1 = [float(np.mean(table.quality(name))) for name in names]
     if max(top1) > near:
         return None
     low, high = (f"{100 * value:.1f}" for value in (min(top1), max(top1)))

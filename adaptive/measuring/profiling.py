@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from dataclasses import asdict
+from functools import partial
 from itertools import cycle
 from pathlib import Path, PurePath
 from typing import Any, Callable, Iterable, Mapping, Sequence
@@ -20,16 +20,15 @@ from typing import Any, Callable, Iterable, Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from adaptive.bundle.bundle import Bundle
+from adaptive.bundle.bundle import Bundle, input_to_json, output_to_json
 from adaptive.candidate import Candidate
 from adaptive.engines.choose import Engines
 from adaptive.errors import ImageError, InputError, TableError
 from adaptive.evaluation.replay import rank_of
-from adaptive.features.measure import measure
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import read_json, write_json, writing
 from adaptive.images.decode import MAX_PIXELS, ImageLike, decode
-from adaptive.images.decoded import decode_image, warm_up_image
+from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import PowerMode, power_mode
@@ -38,8 +37,12 @@ from adaptive.jetson.sysfs import Sysfs
 from adaptive.measuring.doubts import labels_doubt
 from adaptive.measuring.energy import IMAGES as ENERGY_IMAGES
 from adaptive.measuring.energy import Energies
-from adaptive.outcomes.labelled import LabelledImages
+from adaptive.measuring.feature_times import FeatureTimes
+from adaptive.outcomes.labelled import UNLABELLED, LabelledImages
+from adaptive.outcomes.quality import AGREEMENT
 from adaptive.outcomes.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
+from adaptive.policy.base import Output
+from adaptive.routing.extractors import Extractor, check_apart, names_of, origin_of
 from adaptive.routing.judging import timed_features
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks
@@ -49,9 +52,6 @@ log = logging.getLogger("adaptive.measuring.profiling")
 
 #: Runs of each network before anything is timed.
 WARM_UP = 5
-
-#: Images on which each feature is timed by itself.
-FEATURE_IMAGES = 20
 
 
 class Profiler:
@@ -64,6 +64,7 @@ class Profiler:
     features : names or a group of features to record
     sysfs : where the machine tells its power mode; another root is for tests
     engines : opens the networks; by the best engine that really runs when left out
+    extractor : computes features of a user's own, which become columns too
     """
 
     def __init__(
@@ -73,11 +74,16 @@ class Profiler:
         features: str = "all+extra",
         sysfs: Sysfs | None = None,
         engines: Engines | None = None,
+        extractor: Extractor | None = None,
     ) -> None:
         self.bundle = bundle
         self.threads = threads
         self._sysfs = sysfs
-        self.features = resolve_names(features)
+        self._extractor = extractor
+        self._own = () if extractor is None else names_of(extractor)
+        self._ours = resolve_names(features)
+        check_apart(self._own, self._ours)
+        self.features = (*self._ours, *self._own)
         self._short = max(needed_short(c.input) for c in bundle.candidates)
         names = bundle.names
         # Asked one by one, an exit is reached through those before it, without their heads.
@@ -105,15 +111,20 @@ class Profiler:
         Raises
         ------
         InputError
-            when no image could be read, a stopped run was made with other settings or in another
+            when no image could be read, images are not labelled and there is no reference to hold
+            answers against, a stopped run was made with other settings or in another
             power mode, or the power mode changes meanwhile.
         """
+        if UNLABELLED in images.labels and self.bundle.reference is None:
+            raise InputError(
+                f"{self.bundle.folder} names no reference, whose answers images without labels are "
+                "held against; write one into manifest.json"
+            )
         # First, so that a network that cannot run leaves nothing behind.
         self.warm_up(images.root / name for name in one_of_each_kind(images.names))
         before = BoardState.read(self._sysfs)
-        partial = Partial(
-            output, self._fingerprint(images, keep_probabilities), self.bundle, keep_probabilities
-        )
+        fingerprint = self._fingerprint(images, keep_probabilities)
+        partial = self.partial(output, fingerprint, keep_probabilities)
         left_out = dict(partial.left_out)
         todo = [i for i in range(len(images)) if images.names[i] not in partial.seen]
         with writing(partial.folder), partial, tqdm(
@@ -128,7 +139,7 @@ class Profiler:
                     partial.skip(name, str(error))
                 else:
                     self._require_mode(before.mode)
-                    partial.append({"image": name, "label": images.labels[index], **row}, answers)
+                    partial.append({"image": name, **row}, answers)
                 bar.update()
         partial.require_rows()
         spent = None
@@ -143,38 +154,35 @@ class Profiler:
     def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """One image's row and every candidate's probabilities, shape (1, classes).
 
+        Of an image that is not labelled the reference's answer is the label.
+
         It runs as it is served. Only the inputs are made before the networks run, so that a
         candidate is charged with its own even where another one reads the same.
         """
-        image = decode_image(path, self._short, MAX_PIXELS)
-        features, features_ms = timed_features(image, self.features)
-        photo = Photo(image)
-        prepared: dict[str, tuple[float, float]] = {}
-        for candidate in self._order:
-            if candidate.after is None:
-                prepared[candidate.name] = image.prepared(candidate.input)
-            (photo,), _ = self.networks.run(candidate.name, [photo])
-        # Afterwards, so that the runs above find the processor's caches as they are in use.
-        for candidate in self._order:
-            if candidate.name in self.networks.segments.through:
-                (photo,) = self.networks.advance([Run(candidate.name, True)], [photo], again=True)
+        sized = self.bundle.task == "detect"
+        image = decode_image(path, self._short, MAX_PIXELS, self._extractor is not None, sized)
+        features, features_ms = timed_features(image, self.features, self._own, self._extractor)
+        photo, prepared = run_each(self.networks, self._order, image)
+        if label == UNLABELLED:
+            assert self.bundle.reference is not None
+            said = photo.done[self.bundle.reference].probabilities
+            assert said is not None
+            label = int(said[0].argmax())
         answers: dict[str, np.ndarray] = {}
         row: dict[str, Any] = {
+            "label": label,
             "decode:ms": image.ms,
             "features:ms": features_ms,
             "features": features.tolist(),
         }
         for candidate in self._order:
             name = candidate.name
-            found = photo.done[name].probabilities
-            assert found is not None
-            answers[name] = found
-            rank = int(rank_of(found, np.array([label]))[0])
+            output = photo.done[name]
+            if output.probabilities is not None:
+                answers[name] = output.probabilities
             own = prepared.get(name, ())
             row[name] = {
-                "top1": int(rank == 0),
-                "top5": int(rank < 5),
-                "confidence": float(found.max()),
+                **self.said(output, label),
                 "ms": photo.ms[name] + sum(own),
                 **dict(zip(("scale", "normalise"), own)),
             }
@@ -182,12 +190,30 @@ class Profiler:
                 row[name]["through"] = photo.ms[through_key(name)] + sum(own)
         return row, answers
 
+    def said(self, output: Output, label: int) -> dict[str, Any]:
+        """What is recorded of a candidate's answer to one image."""
+        found = output.probabilities
+        assert found is not None
+        rank = int(rank_of(found, np.array([label]))[0])
+        return {
+            "top1": int(rank == 0),
+            "top5": int(rank < 5),
+            "confidence": float(found.max()),
+        }
+
+    def partial(self, output: Path, fingerprint: Mapping[str, Any], keep: bool) -> Partial:
+        """The rows as they come, of a run that is begun or goes on."""
+        return Partial(output, fingerprint, self.bundle, keep)
+
     def tasks(self, images: Sequence[ImageLike]) -> dict[str, Callable[[], object]]:
         """By candidate, what runs it once on the next of these images, as `outcome` times it.
 
         An exit goes on from states that are kept, so its run is the increment alone.
         """
-        photos = [Photo(decode_image(image, self._short, MAX_PIXELS)) for image in images]
+        sized = self.bundle.task == "detect"
+        photos = [
+            Photo(decode_image(image, self._short, MAX_PIXELS, sized=sized)) for image in images
+        ]
 
         def task(candidate: Candidate) -> Callable[[], object]:
             runs, again = [Run(candidate.name, False)], cycle(list(photos))
@@ -214,7 +240,7 @@ class Profiler:
             except ImageError:
                 continue
         grey = decode_image(warm_up_image(self._short), self._short, MAX_PIXELS)
-        timed_features(grey, self.features)
+        timed_features(grey, self._ours)
         for _ in range(WARM_UP):
             self.networks.warm_up(self.bundle.names, Photo(grey))
 
@@ -232,8 +258,8 @@ class Profiler:
     def _fingerprint(self, images: LabelledImages, keep: bool) -> dict[str, Any]:
         listed = json.dumps([images.names, images.labels])
         fingerprint = {
-            "candidates": [_entry(c) for c in self.bundle.candidates],
-            "outputs": [asdict(c.output) for c in self.bundle.candidates],
+            "candidates": [entry_of(c) for c in self.bundle.candidates],
+            "outputs": [output_to_json(c.output) for c in self.bundle.candidates],
             "features": list(self.features),
             "schema": SCHEMA.version,
             "threads": self.threads,
@@ -242,6 +268,8 @@ class Profiler:
             "folder": str(images.root.resolve()),
             "images": hashlib.sha256(listed.encode()).hexdigest(),
         }
+        if self._extractor is not None:
+            fingerprint["extractor"] = origin_of(self._extractor)
         mode = self._mode()
         if mode is not None:
             fingerprint["power mode"] = mode.to_json()
@@ -263,15 +291,17 @@ class Profiler:
     def _meta(
         self, images: LabelledImages, before: BoardState, energies: Energies | None
     ) -> dict[str, Any]:
-        crops = []
+        times = FeatureTimes(self._ours, self._own)
         for name in images.names:
             try:
-                crops.append(SCHEMA.crop(SCHEMA.working(decode(images.root / name))))
+                pixels = decode(images.root / name)
             except ImageError:
                 continue
-            if len(crops) == FEATURE_IMAGES:
+            whole = partial(decode, images.root / name, MAX_PIXELS, MAX_PIXELS)
+            image = DecodedImage(pixels, SCHEMA.working(pixels), native=whole)
+            times.take(image, self._extractor)
+            if times.done:
                 break
-        each = [measure(crop, self.features, 3) for crop in crops]
         board = board_profile(self.threads, before, self._sysfs)
         if board.get("throttled"):
             log.warning(
@@ -279,21 +309,41 @@ class Profiler:
                 ", ".join(board["throttled_by"]),
             )
         return {
-            "candidates": [_entry(c) for c in self.bundle.candidates],
+            "candidates": [entry_of(c) for c in self.bundle.candidates],
+            **({"quality": AGREEMENT} if UNLABELLED in images.labels else {}),
             "reference": self.bundle.reference,
             "classes": len(self.bundle.labels),
             "features": list(self.features),
             "schema": SCHEMA.to_json(),
-            "feature_ms": {
-                name: round(float(np.median([m[name] for m in each])), 6) for name in self.features
-            },
+            "feature_ms": times.median(),
             "board": board,
             "engine": self.choice.to_json(),
+            **({} if self._extractor is None else {"extractor": origin_of(self._extractor)}),
             "threads": self.threads,
             "date": datetime.date.today().isoformat(),
             "warm_up": WARM_UP,
             **({} if energies is None else {"energy": energies.to_json()}),
         }
+
+
+def run_each(
+    networks: Networks, order: Sequence[Candidate], image: DecodedImage
+) -> tuple[Photo, dict[str, tuple[float, float]]]:
+    """Run every candidate on one image, one after the other; the milliseconds of preparing it.
+
+    order : an exit after what it continues from
+    """
+    photo = Photo(image)
+    prepared: dict[str, tuple[float, float]] = {}
+    for candidate in order:
+        if candidate.after is None:
+            prepared[candidate.name] = image.prepared(candidate.input)
+        (photo,), _ = networks.run(candidate.name, [photo])
+    # Afterwards, so that the runs above find the processor's caches as they are in use.
+    for candidate in order:
+        if candidate.name in networks.segments.through:
+            (photo,) = networks.advance([Run(candidate.name, True)], [photo], again=True)
+    return photo, prepared
 
 
 def one_of_each_kind(names: Iterable[str]) -> list[str]:
@@ -304,13 +354,14 @@ def one_of_each_kind(names: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
-def _entry(candidate: Candidate) -> dict[str, Any]:
+def entry_of(candidate: Candidate) -> dict[str, Any]:
+    """What a table's `X.json` says of a candidate."""
     entry: dict[str, Any] = {
         "name": candidate.name,
         "sha256": candidate.sha256,
         "after": candidate.after,
         # What it reads tells which candidates share the work of making it.
-        "input": None if candidate.after else asdict(candidate.input),
+        "input": None if candidate.after else input_to_json(candidate.input),
     }
     return entry if candidate.through is None else {**entry, "through": candidate.through.sha256}
 

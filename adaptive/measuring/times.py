@@ -41,6 +41,7 @@ from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.table import Outcomes, OutcomeTable, check_table_name
 from adaptive.policy.files import write_policy
 from adaptive.policy.times import retimed
+from adaptive.routing.extractors import Extractor
 
 FORMAT = 1
 
@@ -212,6 +213,7 @@ def measure_times(
     size: tuple[int, int] | None = None,
     energies: Callable[[Mapping[str, Callable[[], object]]], Energies] | None = None,
     engines: Engines | None = None,
+    extractor: Extractor | None = None,
 ) -> tuple[Times, list[str]]:
     """Run every candidate on some images for the times alone, and say what was left out.
 
@@ -221,7 +223,7 @@ def measure_times(
     count : number of images
     size : width and height of made-up images; as large as the networks need when left out
     energies : as for `Profiler.profile`
-    engines : as for `Profiler`
+    engines, extractor : as for `Profiler`
 
     Raises
     ------
@@ -242,7 +244,12 @@ def measure_times(
         else:
             names, passed = _found(images, count)
             root, origin = images, {"made_up": False, "count": len(names)}
-        profiler = Profiler(bundle, threads, features, engines=engines)
+        kind = Profiler
+        if bundle.task == "detect":
+            from adaptive.measuring.box_profiling import BoxProfiler
+
+            kind = BoxProfiler
+        profiler = kind(bundle, threads, features, engines=engines, extractor=extractor)
         try:
             listed = LabelledImages(root, tuple(names), (0,) * len(names))
             output = Path(made) / "times.csv"
@@ -316,7 +323,7 @@ def with_times(table: OutcomeTable, times: Times, name: str = "times") -> Outcom
     if unknown:
         raise InputError(
             f"{name} was measured without the features {unknown}; measure again with --features "
-            "all+extra"
+            "all+extra, and with --extractor where they are your own"
         )
     known = {image: row for row, image in enumerate(measured.images)}
     matched = all(image in known for image in table.images)
@@ -328,7 +335,7 @@ def with_times(table: OutcomeTable, times: Times, name: str = "times") -> Outcom
     for n, o in table.outcomes.items():
         own_times = measured.of(n).rows(rows)
         outcomes[n] = replace(
-            own_times, top1=o.top1, top5=o.top5, confidence=o.confidence, after=o.after
+            own_times, quality=o.quality, top5=o.top5, confidence=o.confidence, after=o.after
         )
     # Of the features that were timed, the table's own share.
     each = measured.feature_ms

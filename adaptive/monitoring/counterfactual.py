@@ -149,7 +149,7 @@ def counterfactual(policy: Policy, logged: Logged, premodel_ms: float = 0.0) -> 
     if policy.abstain_below is not None:
         guessing = replace(policy, abstain_below=None)
         told = replay(guessing, table, premodel_ms=premodel_ms)
-    agrees = told.top1 & usable
+    agrees = told.quality & usable
     shares = {
         name: _share(usable & (done.candidate == position), missing, rows)
         for position, name in enumerate(policy.candidates)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Sequence
 
 import numpy as np
 
@@ -51,6 +52,11 @@ class Audited:
     served_ms : what that cost, decoding left out
     reference : the reference and the index of its answer, None where the audit failed
     answers : by candidate
+    features, features_ms, schema : as in `Decision`
+    decode_ms : what decoding took
+    name : of its own, from the content of its line, so the same line always bears the same one
+    time : seconds since 1970
+    together : whether a candidate ran on several images at once
     """
 
     served: int | None
@@ -60,6 +66,10 @@ class Audited:
     features: dict[str, float] | None
     features_ms: float
     schema: int | None
+    decode_ms: float
+    name: str
+    time: float
+    together: bool
 
 
 @dataclass(frozen=True)
@@ -85,11 +95,12 @@ class Logged:
     elsewhere: int = 0
 
     @classmethod
-    def read(cls, path: str | Path, bundle: Bundle | None = None) -> Logged:
+    def read(cls, path: str | Path | Sequence[Path], bundle: Bundle | None = None) -> Logged:
         """Read a log with its older files.
 
         Parameters
         ----------
+        path : of the log, or of several, as of several boards that serve the same bundle
         bundle : take only what its candidates answered; needed where the log has several
 
         Raises
@@ -98,7 +109,8 @@ class Logged:
             when the log cannot be read, is of a newer format, holds no audited request, or
             those of several bundles.
         """
-        return _read(Path(path), None if bundle is None else bundle_hash(bundle))
+        paths = [Path(path)] if isinstance(path, (str, Path)) else list(path)
+        return _read(paths, None if bundle is None else bundle_hash(bundle))
 
     def table(self, features: tuple[str, ...], schema: int | None) -> tuple[OutcomeTable, Known]:
         """The rows as an outcome table in which the reference's answer is the label.
@@ -145,7 +157,7 @@ class Logged:
         run_order({name: o.after for name, o in outcomes.items()})
         held = np.array([_holds(row, features, schema) for row in rows], bool)
         table = OutcomeTable(
-            tuple(str(number) for number in range(len(rows))),
+            tuple(row.name for row in rows),
             label,
             features,
             np.array(
@@ -155,7 +167,7 @@ class Logged:
                 ]
             ).reshape(len(rows), len(features)),
             outcomes,
-            np.zeros(len(rows)),
+            np.array([row.decode_ms for row in rows]),
             np.array([row.features_ms for row in rows]),
             probabilities,
         )
@@ -179,11 +191,12 @@ def _holds(row: Audited, features: tuple[str, ...], schema: int | None) -> bool:
     return all(name in row.features for name in features)
 
 
-def _read(path: Path, wanted: str | None) -> Logged:
+def _read(paths: Sequence[Path], wanted: str | None) -> Logged:
+    named = ", ".join(path.name for path in paths)
     decisions = unreadable = elsewhere = 0
     bundles: Counter[str] = Counter()
     audited: dict[str, list[Audited]] = {}
-    for line in _lines(path):
+    for line in (line for path in paths for line in lines_of(path)):
         try:
             values = json.loads(line)
             fields = Fields(values, "a decision")
@@ -191,7 +204,7 @@ def _read(path: Path, wanted: str | None) -> Logged:
             if number <= FORMAT:
                 scope = fields.get("audit", str, default=None)
                 bundle = fields.get("bundle", str)
-                row = None if scope is None else _row(fields)
+                row = None if scope is None else _row(fields, line)
         except (InputError, ValueError, RecursionError):
             unreadable += 1
             continue
@@ -207,7 +220,7 @@ def _read(path: Path, wanted: str | None) -> Logged:
     if not audited:
         other = f" of this bundle, and {elsewhere} of others" if wanted is not None else ""
         raise InputError(
-            f"{path.name} holds no audited decision{other}, among {decisions} decisions and "
+            f"{named} holds no audited decision{other}, among {decisions} decisions and "
             f"{unreadable} lines that cannot be read; only audited ones say what other "
             "candidates would have answered (adaptive serve --audit-share)"
         )
@@ -215,17 +228,18 @@ def _read(path: Path, wanted: str | None) -> Logged:
     rows = tuple(audited.get(scope, ()))
     references = sorted({row.reference[0] for row in rows if row.reference is not None})
     if not references:
-        raise InputError(f"every audit in {path.name} failed, so there is nothing to compare with")
+        raise InputError(f"every audit in {named} failed, so there is nothing to compare with")
     if len(bundles) > 1 or len(references) > 1:
         raise InputError(
-            f"{path.name} holds audited decisions of several bundles, {dict(bundles)}, compared "
+            f"{named} holds audited decisions of several bundles, {dict(bundles)}, compared "
             f"with {references}; name the one that you mean with --bundle"
         )
     counts = {name: len(some) for name, some in audited.items()}
     return Logged(rows, scope, references[0], decisions, counts, unreadable, elsewhere)
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a log, oldest first; InputError when a file of it cannot be read."""
     last = 0
     while numbered(path, last + 1).exists():
         last += 1
@@ -237,7 +251,7 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise InputError(f"the decision log {path} cannot be read: {exc.strerror}") from exc
 
 
-def _row(fields: Fields) -> Audited:
+def _row(fields: Fields, line: bytes) -> Audited:
     times = Fields(fields.get("ms", dict), "ms")
     charged = [times.get(step, float) for step in times.values if step not in _NOT_CHARGED]
     reference = fields.get("reference", dict, default=None)
@@ -246,10 +260,12 @@ def _row(fields: Fields) -> Audited:
         given = Fields(features, "features")
         features = {n: given.get(n, float) for n in features if features[n] is not None}
     answers = {}
+    together = False
     for name, value in fields.get("outcomes", dict).items():
         answer = Fields(value, name)
         if answer.values.get("confidence") is None:
             continue  # not a number, so nothing could be decided from it
+        together = together or answer.get("together", int, default=1) > 1
         answers[name] = LoggedAnswer(
             _index(answer),
             answer.get("confidence", float),
@@ -266,6 +282,10 @@ def _row(fields: Fields) -> Audited:
         features,
         fields.get("features_ms", float, default=0.0),
         fields.get("schema", int, default=None),
+        times.get("decode", float, default=0.0),
+        hashlib.sha256(line.strip()).hexdigest()[:16],
+        fields.get("time", float, default=0.0),
+        together,
     )
 
 

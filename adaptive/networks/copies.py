@@ -13,7 +13,7 @@ import onnx
 from tqdm import tqdm
 
 from adaptive.bundle.bundle import Bundle, check_output, write_candidates
-from adaptive.candidate import Candidate
+from adaptive.candidate import Candidate, class_output
 from adaptive.engines.answers import probabilities
 from adaptive.engines.onnxfile import read_header
 from adaptive.errors import AdaptiveError, ImageError, InputError
@@ -334,7 +334,7 @@ class _Maker:
     def _answers(
         self, model: onnx.ModelProto, images: list[np.ndarray], labels: np.ndarray
     ) -> precision.Answers:
-        output = self._candidate.output
+        output = class_output(self._candidate)
         return precision.Answers(
             model, images, labels, lambda raw: probabilities(raw, output), self._recipe.threads
         )

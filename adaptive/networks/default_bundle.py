@@ -1,4 +1,4 @@
-"""Make the embedded default from its trained networks: premodel, hybrid policy, certificate.
+"""Make the embedded default from its trained networks: premodel, policy, certificate.
 
     python -m adaptive.networks.default_bundle DATA/cifar10 NETWORKS -o adaptive/default --work WORK
 
@@ -6,7 +6,7 @@ NETWORKS is what `train_default` wrote and, in its folder `exits`, what `adaptiv
 wrote for a multi-exit network, trained without the same held-out images. The images in
 `held_out.csv`, which no network has seen, are profiled and split: half for premodel and
 thresholds, half to certify on. The test images only report. Every step is the command that a user
-would call.
+would call, and `tune` decides by itself whether the policy uses the premodel.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main(data: Path, networks: Path, output: Path, work: Path) -> None:
         "train",
         str(table),
         f"--output={work / 'premodel'}",
-        "--classifier=outcome-knn",
+        "--classifier=mixture",
         "--features=extra",
         f"--order={','.join(names)}",
         "--split=0.5,0.5,0",
@@ -66,7 +66,6 @@ def main(data: Path, networks: Path, output: Path, work: Path) -> None:
         "tune",
         str(table),
         f"--premodel={work / 'premodel'}",
-        "--kind=hybrid",
         "--reference=resnet",
         "--max-accuracy-drop=0.01",
         f"--output={work / 'policy.json'}",
@@ -81,6 +80,7 @@ def main(data: Path, networks: Path, output: Path, work: Path) -> None:
         f"--table={table}",
         f"--output={output}",
         "--all-candidates",
+        "--keep-premodel",
         "--force",
     )
     _adaptive("evaluate", str(output), str(test), f"--json={work / 'evaluation.json'}", "--force")

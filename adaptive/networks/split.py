@@ -164,7 +164,7 @@ def _others(folder: Path, name: str, labels: Sequence[str], force: bool) -> dict
 def _example(spec: InputSpec, count: int) -> Tensor:
     """Random images as a network reads them."""
     generator = torch.Generator().manual_seed(0)
-    sides = (spec.size, spec.size)
+    sides = spec.sides
     shape = (count, *sides, 3) if spec.layout == "NHWC" else (count, 3, *sides)
     if spec.dtype == "uint8":
         return torch.randint(0, 256, shape, generator=generator).to(torch.uint8)

@@ -289,11 +289,11 @@ def export(
     """
     spec = entry.input
     if entry.cut_inside is not None:
-        network = CentreCrop(network, spec.size, entry.cut_inside)
+        network = CentreCrop(network, min(spec.sides), entry.cut_inside)
     if opset < 14 and any(isinstance(m, nn.MultiheadAttention) for m in network.modules()):
         raise InputError(f"{entry.asked_as} has attention layers; give --opset 14, 15 or 16")
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn((3, 3, spec.size, spec.size), generator=generator)
+    inputs = torch.randn((3, 3, *spec.sides), generator=generator)
     try:
         save_onnx(network, inputs[:1], path, opset)
     except RuntimeError as exc:

@@ -10,12 +10,15 @@ from adaptive.csvfile import Columns, read_csv
 from adaptive.errors import InputError, TableError
 from adaptive.imagefiles import SUFFIXES, files_below, is_hidden, is_text, passed_over
 
-__all__ = ["SUFFIXES", "LabelledImages", "list_images"]
+__all__ = ["SUFFIXES", "UNLABELLED", "LabelledImages", "list_images", "list_unlabelled"]
+
+#: Stands for the class of an image that nobody has labelled.
+UNLABELLED = -1
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Image names relative to `root`, each with the index of its class.
+    """Image names relative to `root`, each with the index of its class, or `UNLABELLED`.
 
     Attributes
     ----------
@@ -62,6 +65,27 @@ def list_images(
     return LabelledImages(
         root, found.names[:limit], found.labels[:limit], found.omitted, found.notes
     )
+
+
+def list_unlabelled(root: Path, limit: int | None = None) -> LabelledImages:
+    """All images in `root` and the folders below it, sorted, of classes that nobody knows.
+
+    Raises
+    ------
+    InputError
+        when there is no image, or the name of one is not UTF-8.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder of images")
+    found = files_below(root)
+    if not found.images:
+        raise InputError(f"no images in {root}; {sorted(SUFFIXES)} are read")
+    for name in found.images:
+        if not is_text(name):
+            raise InputError(f"{name!r} has a name that is not UTF-8; rename it")
+    omitted = tuple(passed_over(found.others, f"folder {root}"))
+    names = found.images[:limit]
+    return LabelledImages(root, names, (UNLABELLED,) * len(names), omitted)
 
 
 def _from_folders(root: Path, labels: Sequence[str]) -> LabelledImages:

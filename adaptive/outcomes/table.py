@@ -1,11 +1,13 @@
 """The outcome table: what every candidate said about every labelled image, and at what cost.
 
 `X.csv` holds one row an image, `X.json` beside it what was measured with what, and
-`X.probs/NAME.npy` the probabilities. Reserved columns are `image`, `label`, `decode:ms`,
-`features:ms`, and for each candidate `NAME:top1`, `NAME:top5`, `NAME:confidence`, `NAME:ms`,
-where energy was measured `NAME:mj`, for an exit that can be run through without its head
-`NAME:through`, and for what reads images `NAME:scale` and `NAME:normalise`, the parts of its time
-that are saved where a candidate that reads the same ran before; every other column is a feature.
+`X.probs/NAME.npy` the probabilities. What an answer is worth, 0..1, is `NAME:<quality>`: X.json
+names the quality, `top1` where it says nothing. Reserved columns are `image`, `label`,
+`decode:ms`, `features:ms`, and for each candidate its quality, `NAME:top5`, `NAME:confidence`,
+`NAME:ms`, where energy was measured `NAME:mj`, for an exit that can be run through without its
+head `NAME:through`, and for what reads images `NAME:scale` and `NAME:normalise`, the parts of its
+time that are saved where a candidate that reads the same ran before; every other column is a
+feature. A user's own table needs `image`, `NAME:<quality>` and `NAME:ms` alone.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from adaptive.candidate import check_name, positions, run_order
-from adaptive.csvfile import read_csv
+from adaptive.csvfile import Columns, read_csv
 from adaptive.csvlines import write_lines
 from adaptive.errors import InputError, TableError
 from adaptive.features.cost import cost_ms
@@ -33,12 +35,21 @@ from adaptive.files import (
     write_json,
     written_aside,
 )
+from adaptive.outcomes.quality import (
+    AGREEMENT,
+    OF_CLASSES,
+    TOP1,
+    check_quality,
+    is_binary,
+    quality_words,
+    right_or_wrong,
+)
 from adaptive.segments import Segments
 
 FORMAT = 1
 
-PARTS = ("top1", "top5", "confidence", "ms", "mj", "through", "scale", "normalise")
-REQUIRED = ("top1", "top5", "confidence", "ms")
+#: Columns of a candidate beside its quality.
+PARTS = ("top5", "confidence", "ms", "mj", "through", "scale", "normalise")
 #: More classes than this are a mistake in the table.
 MAX_CLASSES = 10_000_000
 RESERVED = ("image", "label", "decode:ms", "features:ms")
@@ -50,8 +61,9 @@ class Outcomes:
 
     Attributes
     ----------
-    top1, top5 : bool, whether the answer, or one of the five best, was right
-    confidence : float64 in 0..1, the highest probability
+    quality : what the answer is worth, 0..1: bool where it is right or wrong, else float64
+    top5 : bool, whether one of the five best classes was right; None where answers are no classes
+    confidence : float64 in 0..1, the highest probability; 1 where the table does not tell
     ms, mj : float64, its own preprocessing plus its run; the increment after `after` for an exit
     through : float64, milliseconds where only a later exit is asked and the head is left out;
         None where the whole segment runs then too
@@ -59,8 +71,8 @@ class Outcomes:
         input of it took; None where unknown, and for an exit that reads a state
     """
 
-    top1: np.ndarray
-    top5: np.ndarray
+    quality: np.ndarray
+    top5: np.ndarray | None
     confidence: np.ndarray
     ms: np.ndarray
     mj: np.ndarray | None = None
@@ -72,8 +84,8 @@ class Outcomes:
     def rows(self, chosen: np.ndarray) -> Outcomes:
         """The same for some of the images."""
         return Outcomes(
-            self.top1[chosen],
-            self.top5[chosen],
+            self.quality[chosen],
+            _some(self.top5, chosen),
             self.confidence[chosen],
             self.ms[chosen],
             _some(self.mj, chosen),
@@ -95,7 +107,7 @@ class OutcomeTable:
     Attributes
     ----------
     images : names, one a row
-    label : ndarray (n,), int64, class indices
+    label : ndarray (n,), int64, class indices; all 0 where answers are no classes
     features : names of the feature columns
     X : ndarray (n, d), float64
     outcomes : candidate name -> Outcomes, in the table's order
@@ -125,6 +137,27 @@ class OutcomeTable:
         return tuple(self.outcomes)
 
     @property
+    def quality_name(self) -> str:
+        """What an answer's worth is called: `top1`, `agreement`, `f1`, or a user's own."""
+        return str(self.meta.get("quality") or TOP1)
+
+    @property
+    def agrees_with(self) -> str | None:
+        """The candidate whose answers stand for the right ones; None where others do."""
+        known = self.meta.get("reference") if self.quality_name == AGREEMENT else None
+        return known if known in self.outcomes else None
+
+    @property
+    def binary(self) -> bool:
+        """Whether every answer is worth 0 or 1, which some tests need."""
+        return all(is_binary(o.quality) for o in self.outcomes.values())
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether an average of answers can be judged: by its class, held against the label."""
+        return self.quality_name in OF_CLASSES
+
+    @property
     def schema_version(self) -> int | None:
         """Version of the feature schema, or None when nothing is known about it."""
         schema = self.meta.get("schema")
@@ -151,9 +184,13 @@ class OutcomeTable:
         positions([name], self.outcomes, "the outcome table")
         return self.outcomes[name]
 
-    def top1(self, name: str) -> np.ndarray:
-        """Whether `name` was right, shape (n,), bool."""
-        return self.of(name).top1
+    def quality(self, name: str) -> np.ndarray:
+        """What the answers of `name` are worth, shape (n,)."""
+        return self.of(name).quality
+
+    def right_or_wrong(self, names: Sequence[str]) -> np.ndarray:
+        """Outcomes of candidates as 0 and 1, (n, len(names)), uint8; see `outcomes.quality`."""
+        return right_or_wrong(np.stack([self.quality(name) for name in names], axis=1))
 
     @property
     def segments(self) -> Segments:
@@ -285,6 +322,38 @@ class OutcomeTable:
         return self.features_ms * min(1.0, cost_ms(names, self.features, each) / total)
 
     @classmethod
+    def from_arrays(
+        cls,
+        images: Sequence[str],
+        quality: Mapping[str, np.ndarray],
+        ms: Mapping[str, np.ndarray],
+        confidence: Mapping[str, np.ndarray] | None = None,
+        mj: Mapping[str, np.ndarray] | None = None,
+        features: Mapping[str, np.ndarray] | None = None,
+        quality_name: str = "quality",
+    ) -> OutcomeTable:
+        """A table of outcomes that were measured elsewhere; what a CSV of one's own holds.
+
+        Parameters
+        ----------
+        images : names, each once, (n,)
+        quality : candidate name -> what its answers are worth, (n,), 0..1
+        ms, mj : candidate name -> milliseconds and millijoules an image, (n,), or one number
+        confidence : candidate name -> how sure it is of its answers, (n,), 0..1; always sure where
+            it is left out, and no cascade goes on from it then
+        features : name -> a number an image, (n,)
+        quality_name : what the quality is called
+
+        Raises
+        ------
+        InputError
+            when lengths differ, a candidate lacks its times, or a number is out of its range.
+        """
+        return _from_arrays(
+            tuple(images), quality, ms, confidence or {}, mj or {}, features or {}, quality_name
+        )
+
+    @classmethod
     def read(cls, path: str | Path) -> OutcomeTable:
         """Read `X.csv` with what lies beside it.
 
@@ -307,10 +376,13 @@ class OutcomeTable:
             ("features:ms", _texts(self.features_ms, "%.4f")),
         ]
         columns += [(n, _texts(self.X[:, i], "%.9g")) for i, n in enumerate(self.features)]
+        quality = self.quality_name
         for name, o in self.outcomes.items():
+            form = "%d" if o.quality.dtype == bool else "%.9g"
+            columns.append((f"{name}:{quality}", _texts(o.quality, form)))
+            if o.top5 is not None:
+                columns.append((f"{name}:top5", _texts(o.top5, "%d")))
             columns += [
-                (f"{name}:top1", _texts(o.top1, "%d")),
-                (f"{name}:top5", _texts(o.top5, "%d")),
                 (f"{name}:confidence", _texts(o.confidence, "%.9g")),
                 (f"{name}:ms", _texts(o.ms, "%.5f")),
             ]
@@ -326,82 +398,201 @@ class OutcomeTable:
             write_json(path.with_suffix(".json"), meta)
 
 
+def _from_arrays(
+    images: tuple[str, ...],
+    quality: Mapping[str, np.ndarray],
+    ms: Mapping[str, np.ndarray],
+    confidence: Mapping[str, np.ndarray],
+    mj: Mapping[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
+    quality_name: str,
+) -> OutcomeTable:
+    check_quality(quality_name, PARTS)
+    if not images or len(set(images)) < len(images) or not quality:
+        raise InputError("a table needs candidates, and images with names of which none is twice")
+    for name in quality:
+        check_name(name)
+    for part, given in (("ms", ms), ("confidence", confidence), ("mj", mj)):
+        positions(list(given), quality, f"the quality, of which {part} is given too")
+    positions(list(quality), ms, "the milliseconds")
+
+    def checked(what: str, values: Any, low: float, high: float, allowed: str) -> np.ndarray:
+        try:
+            found = np.broadcast_to(np.asarray(values, np.float64), (len(images),)).copy()
+        except (TypeError, ValueError):
+            raise InputError(f"{what} is no array of {len(images)} numbers, one an image") from None
+        if not (np.isfinite(found) & (found >= low) & (found <= high)).all():
+            raise InputError(f"{what} holds a number that is not {allowed}")
+        return found
+
+    tiny = np.finfo(np.float64).tiny
+    count = len(images)
+    outcomes = {}
+    for name, values in quality.items():
+        worth = checked(f"quality of {name!r}", values, 0, 1, "between 0 and 1")
+        outcomes[name] = Outcomes(
+            worth.astype(bool) if quality_name in OF_CLASSES else worth,
+            None,
+            checked(f"confidence of {name!r}", confidence.get(name, 1.0), 0, 1, "between 0 and 1"),
+            checked(f"ms of {name!r}", ms[name], tiny, np.inf, "above 0"),
+            checked(f"mj of {name!r}", mj[name], tiny, np.inf, "above 0") if name in mj else None,
+        )
+        if quality_name in OF_CLASSES and not is_binary(worth):
+            raise InputError(
+                f"{quality_words(quality_name)} of {name!r} is neither 0 nor 1 on some image; call "
+                "a quality between them by another name"
+            )
+    columns = [checked(f"feature {n!r}", v, -np.inf, np.inf, "finite") for n, v in features.items()]
+    return OutcomeTable(
+        images,
+        np.zeros(count, np.int64),
+        tuple(features),
+        np.stack(columns, axis=1) if columns else np.empty((count, 0)),
+        outcomes,
+        np.zeros(count),
+        np.zeros(count),
+        meta={"quality": quality_name},
+    )
+
+
 def _some(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     return None if values is None else np.asarray(values[rows])
 
 
-def _pixels(entry: Mapping[str, Any]) -> tuple[Any, Any]:
+def _pixels(entry: Mapping[str, Any]) -> list[Any]:
     """Candidates with the same see the same pixels before they are normalised."""
-    return entry.get("size"), entry.get("resize")
+    parts = ["size", "resize"]
+    if entry.get("resize") == "fit":
+        parts += ["pad", "place", "channels"]
+    return [entry.get(part) for part in parts]
 
 
 def _texts(values: np.ndarray, form: str) -> list[str]:
     return [form % v for v in values.tolist()]
 
 
+def is_table(header: Sequence[str]) -> bool:
+    """Whether a CSV with these columns is an outcome table, and no list of best candidates."""
+    return "best" not in header and any(c.endswith(":ms") and c not in RESERVED for c in header)
+
+
 def _read(path: Path) -> OutcomeTable:
     columns = read_csv(path)
-    names = list(dict.fromkeys(c[: -len(":top1")] for c in columns.header if c.endswith(":top1")))
-    if not names:
-        raise TableError(f"{path.name} is no outcome table: it has no column NAME:top1")
+    meta = _read_meta(path, len(columns))
+    quality, names = _named_quality(path, columns.header, meta)
     for name in names:
         try:
             check_name(name)
         except InputError as exc:
-            raise TableError(f"{path.name}: column {name + ':top1'!r}: {exc}") from exc
-        columns.need(f"{name}:{part}" for part in REQUIRED)
-    columns.need(RESERVED)
-    own = {f"{name}:{part}" for name in names for part in PARTS} | set(RESERVED)
+            raise TableError(f"{path.name}: column {name + ':' + quality!r}: {exc}") from exc
+        columns.need((f"{name}:{quality}", f"{name}:ms"))
+        if quality == TOP1 and "candidates" in meta:  # of `adaptive profile`, which writes all
+            columns.need((f"{name}:top5", f"{name}:confidence"))
+    columns.need(RESERVED if "candidates" in meta else ("image",))
+    own = {f"{name}:{part}" for name in names for part in (*PARTS, quality)} | set(RESERVED)
     features = tuple(c for c in columns.header if c not in own)
     for feature in features:
         if ":" in feature:
             raise TableError(
                 f"{path.name}: column {feature!r} belongs to no candidate of the table {names}"
             )
-    meta = _read_meta(path, len(columns))
     after = {entry["name"]: entry.get("after") for entry in meta.get("candidates") or []}
     try:
         run_order({name: after.get(name) for name in names})
     except InputError as exc:
         raise TableError(f"{path.with_suffix('.json').name}: {exc}") from exc
     classes = meta.get("classes")
-    last = MAX_CLASSES - 1 if classes is None else classes - 1
-    label = columns.numbers("label", at_least=0, at_most=last)
-    fraction = np.flatnonzero(label != np.floor(label))
-    if len(fraction):
-        raise columns.error(int(fraction[0]), "label", "a class index, a whole number >= 0")
+    label = _labels(columns, classes)
 
-    def optional(column: str) -> np.ndarray | None:
-        return columns.numbers(column, above=0) if column in columns.header else None
+    def number(column: str, **limits: float) -> np.ndarray | None:
+        return columns.numbers(column, **limits) if column in columns.header else None
 
-    def part(column: str) -> np.ndarray | None:
-        return columns.numbers(column, at_least=0) if column in columns.header else None
+    def zeros(column: str) -> np.ndarray:
+        found = number(column, at_least=0)
+        return np.zeros(len(columns)) if found is None else found
 
     outcomes = {
         name: Outcomes(
-            columns.flags(f"{name}:top1").astype(bool),
-            columns.flags(f"{name}:top5").astype(bool),
-            columns.numbers(f"{name}:confidence", at_least=0, at_most=1.0001),
+            columns.flags(f"{name}:{quality}").astype(bool)
+            if quality in OF_CLASSES
+            else columns.numbers(f"{name}:{quality}", at_least=0, at_most=1),
+            columns.flags(f"{name}:top5").astype(bool)
+            if f"{name}:top5" in columns.header
+            else None,
+            _or_sure(number(f"{name}:confidence", at_least=0, at_most=1.0001), len(columns)),
             columns.numbers(f"{name}:ms", above=0),
-            optional(f"{name}:mj"),
+            number(f"{name}:mj", above=0),
             after.get(name),
-            optional(f"{name}:through"),
-            part(f"{name}:scale"),
-            part(f"{name}:normalise"),
+            number(f"{name}:through", above=0),
+            number(f"{name}:scale", at_least=0),
+            number(f"{name}:normalise", at_least=0),
         )
         for name in names
     }
     return OutcomeTable(
         tuple(columns.unique("image", path=True)),
-        label.astype(np.int64),
+        label,
         features,
         columns.matrix(features),
         outcomes,
-        columns.numbers("decode:ms", at_least=0),
-        columns.numbers("features:ms", at_least=0),
+        zeros("decode:ms"),
+        zeros("features:ms"),
         _read_probabilities(path, names, len(columns), classes, int(label.max())),
-        meta,
+        {**meta, "quality": quality} if quality != TOP1 else meta,
     )
+
+
+def _named_quality(
+    path: Path, header: Sequence[str], meta: Mapping[str, Any]
+) -> tuple[str, list[str]]:
+    """What the quality is called, and the candidates that have it.
+
+    Where no file says it, it is `top1`, or else the one ending that every candidate has beside
+    `NAME:ms` and that is no other column's.
+    """
+    known = [c.rpartition(":")[0] for c in header if c.endswith(":ms") and c not in RESERVED]
+    told = meta.get("quality")
+    if told is None and any(c.endswith(f":{TOP1}") for c in header):
+        told = TOP1
+    if told is None:
+        ends = [
+            {c.rpartition(":")[2] for c in header if c.rpartition(":")[0] == name} - set(PARTS)
+            for name in known
+        ]
+        shared = sorted(set.intersection(*ends)) if ends else []
+        if not known:
+            raise TableError(f"{path.name} is no outcome table: it has no column NAME:ms")
+        if len(shared) != 1:
+            found = f"the endings {shared}" if shared else "none"
+            raise TableError(
+                f"{path.name} is no outcome table: beside NAME:ms every candidate needs one column "
+                f"NAME:<quality>, such as NAME:{TOP1}; {found} would do"
+            )
+        told = shared[0]
+    try:
+        check_quality(told, PARTS)
+    except InputError as exc:
+        raise TableError(f"{path.name}: {exc}") from exc
+    end = f":{told}"
+    names = list(dict.fromkeys(c[: -len(end)] for c in header if c.endswith(end)))
+    if not names:
+        raise TableError(f"{path.name} is no outcome table: it has no column NAME:{told}")
+    return told, names
+
+
+def _labels(columns: Columns, classes: int | None) -> np.ndarray:
+    if "label" not in columns.header:
+        return np.zeros(len(columns), np.int64)
+    last = MAX_CLASSES - 1 if classes is None else classes - 1
+    label = columns.numbers("label", at_least=0, at_most=last)
+    fraction = np.flatnonzero(label != np.floor(label))
+    if len(fraction):
+        raise columns.error(int(fraction[0]), "label", "a class index, a whole number >= 0")
+    return label.astype(np.int64)
+
+
+def _or_sure(confidence: np.ndarray | None, count: int) -> np.ndarray:
+    return np.ones(count) if confidence is None else confidence
 
 
 def _read_meta(path: Path, rows: int) -> dict[str, Any]:
@@ -417,6 +608,8 @@ def _read_meta(path: Path, rows: int) -> dict[str, Any]:
                 f"{path.name} has {rows} rows, but {beside.name} was written for {values['rows']}"
             )
         fields.texts("features", default=())
+        if "quality" in values:
+            check_quality(values["quality"], PARTS)
         schema = fields.get("schema", dict, default=None)
         if schema is not None:
             Schema.from_json(schema, beside.name)

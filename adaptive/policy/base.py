@@ -1,7 +1,8 @@
-"""What every policy can do, and what it is told.
+"""What every policy can do.
 
-A policy works on arrays: n images that share the same path so far. One live image is n = 1.
-Candidates are numbers here, positions in the policy's own order.
+A policy works on arrays: n images that share the same path so far. Candidates are numbers here,
+positions in the policy's own order. One live image is n = 1, or plain numbers: see
+`policy.on_columns`.
 """
 
 from __future__ import annotations
@@ -9,94 +10,30 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, ClassVar, Mapping, Sequence
 
 import numpy as np
 
-from adaptive.candidate import check_name, exit_of, positions
+from adaptive.candidate import check_name, positions
 from adaptive.checks import listed, number, numbers, shown, texts
+from adaptive.columns import Column
 from adaptive.errors import InputError
 from adaptive.files import Fields
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.change import Change
-from adaptive.policy.exponents import Exponents, pooled
+from adaptive.policy.exponents import Exponents, pool
 from adaptive.policy.grounds import Grounds
+from adaptive.policy.history import Conclusion, History, Output
+from adaptive.policy.signals import top
+from adaptive.policy.spending import STOP, Spending
 from adaptive.premodel.base import Premodel
 
-#: "No further candidate": what ran last answers; as a start, the policy abstains.
-STOP = -1
+#: All that another's policy needs to name.
+__all__ = ["ADVISES", "CHOOSES", "STOP", "Conclusion", "History", "Output", "Policy"]
 
 #: What a premodel does in a policy: it alone chooses who answers, or it is heard beside what the
 #: networks say.
 CHOOSES, ADVISES = "chooses", "advises"
-
-
-@dataclass(frozen=True)
-class Output:
-    """What one candidate said about n images.
-
-    Attributes
-    ----------
-    confidence : ndarray (n,), the highest probability
-    probabilities : ndarray (n, classes), or None in a replay of a table that holds none
-    """
-
-    confidence: np.ndarray
-    probabilities: np.ndarray | None = None
-
-    def rows(self, chosen: np.ndarray) -> Output:
-        """The same for some of the images."""
-        probabilities = None if self.probabilities is None else self.probabilities[chosen]
-        return Output(self.confidence[chosen], probabilities)
-
-
-@dataclass(frozen=True)
-class History:
-    """What has run for n images, in order, and what it said.
-
-    Attributes
-    ----------
-    path : positions of the candidates that ran, the same for all n images
-    outputs : what each of them said
-    chances : ndarray (n, m), the premodel's numbers, or None when the policy has no premodel;
-        followed by its traits where the policy goes by them
-    answer : ndarray (n, classes), the policy's own answer as it stands, or None where that is
-        what ran last, or has not been computed
-    """
-
-    path: tuple[int, ...]
-    outputs: tuple[Output, ...]
-    chances: np.ndarray | None = None
-    answer: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.outputs[-1].confidence)
-
-    def rows(self, chosen: np.ndarray) -> History:
-        """The same for some of the images."""
-        chances = None if self.chances is None else self.chances[chosen]
-        answer = None if self.answer is None else self.answer[chosen]
-        return History(self.path, tuple(o.rows(chosen) for o in self.outputs), chances, answer)
-
-
-class Conclusion(NamedTuple):
-    """What a policy answers to n images that took the same path.
-
-    Attributes
-    ----------
-    probabilities : ndarray (n, classes), or None where they are the last output's own
-    abstained : ndarray (n,), bool, where it finds what was said too unsure to answer
-    calibrated : whether the answer's score is a probability that was fitted
-    """
-
-    probabilities: np.ndarray | None
-    abstained: np.ndarray
-    calibrated: bool
-
-    def rows(self, chosen: np.ndarray) -> Conclusion:
-        """The same for some of the images."""
-        combined = None if self.probabilities is None else self.probabilities[chosen]
-        return Conclusion(combined, self.abstained[chosen], self.calibrated)
 
 
 @dataclass
@@ -118,12 +55,11 @@ class Policy(ABC):
     abstain_below : an answer with a score below it is none: the policy abstains, and its best
         guess is for a person to look at. None abstains nowhere
 
-    An exit NET@3 that follows NET@1 or NET@2 is charged less by what that one costs in the mean.
-
     Attributes
     ----------
     kind : the name under which files know the class
     premodel_role : what the premodel does in it, `CHOOSES` or `ADVISES`; None where there is none
+    on_numbers : whether a single image is carried through it on plain numbers; see `OnColumns`
     """
 
     candidates: tuple[str, ...]
@@ -136,6 +72,7 @@ class Policy(ABC):
 
     kind: ClassVar[str]
     premodel_role: ClassVar[str | None] = None
+    on_numbers: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.candidates = texts(self.candidates, "candidates")
@@ -190,25 +127,24 @@ class Policy(ABC):
                 setattr(self, name, numbers(values, name))
 
     @cached_property
-    def _costs(self) -> dict[str, np.ndarray]:
-        """Those of upper_ms, costs_ms and costs_mj that are known, as arrays (m,)."""
+    def spending(self) -> Spending:
+        """What its candidates cost, and what limits can pay for."""
         given = {name: getattr(self, name) for name in ("upper_ms", "costs_ms", "costs_mj")}
-        return {name: np.asarray(v, np.float64) for name, v in given.items() if v is not None}
+        return Spending(self.candidates, {n: own for n, own in given.items() if own is not None})
 
     @cached_property
-    def _later_exits(self) -> tuple[tuple[int, ...], ...]:
-        """For each candidate, the positions of the deeper exits of its network."""
-        exits = [exit_of(name) for name in self.candidates]
-        return tuple(
-            tuple(p for p, (own, deep) in enumerate(exits) if own == network and deep > number > 0)
-            for network, number in exits
-        )
+    def _sets(self) -> dict[tuple[int, ...], Exponents]:
+        """The exponents by the set that they are for."""
+        return {fitted.members: fitted for fitted in self.exponents}
 
     @cached_property
-    def _columns(self) -> list[int]:
-        """Where the candidates stand in what the premodel predicts."""
+    def _columns(self) -> np.ndarray:
+        """Which columns of what the premodel says the policy goes by, in its own order."""
         assert self.premodel is not None
-        return positions(self.candidates, self.premodel.candidates, "the premodel")
+        judged = self.premodel.candidates
+        own = positions(self.candidates, judged, "the premodel")
+        traits = range(len(judged), len(judged) + self.traits) if self.needs_traits else ()
+        return np.array([*own, *traits])
 
     @property
     def needs_features(self) -> bool:
@@ -253,10 +189,8 @@ class Policy(ABC):
         """
         if self.premodel is None:
             return None
-        if not self.needs_traits:
-            return self.premodel.predict(features)[:, self._columns]
-        told = range(len(self.premodel.candidates), len(self.premodel.candidates) + self.traits)
-        return self.premodel.judge(features)[:, [*self._columns, *told]]
+        ask = self.premodel.judge if self.needs_traits else self.premodel.predict
+        return ask(features).take(self._columns, axis=1)
 
     @abstractmethod
     def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
@@ -280,77 +214,31 @@ class Policy(ABC):
         """The policy as it was before it was asked anything: itself, unless asking changes it."""
         return self
 
-    def affordable(self, choice: np.ndarray, path: tuple[int, ...], limits: Limits) -> np.ndarray:
+    def affordable(self, choice: Column, path: tuple[int, ...], limits: Limits) -> Column:
         """`choice` with what the limits cannot pay for taken out.
 
         As a start, the latest candidate of the order that fits takes its place, or STOP when
         none does; after that, nothing more is started.
+
+        choice : ndarray (n,), or the position of a single image
         """
-        if limits is UNLIMITED:
-            return choice
-        fits = self._fits(len(choice), path, limits)
-        if fits is None:
-            return choice
-        over = (choice != STOP) & ~fits[np.arange(len(choice)), choice]
-        if not over.any():
-            return choice
-        if path:
-            return np.where(over, STOP, choice)
-        latest = len(self.candidates) - 1 - np.argmax(fits[:, ::-1], axis=1)
-        return np.where(over, np.where(fits.any(axis=1), latest, STOP), choice)
+        return choice if limits is UNLIMITED else self.spending.affordable(choice, path, limits)
 
     def short_of(self, candidate: int, path: tuple[int, ...], limits: Limits) -> tuple[str, ...]:
         """Which limits do not pay for a candidate after `path`, for one image: see `Change`."""
-        names = {"remaining_ms": "deadline", "allowance_ms": "allowance", "remaining_mj": "energy"}
-        return tuple(
-            "bucket" if limits.of_bucket(limit) else names[limit]
-            for limit, within in self._within(path, limits)
-            if not within.reshape(-1)[candidate]
-        )
-
-    def _fits(self, count: int, path: tuple[int, ...], limits: Limits) -> np.ndarray | None:
-        """Which candidates each image can pay for, (count, m); None where nothing is limited."""
-        fits: np.ndarray | None = None
-        for _, within in self._within(path, limits):
-            fits = within if fits is None else fits & within
-        if fits is None or fits.ndim == 2:
-            return fits
-        return fits[np.newaxis] if count == 1 else np.broadcast_to(fits, (count, len(fits)))
-
-    def _within(self, path: tuple[int, ...], limits: Limits) -> Iterator[tuple[str, np.ndarray]]:
-        """For each limit that is set, which candidates it pays for: (m,), or (n, m)."""
-        known = self._costs
-        for limit, name, mean, left in (
-            ("remaining_ms", "upper_ms", "costs_ms", limits.remaining_ms),
-            ("allowance_ms", "costs_ms", "costs_ms", limits.allowance_ms),
-            ("remaining_mj", "costs_mj", "costs_mj", limits.remaining_mj),
-        ):
-            one = not isinstance(left, np.ndarray) or not left.ndim
-            if name not in known or (left == np.inf if one else np.isposinf(left).all()):
-                continue
-            asked = known[name]
-            if not path and name == "costs_ms":
-                left = max(left, asked.min()) if one else np.maximum(left, asked.min())
-            if mean in known and any(self._later_exits[ran] for ran in path):
-                asked = asked - self._paid(path, known[mean])
-            yield limit, asked <= (left if one else np.asarray(left)[:, np.newaxis])
-
-    def _paid(self, path: tuple[int, ...], means: np.ndarray) -> np.ndarray:
-        """What of each candidate's cost, (m,), ran already as an earlier exit of its network."""
-        paid = np.zeros(len(self.candidates))
-        for ran in path:
-            for later in self._later_exits[ran]:
-                paid[later] = max(paid[later], means[ran])
-        return paid
+        return self.spending.short_of(candidate, path, limits)
 
     def conclude(self, history: History) -> Conclusion:
         """What is answered to images that are finished, on which at least one candidate ran."""
         combined = self.answer(history)
-        unsure = np.zeros(len(history), bool)
-        if self.abstain_below is not None:
-            score = history.outputs[-1].confidence if combined is None else combined.max(axis=1)
-            unsure = score < self.abstain_below
-        return Conclusion(combined, unsure, self.calibrated(history.path))
+        calibrated = self.calibrated(history.path)
+        if self.abstain_below is None:
+            return Conclusion(combined, history.math.all(False), calibrated)
+        if combined is None:
+            score = history.confidence(len(history.path) - 1)
+        else:
+            score = history.math.of(top(combined))
+        return Conclusion(combined, score < self.abstain_below, calibrated)
 
     def answer(self, history: History) -> np.ndarray | None:
         """The answer's probabilities (n, classes), or None where they are the last one's own.
@@ -359,32 +247,27 @@ class Policy(ABC):
         change how sure it is and not what it says.
         """
         weights = self.weights_in(history, history.path)
-        said = [o.probabilities for o in history.outputs if o.probabilities is not None]
-        if weights is None or len(said) < len(history.outputs):
+        if weights is None:
             return None
-        return pooled(said, weights)
+        logs = [history.logs(step) for step in range(len(history.path))]
+        known = [own for own in logs if own is not None]
+        return pool(known, weights) if len(known) == len(logs) else None
 
-    def weights_of(self, path: tuple[int, ...]) -> tuple[float, ...] | None:
-        """The exponents of a path's set, in the path's order; None where they are not known."""
-        for fitted in self.exponents:
-            if fitted.members == path:
-                return fitted.weights
-        return None
+    def weights_in(self, history: History, path: tuple[int, ...]) -> Sequence[Column] | None:
+        """The exponents of a path's set, in the path's order; None where they are not known.
 
-    def weights_in(
-        self, history: History, path: tuple[int, ...]
-    ) -> tuple[float, ...] | np.ndarray | None:
-        """As `weights_of`; where they follow the image (n, len(path)), by its traits."""
-        for fitted in self.exponents:
-            if fitted.members == path:
-                if fitted.slopes and history.chances is not None:
-                    return fitted.of(history.chances[:, len(self.candidates) :])
-                return fitted.weights
-        return None
+        They are numbers or, where they follow the image by its traits, columns.
+        """
+        fitted = self._sets.get(path)
+        if fitted is None:
+            return None
+        if fitted.slopes and history.told is not None:
+            return fitted.following(history.told[len(self.candidates) :], history.math)
+        return fitted.weights
 
     def calibrated(self, path: tuple[int, ...]) -> bool:
         """Whether the score of an answer after this path is a probability that was fitted."""
-        return self.weights_of(path) is not None
+        return path in self._sets
 
     def reason(
         self, history: History, preference: float = 0.0, changes: Sequence[Change] = ()

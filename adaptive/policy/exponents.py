@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Iterable, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
 from adaptive.checks import is_number, listed, numbers
+from adaptive.columns import Column, Columns, Many, One, columns_of, sums
 from adaptive.errors import InputError
 from adaptive.files import Fields
 
@@ -69,15 +70,16 @@ class Exponents:
 
         traits : ndarray (n, t), of the images
         """
-        weights, slopes = self._arrays
-        exponent = np.add.reduce(traits[:, np.newaxis] * slopes, axis=-1)
-        np.minimum(exponent, STEEPEST, out=exponent)  # np.clip takes three times as long
-        np.maximum(exponent, -STEEPEST, out=exponent)
-        return np.asarray(weights * np.exp(exponent))
+        return np.column_stack(self.following(columns_of(traits), Many(len(traits))))
+
+    def following(self, traits: Columns, math: Many | One) -> Columns:
+        """Each member's weight, by the images' traits."""
+        exponents = [math.most(math.least(own, STEEPEST), -STEEPEST) for own in self._sums(*traits)]
+        return [weight * own for weight, own in zip(self.weights, math.exps(exponents))]
 
     @cached_property
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        return np.array(self.weights), np.array(self.slopes)
+    def _sums(self) -> Callable[..., Sequence[Column]]:
+        return sums(self.slopes)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -96,30 +98,36 @@ class Exponents:
         return cls(tuple(members), tuple(fields.numbers("weights")), slopes)
 
 
-def pooled(members: Sequence[np.ndarray], weights: Sequence[float] | np.ndarray) -> np.ndarray:
-    """prod p_k ** w_k, normalised, shape (n, classes), float32.
+def pooled(members: Sequence[np.ndarray], weights: Sequence[Column] | np.ndarray) -> np.ndarray:
+    """prod p_k ** w_k, normalised, float32, of the members' shape.
 
     Parameters
     ----------
-    members : one ndarray (n, classes) of probabilities a network
-    weights : one a network, or ndarray (n, networks), for each image its own
+    members : one ndarray (n, classes) of probabilities a network, or (classes,) of a single image
+    weights : one number a network, or one for each image: a column a network, or an
+        ndarray (n, networks)
     """
-    logs = None
-    factors: Iterable[Any] = weights
-    if isinstance(weights, np.ndarray):
-        # One image's are numbers too, which are quicker.
-        factors = weights[0] if len(weights) == 1 else weights.T[:, :, np.newaxis]
-    for values, weight in zip(members, factors):
-        if np.ndim(weight) == 0 and weight == 0:
+    columns = list(weights.T) if isinstance(weights, np.ndarray) else weights
+    return pool([logarithms(values) for values in members], columns)
+
+
+def pool(logs: Sequence[np.ndarray], weights: Sequence[Column]) -> np.ndarray:
+    """As `pooled`, of the members' logarithms, which stay as they are."""
+    total: Any = None
+    for values, weight in zip(logs, weights):
+        if isinstance(weight, np.ndarray):
+            own = values * weight.astype(np.float32)[:, np.newaxis]
+        elif weight == 0:
             continue
-        own = logarithms(values)
-        own *= np.float32(weight) if np.ndim(weight) == 0 else weight.astype(np.float32)
-        logs = own if logs is None else logs + own
-    assert logs is not None  # at least one weight is above 0
-    logs -= np.maximum.reduce(logs, axis=1, keepdims=True)
-    np.exp(logs, out=logs)
-    logs /= np.add.reduce(logs, axis=1, keepdims=True)
-    return np.asarray(logs)
+        else:
+            own = values * np.float32(weight)
+        total = own if total is None else np.add(total, own, out=total)
+    assert total is not None  # at least one weight is above 0
+    many = total.ndim > 1  # a single image's highest and sum are numbers, which are quicker
+    total -= np.maximum.reduce(total, axis=-1, keepdims=many)
+    np.exp(total, out=total)
+    total /= np.add.reduce(total, axis=-1, keepdims=many)
+    return np.asarray(total)
 
 
 def logarithms(probabilities: np.ndarray) -> np.ndarray:

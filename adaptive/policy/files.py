@@ -10,9 +10,10 @@ from adaptive.files import Fields, check_format, read_json, write_json
 from adaptive.plugins import POLICIES as GROUP
 from adaptive.plugins import add, find, names
 from adaptive.policy.base import Policy
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.exponents import Exponents
 from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 

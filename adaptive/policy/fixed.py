@@ -9,30 +9,35 @@ from typing import Any, ClassVar, Mapping
 import numpy as np
 
 from adaptive.checks import whole
+from adaptive.columns import Column, Columns, Many, One
 from adaptive.errors import InputError
 from adaptive.files import Fields
 from adaptive.limits import Limits
-from adaptive.policy.base import STOP, History, Policy
+from adaptive.policy.base import Policy
+from adaptive.policy.history import History
+from adaptive.policy.on_columns import OnColumns
+from adaptive.policy.spending import STOP
 
 
 @dataclass
-class Fixed(Policy):
+class Fixed(OnColumns):
     """Always the first candidate of the order."""
 
     kind: ClassVar[str] = "fixed"
+    plain: ClassVar[bool] = True
 
     @property
     def always(self) -> str:
         """The first of the order."""
         return self.candidates[0]
 
-    def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
+    def first(self, told: Columns | None, math: Many | One, limits: Limits) -> Column:
         """The first candidate, for every image."""
-        return np.zeros(count, np.intp)
+        return math.all(0)
 
-    def next(self, history: History, limits: Limits) -> np.ndarray:
+    def next(self, history: History, limits: Limits) -> Column:
         """Always STOP."""
-        return np.full(len(history), STOP, np.intp)
+        return history.math.all(STOP)
 
     def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
         """Why an image starts there."""
@@ -44,7 +49,7 @@ class Fixed(Policy):
 
 
 @dataclass
-class Random(Policy):
+class Random(OnColumns):
     """Draw one candidate by fixed shares: the baseline that any routing must beat.
 
     Parameters
@@ -54,6 +59,7 @@ class Random(Policy):
     """
 
     kind: ClassVar[str] = "random"
+    plain: ClassVar[bool] = True
 
     shares: tuple[float, ...] | None = None
     seed: int = 0
@@ -83,14 +89,17 @@ class Random(Policy):
         """Another that draws from the beginning."""
         return replace(self)
 
-    def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
-        """A draw for every image."""
-        edges: np.ndarray = np.cumsum(np.asarray(self.shares))[:-1]
-        return np.searchsorted(edges, self.draws.random(count), side="right")
+    def first(self, told: Columns | None, math: Many | One, limits: Limits) -> Column:
+        """A draw for every image: how many of the edges between shares it does not lie below."""
+        draw, edge, passed = math.draw(self.draws), 0.0, math.all(0)
+        for share in (self.shares or ())[:-1]:
+            edge += share
+            passed = passed + (draw >= edge)
+        return passed
 
-    def next(self, history: History, limits: Limits) -> np.ndarray:
+    def next(self, history: History, limits: Limits) -> Column:
         """Always STOP."""
-        return np.full(len(history), STOP, np.intp)
+        return history.math.all(STOP)
 
     def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
         """Why an image starts there."""

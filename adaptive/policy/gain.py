@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
 from adaptive.checks import shown, whole
+from adaptive.columns import Column, Columns, Many, One, columns_of, sums
 from adaptive.errors import InputError
 from adaptive.files import Fields
 
@@ -24,34 +25,44 @@ ALONE = 4
 
 
 def describe(signal: np.ndarray, told: np.ndarray | None = None) -> np.ndarray:
-    """What a gain is a linear function of, shape (n, ALONE + 2 m).
+    """What a gain is a linear function of, shape (n, ALONE + 2 m); see `described`.
+
+    Parameters
+    ----------
+    signal : ndarray (n,), in 0..1
+    told : ndarray (n, m), or None
+    """
+    own, count = np.asarray(signal, np.float64), len(signal)
+    found = described(own, [] if told is None else columns_of(told), Many(count))
+    columns = np.empty((count, len(found)))
+    for place, column in enumerate(found):
+        columns[:, place] = column
+    return columns
+
+
+def described(signal: Column, told: Columns, math: Many | One) -> Columns:
+    """What a gain is a linear function of, as ALONE + 2 m columns.
 
     1, s, s^2 and log(s + 0.01) of the signal s, and each number that the premodel told, alone
     and times s: a network that is unsure is worth more help where another is expected to do
     well.
 
-    Parameters
-    ----------
-    signal : ndarray (n,), in 0..1
-    told : ndarray (n, m), `log_odds` of chances, or probabilities of conditions; None where the
-        signal speaks alone
+    told : `log_odds` of chances, or probabilities of conditions; none where the signal speaks
+        alone
     """
-    count = 0 if told is None else told.shape[1]
-    columns = np.empty((len(signal), ALONE + 2 * count))
-    columns[:, 0] = 1
-    columns[:, 1] = signal
-    columns[:, 2] = signal * signal
-    columns[:, 3] = np.log(signal + 0.01)
-    if told is not None:
-        columns[:, ALONE : ALONE + count] = told
-        columns[:, ALONE + count :] = told * signal[:, np.newaxis]
-    return columns
+    own = [1.0, signal, signal * signal, math.log(signal + 0.01)]
+    return [*own, *told, *[number * signal for number in told]]
 
 
 def log_odds(chances: np.ndarray) -> np.ndarray:
     """Logarithm of chance over counter-chance, of the same shape, kept from infinity."""
-    own = np.minimum(np.maximum(chances, _EDGE), 1 - _EDGE)  # np.clip takes three times as long
-    return np.asarray(np.log(own / (1 - own)))
+    return np.asarray(odds_of([chances], Many(len(chances)))[0])
+
+
+def odds_of(chances: Columns, math: Many | One) -> Columns:
+    """As `log_odds`, of columns."""
+    kept = [math.least(math.most(chance, _EDGE), 1 - _EDGE) for chance in chances]
+    return math.logs([own / (1 - own) for own in kept])
 
 
 @dataclass(eq=False)
@@ -94,9 +105,13 @@ class Gain:
                 raise InputError(f"after {list(self.path)} the way {list(way)} does not go forward")
 
     @cached_property
-    def first(self) -> np.ndarray:
-        """The next candidate of each way, shape (len(ways),)."""
-        return np.array([way[0] for way in self.ways])
+    def first(self) -> tuple[int, ...]:
+        """The next candidate of each way."""
+        return tuple(way[0] for way in self.ways)
+
+    @cached_property
+    def _sums(self) -> Callable[..., Sequence[Column]]:
+        return sums(self.coefficients.tolist())
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -113,9 +128,9 @@ class Gain:
         """Whether the signal decides alone, without the premodel."""
         return bool(self.coefficients.shape[1] == ALONE)
 
-    def values(self, described: np.ndarray) -> np.ndarray:
-        """The gain of each way, shape (n, len(ways)); see `describe`."""
-        return np.asarray(described @ self.coefficients.T)
+    def values(self, described: Columns) -> Sequence[Column]:
+        """The gain of each way; see `described`."""
+        return self._sums(*described)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

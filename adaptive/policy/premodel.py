@@ -8,19 +8,22 @@ from typing import Any, ClassVar, Mapping
 import numpy as np
 
 from adaptive.checks import chosen, number
+from adaptive.columns import Column, Columns, Many, One, leading
 from adaptive.errors import InputError
 from adaptive.files import Fields
 from adaptive.limits import Limits
-from adaptive.policy.base import CHOOSES, STOP, History, Policy
+from adaptive.policy.base import CHOOSES, Policy
 from adaptive.policy.change import prefers
-from adaptive.premodel.base import first_yes
+from adaptive.policy.history import History
+from adaptive.policy.on_columns import OnColumns
+from adaptive.policy.spending import STOP
 
 ON_ABSTAIN = ("strongest", "abstain")
 RULES = ("first-yes", "utility")
 
 
 @dataclass
-class ByPremodel(Policy):
+class ByPremodel(OnColumns):
     """The candidate that the premodel's chances speak for.
 
     Rule "first-yes", Taylor et al. 2018 (doi 10.1145/3211332.3211336), section 3: a chain of
@@ -42,6 +45,7 @@ class ByPremodel(Policy):
 
     kind: ClassVar[str] = "premodel"
     premodel_role: ClassVar[str | None] = CHOOSES
+    plain: ClassVar[bool] = True
 
     on_abstain: str = "strongest"
     rule: str = "first-yes"
@@ -72,30 +76,31 @@ class ByPremodel(Policy):
         """By utility."""
         return self.rule == "utility"
 
-    def start(self, chances: np.ndarray | None, count: int, limits: Limits) -> np.ndarray:
+    def first(self, told: Columns | None, math: Many | One, limits: Limits) -> Column:
         """The first yes of each image's chances, or the best utility."""
-        if chances is None:
+        if told is None:
             raise InputError("a premodel policy needs the premodel's chances")
+        chances = told[: len(self.candidates)]
+        strongest = self.on_abstain == "strongest"
         if self.rule == "utility":
-            utility = self.utilities(chances, limits)
-            best = np.argmax(utility, axis=1)
-            if self.on_abstain == "abstain":
-                return np.where(utility.max(axis=1) > 0, best, STOP)
-            return np.asarray(best)
-        choice = first_yes(chances)
-        if self.on_abstain == "strongest":
-            choice = np.where(choice < 0, len(self.candidates) - 1, choice)
+            utilities = self.utilities(chances, limits.preference)
+            best, most = leading(utilities, math)
+            return best if strongest else math.pick(most > 0, best, STOP)
+        choice = math.all(len(chances) - 1 if strongest else STOP)
+        for candidate in reversed(range(len(chances))):
+            choice = math.pick(chances[candidate] > 0.5, candidate, choice)
         return choice
 
-    def utilities(self, chances: np.ndarray, limits: Limits) -> np.ndarray:
-        """What each candidate is worth: chances less the price of its time, shape (n, m)."""
-        cost = np.asarray(self.costs_ms, np.float64) * self.price
-        liking = limits.preference
-        return np.asarray((1 + liking) * chances - (1 - liking) * cost)
+    def utilities(self, chances: Columns, preference: float) -> Columns:
+        """What each candidate is worth: its chance less the price of its time."""
+        return [
+            (1 + preference) * chance - (1 - preference) * (cost * self.price)
+            for chance, cost in zip(chances, self.costs_ms or ())
+        ]
 
-    def next(self, history: History, limits: Limits) -> np.ndarray:
+    def next(self, history: History, limits: Limits) -> Column:
         """Always STOP."""
-        return np.full(len(history), STOP, np.intp)
+        return history.math.all(STOP)
 
     def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:
         """Why an image starts there."""
@@ -104,7 +109,7 @@ class ByPremodel(Policy):
             if self._moved(chances, preference):
                 return f"{prefers(preference)}, and then no candidate is worth more than {name}"
             return f"the premodel's chance for {name}, less the price of its time, is the highest"
-        if chances is not None and chances[0].max() <= 0.5:
+        if chances is not None and chances[0, : len(self.candidates)].max() <= 0.5:
             return f"the premodel expects no candidate to be right, which calls for {name}"
         return f"the premodel expects {name} to be the first that is right"
 

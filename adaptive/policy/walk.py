@@ -13,16 +13,27 @@ this one machine, so what is measured is what is served.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence, cast
 
 import numpy as np
 
+from adaptive.columns import ONE, Column
 from adaptive.limits import UNLIMITED, Limits
-from adaptive.policy.base import STOP, Conclusion, History, Output, Policy
+from adaptive.policy.base import Policy
 from adaptive.policy.change import Change
+from adaptive.policy.history import Conclusion, History, Output, Single
+from adaptive.policy.spending import STOP
+
+if TYPE_CHECKING:
+    from adaptive.policy.on_columns import OnColumns
+
+#: Which image a walk of one is about.
+_ALONE = np.zeros(1, np.intp)
+_ALONE.flags.writeable = False
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Step:
     """One candidate to run, on images that share the same path so far.
 
@@ -39,7 +50,7 @@ class Step:
     outputs: tuple[Output, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Route:
     """Images that are finished by the same path.
 
@@ -110,9 +121,18 @@ class Walk:
         self._changed: list[_Changed] = []
         self._waiting: list[Step] = []
         self._finished: list[Route] = []
-        wanted = policy.start(chances, count, limits) if start is None else start
-        nothing = Conclusion(None, np.ones(count, bool), False)
-        self._send(np.arange(count), wanted, History((), (), chances), limits, nothing)
+        self._history: Callable[..., History] = History
+        self._alone = count == 1 and policy.on_numbers
+        if self._alone:
+            numbers = None if chances is None else chances[0].tolist()
+            self._history = partial(Single, numbers=numbers, known={})
+            first = cast("OnColumns", policy).first
+            wanted = first(numbers, ONE, limits) if start is None else int(start[0])
+            rows, nothing = _ALONE, Conclusion(None, True, False)
+        else:
+            wanted = policy.start(chances, count, limits) if start is None else start
+            rows, nothing = np.arange(count), Conclusion(None, np.ones(count, bool), False)
+        self._send(rows, wanted, self._history((), (), chances), limits, nothing)
 
     @property
     def wanted(self) -> Step | None:
@@ -142,10 +162,11 @@ class Walk:
         before = len(self._waiting)
         path = (*step.path, step.candidate)
         outputs = (*step.outputs, output)
-        chances = self.chances if self.chances is None else self.chances[step.rows]
-        history = History(path, outputs, chances)
-        said = self.policy.conclude(history)
-        history = History(path, outputs, chances, said.probabilities)
+        chances = self.chances
+        if chances is not None and not self._alone:
+            chances = chances[step.rows]
+        said = self.policy.conclude(self._history(path, outputs, chances))
+        history = self._history(path, outputs, chances, said.probabilities)
         self._send(step.rows, self.policy.next(history, limits), history, limits, said)
         return tuple(self._waiting[before:])
 
@@ -191,7 +212,7 @@ class Walk:
     def _send(
         self,
         rows: np.ndarray,
-        wanted: np.ndarray,
+        wanted: Column,
         history: History,
         limits: Limits,
         said: Conclusion,
@@ -200,10 +221,15 @@ class Walk:
         given = wanted
         if limits is not UNLIMITED:
             given = self.policy.affordable(wanted, history.path, limits)
-            if given is not wanted and (over := given != wanted).any():
-                self._changed.append(
-                    _Changed(rows[over], wanted[over], given[over], history.path, limits.rows(over))
-                )
+            self._note(rows, wanted, given, history.path, limits)
+        if self._alone:
+            if given != STOP:
+                self._waiting.append(Step(given, rows, history.path, history.outputs))
+                return
+            values, abstained, calibrated = said
+            values = None if values is None else values[np.newaxis]
+            self._finished.append(Route(rows, history, values, np.array([abstained]), calibrated))
+            return
         for candidate in (given if len(rows) == 1 else np.unique(given)).tolist():
             own, seen, concluded = rows, history, said
             if len(rows) > 1:
@@ -213,6 +239,15 @@ class Walk:
                 self._waiting.append(Step(candidate, own, seen.path, seen.outputs))
                 continue
             self._finished.append(Route(own, seen, *concluded))
+
+    def _note(
+        self, rows: np.ndarray, wanted: Column, given: Column, path: tuple[int, ...], limits: Limits
+    ) -> None:
+        """Remember which choices limits changed."""
+        over = np.atleast_1d(given != wanted) if given is not wanted else np.zeros(1, bool)
+        if over.any():
+            before, after = np.atleast_1d(wanted)[over], np.atleast_1d(given)[over]
+            self._changed.append(_Changed(rows[over], before, after, path, limits.rows(over)))
 
 
 def _part(step: Step, own: slice) -> Step:

@@ -25,7 +25,7 @@ FEWEST = 50
 def best_cascades(table: OutcomeTable, points: int = POINTS, seed: int = 0) -> tuple[Policy, ...]:
     """The best confidence cascade at each of several mean times, chosen on `table`.
 
-    Only those on the hull of cross-validated top-1 against time are kept. The times rise from
+    Only those on the hull of cross-validated quality against time are kept. The times rise from
     the cheapest candidate's to that of the most expensive one which is still worth it. Empty
     where there is nothing to cascade, or too few images to choose on.
     """
@@ -34,7 +34,7 @@ def best_cascades(table: OutcomeTable, points: int = POINTS, seed: int = 0) -> t
     cost = {n: float(table.ms(n).mean()) for n in table.candidates}
     if len(cost) < 2 or len(table) < FEWEST:
         return ()
-    accuracy = {n: float(table.top1(n).mean()) for n in table.candidates}
+    accuracy = {n: float(table.quality(n).mean()) for n in table.candidates}
     low, high = min(cost.values()), cost[max(accuracy, key=lambda n: accuracy[n])]
     if high <= low:
         high = max(cost.values())

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from adaptive.evaluation.evaluation import Evaluation, Row
 from adaptive.evaluation.ranking import Reliability
 from adaptive.intervals import concave_hull, front
+from adaptive.outcomes.quality import quality_words
 from adaptive.report.svg import (
     Labels,
     Scale,
@@ -33,18 +34,20 @@ SMALL = 220.0
 
 
 def accuracy_chart(evaluation: Evaluation, cascades: Sequence[Row] = ()) -> Markup:
-    """Top-1 against mean time: fixed candidates, blind mixes, cascades, oracle, policy."""
+    """Quality against mean time: fixed candidates, blind mixes, cascades, oracle, policy."""
     fixed, chosen = evaluation.fixed, evaluation.policy
     rows = [*fixed, *cascades, evaluation.oracle, chosen]
     x, y = _axes(rows)
     cost = [r.ms.value for r in fixed]
-    accuracy = [r.top1.value for r in fixed]
+    accuracy = [r.quality.value for r in fixed]
     best = front(cost, accuracy)
     stairs = _steps([(cost[i], accuracy[i]) for i in best], x, y)
     hull = [(cost[i], accuracy[i]) for i in concave_hull(cost, accuracy)]
     mixes = _straight(hull, x, y)
-    points = [(x(r.ms.value), y(r.top1.value)) for r in cascades]
-    body = _grid(x, y) + path(stairs, "front") + path(mixes, "mix")
+    points = [(x(r.ms.value), y(r.quality.value)) for r in cascades]
+    body = (
+        _grid(x, y, quality_words(evaluation.quality)) + path(stairs, "front") + path(mixes, "mix")
+    )
     if points:
         body += path(points, "cascade") + "".join(
             circle(a, b, 2.6, "cascade-dot") for a, b in points
@@ -53,22 +56,22 @@ def accuracy_chart(evaluation: Evaluation, cascades: Sequence[Row] = ()) -> Mark
     for drawn in (stairs, mixes, points):
         labels.keep_clear_along(drawn)
     for r in [*fixed, evaluation.oracle, chosen]:
-        labels.keep_clear(x(r.ms.value), y(r.top1.value), 6)
+        labels.keep_clear(x(r.ms.value), y(r.quality.value), 6)
     for i, r in enumerate(fixed):
-        a, b = x(r.ms.value), y(r.top1.value)
+        a, b = x(r.ms.value), y(r.quality.value)
         body += _bars(r, x, y, "span")
         body += circle(a, b, 5, "fixed" if i in best else "fixed hollow")
-    a, b = x(evaluation.oracle.ms.value), y(evaluation.oracle.top1.value)
+    a, b = x(evaluation.oracle.ms.value), y(evaluation.oracle.quality.value)
     body += diamond(a, b, 6.5, "oracle")
-    c, d = x(chosen.ms.value), y(chosen.top1.value)
+    c, d = x(chosen.ms.value), y(chosen.quality.value)
     body += _bars(chosen, x, y, "span strong") + circle(c, d, 7, "policy")
     body += labels.put(c, d, f"this policy ({chosen.name})", "name strong", 12)
     body += labels.put(a, b, "oracle", "name")
-    for r in sorted(fixed, key=lambda r: -r.top1.value):
+    for r in sorted(fixed, key=lambda r: -r.quality.value):
         name = next(iter(r.shares))
-        body += labels.put(x(r.ms.value), y(r.top1.value), name, "name")
+        body += labels.put(x(r.ms.value), y(r.quality.value), name, "name")
     description = "; ".join(
-        f"{r.name}: {100 * r.top1.value:.1f}% in {r.ms.value:.3g} ms"
+        f"{r.name}: {100 * r.quality.value:.1f}% in {r.ms.value:.3g} ms"
         for r in [chosen, *fixed, evaluation.oracle]
     )
     return figure("front", "Accuracy against time", description, (WIDTH, HEIGHT), body)
@@ -84,14 +87,14 @@ def _axes(rows: Sequence[Row]) -> tuple[Scale, Scale]:
     else:
         room = 0.08 * (high - low) or 0.1 * high or 1.0
         x = Scale(max(0.0, low - room), high + room, _LEFT, WIDTH - _RIGHT)
-    bottom = min(r.top1.low for r in rows)
-    top = max(r.top1.high for r in rows)
+    bottom = min(r.quality.low for r in rows)
+    top = max(r.quality.high for r in rows)
     room = 0.04 * (top - bottom) or 0.02
     y = Scale(max(0.0, bottom - room), min(1.0, top + room), HEIGHT - _BOTTOM, _TOP)
     return x, y
 
 
-def _grid(x: Scale, y: Scale) -> str:
+def _grid(x: Scale, y: Scale, quality: str) -> str:
     body = ""
     for value in y.ticks(6):
         body += line(_LEFT, y(value), WIDTH - _RIGHT, y(value), "grid")
@@ -108,13 +111,13 @@ def _grid(x: Scale, y: Scale) -> str:
         "tick",
         "end",
     )
-    body += text(_LEFT, HEIGHT - 10, "↑ top-1, %", "tick")
+    body += text(_LEFT, HEIGHT - 10, f"↑ {quality}, %", "tick")
     return body
 
 
 def _bars(row: Row, x: Scale, y: Scale, kind: str) -> str:
-    a, b = x(row.ms.value), y(row.top1.value)
-    return line(a, y(row.top1.low), a, y(row.top1.high), kind) + line(
+    a, b = x(row.ms.value), y(row.quality.value)
+    return line(a, y(row.quality.low), a, y(row.quality.high), kind) + line(
         x(row.ms.low), b, x(row.ms.high), b, kind
     )
 

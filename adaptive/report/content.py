@@ -16,6 +16,8 @@ from adaptive.evaluation.signals_quality import SignalTable, signal_table
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.premodel.base import Premodel
+from adaptive.premodel.shares import ConditionShares
+from adaptive.report.conditions import ConditionRow, condition_rows
 from adaptive.report.gallery import GalleryGroup, Thumbnails, groups, needed_by_answered
 from adaptive.report.use import FeatureUse, feature_use
 
@@ -64,6 +66,7 @@ class Content:
     Attributes
     ----------
     cascades : lines of the best cascades, cheapest first
+    conditions : what the premodel knows of them, commonest first; none where it knows none
     needed, answered : names of the rows of `counts`, and of its columns
     counts : images by the fastest candidate that is right and by who answered, (m + 1, m + 1)
     meta : the content of the table's JSON
@@ -82,6 +85,7 @@ class Content:
     counts: np.ndarray
     groups: tuple[GalleryGroup, ...]
     use: tuple[FeatureUse, ...]
+    conditions: tuple[ConditionRow, ...]
     meta: Mapping[str, Any]
     with_images: bool
     unreadable: tuple[str, ...]
@@ -99,6 +103,7 @@ def gather(
     others: OutcomeTable | None = None,
     images: Path | None = None,
     premodel: Premodel | None = None,
+    shares: ConditionShares | None = None,
 ) -> Content:
     """Compute what the page shows beyond the evaluation and the verdict.
 
@@ -109,14 +114,16 @@ def gather(
     others : images to fit temperatures on, other than the table's
     images : folder that the table's image names are relative to, for thumbnails
     premodel : whose chances are ranked beside the other signals; None without one
+    shares : of its conditions, among the images that the policy was made with
     """
     done = replay(policy.afresh(), table, premodel_ms=premodel_ms)
     lines = sorted((policy_row(replay(c, table)) for c in cascades), key=lambda r: r.ms.value)
-    chances = None
+    chances, conditions = None, None
     if premodel is not None:
-        judged = premodel.predict(
-            table.feature_columns(tuple(premodel.features), premodel.own_features)
-        )
+        X = table.feature_columns(tuple(premodel.features), premodel.own_features)
+        judged = premodel.predict(X)
+        if premodel.conditions:
+            conditions = premodel.posterior(X)
         chances = {n: judged[:, i] for i, n in enumerate(premodel.candidates)}
     signals = signal_table(table, others, chances)
     needed, counts = needed_by_answered(done, table)
@@ -133,6 +140,9 @@ def gather(
         counts,
         groups(done, table, labels, thumbnails),
         feature_use(policy, table),
+        ()
+        if premodel is None or conditions is None
+        else condition_rows(premodel, conditions, done, table, shares, thumbnails),
         table.meta,
         images is not None,
         tuple(thumbnails.unreadable),
@@ -143,10 +153,10 @@ def _calibrations(done: Replay, table: OutcomeTable, signals: SignalTable) -> li
     answered = ~done.abstained
     found = []
     if answered.any():
-        own = reliability(done.confidence[answered], done.top1[answered])
+        own = reliability(done.confidence[answered], done.quality[answered])
         found.append(Calibration("this policy", own))
     for name in table.candidates:
-        right = table.top1(name)
+        right = table.quality(name)
         soft = signals.softened.get(name)
         found.append(
             Calibration(

@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from adaptive.evaluation.evaluation import Evaluation
 from adaptive.jetson.board import board_lines
+from adaptive.outcomes.quality import quality_words
 from adaptive.report.charts import accuracy_chart, reliability_chart
 from adaptive.report.content import Content
 
@@ -37,7 +38,9 @@ def page(content: Content) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(number=format, percent=_percent, breakable=_breakable)
+    environment.filters.update(
+        number=format, percent=_percent, breakable=_breakable, quality_words=quality_words
+    )
     judged: dict[str, dict[str, Any]] = {}
     for row in content.signals.rows:
         judged.setdefault(row.candidate, {})[row.signal] = row

@@ -29,7 +29,7 @@ class FeatureUse:
     group : the computation that gives it; its cost is shared within the group. None where
         the feature is not one of this library's
     changed : share of the images that take another way when it is shuffled
-    worth : top-1 as it is, minus that with the feature shuffled
+    worth : quality as it is, minus that with the feature shuffled
     saved_ms : mean time with the feature shuffled, minus that as it is
     cost_ms : measured milliseconds, None where they are not known
     """
@@ -67,14 +67,14 @@ def feature_use(policy: Policy, table: OutcomeTable, seed: int = 0) -> tuple[Fea
             same = chances is None or np.array_equal(np.asarray(before), chances)
             again = plain if same else replay(policy, table, chances=chances)
             changed += float((again.ran != plain.ran).any(axis=1).mean()) / REPEATS
-            right += again.top1 / REPEATS
+            right += again.quality / REPEATS
             ms += float(again.ms.mean()) / REPEATS
         found.append(
             FeatureUse(
                 name,
                 None if name in own else groups.get(name),
                 changed,
-                paired(plain.top1 - right),
+                paired(plain.quality - right),
                 ms - float(plain.ms.mean()),
                 costs.get(name),
             )

@@ -9,6 +9,7 @@ import numpy as np
 
 from adaptive.policy.walk import Route, Walk
 from adaptive.prediction import Prediction
+from adaptive.routing.own_answers import OwnOutput
 from adaptive.routing.photo import Photo
 
 #: So many of the likeliest classes are told.
@@ -73,6 +74,25 @@ class Answering:
             votes = dict(zip(policy.candidates, history.chances[0].tolist()))
         if not path:
             return Prediction(None, None, None, (), None, path, ms, False, values, votes, why)
+        unsure = bool(route.abstained[place])
+        said = photo.done[path[-1]]
+        if isinstance(said, OwnOutput):
+            if unsure:
+                why += f"; its confidence of {said.confidence[0]:.2f} is below "
+                why += f"{policy.abstain_below:g}, so the policy abstains"
+            return Prediction(
+                None,
+                None,
+                float(said.confidence[0]),
+                (),
+                None if unsure else path[-1],
+                path,
+                ms,
+                features=values,
+                votes=votes,
+                reason=why,
+                answer=None if unsure else said.answers[0],
+            )
         if route.probabilities is None:
             left = history.outputs[-1].probabilities[0].copy()  # type: ignore[index]
         else:
@@ -83,7 +103,6 @@ class Answering:
             top.append((self.labels[best], float(left[best]), best))
             left[best] = -np.inf
         label, score, index = top[0]
-        unsure = bool(route.abstained[place])
         if unsure:
             why += (
                 f"; its best guess, {label}, has a score of {score:.2f}, below "

@@ -16,7 +16,8 @@ from adaptive.checks import number, whole
 from adaptive.errors import InputError
 from adaptive.limits import Limits
 from adaptive.routing import progress
-from adaptive.routing.running import Found, Inputs, Networks
+from adaptive.routing.photo import Found, Inputs
+from adaptive.routing.running import Networks
 from adaptive.segments import Run
 
 #: So many of the last runs of a network on as many images say how long the next may take.

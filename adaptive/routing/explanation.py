@@ -10,8 +10,9 @@ import numpy as np
 
 from adaptive.errors import AdaptiveError
 from adaptive.limits import Limits
-from adaptive.policy.base import History, Policy
+from adaptive.policy.base import Policy
 from adaptive.policy.grounds import Grounds
+from adaptive.policy.history import History
 from adaptive.policy.walk import Walk
 from adaptive.premodel.base import Premodel
 from adaptive.premodel.knn_chain import KNNChain
@@ -26,12 +27,13 @@ class Judgement:
     Attributes
     ----------
     candidate, label, score : the candidate, its own best class, and the score that the answer
-        would have if this candidate alone had run
+        would have if this candidate alone had run; no class where it answers with something of
+        its own
     grounds : what the policy held against what
     """
 
     candidate: str
-    label: str
+    label: str | None
     score: float
     grounds: Grounds
 
@@ -84,6 +86,18 @@ class Standing:
         return {"among": self.among, "shares": dict(self.shares)}
 
 
+@dataclass(frozen=True)
+class Condition:
+    """One that an image may have been taken under: what it looks like, and its probability."""
+
+    description: str
+    probability: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"description": self.description, "probability": self.probability}
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """What only a request that asks for it is told.
@@ -94,6 +108,7 @@ class Explanation:
     neighbours : of a premodel that goes by its nearest neighbours, else None
     standing : of the features, or None where there are none
     extra : steps of `ms` that were taken for this explanation alone
+    conditions : that the premodel knows, most probable first; none where it knows none
     crop : ndarray of shape (height, width, 3), uint8, RGB: the pixels that features see
     area : left, top, width and height of those, as shares of the image's width and height
     """
@@ -104,6 +119,11 @@ class Explanation:
     extra: tuple[str, ...]
     crop: np.ndarray
     area: tuple[float, float, float, float]
+    conditions: tuple[Condition, ...] = ()
+
+    def condition_words(self) -> str:
+        """The condition that the image was judged under, with its probability; "" without."""
+        return "".join(f"{c.description} ({c.probability:.0%})" for c in self.conditions[:1])
 
     def to_json(self, edges: bool = False) -> dict[str, Any]:
         """As plain JSON values; with `edges` also the edge map."""
@@ -112,6 +132,7 @@ class Explanation:
             "neighbours": None if self.neighbours is None else self.neighbours.to_json(),
             "standing": None if self.standing is None else self.standing.to_json(),
             "extra": list(self.extra),
+            "conditions": [condition.to_json() for condition in self.conditions],
         }
         if edges:
             picture = base64.b64encode(edge_png(self.crop)).decode()
@@ -152,10 +173,12 @@ def explanation_of(
     top, left = (height - rows) // 2, (width - columns) // 2
     taken = [step for step in ("features", "premodel") if step in photo.ms]
     neighbours = standing = None
+    conditions: tuple[Condition, ...] = ()
     if features is not None:
         premodel = None if votes is None else judging.premodel
         neighbours = neighbours_of(premodel, features, tuple(votes or ()))
         standing = standing_of(premodel, features, judging.names)
+        conditions = judged_under(premodel, features)
     return Explanation(
         tuple(steps),
         neighbours,
@@ -163,6 +186,7 @@ def explanation_of(
         () if policy.needs_features else tuple(taken),
         crop.copy(),  # a view would keep the whole image alive
         (left / width, top / height, columns / width, rows / height),
+        conditions,
     )
 
 
@@ -171,11 +195,12 @@ def judged(policy: Policy, labels: Sequence[str], history: History, limits: Limi
     last = history.path[-1]
     alone = History((last,), history.outputs[-1:], history.chances)
     values = history.outputs[-1].probabilities
-    assert values is not None
+    name, grounds = policy.candidates[last], policy.grounds(history, limits)
+    if values is None:  # an answer of its own
+        return Judgement(name, None, float(history.outputs[-1].confidence[0]), grounds)
     best = int(values[0].argmax())
     answer = policy.answer(alone)
     score = values[0, best] if answer is None else answer[0, best]
-    name, grounds = policy.candidates[last], policy.grounds(history, limits)
     return Judgement(name, labels[best], float(score), grounds)
 
 
@@ -188,6 +213,14 @@ def neighbours_of(
     told = premodel.explain(features)["neighbours"]
     right = {name: tuple(int(n["votes"][name]) for n in told) for name in candidates}
     return Neighbours(tuple(n["distance"] for n in told), right)
+
+
+def judged_under(premodel: Premodel | None, features: np.ndarray) -> tuple[Condition, ...]:
+    """Under which conditions the image was taken, most probable first."""
+    if premodel is None or not premodel.conditions:
+        return ()
+    found = zip(premodel.descriptions(), premodel.posterior(features[np.newaxis])[0].tolist())
+    return tuple(sorted((Condition(*one) for one in found), key=lambda c: -c.probability))
 
 
 def standing_of(
@@ -215,10 +248,9 @@ def edge_png(crop: np.ndarray) -> bytes:
 
     crop : ndarray of shape (height, width, 3), uint8, RGB
     """
-    import cv2
-
     from adaptive.features.brightness import grey
     from adaptive.features.edges import edges, gradient
+    from adaptive.opencv import cv2
 
     found = edges(gradient(grey(np.ascontiguousarray(crop))))
     done, encoded = cv2.imencode(".png", found, [cv2.IMWRITE_PNG_BILEVEL, 1])

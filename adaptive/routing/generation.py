@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
-from typing import Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.engines.choose import EngineOptions, Engines
@@ -17,17 +17,25 @@ from adaptive.images.decoded import decode_image, warm_up_image
 from adaptive.jetson.watch import watching
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.conditions import ConditionMonitor
 from adaptive.monitoring.decisions import Observer, bundle_hash, policy_hash
 from adaptive.monitoring.drift import Monitor
-from adaptive.policy.base import Output
+from adaptive.policy.history import Output
 from adaptive.prediction import Prediction
 from adaptive.routing import progress
 from adaptive.routing.batching import Batching, Ran, Telling
 from adaptive.routing.bucket import Bucket
+from adaptive.routing.extractors import Extractor
 from adaptive.routing.loaded import Loaded, NotLoaded
 from adaptive.routing.photo import Photo
 from adaptive.routing.router import Router
 from adaptive.routing.running import Networks, ways_of
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    from adaptive.tasks.detections import Detections
 
 #: Which candidates answer by themselves from the start.
 MODELS = ("all", "policy")
@@ -47,6 +55,7 @@ class Settings:
     bucket, audit : of the router
     observers : are shown every decision
     engines : what may run the networks
+    extractor : computes features of a user's own, for every bundle that is loaded
     """
 
     threads: int = 1
@@ -58,6 +67,7 @@ class Settings:
     audit: Audit | None = None
     observers: tuple[Observer, ...] = ()
     engines: EngineOptions = field(default_factory=EngineOptions)
+    extractor: Extractor | None = None
 
     def __post_init__(self) -> None:
         if self.models not in MODELS:
@@ -76,6 +86,7 @@ class Generation:
     ----------
     folder : the bundle's
     monitor : makes what watches for drift, from the bundle; None watches nothing
+    conditions : makes what watches the conditions that images are taken under
     ran : is told of every run
 
     Attributes
@@ -94,17 +105,19 @@ class Generation:
         settings: Settings,
         monitor: Callable[[Bundle], Monitor | None],
         ran: Ran,
+        conditions: Callable[[Bundle], ConditionMonitor | None] = lambda _: None,
     ) -> None:
         # A link to the bundle may be moved while it is read; all must come from one folder.
         self.bundle = bundle = Bundle.read(folder.resolve())
         self.settings = settings
         self.monitor = monitor(bundle)
+        self.conditions = conditions(bundle)
         self.loaded = time()
         audit = settings.audit
         needed = (*bundle.policy.candidates, *(() if audit is None else audit.names(bundle)))
         names = bundle.names if settings.models == "all" else tuple(dict.fromkeys(needed))
         whole = audit is not None or settings.models == "all"
-        watchers = [*settings.observers, *([] if self.monitor is None else [self.monitor])]
+        watchers = [*settings.observers, *self.monitors]
         self._engines = Engines(settings.engines)
         ways = ways_of(bundle.policy)
         networks = Networks.open(bundle, names, settings.threads, ways, whole, self._engines)
@@ -120,6 +133,7 @@ class Generation:
             self.router = Router(
                 bundle,
                 networks,
+                extractor=settings.extractor,
                 max_pixels=settings.max_pixels,
                 bucket=settings.bucket,
                 audit=audit,
@@ -136,6 +150,11 @@ class Generation:
 
     def __repr__(self) -> str:
         return f"Generation({self.bundle.folder.name!r}, {self._users} users)"
+
+    @property
+    def monitors(self) -> list[Monitor | ConditionMonitor]:
+        """What watches, and goes on after a restart."""
+        return [one for one in (self.monitor, self.conditions) if one is not None]
 
     def acquire(self) -> bool:
         """Begin to use it; False when it is closed already, or about to be."""
@@ -161,6 +180,11 @@ class Generation:
         if idle:
             self._opened.close()
 
+    @property
+    def detects(self) -> bool:
+        """Whether it finds boxes."""
+        return self.bundle.task == "detect"
+
     def warm_up(self) -> None:
         """Run every network that is open once; nothing is told of these runs."""
         with ExitStack() as held:
@@ -180,6 +204,15 @@ class Generation:
                 return self.router.classify(image, limits, explain, request_id)
         return self.router.classify(image, limits, explain, request_id)
 
+    def detect(
+        self, image: bytes, limits: Limits, explain: bool, request_id: str | None
+    ) -> Detections:
+        """The router's answer to one image, in boxes."""
+        if isinstance(self.networks, Batching):
+            with self.networks.until(limits):
+                return self.router.detect(image, limits, explain, request_id)
+        return self.router.detect(image, limits, explain, request_id)
+
     def classify_batch(self, images: Sequence[bytes], limits: Limits) -> list[Prediction]:
         """The router's answers to several images of one request."""
         progress.expect(len(images))
@@ -197,7 +230,8 @@ class Generation:
         photos = []
         for image in images:
             progress.expect(1)
-            photos.append(Photo(decode_image(image, short, self.settings.max_pixels)))
+            decoded = decode_image(image, short, self.settings.max_pixels, sized=self.detects)
+            photos.append(Photo(decoded))
         return photos
 
     def run(self, name: str, photos: Sequence[Photo], limits: Limits = UNLIMITED) -> Output:

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import logging
 from functools import partial
 from time import perf_counter
-from typing import Mapping, NamedTuple, Protocol, Sequence
+from typing import NamedTuple, Sequence
 
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
-from adaptive.checks import shown
 from adaptive.errors import InputError
 from adaptive.images.decoded import DecodedImage
 from adaptive.policy.base import Policy
 from adaptive.premodel.base import Premodel
+from adaptive.routing.extractors import Extractor, changed, extracted
 from adaptive.routing.photo import Photo
 from adaptive.routing.spread import spread
 
-
-class Extractor(Protocol):
-    """Computes the features that are a user's own, for a premodel that learned from them.
-
-    It is asked for no others: what this library computed at training it computes here as well.
-    """
-
-    def __call__(self, image: np.ndarray) -> Mapping[str, float]:
-        """Features by name.
-
-        Parameters
-        ----------
-        image : ndarray of shape (height, width, 3), uint8, RGB: the upright image at its own
-            size, which a photograph is decoded to once more, for what networks see is smaller
-        """
+log = logging.getLogger("adaptive.routing.judging")
 
 
 class Described(NamedTuple):
@@ -103,6 +89,10 @@ class Judging:
     ) -> None:
         self.premodel = premodel = policy.premodel or bundle.premodel
         self.names = computable(premodel, policy.needs_features, extractor)
+        if extractor is not None and premodel is not None:
+            differs = changed(extractor, premodel.training_.get("extractor"))
+            if differs is not None:
+                log.warning("%s", differs)
         self.needed = bool(self.names) and policy.needs_features
         self._bundle = bundle
         self._policy = policy
@@ -164,7 +154,7 @@ def timed_features(
     found: dict[str, float] = {}
     if own and extractor is not None:
         assert image.native is not None
-        found = _extracted(extractor, image.native(), own)
+        found = extracted(extractor, image.native(), own)
     ours = tuple(n for n in names if n not in found)
     features = np.empty(0)
     if ours:
@@ -176,30 +166,6 @@ def timed_features(
         found.update(zip(ours, features.tolist()))
         features = np.array([found[n] for n in names])
     return features, (perf_counter() - began) * 1e3
-
-
-def _extracted(extractor: Extractor, pixels: np.ndarray, own: Sequence[str]) -> dict[str, float]:
-    """What a user's extractor says of an image, checked."""
-    values = extractor(pixels)
-    if not isinstance(values, Mapping):
-        raise InputError(
-            f"the extractor gave {shown(values)}; a mapping from features to numbers is needed"
-        )
-    missing = [n for n in own if n not in values]
-    if missing:
-        raise InputError(f"the extractor gave no features {missing}; it gave {list(values)}")
-    found = {}
-    for name in own:
-        try:
-            found[name] = float(values[name])
-        except (TypeError, ValueError):
-            found[name] = math.nan
-        if not math.isfinite(found[name]):
-            raise InputError(
-                f"the extractor gave {shown(values[name])} as feature {name!r}; a finite "
-                "number is needed"
-            )
-    return found
 
 
 def computable(
@@ -218,7 +184,10 @@ def computable(
 
     own = [] if extractor is not None else list(premodel.own_features)
     if own and needed:
+        trained = premodel.training_.get("extractor")
+        named = trained.get("name") if isinstance(trained, dict) else None
         cure = "give Router.load an extractor that computes them"
+        cure += f", or a command --extractor {named or 'MODULE:FUNCTION'}"
         if set(own) <= set(SCHEMA.names):
             cure += ", or, if `adaptive features` did, train again with --features-from adaptive"
         raise InputError(f"the premodel learned from columns of your own, {own}; {cure}")

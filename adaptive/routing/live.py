@@ -14,6 +14,7 @@ from adaptive.engines.choose import EngineOptions
 from adaptive.errors import ImageError
 from adaptive.evaluation.replay import replay
 from adaptive.outcomes.table import OutcomeTable
+from adaptive.routing.extractors import Extractor
 from adaptive.routing.router import Router
 
 
@@ -73,7 +74,11 @@ class LiveComparison:
 
 
 def compare_live(
-    bundle: Bundle, table: OutcomeTable, images: Path, engine: str | EngineOptions = "auto"
+    bundle: Bundle,
+    table: OutcomeTable,
+    images: Path,
+    engine: str | EngineOptions = "auto",
+    extractor: Extractor | None = None,
 ) -> LiveComparison:
     """Classify every image of `table` with the bundle's policy, and compare.
 
@@ -85,7 +90,7 @@ def compare_live(
     unreadable: list[str] = []
     right, spent, kept = [], [], []
     policy = bundle.policy.afresh()
-    with Router.load(bundle.folder, policy=policy, engine=engine) as router:
+    with Router.load(bundle.folder, policy=policy, engine=engine, extractor=extractor) as router:
         router.warm_up()
         for row, name in enumerate(tqdm(table.images, unit="image", desc="live")):
             try:
@@ -99,12 +104,12 @@ def compare_live(
             kept.append(row)
             position = int(done.candidate[row])
             expected = None if position < 0 else bundle.policy.candidates[position]
-            if answer.candidate != expected or correct != done.top1[row]:
+            if answer.candidate != expected or correct != done.quality[row]:
                 differences.append(
                     Difference(
                         name,
                         (answer.candidate, bool(correct)),
-                        (expected, bool(done.top1[row])),
+                        (expected, bool(done.quality[row])),
                     )
                 )
     return LiveComparison(

@@ -14,6 +14,7 @@ from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.errors import InputError
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.conditions import ConditionMonitor, condition_monitor_of
 from adaptive.monitoring.decisions import Observer
 from adaptive.monitoring.drift import Monitor, monitor_of
 from adaptive.policy.base import Policy
@@ -38,6 +39,8 @@ def open_bundle(
     threads: int,
 ) -> Opened:
     """Read a bundle and open the networks that a policy and audits may ask; see `Router.load`."""
+    import adaptive.opencv  # noqa: F401  # every image needs it, so it is told here if it is missing
+
     read = Bundle.read(default_bundle() if bundle is None else bundle)
     chosen = read.policy if policy is None else policy
     positions(chosen.candidates, read.names, "the bundle")
@@ -46,6 +49,9 @@ def open_bundle(
     if audit is not None and not any(isinstance(o, Monitor) for o in watchers):
         monitor = monitor_of(read.certificate if policy is None else None)
         watchers += [] if monitor is None else [monitor]
+    if audit is not None and not any(isinstance(o, ConditionMonitor) for o in watchers):
+        conditions = condition_monitor_of(read, policy)
+        watchers += [] if conditions is None else [conditions]
     options = engine if isinstance(engine, EngineOptions) else EngineOptions(engine)
     ways, whole = ways_of(chosen), audit is not None
     networks = Networks.open(read, names, threads, ways, whole, Engines(options))
@@ -63,6 +69,15 @@ def check_kinds(policy: Any, bucket: Any, audit: Any) -> None:
             raise InputError(
                 f"{name} {shown(value)} is no {kind.__name__}; make one, and give that"
             )
+
+
+def check_audited(bundle: Bundle) -> None:
+    """Refuse audits of a bundle that finds boxes: an audit compares classes."""
+    if bundle.task == "detect":
+        raise InputError(
+            f"bundle {bundle.folder.name!r} finds boxes, and an audit compares classes; leave "
+            "audits out, and measure its answers on labelled images with `adaptive profile`"
+        )
 
 
 def check_called(extractor: Any, observers: Any) -> tuple[Observer, ...]:

@@ -8,7 +8,29 @@ from typing import Mapping, NamedTuple, Tuple
 import numpy as np
 
 from adaptive.images.decoded import DecodedImage
-from adaptive.policy.base import Output
+from adaptive.policy.history import Output
+
+#: What a network reads of one image: arrays whose first axis is a batch of one.
+Inputs = Tuple[np.ndarray, ...]
+
+
+class Found(NamedTuple):
+    """What one segment found of one image.
+
+    Attributes
+    ----------
+    output : what it said; None where it ran without its head
+    state : what the next exit reads
+    ms : the image's share of the run
+    together : how many images the run was on
+    raw : of a detector, its outputs by name, which are read beside the image
+    """
+
+    output: Output | None
+    state: Inputs
+    ms: float
+    together: int
+    raw: Mapping[str, np.ndarray] | None = None
 
 
 class Photo(NamedTuple):

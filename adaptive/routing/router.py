@@ -6,12 +6,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Iterable, Mapping, Sequence, Sized
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence, Sized
 
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
-from adaptive.candidate import positions
+from adaptive.bundle.outputs import require_task
+from adaptive.candidate import InputSpec, positions
 from adaptive.checks import finite, shown, whole
 from adaptive.engines.choose import EngineChoice, EngineOptions
 from adaptive.errors import InputError
@@ -20,9 +21,11 @@ from adaptive.images.decoded import decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.conditions import ConditionMonitor
 from adaptive.monitoring.decisions import DecisionLog, Observer
 from adaptive.monitoring.drift import Monitor
-from adaptive.policy.base import STOP, Policy
+from adaptive.policy.base import Policy
+from adaptive.policy.spending import STOP
 from adaptive.policy.times import rescaled
 from adaptive.policy.walk import Walk
 from adaptive.prediction import Prediction
@@ -30,19 +33,33 @@ from adaptive.routing.account import Account, with_costs
 from adaptive.routing.answering import Answering
 from adaptive.routing.batches import MOST_AUDITED, MOST_COHORTS, Batches, exits_of
 from adaptive.routing.bucket import Bucket
-from adaptive.routing.description import description
-from adaptive.routing.judging import Extractor, Judging
-from adaptive.routing.opening import check_called, check_kinds, check_limits, open_bundle
+from adaptive.routing.description import conditions_told, description
+from adaptive.routing.extractors import Extractor
+from adaptive.routing.judging import Judging
+from adaptive.routing.models import Modelled, check_answers, open_models
+from adaptive.routing.offloop import OffLoop
+from adaptive.routing.opening import (
+    check_audited,
+    check_called,
+    check_kinds,
+    check_limits,
+    open_bundle,
+)
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks, checked, ways_of
 from adaptive.routing.scheduler import Scheduler
 from adaptive.routing.watch import Watch
 
+if TYPE_CHECKING:
+    from adaptive.routing.detecting import BoxAnswering
+    from adaptive.tasks.detections import Detections
 
-class Router:
+
+class Router(OffLoop):
     """Answer each image with the cheapest candidate that the policy trusts with it.
 
-    Make one with `Router.load`. Several threads may use one router at the same time.
+    Make one with `Router.load`, or with `Router.of` from a program's own callables. Several
+    threads may use one router at the same time.
 
     Parameters
     ----------
@@ -56,6 +73,7 @@ class Router:
     audit : on which requests the reference is run as well
     observers : are shown every decision, after its answer is made
     threads : that decode the images of a batch and compute their features
+    workers : calls of `aclassify` that run at a time; one for each core when left out
 
     Raises
     ------
@@ -76,14 +94,19 @@ class Router:
         audit: Audit | None = None,
         observers: Iterable[Observer] = (),
         threads: int = 1,
+        workers: int | None = None,
     ) -> None:
+        super().__init__(None if workers is None else whole(workers, "workers", 1))
         if not isinstance(bundle, Bundle):
             raise InputError(f"bundle {shown(bundle)} is no Bundle; Bundle.read(FOLDER) makes one")
         given = bundle.policy if policy is None else policy
         check_kinds(given, bucket, audit)
         observers = check_called(extractor, observers)
         positions(given.candidates, bundle.names, "the bundle")
+        if audit is not None:
+            check_audited(bundle)
         opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
+        check_answers(given, opened, audit, observers)
         opened.check_open(
             (*given.candidates, *(() if audit is None else audit.names(bundle))), ways_of(given)
         )
@@ -97,13 +120,19 @@ class Router:
         self._energies = {c.name: c.mj or 0.0 for c in bundle.candidates}
         self._judging = Judging(bundle, given, extractor, self._threads)
         self._answering = Answering(bundle.labels, self._judging.names)
+        self._detects = bundle.task == "detect"
+        self._boxes: BoxAnswering | None = None  # made when boxes are asked for
         self._watch = Watch(bundle, given, opened, self._judging, audit, tuple(observers))
         self._names = tuple(dict.fromkeys((*given.candidates, *self._watch.audited)))
         firsts = [bundle.candidate(opened.chains[name][0]) for name in self._names]
         self._short = max(needed_short(candidate.input) for candidate in firsts)
         native = extractor is not None
         self.decode = partial(
-            decode_image, networks_short=self._short, max_pixels=self.max_pixels, native=native
+            decode_image,
+            networks_short=self._short,
+            max_pixels=self.max_pixels,
+            native=native,
+            sized=self._detects,
         )
 
     @classmethod
@@ -120,6 +149,7 @@ class Router:
         log: str | Path | None = None,
         observers: Iterable[Observer] = (),
         engine: str | EngineOptions = "auto",
+        workers: int | None = None,
     ) -> Router:
         """Read a bundle (the embedded default when left out) and open its networks.
 
@@ -129,7 +159,8 @@ class Router:
             program call the router, the number of cores where one does
         log : file that every decision is appended to, see `DecisionLog`
         audit : also watches for drift, where the bundle's certificate is about its own policy
-            and says how often that one disagreed with the reference
+            and says how often that one disagreed with the reference; and for other conditions,
+            where the premodel knows them and the bundle says how common each was
         engine : what runs the networks: "auto" (the best that really runs here), "onnx", "cuda",
             "tensorrt-provider" or "tensorrt"; `EngineOptions` says more
 
@@ -157,6 +188,7 @@ class Router:
                 audit=audit,
                 observers=opened.observers,
                 threads=threads,
+                workers=workers,
             )
             if log is not None:
                 router._watch.add(DecisionLog(log))
@@ -164,6 +196,65 @@ class Router:
             opened.networks.close()
             raise
         return router
+
+    @classmethod
+    def of(
+        cls,
+        models: Mapping[str, Modelled],
+        labels: Sequence[str] | None = None,
+        *,
+        policy: Policy | None = None,
+        input: InputSpec | None = None,
+        output: str = "probabilities",
+        reference: str | None = None,
+        extractor: Extractor | None = None,
+        threads: int = 1,
+        workers: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        bucket: Bucket | None = None,
+        audit: Audit | None = None,
+        observers: Iterable[Observer] = (),
+        check: bool | Sequence[ImageLike] = True,
+    ) -> Router:
+        """Route among callables of your own: torch modules, functions, wrappers, remote calls.
+
+        Parameters
+        ----------
+        models : by candidate's name, cheapest first, what answers a batch of images; a `Model`
+            says more of one, such as an input or output that the others have not
+        labels : class names, in the order of the answers; None for `output` "answers"
+        policy : the last candidate answers every image when left out
+        input : how an image is prepared, as in a manifest; None gives a list of images as they
+            are, each (height, width, 3), uint8, RGB
+        output : what a call returns, "probabilities" or "logits" (n, classes), or "answers": a
+            list of (answer, confidence), which become the prediction's `answer` and `score`
+        reference : what accuracy is compared with; the last candidate when left out
+        check : call each once and refuse answers that are not as said: with two made images, or
+            with images of your own; False calls nobody
+
+        Raises
+        ------
+        InputError
+            when a model answers with something else than it says, or the policy cannot go by it.
+        EngineError
+            when a model fails on the made images.
+        """
+        check_kinds(policy, bucket, audit)
+        bundle, networks = open_models(
+            models, labels, policy, reference, input, output, check, max_pixels
+        )
+        return cls(
+            bundle,
+            networks,
+            policy,
+            extractor,
+            max_pixels,
+            bucket=bucket,
+            audit=audit,
+            observers=observers,
+            threads=threads,
+            workers=workers,
+        )
 
     def classify(
         self,
@@ -176,7 +267,8 @@ class Router:
 
         Parameters
         ----------
-        image : encoded bytes, a path, or an ndarray (height, width, 3), uint8, RGB
+        image : encoded bytes, a path, an open file, a Pillow image, or an ndarray
+            (height, width, 3), uint8, RGB
         limits : deadline, energy and preference for this image
         explain : compute features and the premodel's votes even where the policy does not, and
             say more in the prediction's `explanation`. What the policy does not need is computed
@@ -187,8 +279,83 @@ class Router:
         ------
         ImageError
             when the image cannot be read or is over a limit.
+        InputError
+            when the bundle finds boxes; see `detect`.
         """
+        if self._detects:
+            require_task(self.bundle.folder.name, self.bundle.task, "classify")
         began = perf_counter()
+        walk, photo, features = self._drive(image, limits, began)
+        votes = None
+        if explain and (voted := self._judging.vote(photo)) is not None:
+            photo, features, votes = voted
+        total_ms = (perf_counter() - began) * 1e3
+        own = None if features is None else features[0]
+        (route,) = walk.routes
+        answer = self._answering.prediction(walk, route, 0, photo, own, total_ms)
+        if self._watch.watching:
+            self._watch.show([photo], [answer], walk, limits, request_id)
+        if not explain:
+            return answer
+        from adaptive.routing.explanation import explanation_of
+
+        votes = answer.votes if votes is None else votes
+        labels = self.bundle.labels
+        explanation = explanation_of(walk, photo, own, votes, self._judging, labels, limits)
+        return replace(answer, votes=votes, explanation=explanation)
+
+    def detect(
+        self,
+        image: ImageLike,
+        limits: Limits = UNLIMITED,
+        explain: bool = False,
+        request_id: str | None = None,
+    ) -> Detections:
+        """Find the objects in one image.
+
+        Parameters
+        ----------
+        image, limits, request_id : as for `classify`
+        explain : compute features and the premodel's votes even where the policy does not
+
+        Returns
+        -------
+        Boxes in pixels of the upright image, with scores, classes and labels, and which candidate
+        found them, at what cost and why. They are shown by the package supervision as
+        `supervision.Detections(xyxy=d.boxes, confidence=d.scores, class_id=d.classes)`.
+
+        Raises
+        ------
+        ImageError
+            when the image cannot be read or is over a limit.
+        InputError
+            when the bundle classifies; see `classify`.
+        """
+        require_task(self.bundle.folder.name, self.bundle.task, "detect")
+        from adaptive.routing.detecting import BoxAnswering, as_prediction
+
+        began = perf_counter()
+        walk, photo, features = self._drive(image, limits, began)
+        votes = None
+        if explain and (voted := self._judging.vote(photo)) is not None:
+            photo, features, votes = voted
+        total_ms = (perf_counter() - began) * 1e3
+        own = None if features is None else features[0]
+        (route,) = walk.routes
+        if self._boxes is None:
+            self._boxes = BoxAnswering.of(self.bundle, self._judging.names)
+        answer = self._boxes.detections(walk, route, 0, photo, own, total_ms)
+        if self._watch.watching:
+            self._watch.show([photo], [as_prediction(answer)], walk, limits, request_id)
+        return answer if votes is None else replace(answer, votes=votes)
+
+    def _drive(
+        self, image: ImageLike, limits: Limits, began: float
+    ) -> tuple[Walk, Photo, np.ndarray | None]:
+        """Carry one image through the policy: its walk, what ran, and its features if it needs any.
+
+        began : when its request did, by `perf_counter`
+        """
         if limits is not UNLIMITED:
             check_limits(limits, 1)
         policy, networks = self.policy, self._networks
@@ -209,23 +376,7 @@ class Router:
         finally:
             if account is not None:
                 account.close([photo])
-        votes = None
-        if explain and (voted := self._judging.vote(photo)) is not None:
-            photo, features, votes = voted
-        total_ms = (perf_counter() - began) * 1e3
-        own = None if features is None else features[0]
-        (route,) = walk.routes
-        answer = self._answering.prediction(walk, route, 0, photo, own, total_ms)
-        if self._watch.watching:
-            self._watch.show([photo], [answer], walk, limits, request_id)
-        if not explain:
-            return answer
-        from adaptive.routing.explanation import explanation_of
-
-        votes = answer.votes if votes is None else votes
-        labels = self.bundle.labels
-        explanation = explanation_of(walk, photo, own, votes, self._judging, labels, limits)
-        return replace(answer, votes=votes, explanation=explanation)
+        return walk, photo, features
 
     def classify_batch(
         self,
@@ -248,6 +399,7 @@ class Router:
             is a deadline, which would run on meanwhile, or a bucket, whose tokens they would
             hold.
         """
+        require_task(self.bundle.folder.name, self.bundle.task, "classify")
         batch = whole(batch, "batch", 1)
         if isinstance(images, np.ndarray) and images.ndim < 4:
             raise InputError(f"an array of shape {images.shape} is one image; give a list, [image]")
@@ -294,19 +446,28 @@ class Router:
         start = self.policy.affordable(self.policy.start(chances, 1, limits), (), limits)[0]
         return None if start == STOP else self.policy.candidates[start]
 
-    def warm_up(self, also: Iterable[str] = ()) -> None:
+    def warm_up(self, also: Iterable[str] = (), image: ImageLike | None = None) -> None:
         """Run every network and the features once, so that the first image is not slow.
 
+        Parameters
+        ----------
         also : candidates that the policy does not ask
+        image : on which; on a grey one when left out
         """
-        photo = Photo(self.decode(warm_up_image(self._short)))
+        photo = Photo(self.decode(warm_up_image(self._short) if image is None else image))
         self._judging.judge([photo])
         self._judging.vote(photo)
         self._networks.warm_up((*self._names, *also), photo)
 
     def describe(self) -> dict[str, Any]:
         """The bundle as JSON values: candidates, policy, certificate, and what runs it."""
-        return description(self.bundle, self.policy, self._judging.names, self.engine)
+        told = description(self.bundle, self.policy, self._judging.names, self.engine)
+        return {**told, "conditions": conditions_told(self.bundle, self.policy, self.conditions)}
+
+    @property
+    def networks(self) -> Networks:
+        """The candidates' networks, open."""
+        return self._networks
 
     @property
     def engine(self) -> EngineChoice | None:
@@ -314,7 +475,7 @@ class Router:
         return self._networks.choice
 
     def status(self) -> dict[str, Any]:
-        """Where bucket, audits, drift, log and board stand, as JSON; None for what there is not."""
+        """Where bucket and all that is watched stand, as JSON; None for what there is not."""
         bucket = None if self.bucket is None else self.bucket.status()
         return {"bucket": bucket, **self._watch.status()}
 
@@ -322,6 +483,11 @@ class Router:
     def drift(self) -> Monitor | None:
         """What watches for drift, or None."""
         return self._watch.drift
+
+    @property
+    def conditions(self) -> ConditionMonitor | None:
+        """What watches the conditions that images are taken under, or None."""
+        return self._watch.conditions
 
     def add_observer(self, observer: Observer) -> None:
         """Show decisions to one more observer."""
@@ -342,7 +508,8 @@ class Router:
         self.policy = rescaled(self._measured, factors)
 
     def close(self) -> None:
-        """Close the engines, and the log."""
+        """Close the engines and the log, after what was asked from event loops is answered."""
+        self._end_calls()
         self._networks.close()
         self._watch.close()
 

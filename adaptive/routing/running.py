@@ -4,41 +4,23 @@ from __future__ import annotations
 
 from time import perf_counter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
+from adaptive.candidate import OutputSpec
 from adaptive.checks import shown
 from adaptive.engines.answers import run_checked
 from adaptive.errors import InputError
-from adaptive.policy.base import Output, Policy
-from adaptive.routing.photo import Photo
+from adaptive.policy.base import Policy
+from adaptive.policy.history import Output
+from adaptive.routing.photo import Found, Inputs, Photo
 from adaptive.segments import Run, Segments, through_key
 
 if TYPE_CHECKING:
     from adaptive.engines.choose import EngineChoice, Engines
-
-
-#: What a network reads of one image: arrays whose first axis is a batch of one.
-Inputs = Tuple[np.ndarray, ...]
-
-
-class Found(NamedTuple):
-    """What one segment found of one image.
-
-    Attributes
-    ----------
-    output : what it said; None where it ran without its head
-    state : what the next exit reads
-    ms : the image's share of the run
-    together : how many images the run was on
-    """
-
-    output: Output | None
-    state: Inputs
-    ms: float
-    together: int
+    from adaptive.routing.detecting import Detector
 
 
 class Asked(NamedTuple):
@@ -74,6 +56,13 @@ class Networks:
         self.chains, self.runs = self.segments.chains, self.segments.runs
         self._candidates = {c.name: c for c in bundle.candidates}
         self._continued = {c.after for c in bundle.candidates}
+        own = ((c.name, c.output) for c in bundle.candidates)
+        self._outputs = {name: out for name, out in own if isinstance(out, OutputSpec)}
+        self._detectors: Mapping[str, Detector] = {}
+        if bundle.task == "detect":
+            from adaptive.routing.detecting import detectors
+
+            self._detectors = detectors(bundle)
 
     @classmethod
     def open(
@@ -195,6 +184,8 @@ class Networks:
                 continue
             for place, ms, found in zip(places, prepared, self.execute(run, rows)):
                 photo = now[place]
+                if found.raw is not None:
+                    found = self._detectors[name].read(found, photo.image)
                 carried = {**photo.carried, name: found.state}
                 spent = {**photo.ms, run.step: ms + found.ms}
                 if found.output is None:
@@ -214,10 +205,12 @@ class Networks:
         EngineError
             when the network fails, or answers with what its manifest entry does not say.
         """
+        if run.segment in self._detectors:
+            return self._detectors[run.segment].run(self.engines[run.step], rows)
         began = perf_counter()
         count, segment = len(rows), run.segment
         inputs = rows[0] if count == 1 else [np.concatenate(arrays) for arrays in zip(*rows)]
-        output = None if run.headless else self._candidates[segment].output
+        output = None if run.headless else self._outputs[segment]
         continued = segment in self._continued
         values, states = run_checked(self.engines[run.step], inputs, output, continued, run.step)
         outputs: list[Output | None] = [None] * count
@@ -230,10 +223,14 @@ class Networks:
             for i, output in enumerate(outputs)
         ]
 
+    def plain(self) -> Networks:
+        """The same, and whoever is told of runs is told of none."""
+        return Networks(self.bundle, self.engines)
+
     def warm_up(self, names: Iterable[str], photo: Photo) -> None:
         """Run whatever is open for these candidates once, alone and without telling anybody."""
         members = {member for name in names for member in self.chains[name]}
-        plain = Networks(self.bundle, self.engines)
+        plain = self.plain()
         for member in sorted(members, key=lambda m: len(self.chains[m])):
             runs = [r for r in (Run(member, False), Run(member, True)) if r.step in self.engines]
             (photo,) = plain.advance(runs, [photo], again=True)
@@ -268,7 +265,12 @@ def said(name: str, photos: Sequence[Photo]) -> Output:
     outputs = [photo.done[name] for photo in photos]
     if len(outputs) == 1:
         return outputs[0]
+    confidence = np.concatenate([o.confidence for o in outputs])
+    if outputs[0].boxes is not None:
+        return Output(confidence, None, tuple(found for o in outputs for found in o.boxes or ()))
+    if outputs[0].probabilities is None:  # answers of their own, which no policy reads
+        return Output(confidence)
     return Output(
-        np.concatenate([o.confidence for o in outputs]),
+        confidence,
         np.concatenate([o.probabilities for o in outputs]),  # type: ignore[misc]
     )

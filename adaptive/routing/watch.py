@@ -11,6 +11,7 @@ import numpy as np
 from adaptive.bundle.bundle import Bundle
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.conditions import ConditionMonitor
 from adaptive.monitoring.decisions import (
     Decision,
     DecisionLog,
@@ -90,13 +91,24 @@ class Watch:
         """What watches for drift, or None."""
         return next((o for o in self.observers if isinstance(o, Monitor)), None)
 
+    @property
+    def conditions(self) -> ConditionMonitor | None:
+        """What watches the conditions that images are taken under, or None."""
+        return next((o for o in self.observers if isinstance(o, ConditionMonitor)), None)
+
     def status(self) -> dict[str, Any]:
-        """Where audits, drift, log and board stand, as JSON values; None for what there is not."""
+        """Where all that is watched stands, as JSON values; None for what there is not."""
         from adaptive.jetson.watch import BoardWatch
 
         written = next((o for o in self.observers if isinstance(o, DecisionLog)), None)
         board = next((o for o in self.observers if isinstance(o, BoardWatch)), None)
-        parts = {"audit": self.audit, "drift": self.drift, "log": written, "board": board}
+        parts = {
+            "audit": self.audit,
+            "drift": self.drift,
+            "conditions": self.conditions,
+            "log": written,
+            "board": board,
+        }
         return {name: None if part is None else part.status() for name, part in parts.items()}
 
     def close(self) -> None:
@@ -139,7 +151,7 @@ class Watch:
         seen = photo if audited is None else audited.photo
         outcomes = {
             name: Outcome(
-                output.probabilities[0],  # type: ignore[index]
+                output.confidence if output.probabilities is None else output.probabilities[0],
                 seen.ms[name],
                 self._after[name],
                 name not in photo.done,
@@ -205,7 +217,10 @@ class Watch:
         chosen = [photos[row] for row in rows]
         for name in self.audited:
             chosen = self._networks.run(name, chosen).photos
-        names = self._judging.names if self.audit is not None and self.audit.scope == "all" else ()
+        wanted = self.conditions is not None or (
+            self.audit is not None and self.audit.scope == "all"
+        )
+        names = self._judging.names if wanted else ()
         found = {}
         for row, photo in zip(rows, chosen):
             # An exit's time is its increment, which tells nothing without those before it.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Iterator, List, Sequence, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,14 @@ class Detections:
         and y1 <= y2
     scores : ndarray of shape (k,), float32, 0..1
     classes : ndarray of shape (k,), int64, indices among the labels
+    labels : the name of each box's class; empty where nobody told them
+    size : (width, height) of the upright image, where a router answered
+    candidate : name of the candidate whose boxes they are, or None where none answered
+    path : names of the candidates that ran, in order
+    ms : milliseconds by step: decode, features, premodel, each candidate, total
+    sure : how good the boxes are to be expected as a whole, 0..1, where a router answered
+    reason : one sentence, why this path was taken
+    features, votes : as of a Prediction
 
     `Detections.of` makes them from other types of numbers, or from lists.
 
@@ -37,6 +45,15 @@ class Detections:
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
     classes: NDArray[np.int64]
+    labels: Tuple[str, ...] = ()
+    size: Tuple[int, int] | None = None
+    candidate: str | None = None
+    path: Tuple[str, ...] = ()
+    ms: Dict[str, float] = field(default_factory=dict)
+    sure: float | None = None
+    reason: str = field(default="", repr=False)
+    features: Dict[str, float] | None = field(default=None, repr=False)
+    votes: Dict[str, float] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -101,13 +118,50 @@ class Detections:
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int64))
 
     @property
+    def abstained(self) -> bool:
+        """Whether no candidate answered; a router then gives no boxes."""
+        return self.candidate is None
+
+    def to_json(self, explain: int = 0) -> Dict[str, Any]:
+        """As plain JSON values.
+
+        explain : 1 also has features, votes and the reason
+        """
+        answer: Dict[str, Any] = {
+            "boxes": [[round(side, 2) for side in box] for box in self.boxes.tolist()],
+            "scores": [round(score, 5) for score in self.scores.tolist()],
+            "classes": self.classes.tolist(),
+            "labels": list(self.labels),
+            "size": None if self.size is None else list(self.size),
+            "candidate": self.candidate,
+            "path": list(self.path),
+            "ms": {step: round(value, 4) for step, value in self.ms.items()},
+            "sure": None if self.sure is None else round(self.sure, 5),
+            "abstained": self.abstained,
+        }
+        if explain:
+            answer.update(features=self.features, votes=self.votes, reason=self.reason)
+        return answer
+
+    def rescaled(self, seen: Tuple[int, int], image: Tuple[int, int]) -> Detections:
+        """Boxes in pixels of an image of the size `seen`, (height, width), in pixels of `image`."""
+        if seen == image:
+            return self
+        ratio = np.array([image[1] / seen[1], image[0] / seen[0]] * 2)
+        return Detections((self.boxes * ratio).astype(np.float32), self.scores, self.classes)
+
+    @property
     def areas(self) -> NDArray[Any]:
         """Of each box, square pixels."""
         return areas(self.boxes)
 
     def only(self, rows: Any) -> Detections:
         """Those that an index array, a mask or a slice picks, in its order."""
-        return Detections(self.boxes[rows], self.scores[rows], self.classes[rows])
+        labels = self.labels
+        if labels:
+            labels = tuple(labels[row] for row in np.arange(len(self))[rows].tolist())
+        boxes, scores, classes = self.boxes[rows], self.scores[rows], self.classes[rows]
+        return replace(self, boxes=boxes, scores=scores, classes=classes, labels=labels)
 
     def above(self, threshold: float) -> Detections:
         """Those whose score is at least `threshold`."""

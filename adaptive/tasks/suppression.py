@@ -36,16 +36,16 @@ def suppress(
     limit = len(order) if most is None else most
     if iou >= 1:  # no overlap is more
         return order[:limit]
-    kept: list[NDArray[np.int64]] = []
-    count = 0
-    while order.size and count < limit:
-        head, order = order[:_BLOCK], order[_BLOCK:]
-        stays = head[_greedy(_rivals(boxes, classes, head, head, iou))][: limit - count]
-        kept.append(stays)
-        count += len(stays)
-        if order.size and count < limit:
-            order = order[~_rivals(boxes, classes, stays, order, iou).any(axis=0)]
-    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+    kept = np.empty(0, np.int64)
+    for begin in range(0, len(order), _BLOCK):
+        if len(kept) >= limit:
+            break
+        # Held against what stays so far, which is little; the rest may never be looked at.
+        head = order[begin : begin + _BLOCK]
+        head = head[~_rivals(boxes, classes, kept, head, iou).any(axis=0)]
+        stays = head[_greedy(_rivals(boxes, classes, head, head, iou))]
+        kept = np.concatenate([kept, stays[: limit - len(kept)]])
+    return kept
 
 
 def _rivals(

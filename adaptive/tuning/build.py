@@ -8,10 +8,12 @@ import numpy as np
 
 from adaptive.evaluation.replay import rank_of
 from adaptive.outcomes.table import OutcomeTable
-from adaptive.policy.base import History, Output, Policy
-from adaptive.policy.cascade import Cascade, Hybrid, expected_gain
+from adaptive.policy.base import Policy
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
 from adaptive.policy.gain import Gain
+from adaptive.policy.history import History, Output
+from adaptive.policy.hybrid import Hybrid, expected_gain
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 from adaptive.tuning.gains import Learned, learn
@@ -138,7 +140,7 @@ def learn_gains(
     def right(path: tuple[int, ...]) -> np.ndarray:
         answer = scorer.answer(history(path)) if len(path) > 1 else None
         if answer is None:
-            return table.top1(trial.path[path[-1]])
+            return table.quality(trial.path[path[-1]])
         return np.asarray(rank_of(answer, table.label) == 0)
 
     return learn(

@@ -1,7 +1,8 @@
 """What is promised: "with probability at least 1 - delta, at most epsilon below the reference".
 
-For each calibration image D = [reference right] - [policy right], a paired difference in
-{-1, 0, 1}; the claim is mean(D) <= epsilon. A p-value is for the opposite, mean(D) > epsilon.
+For each calibration image D is the reference's quality less the policy's, a paired difference in
+-1..1, and in {-1, 0, 1} where answers are right or wrong; the claim is mean(D) <= epsilon. A
+p-value is for the opposite, mean(D) > epsilon.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any, Callable, Mapping, Sequence
 import numpy as np
 
 from adaptive.errors import InputError
+from adaptive.outcomes.quality import AGREEMENT, TOP1, is_binary, quality_words
+from adaptive.premodel.shares import ConditionShares
 from adaptive.tuning.exact import exact_tail, score
 
 #: Bets of the betting test, as shares of the largest that cannot lose everything.
@@ -26,27 +29,40 @@ class Counts:
     Attributes
     ----------
     images : number of images
-    losses : reference right, policy wrong
-    gains : policy right, reference wrong
+    losses : reference right, policy wrong; of graded qualities the sum of what is lost
+    gains : policy right, reference wrong; likewise
+    differences : of graded qualities, every image's D, (n,); None where all are in {-1, 0, 1}
     """
 
     images: int
-    losses: int
-    gains: int
+    losses: float
+    gains: float
+    differences: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if min(self.images, self.losses, self.gains) < 0 or self.losses + self.gains > self.images:
+        most = self.images * (1 + 1e-9)
+        if min(self.images, self.losses, self.gains) < 0 or self.losses + self.gains > most:
             raise InputError(f"impossible counts {self}")
 
     @classmethod
     def of(cls, reference: np.ndarray, policy: np.ndarray) -> Counts:
-        """Count from two arrays of shape (n,), bool: whether each was right."""
-        lost = int(np.sum(reference & ~policy))
-        return cls(len(reference), lost, int(np.sum(policy & ~reference)))
+        """Count from two arrays of shape (n,): what each one's answers are worth, 0..1."""
+        if is_binary(reference) and is_binary(policy):
+            first, second = reference.astype(bool), policy.astype(bool)
+            lost = int(np.sum(first & ~second))
+            return cls(len(reference), lost, int(np.sum(second & ~first)))
+        each = reference.astype(np.float64) - policy.astype(np.float64)
+        lost_sum, gained = float(each[each > 0].sum()), float(-each[each < 0].sum())
+        return cls(len(each), lost_sum, gained, each)
+
+    @property
+    def graded(self) -> bool:
+        """Whether qualities lie between 0 and 1 too."""
+        return self.differences is not None
 
     @property
     def drop(self) -> float:
-        """The policy's top-1 below the reference's, as observed."""
+        """The policy's quality below the reference's, as observed."""
         return (self.losses - self.gains) / self.images if self.images else math.nan
 
 
@@ -60,13 +76,25 @@ def betting_p_value(counts: Counts, epsilon: float) -> float:
     not on the order of the images.
     """
     _check_epsilon(epsilon)
+    return _of_capital(_bet(counts, epsilon))
+
+
+def _bet(counts: Counts, epsilon: float) -> np.ndarray:
+    """Logarithm of what each bet's capital comes to."""
     bets = _BETS / (1 - epsilon)
+    if counts.differences is not None:
+        bets = bets[:, np.newaxis]
+        return np.asarray(np.log1p(bets * (epsilon - counts.differences)).sum(axis=1))
     ties = counts.images - counts.losses - counts.gains
-    logs = (
+    return np.asarray(
         counts.losses * np.log1p(bets * (epsilon - 1))
         + ties * np.log1p(bets * epsilon)
         + counts.gains * np.log1p(bets * (epsilon + 1))
     )
+
+
+def _of_capital(logs: np.ndarray) -> float:
+    """1 / capital, the mean over all bets; at most 1."""
     top = float(logs.max())
     capital_log = top + math.log(float(np.mean(np.exp(logs - top))))
     return min(1.0, math.exp(-max(capital_log, 0.0)))
@@ -80,6 +108,7 @@ def score_p_value(counts: Counts, epsilon: float) -> float:
     betting test; its promise holds only for many.
     """
     _check_epsilon(epsilon)
+    _check_binary(counts, "score")
     if counts.images == 0:
         return 1.0
     losses, gains = np.array([counts.losses]), np.array([counts.gains])
@@ -95,7 +124,16 @@ def exact_p_value(counts: Counts, epsilon: float) -> float:
     below about 1e-5, which is what its rigour costs.
     """
     _check_epsilon(epsilon)
-    return exact_tail(counts.images, counts.losses, counts.gains, epsilon)
+    _check_binary(counts, "exact")
+    return exact_tail(counts.images, int(counts.losses), int(counts.gains), epsilon)
+
+
+def _check_binary(counts: Counts, bound: str) -> None:
+    if counts.graded:
+        raise InputError(
+            f"the {bound} bound counts images that are right or wrong, and these qualities lie "
+            "between 0 and 1 too; take the betting bound"
+        )
 
 
 P_VALUES: dict[str, Callable[[Counts, float], float]] = {
@@ -180,6 +218,22 @@ def images_needed(
     return high
 
 
+def graded_images_needed(counts: Counts, epsilon: float, delta: float) -> int | None:
+    """`images_needed` by the betting test, where images go on to differ as these do."""
+    if counts.drop >= epsilon:
+        return None
+    each = _bet(counts, epsilon) / counts.images
+    low, high = 1, 2
+    while _of_capital(each * high) > delta:
+        low, high = high, high * 2
+        if high > 10**8:
+            return None
+    while high - low > max(1, low // 50):
+        middle = (low + high) // 2
+        low, high = (low, middle) if _of_capital(each * middle) <= delta else (middle, high)
+    return high
+
+
 def _would_pass(
     test: Callable[[Counts, float], float],
     n: int,
@@ -198,7 +252,7 @@ class Certificate:
 
     Attributes
     ----------
-    epsilon : largest drop of top-1 below the reference that is promised, 0..1
+    epsilon : largest drop of quality below the reference that is promised, 0..1
     delta : probability that the promise is wrong, over the draw of the calibration images
     bound : "betting" (finite-sample), "exact" (finite-sample, for independent images) or
         "score" (asymptotic)
@@ -208,8 +262,8 @@ class Certificate:
     drops : all drops that were tested as one family with `epsilon`, whose promises hold together
     earlier : what earlier looks at the same calibration images add to `delta`, in all
     abstain_below : score below which the policy abstains, with its best guess counted here
-    conditions : where the premodel knows conditions, what each looks like and its share of the
-        calibration images
+    conditions : where the premodel knows conditions, how many calibration images are of each
+    quality : what the quality is called
     hashes : SHA-256 of what it speaks of, by name
     """
 
@@ -218,8 +272,8 @@ class Certificate:
     delta: float
     bound: str
     images: int
-    losses: int
-    gains: int
+    losses: float
+    gains: float
     p_value: float
     drop_bound: float
     seed: int
@@ -230,7 +284,8 @@ class Certificate:
     abstain_below: float | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
     board: Mapping[str, Any] = field(default_factory=dict)
-    conditions: tuple[tuple[str, float], ...] = ()
+    conditions: ConditionShares | None = None
+    quality: str = TOP1
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values, with the promise in words."""
@@ -251,16 +306,37 @@ class Certificate:
         sure = max(0.0, 1 - self.delta - self.earlier)
         return (
             f"With probability at least {100 * sure:.6g}% over the {self.images} "
-            f"calibration images, top-1 is at most {points(self.epsilon)} below "
-            f"{self.reference}'s on images like them ({self.losses} images lost, {self.gains} "
-            f"gained; {BOUNDS[self.bound]}).{more}{self._guesses()}{self._taken_under()}"
+            f"calibration images, {self._claim()} ({self._fell()}; "
+            f"{BOUNDS[self.bound]}).{more}{self._follows()}{self._guesses()}{self._taken_under()}"
+        )
+
+    def _claim(self) -> str:
+        if self.quality == AGREEMENT:
+            share = f"{100 * self.epsilon:g}%"
+            return (
+                f"the answer differs from {self.reference}'s on at most {share} of images like them"
+            )
+        words = quality_words(self.quality)
+        size = points(self.epsilon)
+        return f"{words} is at most {size} below {self.reference}'s on images like them"
+
+    def _fell(self) -> str:
+        if self.quality == AGREEMENT:
+            return f"{self.losses:g} images differ"
+        if float(self.losses).is_integer() and float(self.gains).is_integer():
+            return f"{self.losses:g} images lost, {self.gains:g} gained"
+        return f"{self.losses:.4g} lost and {self.gains:.4g} gained, summed over the images"
+
+    def _follows(self) -> str:
+        if self.quality != AGREEMENT:
+            return ""
+        return (
+            f" So, whatever the right answers are, top-1 is at most {points(self.epsilon)} below "
+            f"{self.reference}'s."
         )
 
     def _taken_under(self) -> str:
-        if not self.conditions:
-            return ""
-        told = "; ".join(f"{100 * share:.0f}% {looks}" for looks, share in self.conditions)
-        return f" These images are: {told}."
+        return "" if self.conditions is None else f" These images are: {self.conditions.words()}."
 
     def _guesses(self) -> str:
         if self.abstain_below is None:

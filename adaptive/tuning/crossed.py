@@ -12,12 +12,12 @@ from adaptive.tuning.trial import Trial
 
 
 def cross_judged(own: Sequence[Trial], fold: np.ndarray) -> tuple[Trial, np.ndarray]:
-    """The family's trial to take, and the family's cross-validated right-or-wrong by image."""
+    """The family's trial to take, and the family's cross-validated quality by image."""
     right = np.stack([t.right for t in own])
     paths = np.unique([",".join(t.path) for t in own], return_inverse=True)[1]
     inside = _by_fold(right, fold)
     outside = inside.sum(axis=1, keepdims=True) - inside
-    vector = np.empty(len(fold), bool)
+    vector = np.empty(len(fold), right.dtype)
     for part in range(FOLDS):
         here = fold == part
         vector[here] = right[_pick(right, paths, outside[:, part], ~here), here]
@@ -26,12 +26,13 @@ def cross_judged(own: Sequence[Trial], fold: np.ndarray) -> tuple[Trial, np.ndar
 
 
 def _by_fold(right: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """How often each row of `right` is right in each fold, shape (rows, FOLDS)."""
+    """What each row of `right` comes to in each fold, shape (rows, FOLDS)."""
     order = np.argsort(fold, kind="stable")
     edges = np.searchsorted(fold[order], np.arange(FOLDS))
     # In blocks: the counts need wider numbers than the table, which may have thousands of rows.
     blocks = [right[first : first + 256, order] for first in range(0, len(right), 256)]
-    return np.concatenate([np.add.reduceat(b, edges, axis=1, dtype=np.int32) for b in blocks])
+    kind = np.int32 if right.dtype == bool else np.float64
+    return np.concatenate([np.add.reduceat(b, edges, axis=1, dtype=kind) for b in blocks])
 
 
 def _pick(right: np.ndarray, paths: np.ndarray, count: np.ndarray, images: np.ndarray) -> int:
@@ -42,7 +43,7 @@ def _pick(right: np.ndarray, paths: np.ndarray, count: np.ndarray, images: np.nd
     alike, and the highest of them is above the others mostly by luck (the one-standard-error
     rule of Breiman et al. 1984).
 
-    Only the `images`, bool (n,), are looked at, of which each row has `count` right.
+    Only the `images`, bool (n,), are looked at, on which each row comes to `count`.
     """
     total = int(images.sum())
     score = count / total
@@ -51,7 +52,10 @@ def _pick(right: np.ndarray, paths: np.ndarray, count: np.ndarray, images: np.nd
     best = on_path[int(np.argmax(score[on_path]))]
     # A row further behind than this is so even if it differs from the best on every image.
     near = on_path[(score[best] - score[on_path]) <= 1 / math.sqrt(total)]
-    differs = np.count_nonzero((right[near] != right[best]) & images, axis=1) / total
+    if right.dtype == bool:
+        differs = np.count_nonzero((right[near] != right[best]) & images, axis=1) / total
+    else:
+        differs = np.square((right[near] - right[best]) * images).sum(axis=1) / total
     behind = score[best] - score[near]
     error = np.sqrt(np.maximum(differs - behind**2, 0) / total)
     return int(near[int(np.argmax(behind <= error))])

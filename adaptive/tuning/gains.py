@@ -1,6 +1,6 @@
 """Learn the gain of going on from the tuning images, by least squares.
 
-The gain of a way is [right after it] - [right if it stopped here], in {-1, 0, 1}, and is fitted
+The gain of a way is quality after it less quality if it stopped here, in -1..1, and is fitted
 as a linear function of `policy.gain.describe`. What is reported for the images that it was
 learned from is cross-fitted: each by coefficients that did not see it.
 """
@@ -35,7 +35,7 @@ class Learned:
     Attributes
     ----------
     count : number of candidates
-    right : for each path, bool (n,): whether the answer after it is right
+    right : for each path, (n,): what the answer after it is worth, bool where right or wrong
     steps : cost of each candidate of a path after those before it, by path
     values : for each path that may go on, its ways' gains, (n, ways), cross-fitted
     coefficients : learned from all images, (ways, columns)
@@ -50,7 +50,7 @@ class Learned:
     served: Mapping[Path, np.ndarray]
 
     def walk(self, price: float, own: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Right or wrong (n,) and cost (n,) where a unit of cost must gain `price`.
+        """Quality (n,) and cost (n,) where a unit of cost must gain `price`.
 
         With `own` by the coefficients that are served, otherwise by the cross-fitted ones.
         """
@@ -97,7 +97,7 @@ class Learned:
         return np.array(found)
 
     def reached(self, budget: float) -> float:
-        """About the share right at a mean cost of `budget`; nothing below the cheapest."""
+        """About the mean quality at a mean cost of `budget`; nothing below the cheapest."""
         _, cost, right = self.curve[::-1].T
         if budget < cost[0]:
             return 0.0
@@ -145,7 +145,7 @@ def learn(
     Parameters
     ----------
     signal : the deferral signal after a path, (n,)
-    right : whether the answer after a path is right, bool (n,)
+    right : what the answer after a path is worth, (n,)
     steps : cost of the last candidate of a path
     told : what a premodel tells, see `policy.gain.describe`; None learns from the signal alone
     fold : ndarray (n,), the part of each image in cross-fitting

@@ -185,7 +185,7 @@ def _likelier(members: Members, judged: Judged, what: str) -> bool:
 
 
 def _budgets(members: Members) -> list[float]:
-    best = max(members.names, key=lambda n: float(members.top1[n].mean()))
+    best = max(members.names, key=lambda n: float(members.quality[n].mean()))
     return [members.cost[best] / times for times in SPEEDUPS]
 
 

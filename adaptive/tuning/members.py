@@ -51,7 +51,7 @@ class Members:
     label : ndarray (n,), column of the label among the image's classes
     logs : candidate -> ndarray (n, columns), float32, logarithms of its probabilities; None
         where the table holds none
-    confidence, top1 : candidate -> ndarray (n,)
+    confidence, quality : candidate -> ndarray (n,)
     cost : candidate -> mean cost of asking it first; exits include what they come after
     path_cost : mean cost of asking these candidates one after the other; the sum of `cost` when
         left out, which is right where none continues another
@@ -66,7 +66,7 @@ class Members:
     label: np.ndarray
     logs: dict[str, np.ndarray] | None
     confidence: dict[str, np.ndarray]
-    top1: dict[str, np.ndarray]
+    quality: dict[str, np.ndarray]
     cost: dict[str, float]
     path_cost: Callable[[tuple[str, ...]], float] | None = field(default=None, repr=False)
     copies: np.ndarray | None = field(default=None, repr=False)
@@ -95,9 +95,11 @@ class Members:
         """Read the members of a table; costs are in the objective's unit."""
         names = table.candidates
         confidence = {n: table.of(n).confidence for n in names}
-        top1 = {n: table.top1(n) for n in names}
-        if not all(n in table.probabilities for n in names):
-            return cls(names, table.label, None, confidence, top1, cost, path_cost, seed=seed)
+        quality = {n: table.quality(n) for n in names}
+        # Averages are answers of their own, whose quality only labels of classes tell.
+        known = table.of_classes and all(n in table.probabilities for n in names)
+        if not known:
+            return cls(names, table.label, None, confidence, quality, cost, path_cost, seed=seed)
         classes = table.probabilities[names[0]].shape[1]
         columns = min(CLASSES + DRAWN, classes)
         label = np.empty(len(table), np.intp)
@@ -114,7 +116,7 @@ class Members:
                 logs[n][rows] = np.take_along_axis(whole[n], chosen, axis=1)
             label[rows] = (chosen == table.label[rows][:, np.newaxis]).argmax(axis=1)
         found = cls(
-            names, label, logs, confidence, top1, cost, path_cost,
+            names, label, logs, confidence, quality, cost, path_cost,
             copies if columns < classes else None, seed,
         )  # fmt: skip
         found._measure(table)
@@ -139,7 +141,7 @@ class Members:
         """The same answers, with exponents that follow the chosen traits, (n, t) in all."""
         place, stop, _ = chosen.indices(traits.shape[1])
         return Members(
-            self.names, self.label, self.logs, self.confidence, self.top1, self.cost,
+            self.names, self.label, self.logs, self.confidence, self.quality, self.cost,
             self.path_cost, self.copies, self.seed, common=self, traits=traits[:, place:stop],
             place=place, width=traits.shape[1],
         )  # fmt: skip
@@ -230,9 +232,9 @@ class Members:
         return found
 
     def right(self, path: Sequence[str], average: bool) -> np.ndarray:
-        """Whether the answer after `path` is right, bool (n,)."""
+        """What the answer after `path` is worth, (n,); bool where it is right or wrong."""
         if not average or len(path) == 1:
-            return self.top1[path[-1]]
+            return self.quality[path[-1]]
         key = ("right", tuple(path))
         if key not in self._signals:
             answer = self.answer(path, average)
@@ -311,24 +313,24 @@ def ordered(members: Members, length: int) -> Iterator[tuple[str, ...]]:
     the third power.
     """
     cost = [members.cost[n] for n in members.names]
-    top1 = [float(members.top1[n].mean()) for n in members.names]
-    starts = {members.names[i] for i in front(cost, top1)}
+    quality = [float(members.quality[n].mean()) for n in members.names]
+    starts = {members.names[i] for i in front(cost, quality)}
     by_cost = sorted(members.names, key=lambda n: members.cost[n])
     if len(by_cost) > PATHED:
-        by_cost = _promising(by_cost, dict(zip(members.names, top1)))
+        by_cost = _promising(by_cost, dict(zip(members.names, quality)))
     for path in itertools.combinations(by_cost, length):
         if path[0] in starts:
             yield path
 
 
-def _promising(by_cost: list[str], top1: dict[str, float]) -> list[str]:
+def _promising(by_cost: list[str], quality: dict[str, float]) -> list[str]:
     """The PATHED candidates that are least below the best of those that cost no more.
 
     Where more than that many are best at their cost, these, evenly spread from the cheapest to
     the dearest.
     """
-    best = np.maximum.accumulate([top1[name] for name in by_cost])
-    short = {name: level - top1[name] for name, level in zip(by_cost, best.tolist())}
+    best = np.maximum.accumulate([quality[name] for name in by_cost])
+    short = {name: level - quality[name] for name, level in zip(by_cost, best.tolist())}
     leading = [name for name in by_cost if short[name] == 0]
     if len(leading) > PATHED:
         return [leading[i] for i in np.linspace(0, len(leading) - 1, PATHED).round().astype(int)]

@@ -11,13 +11,15 @@ import numpy as np
 from adaptive.errors import InputError
 from adaptive.evaluation.replay import Replay, replay
 from adaptive.intervals import EXCEEDED, conformal_upper, fewest
+from adaptive.outcomes.compared import check_compared
 from adaptive.outcomes.parts import Split
+from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.policy.gain import Gain
 from adaptive.premodel.base import Premodel
 from adaptive.premodel.knn_chain import KNNChain
-from adaptive.premodel.mixture import Mixture
+from adaptive.premodel.shares import ConditionShares, count_conditions
 from adaptive.tuning.build import build_policy, learn_gains
 from adaptive.tuning.certificate import (
     P_VALUES,
@@ -25,6 +27,7 @@ from adaptive.tuning.certificate import (
     Counts,
     bound_on_drop,
     first_failure,
+    graded_images_needed,
     images_needed,
     points,
 )
@@ -64,7 +67,8 @@ class Tuner:
     calibration : a table of other images to test promises on
     premodel : for hybrids; one that was trained on the tuning part of `table`
     learned_here : whether it was, so that its chances there must be cross-fitted
-    reference : what an accuracy drop is measured against; the most accurate when left out
+    reference : what an accuracy drop is measured against; when left out the most accurate, or
+        the one that the table's agreement is with
     cost : "ms" or "mj"
     premodel_ms : what one prediction is charged with
     kind : only policies of this kind, "fixed", "cascade" or "hybrid"
@@ -102,9 +106,11 @@ class Tuner:
         self.kind = kind
         self.cost = {n: _mean_cost(self.tune, n, cost) for n in self.tune.candidates}
         self.members = Members.of(self.tune, self.cost, self._path_cost(cost), seed)
-        accuracy = [float(self.tune.top1(n).mean()) for n in self.tune.candidates]
-        self.reference = reference or self.tune.candidates[int(np.argmax(accuracy))]
+        accuracy = [float(self.tune.quality(n).mean()) for n in self.tune.candidates]
+        best = self.tune.agrees_with or self.tune.candidates[int(np.argmax(accuracy))]
+        self.reference = reference or best
         self.tune.of(self.reference)
+        check_compared(self.tune, self.calibration, self.reference)
         self._learned: dict[tuple[object, ...], Learned] = {}
         self._tried: list[Tuned] | None = None
         self.judged: Judged | None = None
@@ -228,6 +234,11 @@ class Tuner:
         policy = self._build(choice, self.upper_ms())
         return Tuned(policy, f"{measured}; {choice.reason}", choice)
 
+    @property
+    def default_bound(self) -> str:
+        """exact, or betting where answers are not right or wrong alone."""
+        return "exact" if self.tune.binary and self.calibration.binary else "betting"
+
     def certified(
         self,
         epsilon: float | Sequence[float],
@@ -250,6 +261,12 @@ class Tuner:
         take : of which drop the policy is wanted; the smallest that is certified when left out
         """
         drops = checked_drops(epsilon, delta, bound, take)
+        if bound != "betting" and not (self.tune.binary and self.calibration.binary):
+            raise InputError(
+                f"the {bound} bound is for answers that are right or wrong, and "
+                f"{quality_words(self.tune.quality_name)} lies between 0 and 1 too; take the "
+                "betting bound (--bound betting)"
+            )
         if not len(self.calibration):
             raise InputError("no images calibrate; give a split with a calibration part")
         if self._tried is None:
@@ -296,6 +313,7 @@ class Tuner:
             drops if len(drops) > 1 else (),
             board=dict(self.tune.meta.get("board") or {}),
             conditions=self._conditions(),
+            quality=self.tune.quality_name,
         )
         reason = (
             f"{summary}cheapest of the {len(own)} certified policies out of {len(tried)}: mean "
@@ -327,7 +345,11 @@ class Tuner:
         policy = replace(tuned.policy, abstain_below=below)
         done = self._replayed(policy, self.tune)
         kept = ~done.abstained
-        right = f", {100 * done.top1[kept].mean():.2f}% of them right" if kept.any() else ""
+        right = ""
+        if kept.any():
+            mean = f"{100 * done.quality[kept].mean():.2f}%"
+            words = quality_words(self.tune.quality_name)
+            right = f", {mean} of them right" if self.tune.of_classes else f", mean {words} {mean}"
         reason = (
             f"{tuned.reason}; with scores below {below:g} left to a person it answers "
             f"{100 * kept.mean():.1f}% of the tuning images{right}"
@@ -389,7 +411,7 @@ class Tuner:
         return found
 
     def _counts(self, policy: Policy, table: OutcomeTable) -> Counts:
-        return Counts.of(table.top1(self.reference), self._replayed(policy, table).top1)
+        return Counts.of(table.quality(self.reference), self._replayed(policy, table).quality)
 
     def _replayed(self, policy: Policy, table: OutcomeTable) -> Replay:
         chances = None
@@ -398,13 +420,12 @@ class Tuner:
             chances = self.judged.numbers(where, policy.needs_traits)
         return replay(policy, table, chances=chances)
 
-    def _conditions(self) -> tuple[tuple[str, float], ...]:
-        """What the premodel's conditions look like, and their shares of the calibration images."""
-        if not isinstance(self.premodel, Mixture):
-            return ()
+    def _conditions(self) -> ConditionShares | None:
+        """How many calibration images are of each of the premodel's conditions."""
+        if self.premodel is None or not self.premodel.conditions:
+            return None
         X = self.calibration.feature_columns(self.premodel.features, self.premodel.own_features)
-        shares = self.premodel.posterior(X).mean(axis=0)
-        return tuple(zip(self.premodel.descriptions(), shares.round(4).tolist()))
+        return count_conditions(self.premodel, X)
 
     def _disagreements(self, policy: Policy) -> int | None:
         """On how many calibration images the policy answers another class than the reference."""
@@ -436,16 +457,22 @@ class Tuner:
     ) -> Tuned:
         counts, seen = first.counts, first.seen
         images = counts.images + seen.images
-        needed = images_needed(
-            (counts.losses + seen.losses) / images,
-            (counts.gains + seen.gains) / images,
-            first.drop,
-            delta,
-            bound,
-        )
+        if counts.differences is not None and seen.differences is not None:
+            both = np.concatenate([counts.differences, seen.differences])
+            lost, gained = counts.losses + seen.losses, counts.gains + seen.gains
+            needed = graded_images_needed(Counts(images, lost, gained, both), first.drop, delta)
+        else:
+            needed = images_needed(
+                (counts.losses + seen.losses) / images,
+                (counts.gains + seen.gains) / images,
+                first.drop,
+                delta,
+                bound,
+            )
+        kind = "in sum" if counts.graded else "images"
         reason = (
             f"{summary}infeasible: on {counts.images} calibration images the most promising "
-            f"policy lost {counts.losses} and gained {counts.gains} images against "
+            f"policy lost {counts.losses:.6g} and gained {counts.gains:.6g} {kind} against "
             f"{self.reference}, which does not show a drop of at most {points(first.drop)} at "
             f"{100 * (1 - delta):g}% confidence"
         )
@@ -490,7 +517,7 @@ def _mean_cost(table: OutcomeTable, name: str, cost: str) -> float:
 
 def _cross_fitted(premodel: Premodel, X: np.ndarray, table: OutcomeTable, seed: int) -> np.ndarray:
     """Chances for images that the premodel learned from, each by a twin that did not see it."""
-    outcomes = np.column_stack([table.top1(n) for n in premodel.candidates]).astype(np.uint8)
+    outcomes = table.right_or_wrong(premodel.candidates)
     fold = np.random.default_rng(seed).permutation(len(X)) % FOLDS
     chances = np.empty((len(X), len(premodel.candidates)))
     for part in range(FOLDS):

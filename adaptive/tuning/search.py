@@ -18,7 +18,7 @@ from typing import Callable, Iterator, Sequence
 import numpy as np
 
 from adaptive.errors import InputError
-from adaptive.policy.cascade import expected_gain
+from adaptive.policy.hybrid import expected_gain
 from adaptive.tuning.crossed import cross_judged
 from adaptive.tuning.gate import Gate, gate
 from adaptive.tuning.judged import Judged
@@ -72,7 +72,7 @@ def _plain(members: Members, budget: float, judged: Judged | None) -> Iterator[T
     """All but the hybrids."""
     for name in members.names:
         if members.cost[name] <= budget:
-            yield Trial("fixed", (name,), (), members.top1[name], members.cost[name])
+            yield Trial("fixed", (name,), (), members.quality[name], members.cost[name])
     yield from _pairs(members, budget)
     yield from _threes(members, budget)
     yield from learned_trials(members, budget)
@@ -99,7 +99,7 @@ def _pairs(members: Members, budget: float) -> Iterator[Trial]:
         count = _count(share, len(members))
         for signal, average in _settings(members, 2):
             order = np.argsort(members.score(path[:1], False, signal), kind="stable")
-            right = members.top1[path[0]].copy()
+            right = members.quality[path[0]].copy()
             on = order[:count]
             right[on] = members.right(path, average)[on]
             yield Trial(
@@ -132,7 +132,7 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
                     continue
                 on = order[: _count(reach, n)]
                 further = on[np.argsort(late[on], kind="stable")[: _count(last, n)]]
-                right = members.top1[path[0]].copy()
+                right = members.quality[path[0]].copy()
                 right[on] = members.right(path[:2], average)[on]
                 right[further] = members.right(path, average)[further]
                 yield Trial(
@@ -168,7 +168,7 @@ def _premodels(members: Members, budget: float, judged: Judged) -> Iterator[Tria
     choice = chosen(high)
     spent = charge + float(cost[choice].mean())
     if spent <= budget:
-        right = np.stack([members.top1[n] for n in names])[choice, np.arange(len(members))]
+        right = np.stack([members.quality[n] for n in names])[choice, np.arange(len(members))]
         yield Trial("premodel", names, (), right, spent, price=high)
 
 
@@ -214,8 +214,8 @@ def _hybrids(
                         order = rest[np.argsort(moved, kind="stable")]
                         members.orders[key] = order.astype(np.int32)
                     on = members.orders[key][:count]
-                    right = members.top1[path[0]].copy()
-                    right[direct] = members.top1[path[1]][direct]
+                    right = members.quality[path[0]].copy()
+                    right[direct] = members.quality[path[1]][direct]
                     right[on] = members.right(path, average)[on]
                     cost = (len(rest) * first + len(direct) * straight + len(on) * second) / n
                     yield Trial(

@@ -177,7 +177,47 @@ async function describe() {
   const name = bundle.reference ?? policy.candidates.at(-1);
   single = { name, ms: planned(name), how: "as measured when the bundle was made" };
   $("compare").textContent = `Measure against ${name} alone`;
+  showConditions();
   await look();
+}
+
+/** What is told of live images' conditions now. */
+async function countConditions() {
+  bundle.conditions = (await (await ask("v1/bundle")).json()).conditions;
+  showConditions();
+}
+
+/** The conditions that images are taken under: how common before, how common now. */
+function showConditions() {
+  const told = bundle.conditions ?? null;
+  $("conditions-card").hidden = told === null;
+  if (told === null) return;
+  $("conditions-about").textContent = "What the premodel tells apart without labels." +
+    (told.of ? "" : " The bundle does not say how common each was among its own images.") +
+    (told.words ? "" : " Live images are not counted.");
+  $("conditions-now").textContent = told.words
+    ? `${told.words.charAt(0).toUpperCase()}${told.words.slice(1)}.` : "";
+  $("conditions-now").classList.toggle("changed", Boolean(told.goes_on));
+  $("conditions-before").textContent = told.of === "training" ? "In training" : "At calibration";
+  const under = new Map((answered?.explanation?.conditions ?? []).map((own) =>
+    [own.description, own.probability]));
+  const pictured = told.conditions.some((own) => own.examples?.length);
+  $("conditions-examples").hidden = !pictured;
+  const share = (own, digits = 0) => cell(own === null || own === undefined ? "–" : percent(own, digits));
+  $("conditions").tBodies[0].replaceChildren(...told.conditions.map((own) => {
+    const mine = under.get(own.description);
+    const made = row(head(own.description), share(own.share), share(own.live), share(own.recent),
+      share(mine));
+    if (pictured) {
+      made.append(cell(...own.examples.map((src) =>
+        element("img", { src, alt: `An image that is ${own.description}` }))));
+    }
+    if (mine !== undefined && mine === Math.max(...under.values())) made.className = "under";
+    return made;
+  }));
+/** Whether the bundle finds boxes instead of naming a class. */
+function detects() {
+  return bundle.task === "detect";
 }
 
 /** Which classes there are, since an image of anything else is taken for one of them. */
@@ -187,7 +227,9 @@ function showClasses() {
   $("classes").textContent = bundle.labels === 1 ? `It knows one class: ${names[0]}.`
     : `It knows ${bundle.labels.toLocaleString("en")} classes` +
       (all ? `: ${listed(names)}.` : `, such as ${listed(names.slice(0, NAMED))}.`) +
-      " Whatever an image shows, it names one of these.";
+      (detects() ? " It finds where they are, and sees nothing else."
+        : " Whatever an image shows, it names one of these.");
+  $("shoot").textContent = detects() ? "Find objects" : "Classify";
   $("classes").hidden = names.length === 0;
   $("samples").hidden = $("sources-of-samples").hidden = !bundle.embedded;
   if (!bundle.embedded || $("samples").querySelector("button")) return;
@@ -255,7 +297,7 @@ async function classify(image, ofCamera = false) {
   const began = performance.now();
   try {
     const options = { method: "POST", body: image, headers: preference(), signal: own.signal };
-    const answer = await (await ask("v1/classify?explain=2", options)).json();
+    const answer = await (await ask(detects() ? "v1/detect?explain=1" : "v1/classify?explain=2", options)).json();
     if (own !== running) return false;
     answered = answer;
     tell("");
@@ -308,7 +350,7 @@ function preview(image) {
   picture.src = URL.createObjectURL(image);
   picture.alt = image.name ? `Your image, ${image.name}` : "Your image";
   $("shown").hidden = picture.hidden = false;
-  $("frame").hidden = true;
+  $("frame").hidden = $("boxes").hidden = true;
   $("drop").classList.add("full");
 }
 
@@ -321,7 +363,7 @@ $("picture").addEventListener("error", () => {
 
 function clear() {
   for (const card of document.querySelectorAll(".answered")) card.hidden = true;
-  for (const id of ["why", "edges-card", "frame", "frame-hint"]) $(id).hidden = true;
+  for (const id of ["why", "edges-card", "frame", "frame-hint", "boxes"]) $(id).hidden = true;
   $("empty").hidden = false;
 }
 
@@ -331,10 +373,13 @@ function show(answer) {
     card.hidden = false;
     card.classList.remove("stale");
   }
-  showAnswer(answer);
+  if (answer.boxes) showBoxes(answer);
+  else showAnswer(answer);
+  $("boxes").hidden = !answer.boxes;
   showWay(answer);
   showTimes(answer);
   showWhy(answer);
+  showConditions();
   showEdges(answer.explanation?.edges);
 }
 
@@ -350,6 +395,13 @@ function showAnswer(answer) {
     : [`${percent(answer.score, 1)} sure, answered by `, swatch(colour(answer.candidate)),
       element("b", {}, answer.candidate)];
   $("by").replaceChildren(...by);
+  $("sure").textContent = answer.top5.length === 0 ? ""
+    : answer.calibrated ? "A calibrated probability: of answers that are 80% sure, say, eight in ten are right."
+      : "Not calibrated: it is what the network says, which is often too sure.";
+  const [under] = answer.explanation?.conditions ?? [];
+  $("under").hidden = under === undefined;
+  $("under").textContent = under === undefined ? ""
+    : `Judged as an image that is “${under.description}” (${percent(under.probability)}).`;
   $("reason").textContent = `${answer.reason.charAt(0).toUpperCase()}${answer.reason.slice(1)}.`;
   const kind = abstained ? "rest" : colour(answer.candidate);
   $("best").tBodies[0].replaceChildren(...answer.top5.map(({ label, score }) =>
@@ -361,6 +413,44 @@ function showAnswer(answer) {
     $("said").textContent = said; // of a camera's pictures only a new answer is read out
   }
   $("said").dataset.label = answer.label ?? "";
+}
+
+/** Boxes on the image, what is in them, and who found them. */
+function showBoxes(answer) {
+  const [width, height] = answer.size;
+  const found = answer.labels.map((label, place) =>
+    ({ label, score: answer.scores[place], box: answer.boxes[place],
+      kind: `c${answer.classes[place] % 6}` }));
+  $("boxes").replaceChildren(...found.map(({ label, score, box: [x1, y1, x2, y2], kind }) => {
+    const words = element("i", {}, `${label} ${percent(score)}`);
+    const own = element("span", { class: kind }, element("b", {}, words));
+    Object.assign(own.style, {
+      left: percent(x1 / width, 2), top: percent(y1 / height, 2),
+      width: percent((x2 - x1) / width, 2), height: percent((y2 - y1) / height, 2),
+    });
+    return own;
+  }).reverse()); // the surest on top
+  const what = answer.abstained ? "No answer" : summed(answer.labels);
+  $("label").textContent = what;
+  $("by").replaceChildren(...(answer.abstained ? ["The policy abstained."]
+    : ["Found by ", swatch(colour(answer.candidate)), element("b", {}, answer.candidate),
+      `, expected to be ${percent(answer.sure)} right`]));
+  $("reason").textContent = `${answer.reason.charAt(0).toUpperCase()}${answer.reason.slice(1)}.`;
+  $("best-caption").textContent = "What was found, the surest first";
+  $("best").tBodies[0].replaceChildren(...found.map(({ label, score, kind }) =>
+    row(head(label), cell(bar(score, kind)), cell(percent(score, 1)))));
+  if ($("said").dataset.label !== what || camera === null) {
+    $("said").textContent = answer.abstained ? "No answer." : `${what}, found by ${answer.candidate}.`;
+  }
+  $("said").dataset.label = what;
+}
+
+/** How many there are of each, the most first: "2 person, 1 dog". */
+function summed(labels) {
+  const counts = new Map();
+  for (const label of labels) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const order = [...counts].sort((a, b) => b[1] - a[1]);
+  return order.map(([label, count]) => `${count} ${label}`).join(", ") || "Nothing found";
 }
 
 function showWay(answer) {
@@ -487,9 +577,10 @@ $("compare").addEventListener("click", async () => {
     const own = [];
     const alone = [];
     let said;
+    const path = detects() ? "v1/detect" : "v1/classify";
     for (let run = 0; run < RUNS; run++) {
       const options = { method: "POST", body: image, headers: preference() };
-      own.push((await (await ask("v1/classify", options)).json()).ms);
+      own.push((await (await ask(path, options)).json()).ms);
       const before = await counted();
       said = await askSingle(data);
       const after = await counted();
@@ -512,12 +603,14 @@ $("compare").addEventListener("click", async () => {
 
 /** What the single network says of an image, in words. */
 async function askSingle(data) {
-  const outputs = [{ name: "probabilities", parameters: { classification: 1 } }];
+  const outputs = [detects() ? { name: "labels" }
+    : { name: "probabilities", parameters: { classification: 1 } }];
   const inputs = [{ name: "image", datatype: "BYTES", shape: [1], data: [data] }];
   const path = `v2/models/${encodeURIComponent(single.name)}/infer`;
   const body = JSON.stringify({ inputs, outputs });
   const headers = { "Content-Type": "application/json" };
   const answer = await (await ask(path, { method: "POST", headers, body })).json();
+  if (detects()) return summed(answer.outputs[0].data);
   const [score, , ...label] = answer.outputs[0].data[0].split(":");
   return `${label.join(":")}, ${percent(Number(score), 1)}`;
 }
@@ -701,7 +794,7 @@ function stopCamera(focus = false) {
   $("video").srcObject = null;
   $("video").hidden = $("camera-row").hidden = true;
   $("sources").hidden = false;
-  $("shown").hidden = $("frame").hidden = true;
+  $("shown").hidden = $("frame").hidden = $("boxes").hidden = true;
   $("drop").classList.remove("full");
   running?.abort();
   running = null;
@@ -780,6 +873,7 @@ async function poll() {
     if (own !== turn) return;
     const read = counters(text);
     if (served !== null && served !== read.bundle) await describe();
+    else if (read.conditions !== looks.at(-1)?.conditions) await countConditions();
     served = read.bundle;
     const before = looks.at(-1);
     if (before && read.images < before.images) looks.length = 0; // the server began anew
@@ -797,11 +891,13 @@ async function poll() {
 
 /** From Prometheus's text: answers, seconds and runs by candidate, and the queue. */
 function counters(text) {
-  const read = { answers: {}, sum: {}, count: {}, images: 0, queue: 0, bundle: "" };
+  const read = { answers: {}, sum: {}, count: {}, images: 0, queue: 0, bundle: "",
+    conditions: "" };
   const known = { adaptive_answers_total: "answers", adaptive_candidate_seconds_sum: "sum",
     adaptive_candidate_seconds_count: "count" };
   for (const line of text.split("\n")) {
     if (line.startsWith("adaptive_bundle_info{")) read.bundle = line;
+    if (line.startsWith("adaptive_condition_images_total{")) read.conditions += line;
     const found = /^(\w+)(?:\{candidate="([^"]*)"\})? (\S+)$/.exec(line);
     if (!found) continue;
     const [, family, candidate, number] = found;

@@ -11,21 +11,48 @@ import adaptive
 
 def test_exported_names() -> None:
     assert adaptive.__all__ == [
+        "STOP",
         "AdaptiveError",
+        "Audit",
+        "Bucket",
         "Bundle",
         "BundleError",
         "BusyError",
+        "ByPremodel",
+        "Cascade",
         "Client",
         "DeadlineError",
         "EngineError",
+        "EngineOptions",
+        "Fixed",
+        "History",
+        "Hybrid",
         "ImageError",
         "InputError",
+        "InputSpec",
         "Limits",
         "MissingExtra",
+        "MissingOpenCV",
+        "Model",
+        "OnnxEngine",
+        "OutcomeKNN",
+        "OutcomeTable",
+        "Pixels",
+        "Policy",
         "Prediction",
+        "Premodel",
+        "Random",
         "Router",
         "ServiceError",
+        "Split",
         "TableError",
+        "Tuner",
+        "VideoReader",
+        "evaluate",
+        "load_premodel",
+        "profile",
+        "read_policy",
+        "write_policy",
     ]
     assert all(hasattr(adaptive, name) for name in adaptive.__all__)
 
@@ -35,7 +62,7 @@ def test_every_error_has_one_root() -> None:
     own = [
         e for e in vars(errors).values() if isinstance(e, type) and e.__module__ == errors.__name__
     ]
-    assert len(own) == 10
+    assert len(own) == 11
     assert all(issubclass(error, adaptive.AdaptiveError) for error in own)
     assert {error.__name__ for error in own} <= set(adaptive.__all__)
 

@@ -25,7 +25,7 @@ def test_drawn_tables_are_outcome_tables(tmp_path: Path) -> None:
     assert len(table) == 500
     assert table.candidates == NAMES
     assert table.features == ("f0", "f1", "f2", "f3")
-    right = [table.top1(name).mean() for name in NAMES]
+    right = [table.quality(name).mean() for name in NAMES]
     assert right[0] < right[2]
     assert np.isfinite(table.X).all()
 

@@ -18,8 +18,9 @@ from onnx_files import block, colour_network, external_tensor, model, node, numb
 from adaptive import AdaptiveError, Bundle, BundleError, EngineError, InputError, Router
 from adaptive.bundle.bundle import MANIFEST, write_bundle
 from adaptive.files import inside, sha256, write_json
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling
@@ -223,7 +224,7 @@ def test_a_wrong_type_in_any_field_is_refused_or_harmless(bundle: Path) -> None:
         (("candidates", 0, "input", "size"), 10**9, "above the 8192 pixels allowed"),
         (("candidates", 0, "input", "dtype"), "int8", "input dtype 'int8' is not one of ['uint8'"),
         (("candidates", 0, "input", "layout"), "HWC", "input layout 'HWC' is not one of ['NHWC'"),
-        (("candidates", 0, "input", "resize"), "fit", "input resize 'fit' is not one of ['crop'"),
+        (("candidates", 0, "input", "resize"), "pad", "input resize 'pad' is not one of ['crop'"),
         (("candidates", 0, "input", "scale"), 255, "a uint8 input takes pixels as they are"),
         (("candidates", 1, "input", "mean"), [1, 2], "(1.0, 2.0) is not three finite numbers"),
         (("candidates", 1, "input", "std"), [1, 0, 1], "input std (1.0, 0.0, 1.0) must be above 0"),
@@ -561,19 +562,38 @@ def test_a_network_that_is_not_what_the_manifest_says(
     engine_refuses(bundle, "cheap.onnx " + says)
 
 
-def test_a_fixed_batch_axis_is_refused(bundle: Path) -> None:
+def fixed_network(path: Path, images: int) -> None:
+    """The mean of each channel, of so many images and no others."""
     model(
-        bundle / "cheap.onnx",
+        path,
         [
             node("Cast", ["images"], ["pixels"], block(1, "to") + number(3, 1) + number(20, 2)),
             node("Flatten", ["pixels"], ["flat"]),
             node("MatMul", ["flat", "weights"], ["answer"]),
         ],
-        [value("images", "uint8", [1, 8, 8, 3])],
-        [value("answer", "float32", [1, 3])],
-        [tensor("weights", np.ones((192, 3), np.float32))],
+        [value("images", "uint8", [images, 8, 8, 3])],
+        [value("answer", "float32", [images, 3])],
+        [tensor("weights", np.tile(np.eye(3, dtype=np.float32) / 64, (64, 1)))],
     )
-    engine_refuses(bundle, "cheap.onnx has a fixed batch axis of 1; export it with a free one")
+
+
+def test_a_fixed_batch_axis_of_several_is_refused(bundle: Path) -> None:
+    fixed_network(bundle / "cheap.onnx", 4)
+    says = "cheap.onnx has a fixed batch axis of 4; export it with a free one or 1"
+    engine_refuses(bundle, says)
+
+
+def test_a_network_for_one_image_runs_one_by_one_without_a_word(
+    bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fixed_network(bundle / "cheap.onnx", 1)
+    rehash(bundle)
+    images = [np.full((8, 8, 3), colour, np.uint8) for colour in ((9, 0, 0), (0, 0, 9), (0, 9, 0))]
+    with Router.load(bundle, policy=Fixed(("cheap",))) as router:
+        alone = [router.classify(image).index for image in images]
+        together = [answer.index for answer in router.classify_batch(images)]
+    assert alone == together == [0, 2, 1]
+    assert caplog.records == []
 
 
 def test_nothing_stays_open_when_a_later_network_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,26 @@ def test_what_the_policy_does_not_need_is_named(
     ]
 
 
+def test_a_premodel_is_kept_for_explanations(
+    tiny_candidates: Path, tmp_path: Path, premodel: KNNChain
+) -> None:
+    premodel.save(tmp_path / "premodel")
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"format": 1, "kind": "fixed", "candidates": ["cheap"]}')
+    given = ("--candidates", tiny_candidates, "--policy", policy, "--all-candidates")
+    kept = (*given, "--premodel", tmp_path / "premodel", "--keep-premodel")
+    assert lines(*kept, "-o", tmp_path / "a") == []
+    bundle = Bundle.read(tmp_path / "a")
+    assert bundle.policy.premodel is None
+    assert bundle.premodel is not None
+    assert bundle.premodel.candidates == ("cheap", "strong")
+    done = CliRunner().invoke(
+        command, [str(a) for a in (*given, "--keep-premodel", "-o", tmp_path / "b")]
+    )
+    assert "--keep-premodel keeps the one that --premodel names" in str(done.exception)
+    assert not (tmp_path / "b").exists()
+
+
 def test_nothing_is_named_where_nothing_is_left_out(tiny_candidates: Path, tmp_path: Path) -> None:
     assert lines("--candidates", tiny_candidates, "--all-candidates", "-o", tmp_path / "a") == []
 
@@ -60,8 +81,8 @@ def test_own_columns_need_an_extractor(
     premodel.save(tmp_path / "premodel")
     given = ("--candidates", tiny_candidates, "--premodel", tmp_path / "premodel")
     assert lines(*given, "--all-candidates", "-o", tmp_path / "a") == [
-        "note: the premodel reads columns of your own (sharpness); only Router.load with an "
-        "extractor can use this bundle, the server cannot"
+        "note: the premodel reads columns of your own (sharpness); Router.load needs an "
+        "extractor that computes them, serve and classify --extractor"
     ]
 
 
@@ -87,3 +108,20 @@ def test_what_another_bundle_held_is_named(
         "--certificate",
         f"note: {short} has no times of net@1, net@2",
     ]
+
+
+def test_the_reference_is_the_certificate_s_where_the_candidates_name_none(
+    tiny_candidates: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "candidates"
+    shutil.copytree(tiny_candidates, source)
+    manifest = json.loads((source / "manifest.json").read_text())
+    manifest["reference"] = None
+    (source / "manifest.json").write_text(json.dumps(manifest))
+    policy, promise = tmp_path / "policy.json", tmp_path / "certificate.json"
+    policy.write_text('{"format": 1, "kind": "fixed", "candidates": ["cheap"]}')
+    promise.write_text('{"reference": "strong"}')
+    given = ("--policy", policy, "--certificate", promise, "-o", tmp_path / "bundle")
+    lines("--candidates", source, *given)
+    assert Bundle.read(tmp_path / "bundle").reference == "strong"
+    assert Bundle.read(tmp_path / "bundle").names == ("cheap", "strong")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pty
@@ -9,6 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Iterator
 
@@ -17,11 +21,13 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from network_camera import NetworkCamera
 from served import served
 
 from adaptive import Router
-from adaptive.cli.classify import command
+from adaptive.cli.classify import AnswerPrinter, command
 from adaptive.errors import ImageError, InputError
+from adaptive.prediction import Prediction
 from adaptive.serving.keys import Keys
 
 MAIN = [sys.executable, "-c", "from adaptive.cli import main; main()", "classify"]
@@ -63,7 +69,9 @@ def test_each_image_is_one_line(tiny_bundle: Path, tiny_images: Path) -> None:
     with Router.load(tiny_bundle) as router:
         answers = [router.classify(path) for path in paths]
     for line, path, answer in zip(result.stdout.splitlines(), paths, answers):
-        assert line.startswith(f"{path}: {answer.label} {answer.score:.3f} {answer.candidate} ")
+        assert line.startswith(
+            f"{path}: {answer.label} {answer.score:.3f} (not calibrated) {answer.candidate} "
+        )
         assert line.endswith(" ms")
     assert len(result.stdout.splitlines()) == 2
 
@@ -95,7 +103,24 @@ def test_explain_says_why(tiny_bundle: Path, tiny_images: Path) -> None:
     lines = run(path, "--bundle", tiny_bundle, "--explain").stdout.splitlines()
     assert lines[1] == f"    why: {answer['reason']}"
     assert lines[2].startswith("    path: cheap")
-    assert "total" in lines[3]
+    assert lines[3].startswith("    score: what the network says")
+    assert "total" in lines[4]
+
+
+def test_whether_a_score_is_calibrated_is_said() -> None:
+    sure = Prediction(
+        "cat", 0, 0.9, (("cat", 0.9), ("dog", 0.1)), "a", ("a",), {"total": 1.0}, True
+    )
+    lines = AnswerPrinter(top=2)
+    assert lines.labels(sure) == "cat 0.900, dog 0.100"
+    assert "score: calibrated: of answers" in lines.explanation(sure)
+    unsure = replace(sure, calibrated=False)
+    assert lines.labels(unsure) == "cat 0.900, dog 0.100 (not calibrated)"
+    nobody = replace(unsure, label=None, index=None, candidate=None)
+    assert lines.labels(nobody) == "abstained, best guess cat 0.900 (not calibrated)"
+    nothing = replace(nobody, top5=(), score=None)
+    assert lines.labels(nothing) == "abstained"
+    assert "score:" not in lines.explanation(nothing)
 
 
 def test_top_shows_more_labels(tiny_bundle: Path, tiny_images: Path) -> None:
@@ -134,6 +159,8 @@ def test_exactly_one_source_is_asked_for(tiny_images: Path, video: Path) -> None
     assert_refused(only)
     assert_refused(only, tiny_images, "--video", video)
     assert_refused(only, "--video", video, "--camera", 0)
+    assert_refused("name a camera", "--video", video, "--patience", 3)
+    assert_refused("is a file and no camera; read it with --video", "--camera", video)
     assert_refused("--frames and --every", tiny_images, "--frames", 3)
     assert_refused("--frames and --every", tiny_images, "--every", 1)
 
@@ -290,6 +317,59 @@ def test_control_c_ends_with_a_summary(tiny_bundle: Path, tmp_path: Path) -> Non
     count = int(summary.split(" frames: ")[0])
     assert count < 20_000
     assert count - (len(lines) + 1) in (0, 1)  # it may have come before a line was printed
+
+
+def test_a_network_camera_s_losses_are_in_the_summary(tiny_bundle: Path) -> None:
+    with NetworkCamera(fps=200, size=(48, 32)) as camera:
+        result = run("--camera", camera.url, "--frames", 20, "--json", "--bundle", tiny_bundle)
+    assert result.exit_code == 0, result.stderr
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    numbers = [line["frame"] for line in lines]
+    assert len(numbers) == 20
+    assert numbers == sorted(set(numbers))
+    assert [line["time_s"] for line in lines] == sorted(line["time_s"] for line in lines)
+    dropped = numbers[-1] - numbers[0] - 19
+    assert ("frames dropped" in result.stderr) == (dropped > 0)
+    assert dropped == 0 or result.stderr.endswith(f"; {dropped} frames dropped\n")
+
+
+def test_a_camera_that_stays_away_is_an_error_after_patience(tiny_bundle: Path) -> None:
+    with NetworkCamera(size=(48, 32)) as camera, subprocess.Popen(
+        [*MAIN, "--camera", camera.url, "--patience", "0.1", "--bundle", str(tiny_bundle)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("frame ")
+        camera.unplug()
+        process.stdout.read()
+        gone, error = process.stderr.read().splitlines()
+    assert process.returncode == 2
+    assert gone.endswith("/stream.mjpg stopped; waiting for it")
+    assert re.fullmatch(r"adaptive: http://\S+ stopped, and was gone for \d+ s", error)
+    assert "secret" not in gone + error
+
+
+def test_the_frames_of_an_address_are_all_answered(tiny_bundle: Path, video: Path) -> None:
+    handler = functools.partial(QuietFiles, directory=str(video.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/{video.name}"
+        result = run("--video", url, "--bundle", tiny_bundle)
+        server.shutdown()
+        thread.join()
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith("10 frames: ")
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    """The files of a folder, without a log."""
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def test_on_a_terminal_the_line_is_written_over(tiny_bundle: Path, video: Path) -> None:

@@ -28,7 +28,7 @@ def test_numbers_against_direct_computation() -> None:
     found = evaluate(CASCADE, table)
     done = replay(CASCADE, table)
     row = found.policy
-    assert row.top1 == share(done.top1)
+    assert row.quality == share(done.quality)
     assert row.top5 == share(done.top5)
     assert row.ms.value == pytest.approx(done.ms.mean())
     assert row.p95_ms.value == pytest.approx(np.quantile(done.ms, 0.95))
@@ -38,7 +38,7 @@ def test_numbers_against_direct_computation() -> None:
     assert found.decode_ms == 3.0
     assert [r.name for r in found.fixed] == [f"always {name}" for name in NAMES]
     for name, fixed in zip(NAMES, found.fixed):
-        assert fixed.top1 == share(table.top1(name))
+        assert fixed.quality == share(table.quality(name))
         assert fixed.ms == mean(table.ms(name))
         assert fixed.p95_ms == quantile(table.ms(name), 0.95)
         assert fixed.shares == {name: 1.0}
@@ -48,11 +48,13 @@ def test_differences_are_paired() -> None:
     table = table_of(300)
     found = evaluate(CASCADE, table, reference="big")
     done = replay(CASCADE, table)
-    difference = done.top1.astype(float) - table.top1("big").astype(float)
+    difference = done.quality.astype(float) - table.quality("big").astype(float)
     plain = mean(difference)
     assert found.over_reference.value == plain.value
     assert found.over_reference.low <= plain.low < plain.high <= found.over_reference.high
-    independent = np.sqrt(done.top1.var(ddof=1) + table.top1("big").var(ddof=1)) / np.sqrt(300)
+    independent = np.sqrt(done.quality.var(ddof=1) + table.quality("big").var(ddof=1)) / np.sqrt(
+        300
+    )
     assert found.over_reference.high - found.over_reference.low < 2 * 1.96 * independent
     same = evaluate(Fixed(("big",)), table, reference="big").over_reference
     assert same.value == 0
@@ -61,7 +63,7 @@ def test_differences_are_paired() -> None:
 
 def test_reference_is_the_most_accurate_when_none_is_named() -> None:
     table = table_of(300)
-    best = max(NAMES, key=lambda n: table.top1(n).mean())
+    best = max(NAMES, key=lambda n: table.quality(n).mean())
     assert evaluate(CASCADE, table).reference == best
     with pytest.raises(InputError, match="'vgg' is not in the outcome table"):
         evaluate(CASCADE, table, reference="vgg")
@@ -73,13 +75,13 @@ def test_random_mix_costs_what_the_policy_costs() -> None:
     assert found.mix.ms.value == pytest.approx(found.policy.ms.value)
     assert len(found.mix.shares) == 2
     assert found.over_mix.value == pytest.approx(
-        found.policy.top1.value - found.mix.top1.value, abs=1e-12
+        found.policy.quality.value - found.mix.quality.value, abs=1e-12
     )
     # Really drawing by these shares gives the same accuracy, time and p95.
     names, shares = zip(*found.mix.shares.items())
     big = table.select(np.tile(np.arange(300), 200))
     drawn = replay(Random(names, shares=shares, seed=1), big)
-    assert drawn.top1.mean() == pytest.approx(found.mix.top1.value, abs=0.01)
+    assert drawn.quality.mean() == pytest.approx(found.mix.quality.value, abs=0.01)
     assert drawn.ms.mean() == pytest.approx(found.mix.ms.value, rel=0.01)
     assert np.quantile(drawn.ms, 0.95) == pytest.approx(found.mix.p95_ms.value, rel=0.02)
 
@@ -96,17 +98,17 @@ def test_oracle_is_the_fastest_that_is_right() -> None:
     order = sorted(NAMES, key=lambda n: table.ms(n).mean())
     right, spent, answered = [], [], []
     for row in range(200):
-        chosen = next((n for n in order if table.top1(n)[row]), None)
+        chosen = next((n for n in order if table.quality(n)[row]), None)
         right.append(chosen is not None)
         answered.append(chosen or order[0])
         spent.append(table.ms(chosen or order[0])[row])
     found = oracle_row(table)
-    assert found.top1 == share(np.array(right))
+    assert found.quality == share(np.array(right))
     assert found.ms.value == pytest.approx(np.mean(spent))
     assert found.p95_ms.value == pytest.approx(np.quantile(spent, 0.95))
     assert found.shares == {name: answered.count(name) / 200 for name in NAMES}
     for name in NAMES:
-        assert found.top1.value >= table.top1(name).mean()
+        assert found.quality.value >= table.quality(name).mean()
 
 
 def test_abstentions_are_wrong_and_counted() -> None:
@@ -117,7 +119,7 @@ def test_abstentions_are_wrong_and_counted() -> None:
     assert 0 < found.policy.abstained == done.abstained.mean() < 1
     assert found.policy.abstained + sum(found.policy.shares.values()) == pytest.approx(1)
     answered = ~done.abstained
-    assert found.policy.top1.value == pytest.approx(done.top1[answered].sum() / 300)
+    assert found.policy.quality.value == pytest.approx(done.quality[answered].sum() / 300)
     assert found.policy.ms.value == pytest.approx(done.ms.mean() + 0.25)
 
 
@@ -171,7 +173,7 @@ def test_live_finds_a_table_of_other_networks(
     from dataclasses import replace
 
     outcomes = {
-        name: replace(o, top1=~o.top1) if name == "strong" else o
+        name: replace(o, quality=~o.quality) if name == "strong" else o
         for name, o in tiny_table.outcomes.items()
     }
     wrong = replace(tiny_table, outcomes=outcomes)
@@ -192,7 +194,7 @@ def test_evaluate_command(
     assert "live and replay agree on 90 of 90" in out
     report = json.loads(output.read_text())
     done = replay(Bundle.read(tiny_bundle).policy, OutcomeTable.read(tiny_table_path))
-    assert report["policy"]["top1"]["value"] == done.top1.mean()
+    assert report["policy"]["top1"]["value"] == done.quality.mean()
     assert report["live"]["differences"] == []
     before = output.read_text()
     code, _, err = adaptive(*arguments)

@@ -228,7 +228,7 @@ def test_every_signal_is_ranked() -> None:
     ]
     assert any("sage is right on every image" in sentence for sentence in found.missing)
     assert found.temperatures["net"] == pytest.approx(1.3, rel=0.5)
-    expected = auc(chances["net"], table.top1("net"))
+    expected = auc(chances["net"], table.quality("net"))
     assert found.rows[-1].area == expected
 
 

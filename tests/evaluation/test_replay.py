@@ -14,8 +14,9 @@ from outcome_tables import AFTER, NAMES, chain, table_of
 from adaptive import InputError, Limits
 from adaptive.evaluation.replay import ABSTAINED, rank_of, replay
 from adaptive.policy.base import Policy
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 
 
@@ -94,21 +95,21 @@ def test_images_do_not_touch_each_other(policy: Policy, count: int, seed: int) -
     alone = changed(policy)
     for row in range(count):
         single = replay(alone, table.select(np.array([row])))
-        for part in ("top1", "top5", "candidate", "ran", "confidence"):
+        for part in ("quality", "top5", "candidate", "ran", "confidence"):
             np.testing.assert_array_equal(getattr(single, part)[0], getattr(together, part)[row])
         assert single.ms[0] == pytest.approx(together.ms[row])
     if not isinstance(policy, Random):
         order = np.random.default_rng(seed).permutation(count)
         mixed = replay(policy, table.select(order))
         np.testing.assert_array_equal(mixed.candidate, together.candidate[order])
-        np.testing.assert_array_equal(mixed.top1, together.top1[order])
+        np.testing.assert_array_equal(mixed.quality, together.quality[order])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fixed_is_the_tables_columns(name: str) -> None:
     table = table_of(60)
     done = replay(Fixed((name,)), table)
-    np.testing.assert_array_equal(done.top1, table.top1(name))
+    np.testing.assert_array_equal(done.quality, table.quality(name))
     np.testing.assert_array_equal(done.top5, table.of(name).top5)
     np.testing.assert_array_equal(done.confidence, table.of(name).confidence)
     np.testing.assert_allclose(done.ms, table.ms(name))
@@ -121,21 +122,21 @@ def test_an_exits_segment_is_never_paid_twice() -> None:
     last = replay(Fixed(("net@3",)), table)
     assert ask_all.ran.all()
     np.testing.assert_allclose(ask_all.ms, last.ms)
-    np.testing.assert_array_equal(ask_all.top1, last.top1)
+    np.testing.assert_array_equal(ask_all.quality, last.quality)
     backwards = replay(Cascade(("net@3", "net@1"), thresholds=(1,)), table)
     np.testing.assert_allclose(backwards.ms, last.ms)
-    np.testing.assert_array_equal(backwards.top1, table.top1("net@1"))
+    np.testing.assert_array_equal(backwards.quality, table.quality("net@1"))
 
 
 def test_cascade_with_thresholds_at_their_ends() -> None:
     table = table_of(50)
     first = replay(Cascade(("small", "net@2", "big"), thresholds=(0, 0)), table)
-    np.testing.assert_array_equal(first.top1, table.top1("small"))
+    np.testing.assert_array_equal(first.quality, table.quality("small"))
     np.testing.assert_allclose(first.ms, table.ms("small"))
     last = replay(
         Cascade(("small", "net@2", "big"), thresholds=(0, 0)), table, Limits(preference=1)
     )
-    np.testing.assert_array_equal(last.top1, table.top1("big"))
+    np.testing.assert_array_equal(last.quality, table.quality("big"))
     np.testing.assert_allclose(last.ms, sum(table.ms(n) for n in ("small", "net@2", "big")))
 
 
@@ -165,7 +166,7 @@ def test_averaging_against_plain_numpy(combine: str, weights: tuple[float, ...] 
         assert done.confidence[row] == pytest.approx(mean.max(), rel=1e-4)
         best = np.sort(mean)
         if best[-1] - best[-2] > 1e-4:
-            assert done.top1[row] == (mean.argmax() == table.label[row])
+            assert done.quality[row] == (mean.argmax() == table.label[row])
     assert lengths == {1, 2, 3}
 
 
@@ -175,7 +176,7 @@ def test_limits_are_kept_and_time_is_taken_off() -> None:
     policy = Cascade(("small", "net@2", "big"), thresholds=(1, 1), upper_ms=upper)
     none = replay(policy, table, Limits(1.9))
     assert none.abstained.all()
-    assert not none.top1.any()
+    assert not none.quality.any()
     assert np.isnan(none.confidence).all()
     assert (none.candidate == ABSTAINED).all()
     assert (none.ms == 0).all()
@@ -205,10 +206,10 @@ def test_an_abstention_is_wrong_and_charged_with_the_features() -> None:
     policy = ByPremodel(("small", "big"), chain(), on_abstain="abstain")
     done = replay(policy, table, chances=chances, premodel_ms=0.5)
     assert done.abstained.tolist() == [True] * 25 + [False] * 25
-    assert not done.top1[:25].any()
+    assert not done.quality[:25].any()
     assert not done.top5[:25].any()
     np.testing.assert_allclose(done.ms[:25], table.features_ms[:25] * 0.75 + 0.5)
-    np.testing.assert_array_equal(done.top1[25:], table.top1("big")[25:])
+    np.testing.assert_array_equal(done.quality[25:], table.quality("big")[25:])
 
 
 def test_what_the_table_lacks_is_named() -> None:

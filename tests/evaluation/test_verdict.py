@@ -11,8 +11,9 @@ from adaptive.evaluation.evaluation import evaluate, paired
 from adaptive.evaluation.findings import Verdict
 from adaptive.evaluation.verdict import verdict
 from adaptive.outcomes.table import Outcomes, OutcomeTable
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling
@@ -57,7 +58,7 @@ def made(
 
 def learned(table: OutcomeTable, k: int = 15) -> KNNChain:
     scaling = Scaling("standard", np.ones(1), np.zeros(1))
-    outcomes = np.column_stack([table.top1(n) for n in table.candidates]).astype(np.uint8)
+    outcomes = np.column_stack([table.quality(n) for n in table.candidates]).astype(np.uint8)
     grid = scaling.grid(table.X)
     return KNNChain.from_arrays(["hardness"], table.candidates, scaling, grid, outcomes, k)
 

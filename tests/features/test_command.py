@@ -129,10 +129,10 @@ def test_bad_input_writes_nothing(tmp_path: Path, photos: Path) -> None:
 def test_an_interrupted_run_leaves_nothing(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(image: object) -> np.ndarray:
+    def interrupted(*_: object) -> np.ndarray:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("adaptive.images.decode.decode_working", interrupted)
+    monkeypatch.setattr("adaptive.images.decoded.decode_image", interrupted)
     assert run(photos, "-o", tmp_path / "X.csv").exit_code == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 

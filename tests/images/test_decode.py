@@ -27,6 +27,7 @@ from adaptive.images.decode import (
     decode_working,
     jpeg_scale,
 )
+from adaptive.images.decoded import decode_image
 
 DRAW = np.random.default_rng(0)
 
@@ -445,7 +446,10 @@ def svg() -> bytes:
         (b"\0" * 1000, "is not a JPEG, PNG, WebP, BMP or GIF image"),
         (b"", "the image is empty (0 bytes)"),
         (bytearray(), "the image is empty (0 bytes)"),
-        (None, "an image is bytes, a path or a uint8 array, not NoneType"),
+        (
+            None,
+            "bytes, a path, an open file, a Pillow image or a uint8 array, not NoneType",
+        ),
         (7, "not int"),
         ([[1]], "not list"),
         ("gone.png", "gone.png cannot be read: No such file"),
@@ -707,3 +711,77 @@ def test_a_cut_jpeg_is_answered_where_it_was_ended_properly(mode: str, progressi
     else:
         np.testing.assert_array_equal(found[:100], whole[:100])
         assert found[-50:].std() == 0  # of one grey
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK", "I;16"])
+def test_a_pillow_image_gives_the_pixels_of_its_file(mode: str) -> None:
+    draw = np.random.default_rng(3)
+    if mode == "I;16":
+        image = Image.fromarray(draw.integers(0, 65536, (12, 17)).astype(np.uint16))
+    else:
+        image = Image.fromarray(draw.integers(0, 256, (12, 17, 3), np.uint8)).convert(mode)
+    if mode == "RGBA":
+        image.putalpha(90)
+    if mode == "CMYK":  # which no format without loss holds
+        np.testing.assert_array_equal(decode(image), np.asarray(image.convert("RGB")))
+        return
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    np.testing.assert_array_equal(decode(image), decode(encoded.getvalue()))
+
+
+def test_a_pillow_image_that_was_opened_from_a_file_comes_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as opened:
+        found = decode(opened)
+    assert found.shape == (16, 8, 3)
+    np.testing.assert_array_equal(found, decode(tmp_path / "turned.png"))
+
+
+def test_a_pillow_image_is_held_against_the_limits() -> None:
+    with pytest.raises(ImageError, match=r"the Pillow image has 30 x 20 = 600 pixels; 1 to 599"):
+        decode(Image.new("RGB", (30, 20)), max_pixels=599)
+    with pytest.raises(ImageError, match="more than 100 times as long"):
+        decode(Image.new("L", (40_000, 30)))
+
+
+def test_a_pillow_image_whose_file_is_closed_or_cut_off_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(
+        tmp_path / "whole.jpg"
+    )
+    data = (tmp_path / "whole.jpg").read_bytes()
+    opened = Image.open(io.BytesIO(data[: len(data) // 2]))
+    with pytest.raises(ImageError, match="the Pillow image cannot be read"):
+        decode(opened)
+
+
+def test_an_open_file_is_read_from_where_it_stands(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    with open(tmp_path / "a.png", "rb") as file:
+        np.testing.assert_array_equal(decode(file), image)
+        with pytest.raises(ImageError, match=r"the image is empty \(0 bytes\)"):
+            decode(file)
+        file.seek(0)
+        # read once, whatever is made of it
+        opened = decode_image(file, 300, 10_000, native=True)
+    np.testing.assert_array_equal(opened.pixels, image)
+    assert opened.native is not None
+    np.testing.assert_array_equal(opened.native(), image)
+
+
+def test_a_file_that_gives_no_bytes_is_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    with open(tmp_path / "a.png", encoding="utf-8") as text, pytest.raises(
+        ImageError, match=r"the open file .* cannot be read: .*codec"
+    ):
+        decode(text)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match='gave str; open it with "rb"'):
+        decode(io.StringIO("text"))  # type: ignore[arg-type]
+    with open(tmp_path / "a.png", "rb") as closed:
+        pass
+    with pytest.raises(ImageError, match=r"cannot be read: .*closed file"):
+        decode(closed)

@@ -225,8 +225,93 @@ def test_smooth_images_stay_smooth_when_enlarged() -> None:
         ({"scale": 0.0}, "is not a finite number above 0"),
         ({"scale": math.nan}, "is not a finite number above 0"),
         ({"dtype": "uint8", "scale": 255.0}, "a uint8 input takes pixels as they are"),
+        ({"size": ()}, "not a whole number of pixels >= 1, or two"),
+        ({"size": (4, 4, 4)}, "not a whole number of pixels >= 1, or two"),
+        ({"size": (4, 10**6)}, "above the 8192 pixels allowed"),
+        ({"resize": "fit", "pad": 256}, "is not one whole number in 0..255, or three"),
+        ({"resize": "fit", "pad": (1, 2)}, "is not one whole number in 0..255, or three"),
+        ({"resize": "fit", "pad": True}, "is not one whole number in 0..255, or three"),
+        ({"resize": "fit", "place": "left"}, "input place 'left' is not one of"),
+        ({"channels": "GBR"}, "input channels 'GBR' is not one of"),
+        ({"resize": "cover", "pad": 114}, "'cover' pads nothing"),
+        ({"resize": "crop", "place": "top-left"}, "'crop' pads nothing"),
     ],
 )
 def test_specs_that_cannot_be(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says):
         InputSpec(**{"size": 8, **settings})
+
+
+def stretched_pixels(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    down, across = weights(image.shape[0], rows), weights(image.shape[1], columns)
+    scaled: np.ndarray = np.einsum("yh,xw,hwc->yxc", down, across, image.astype(np.float64))
+    return scaled
+
+
+@pytest.mark.parametrize(
+    ("size", "place", "inside"),
+    [
+        (16, "centre", (2, 0, 12, 16)),  # top, left, height, width of an image of 60 x 80
+        (16, "top-left", (0, 0, 12, 16)),
+        ((12, 24), "centre", (0, 4, 12, 16)),
+        ((24, 16), "top-left", (0, 0, 12, 16)),
+        ((12, 16), "centre", (0, 0, 12, 16)),
+    ],
+)
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_fitted_image_keeps_its_proportions(
+    size: Any, place: str, inside: tuple[int, ...], channels: str, layout: str, dtype: str
+) -> None:
+    image = photo(60, 80)
+    spec = InputSpec(size, dtype, layout, "fit", pad=(3, 90, 200), place=place, channels=channels)
+    found = preprocess(image, spec)[0]
+    if layout == "NCHW":
+        found = found.transpose(1, 2, 0)
+    expected = np.empty((*spec.sides, 3))
+    expected[...] = (3, 90, 200)
+    top, left, height, width = inside
+    own = stretched_pixels(image, height, width)
+    expected[top : top + height, left : left + width] = own[..., :: 1 if channels == "RGB" else -1]
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1.01
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_mean_and_std_are_in_the_order_of_the_channels(layout: str) -> None:
+    image = photo(16, 16)
+    mean, std = (100.0, 110.0, 120.0), (1.0, 2.0, 3.0)
+    spec = InputSpec(16, "float32", layout, "stretch", mean, std, channels="BGR")
+    expected = (image[..., ::-1].astype(np.float64) - mean) / std
+    found = preprocess(image, spec)[0]
+    found = found.transpose(1, 2, 0) if layout == "NCHW" else found
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("resize", ["crop", "cover", "stretch", "fit"])
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 60), st.integers(1, 60))
+@settings(max_examples=40, deadline=None)
+def test_inputs_that_are_no_squares_are_filled(
+    resize: str, height: int, width: int, rows: int, columns: int
+) -> None:
+    spec = InputSpec((rows, columns), "uint8", "NHWC", resize)
+    assert preprocess(photo(height, width), spec).shape == (1, rows, columns, 3)
+    top, left, high, wide = source_box(height, width, spec)
+    assert 0 <= top <= top + high <= height
+    assert 0 <= left <= left + wide <= width
+    if resize in ("crop", "cover") and min(high, wide) > 20:
+        assert abs(high / wide - rows / columns) < 0.1 * rows / columns
+
+
+def test_networks_that_see_other_padding_do_not_share_pixels() -> None:
+    from adaptive.images.decoded import decode_image
+
+    image = decode_image(photo(30, 60), 16, 10**6)
+    black = image.tensor(InputSpec(16, "uint8", "NHWC", "fit"))
+    grey = image.tensor(InputSpec(16, "uint8", "NHWC", "fit", pad=114))
+    low = image.tensor(InputSpec(16, "uint8", "NHWC", "fit", pad=114, place="top-left"))
+    assert (black[0, 0] == 0).all()
+    assert (grey[0, 0] == 114).all()
+    assert (low[0, -1] == 114).all()
+    assert (low[0, 0] != 114).any()

@@ -82,6 +82,8 @@ def index(tmp_path: Path) -> Path:
     wheel(folder, "werkzeug", "3.0")
     wheel(folder, "werkzeug", "2.0")
     wheel(folder, "colorama", "1.0")
+    wheel(folder, "opencv_python_headless", "4.4.0")
+    wheel(folder, "opencv_python_headless", "5.0.0")
     return folder
 
 
@@ -108,6 +110,7 @@ def test_wheels_are_the_targets_whatever_python_fetches_them(index, project, tmp
         "importlib_metadata-8.0-py3-none-any.whl",
         "numpy-1.24.4-cp38-cp38-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
         "onnxruntime-1.11.0-cp38-cp38-manylinux_2_17_aarch64.manylinux2014_aarch64.whl",
+        "opencv_python_headless-5.0.0-py3-none-any.whl",
         "pip-1.0-py3-none-any.whl",
         "werkzeug-2.0-py3-none-any.whl",  # 3.0 was fetched first, and what nothing needs went
         "zipp-3.0-py3-none-any.whl",
@@ -138,6 +141,27 @@ def test_nvidias_wheel_takes_the_place_of_the_cpus(index, project, tmp_path):
     assert engines == [own.name]
 
 
+def test_a_boards_own_opencv_takes_the_place_of_the_wheel(index, project, tmp_path):
+    wheel(index, "numpy", "1.26.0", tag="cp310-cp310-manylinux_2_28_aarch64")
+    make(
+        tmp_path / "house",
+        TARGETS["jetpack6"],
+        project,
+        newest=True,
+        own_opencv=True,
+        options=options(index),
+    )
+    found = names(tmp_path / "house")
+    assert [name for name in found if name.startswith("opencv")] == []
+    assert [name for name in found if name.startswith("numpy")] == [
+        "numpy-1.26.0-cp310-cp310-manylinux_2_28_aarch64.whl"
+    ]
+    assert "system-packages=yes\n" in (tmp_path / "house" / "target").read_text()
+    with pytest.raises(InputError, match=r"Python 3\.6"):
+        make(tmp_path / "old", OLD, project, own_opencv=True, options=options(index))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", ["cp38-cp38m-linux_aarch64", "cp36-cp36m-linux_aarch64"])
 def test_a_wheel_of_another_python_is_refused_with_the_right_name(index, project, tmp_path, tag):
     own = wheel(tmp_path, "onnxruntime_gpu", "1.11.0", tag=tag)
@@ -316,6 +340,7 @@ def house(tmp_path: Path) -> Path:
     (index / bundled_pip().name).write_bytes(bundled_pip().read_bytes())
     wheel(index, "onnxruntime", "1.20.0", ("numpy",))
     wheel(index, "numpy", "1.24.4")
+    wheel(index, "opencv_python_headless", "5.0.0")
     project = wheel(tmp_path, "adaptive_serving", "0.1.0", ("numpy>=1.21",))
     output = tmp_path / "house"
     make(output, this_machine(), project, newest=True, options=options(index))

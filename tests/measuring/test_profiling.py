@@ -102,7 +102,7 @@ def assert_same_outcomes(one: OutcomeTable, other: OutcomeTable) -> None:
     np.testing.assert_array_equal(one.X, other.X)
     assert one.candidates == other.candidates
     for name in one.candidates:
-        for part in ("top1", "top5", "confidence"):
+        for part in ("quality", "top5", "confidence"):
             np.testing.assert_array_equal(
                 getattr(one.of(name), part), getattr(other.of(name), part)
             )
@@ -125,16 +125,16 @@ def test_the_table_says_what_the_networks_say(
         near += abs(tiny_table.of("cheap").confidence[row] - chances.max()) < 0.02
         second = np.sort(chances)[-2]
         if chances.max() - second > 0.05:
-            assert tiny_table.of("cheap").top1[row] == (chances.argmax() == label)
+            assert tiny_table.of("cheap").quality[row] == (chances.argmax() == label)
     assert near == len(tiny_table)
     np.testing.assert_array_equal(
-        tiny_table.of("cheap").top1, tiny_table.of("net@1").top1
+        tiny_table.of("cheap").quality, tiny_table.of("net@1").quality
     )  # the same weights
     assert tiny_table.of("net@2").after == "net@1"
     for candidate in tiny_table.candidates:
         values = tiny_table.probabilities_of(candidate)
         right = values.argmax(axis=1) == tiny_table.label
-        assert np.mean(right == tiny_table.of(candidate).top1) > 0.97  # near-ties in 16 bits
+        assert np.mean(right == tiny_table.of(candidate).quality) > 0.97  # near-ties in 16 bits
         np.testing.assert_allclose(
             values.max(axis=1), tiny_table.of(candidate).confidence, atol=1e-3
         )
@@ -423,7 +423,7 @@ def test_killed_in_the_middle_it_goes_on(
     for copy in range(6):
         part = read.select(np.arange(90 * copy, 90 * (copy + 1)))
         for name in part.candidates:
-            for column in ("top1", "top5", "confidence"):
+            for column in ("quality", "top5", "confidence"):
                 np.testing.assert_array_equal(
                     getattr(part.of(name), column), getattr(tiny_table.of(name), column)
                 )
@@ -594,13 +594,13 @@ def test_labels_in_another_order_are_noticed(
 
 def test_few_images_and_untrained_networks_may_be_wrong(tiny_table: OutcomeTable) -> None:
     wrong = np.zeros(len(tiny_table), bool)
-    outcomes = {n: replace(o, top1=wrong) for n, o in tiny_table.outcomes.items()}
+    outcomes = {n: replace(o, quality=wrong) for n, o in tiny_table.outcomes.items()}
     guessing = replace(tiny_table, outcomes=outcomes)
     assert "top-1 is 0.0% for every candidate" in str(labels_doubt(guessing, 3))
     assert labels_doubt(guessing, 3, tiny_table.candidates) is None
     assert labels_doubt(guessing.select(np.arange(9)), 3) is None
     assert labels_doubt(guessing.select(np.arange(18)), 3) is not None
-    right = replace(outcomes["cheap"], top1=~wrong)
+    right = replace(outcomes["cheap"], quality=~wrong)
     mixed = replace(guessing, outcomes={**outcomes, "cheap": right})
     assert labels_doubt(mixed, 3) is None
     assert labels_doubt(mixed, 3, ["cheap"]) is not None

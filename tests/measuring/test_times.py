@@ -230,7 +230,7 @@ def test_a_table_takes_each_images_own_times_where_they_were_measured(
     for image in ("003.png", "077.png"):
         here, there = timed.images.index(image), own.table.images.index(image)
         assert timed.of("strong").ms[here] == own.table.of("strong").ms[there]
-    np.testing.assert_array_equal(timed.of("strong").top1, tiny_table.of("strong").top1)
+    np.testing.assert_array_equal(timed.of("strong").quality, tiny_table.of("strong").quality)
     np.testing.assert_array_equal(
         timed.probabilities_of("cheap"), tiny_table.probabilities_of("cheap")
     )

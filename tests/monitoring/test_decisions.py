@@ -23,9 +23,10 @@ from adaptive.monitoring.decisions import Decision, DecisionLog, Outcome, bundle
 from adaptive.monitoring.drift import Monitor
 from adaptive.monitoring.logged import Logged
 from adaptive.outcomes.table import OutcomeTable
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.files import write_policy
 from adaptive.policy.fixed import Fixed, Random
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 from adaptive.prediction import Prediction
 from adaptive.premodel.knn_chain import KNNChain

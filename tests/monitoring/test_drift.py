@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from adaptive import InputError
-from adaptive.monitoring.drift import Monitor, monitor_of, rate_bound, resumed
+from adaptive.monitoring.betting import rate_bound
+from adaptive.monitoring.drift import Monitor, monitor_of
+from adaptive.monitoring.resuming import resumed
 
 
 def binomial_quantile(n: int, p: float, level: float) -> int:
@@ -109,7 +111,7 @@ def test_rate_bound_is_exact() -> None:
     assert rate_bound(20, 5, 0.975) == pytest.approx(0.4910, abs=1e-4)
     assert rate_bound(10, 10, 0.99) == 1.0
     assert 0.1 < rate_bound(100_000, 10_000, 0.99) < 0.1025
-    with pytest.raises(InputError, match="3 disagreements in 2 images"):
+    with pytest.raises(InputError, match="3 in 2 images"):
         rate_bound(2, 3, 0.99)
 
 
@@ -176,15 +178,15 @@ def test_resumed_keeps_the_state_between_runs(
     logging.getLogger("adaptive.monitoring.drift").setLevel(logging.WARNING)
     log = tmp_path / "decisions.jsonl"
     monitor = Monitor(0.1)
-    with resumed(monitor, log):
+    with resumed([monitor], log):
         monitor.update(True)
     again = Monitor(0.1)
-    with resumed(again, log):
+    with resumed([again], log):
         assert again.status() == monitor.status()
-    with resumed(Monitor(0.2), log):
+    with resumed([Monitor(0.2)], log):
         pass
     assert "watched from the start" in caplog.text
-    with resumed(None, log), resumed(monitor, None):
+    with resumed([], log), resumed([monitor], None):
         pass
 
 

@@ -75,7 +75,7 @@ def test_read(table: Path) -> None:
     assert read.candidates == ("a", "b@2")
     assert read.features == ("contrast",)
     np.testing.assert_array_equal(read.label, np.arange(ROWS) % 3)
-    np.testing.assert_array_equal(read.top1("a"), np.arange(ROWS) % 2 == 1)
+    np.testing.assert_array_equal(read.quality("a"), np.arange(ROWS) % 2 == 1)
     np.testing.assert_allclose(read.X[:, 0], np.arange(ROWS) / 10)
     np.testing.assert_array_equal(read.of("b@2").mj, np.full(ROWS, 3.0))
     assert read.of("a").mj is None
@@ -110,7 +110,7 @@ def test_missing_empty_and_foreign_files(tmp_path: Path) -> None:
     for content, says in (
         (b"", "x.csv is empty; it needs a header line and at least one row"),
         (HEADER.encode(), "x.csv has a header but no row"),
-        (b"image,label\nx,1\n", "x.csv is no outcome table: it has no column NAME:top1"),
+        (b"image,label\nx,1\n", "x.csv is no outcome table: it has no column NAME:ms"),
         (b"\x89PNG\r\n\x1a\n", "x.csv, line 1 holds the byte 0x89, which is not UTF-8"),
         (b"PK\0\0", "x.csv, line 1 holds a NUL character; a CSV file is text"),
         (HEADER.encode() + b"\nx,1\n", "x.csv, line 2 has 2 cells; the header has 14 columns"),
@@ -385,7 +385,7 @@ def test_written_and_read_back_is_equal(
     for name, o in outcomes.items():
         got = read.of(name)
         assert got.after == o.after
-        for part in ("top1", "top5", "ms"):
+        for part in ("quality", "top5", "ms"):
             np.testing.assert_array_equal(getattr(got, part), getattr(o, part))
         # Nine digits tell every 32-bit float from its neighbours, so thresholds fall alike.
         np.testing.assert_array_equal(

@@ -231,7 +231,7 @@ def test_without_probabilities_a_table_still_tells_who_answers(tiny_table: Outco
     policy = CALIBRATED["fixed"]
     bare = replace(tiny_table, probabilities={})
     plain, soft = replay(policy, bare), replay(policy, tiny_table)
-    np.testing.assert_array_equal(plain.top1, soft.top1)
+    np.testing.assert_array_equal(plain.quality, soft.quality)
     np.testing.assert_array_equal(plain.confidence, bare.of("strong").confidence)
     assert (soft.confidence < plain.confidence).all()
 
@@ -251,14 +251,14 @@ def test_an_answer_below_the_threshold_is_none_and_its_guess_is_told(
     unsure = before.confidence < level
     assert 0 < unsure.sum() < len(unsure)
     np.testing.assert_array_equal(done.abstained, unsure)
-    np.testing.assert_array_equal(done.top1, before.top1 & ~unsure)
+    np.testing.assert_array_equal(done.quality, before.quality & ~unsure)
     np.testing.assert_array_equal(done.ran, before.ran)
     np.testing.assert_array_equal(done.confidence, before.confidence)
     row = policy_row(done)
     assert row.abstained == pytest.approx(unsure.mean())
-    assert row.answered.value == pytest.approx(before.top1[~unsure].mean())
+    assert row.answered.value == pytest.approx(before.quality[~unsure].mean())
     told, whole = evaluate(policy, tiny_table), evaluate(plain, tiny_table)
-    assert (told.policy.top1, told.policy.top5) == (whole.policy.top1, whole.policy.top5)
+    assert (told.policy.quality, told.policy.top5) == (whole.policy.quality, whole.policy.top5)
     assert (told.over_mix, told.over_reference) == (whole.over_mix, whole.over_reference)
     assert (told.policy.abstained, told.policy.answered) == (row.abstained, row.answered)
     assert verdict(policy, tiny_table).words() == verdict(plain, tiny_table).words()

@@ -7,12 +7,13 @@ import pytest
 
 from adaptive.errors import BundleError, InputError
 from adaptive.limits import UNLIMITED
-from adaptive.policy.base import History, Output
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.exponents import STEEPEST, Exponents, pooled
 from adaptive.policy.files import policy_from_json, policy_to_json
 from adaptive.policy.following import fit_following
 from adaptive.policy.gain import Gain
+from adaptive.policy.history import History, Output
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.likelihood import fit_exponents
 from adaptive.premodel.mixture import Mixture
 

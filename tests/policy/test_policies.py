@@ -21,8 +21,8 @@ from adaptive.limits import UNLIMITED
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.decisions import DecisionLog
 from adaptive.monitoring.drift import Monitor
-from adaptive.policy.base import STOP, History, Output, Policy
-from adaptive.policy.cascade import Cascade, Hybrid, expected_gain
+from adaptive.policy.base import Policy
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.exponents import Exponents
 from adaptive.policy.files import (
     POLICIES,
@@ -33,17 +33,19 @@ from adaptive.policy.files import (
 )
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.gain import Gain, bar, describe, log_odds, paths_of
+from adaptive.policy.history import History, Output
+from adaptive.policy.hybrid import Hybrid, expected_gain
+from adaptive.policy.means import arithmetic, geometric
 from adaptive.policy.premodel import ByPremodel
 from adaptive.policy.signals import (
     PAIRED,
     SIGNALS,
     agreement,
-    arithmetic,
     certainty,
-    geometric,
     margin,
     soften,
 )
+from adaptive.policy.spending import STOP
 from adaptive.policy.walk import Walk
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.registry import load_premodel

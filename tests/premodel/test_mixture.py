@@ -54,6 +54,26 @@ def test_posterior_agrees_with_scikit_learn_far_away_too():
     np.testing.assert_allclose(premodel.predict(X), theirs(X), atol=1e-9)
 
 
+def test_conditions_of_the_same_words_are_told_apart():
+    # Two of four are dark and noisy, and one of these is darker.
+    mean = np.array([[0, -2, -3, 0, 0], [0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, -2, -2, 0, 0.0]])
+    mean[:, 1] *= -1
+    arrays = {
+        "floor": np.ones(5),
+        "scale": np.ones(5),
+        "offset": np.zeros(5),
+        "weight": np.full(4, 0.25),
+        "mean": mean,
+        "factor": np.stack([np.eye(5)] * 4),
+        "rate": np.full((4, 2), 0.5),
+    }
+    told = Mixture.from_arrays(FEATURES, NAMES, arrays, 1, k=None, seed=0).descriptions()
+    assert len(set(told)) == 4
+    assert told[0] == "dark, noisy (darker)"
+    assert told[3] == "dark, noisy (brighter)"
+    assert told[2] == f"{told[1]} (2)"  # which differ in nothing
+
+
 def test_unlabelled_images_make_conditions_that_labelled_ones_have_not():
     X, condition, outcomes = images(900)
     seen = condition < 2

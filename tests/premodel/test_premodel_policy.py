@@ -7,9 +7,10 @@ import pytest
 
 from adaptive.errors import BundleError, InputError
 from adaptive.limits import UNLIMITED, Limits
-from adaptive.policy.base import STOP, History, Output
 from adaptive.policy.files import policy_from_json, policy_to_json
+from adaptive.policy.history import History, Output
 from adaptive.policy.premodel import ByPremodel
+from adaptive.policy.spending import STOP
 
 NETS = ("net0", "net1", "net2")
 COSTS = (1.0, 4.0, 10.0)

@@ -9,6 +9,7 @@ from typing import Any, Sequence
 
 import numpy as np
 import pytest
+from bright_and_dark import mixture
 from click.testing import CliRunner
 from markupsafe import escape
 from PIL import Image
@@ -26,6 +27,7 @@ from adaptive.policy.fixed import Fixed
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling
+from adaptive.premodel.shares import ConditionShares
 from adaptive.report.cascades import best_cascades
 from adaptive.report.content import Content, Origin, gather
 from adaptive.report.gallery import Thumbnails, needed_by_answered
@@ -96,7 +98,9 @@ def made(count: int = 200, probabilities: bool = True, seed: int = 0, **more: An
         ms = draw.uniform(1, 2, count) * (1 + 9 * position)
         outcomes[name] = Outcomes(top1, np.ones(count, bool), confidence, ms)
         found[name] = values
-    X = np.column_stack([outcomes["small"].top1 + draw.normal(0, 0.3, count), draw.random(count)])
+    X = np.column_stack(
+        [outcomes["small"].quality + draw.normal(0, 0.3, count), draw.random(count)]
+    )
     table = OutcomeTable(
         tuple(f"{i}.jpg" for i in range(count)),
         label,
@@ -113,7 +117,7 @@ def made(count: int = 200, probabilities: bool = True, seed: int = 0, **more: An
 
 def learned(table: OutcomeTable) -> KNNChain:
     scaling = Scaling("standard", np.ones(2), np.zeros(2))
-    outcomes = np.column_stack([table.top1(n) for n in NAMES]).astype(np.uint8)
+    outcomes = np.column_stack([table.quality(n) for n in NAMES]).astype(np.uint8)
     grid = scaling.grid(table.X * [1.0, 0.01])
     return KNNChain.from_arrays(table.features, NAMES, scaling, grid, outcomes, 7)
 
@@ -123,6 +127,7 @@ def content(
     policy: Policy,
     labels: Sequence[str] = ("ant", "bee", "cat"),
     images: Path | None = None,
+    shares: ConditionShares | None = None,
     **origin: Any,
 ) -> Content:
     cascades = best_cascades(table, points=4)
@@ -146,6 +151,7 @@ def content(
         cascades,
         images=images,
         premodel=policy.premodel,
+        shares=shares,
     )
 
 
@@ -172,7 +178,7 @@ def test_numbers_are_the_evaluations(whole: Content) -> None:
     text = Checked(page(whole)).text
     evaluation = whole.evaluation
     for row in [*evaluation.fixed, evaluation.mix, evaluation.policy, evaluation.oracle]:
-        assert f"{100 * row.top1.value:.2f}" in text
+        assert f"{100 * row.quality.value:.2f}" in text
         assert f"{row.ms.value:.3f}" in text
         assert f"{row.p95_ms.value:.3f}" in text
     assert f"{100 * evaluation.over_mix.value:+.2f}" in text
@@ -313,13 +319,13 @@ def test_thumbnails_stay_in_their_folder(tmp_path: Path) -> None:
 
 def test_groups_are_what_their_sentences_say(whole: Content) -> None:
     table = made()
-    right = np.stack([table.top1(n) for n in NAMES])
+    right = np.stack([table.quality(n) for n in NAMES])
     done = replay(ByPremodel(NAMES, learned(made(seed=1))), table)
     counts = [g.count for g in whole.groups]
     assert counts == [
         right.all(axis=0).sum(),
         (~right.any(axis=0)).sum(),
-        (right.any(axis=0) & ~done.top1).sum(),
+        (right.any(axis=0) & ~done.quality).sum(),
     ]
     index = [table.images.index(p.name) for p in whole.groups[2].pictures]
     sure = done.confidence[index]
@@ -332,7 +338,7 @@ def test_needed_and_answered_count_every_image_once() -> None:
     names, counts = needed_by_answered(done, table)
     assert names == ["small", "big", "none"]
     assert counts.sum() == len(table)
-    assert counts[0].sum() == table.top1("small").sum()
+    assert counts[0].sum() == table.quality("small").sum()
     assert counts[:, 1].sum() == (done.candidate == 0).sum()
 
 
@@ -429,3 +435,39 @@ def test_promise_speaks_only_of_the_bundles_own_policy(tiny_bundle: Path) -> Non
     claim, note = promise(bundle, Fixed(("strong",)))
     assert claim is None
     assert "own policy" in note
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_conditions_have_shares_rates_and_examples(tmp_path: Path, known: bool) -> None:
+    table = made(count=40)
+    dark = np.arange(40) % 4 == 1
+    X = np.column_stack([np.where(dark, 8.0, 150.0) + np.arange(40) / 100, np.full(40, 3.0)])
+    premodel = mixture((30, 10), told=False)
+    premodel.candidates = NAMES
+    table = replace(table, features=premodel.features, X=X)
+    for name in table.images[:20]:
+        Image.new("RGB", (40, 30), (90, 120, 30)).save(tmp_path / name)
+    looks = premodel.descriptions()
+    shares = ConditionShares(looks, (30, 10)) if known else None
+    found = content(table, ByPremodel(NAMES, premodel), images=tmp_path, shares=shares)
+    bright, own = found.conditions
+    assert (own.looks, own.images, own.share) == (looks[1], 10, 0.25)
+    assert bright.images == 30
+    assert own.quality["big"] == table.quality("big")[dark].mean()
+    assert own.before == (0.25 if known else None)
+    assert len(own.examples) == 4
+    assert {example.name for example in own.examples} <= {
+        name for name, is_dark in zip(table.images, dark) if is_dark
+    }
+    text = Checked(page(found)).text
+    assert f"{looks[1]}25.0%" in text  # two cells
+    assert ("its share of the calibration images" in text) == known
+    assert ("does not say how common" in text) != known
+    assert "The images that are most surely so, of 10." in text
+    bare = Checked(page(content(table, ByPremodel(NAMES, premodel)))).text
+    assert "--images DIR adds examples of each." in bare
+
+
+def test_without_conditions_nothing_is_said_of_them(whole: Content) -> None:
+    assert whole.conditions == ()
+    assert "Conditions" not in Checked(page(whole)).text

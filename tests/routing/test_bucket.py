@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from adaptive import Bundle, InputError, Limits, Router
 from adaptive.limits import UNLIMITED
-from adaptive.policy.base import Output
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.files import policy_from_json, policy_to_json
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.history import Output
 from adaptive.policy.walk import Walk
 from adaptive.routing.account import with_costs
 from adaptive.routing.bucket import Bucket

@@ -28,8 +28,9 @@ from adaptive.monitoring.decisions import bundle_hash
 from adaptive.outcomes.labelled import list_images
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
 from adaptive.routing.live import compare_live
 from adaptive.routing.running import Networks, ways_of
@@ -193,7 +194,7 @@ def test_live_equals_replay_and_runs_what_it_charges(
             answer = router.classify(tiny_images / image)
             position = int(done.candidate[row])
             assert answer.candidate == policy.candidates[position]
-            assert (answer.index == table.label[row]) == done.top1[row]
+            assert (answer.index == table.label[row]) == done.quality[row]
             ran = set(answer.ms) - {"decode", "total"}
             assert sum(marks[piece] for piece in [*ran, *made]) == marked.ms[row]
 
@@ -412,6 +413,6 @@ def test_agreement_is_ranked_for_exits(table: OutcomeTable) -> None:
     from adaptive.policy.signals import agreement
 
     two = [table.probabilities_of(n).astype(np.float32) for n in ("deep@1", "deep@2")]
-    expected = auc(agreement(*two), table.top1("deep@2"))
+    expected = auc(agreement(*two), table.quality("deep@2"))
     row = next(r for r in ranked.rows if (r.candidate, r.signal) == ("deep@2", "agreement"))
     assert row.area == expected

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptive.bundle.bundle import Bundle, default_bundle, write_bundle
+from adaptive.bundle.bundle import Bundle, write_bundle
 from adaptive.features.brightness import grey
 from adaptive.features.edges import edges, gradient
+from adaptive.features.extract import extract
 from adaptive.features.schema import SCHEMA
 from adaptive.files import sha256
 from adaptive.limits import PREFERENCES, Limits
@@ -21,9 +22,11 @@ from adaptive.policy.cascade import Cascade
 from adaptive.policy.exponents import Exponents
 from adaptive.policy.files import write_policy
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.gain import Gain, paths_of
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
+from adaptive.premodel.fit import fit_outcome_knn
 from adaptive.premodel.knn_chain import KNNChain
-from adaptive.premodel.registry import load_premodel
 from adaptive.premodel.scaling import Scaling
 from adaptive.routing.bucket import Bucket
 from adaptive.routing.router import Router
@@ -51,13 +54,45 @@ def router():
         yield router
 
 
+@pytest.fixture(scope="module")
+def hybrid():
+    """Learned gains over the default's networks, advised by neighbours among made images."""
+    generator = np.random.default_rng(0)
+    names = ("avg_brightness", "contrast", "noise")
+    X = np.array([extract(SCHEMA.crop(SCHEMA.working(image)), names) for image in images(80)])
+    outcomes = generator.integers(0, 2, (80, 3))
+    candidates = ("mobilenet", "inception", "resnet")
+    premodel = fit_outcome_knn(
+        X, outcomes, names, candidates, k=7, schema_version=SCHEMA.version
+    ).premodel
+    gains = []
+    for path, ways in paths_of(3).items():
+        rows = generator.normal(0, 0.05, (len(ways), 10))
+        rows[:, 0] += 0.1  # worth it where nothing is known
+        rows[:, 1] -= 0.3  # the less, the surer
+        gains.append(Gain(path, ways, rows))
+    policy = Hybrid(
+        candidates,
+        premodel,
+        costs_ms=(0.3, 0.6, 1.4),
+        thresholds=(0.0, 0.0),
+        signal="margin",
+        combine="geometric",
+        weights=(1.0, 1.0, 1.0),
+        gains=tuple(gains),
+    )
+    with Router.load(policy=policy) as router:
+        yield router
+
+
 def test_nothing_is_explained_unasked(router):
     assert router.classify(images(1)[0]).explanation is None
     assert "explanation" not in router.classify(images(1)[0]).to_json()
 
 
 @pytest.mark.parametrize("prefer", PREFERENCES)
-def test_gains_decide_as_the_policy_did(router, prefer):
+def test_gains_decide_as_the_policy_did(hybrid, prefer):
+    router = hybrid
     limits = Limits(preference=PREFERENCES[prefer])
     for image in images():
         answer = router.classify(image, limits, explain=True)
@@ -230,9 +265,8 @@ def test_explaining_costs_the_bucket_nothing(own, tiny_images):
     assert answer.ms["features"] >= 200
 
 
-def test_votes_and_standing_are_those_of_the_training_images(router):
-    folder = default_bundle() / "premodel"
-    premodel = load_premodel(folder)
+def test_votes_and_standing_are_those_of_the_training_images(hybrid):
+    router, premodel = hybrid, hybrid.policy.premodel
     for image in images():
         answer = router.classify(image, explain=True)
         told = answer.explanation

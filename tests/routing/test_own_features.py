@@ -64,8 +64,8 @@ def test_own_columns_are_not_filled_in_by_name(bundle_on) -> None:
         Router.load(bundle)
     assert str(refused.value) == (
         "the premodel learned from columns of your own, ['noise', 'contrast']; give Router.load "
-        "an extractor that computes them, or, if `adaptive features` did, train again with "
-        "--features-from adaptive"
+        "an extractor that computes them, or a command --extractor MODULE:FUNCTION, or, if "
+        "`adaptive features` did, train again with --features-from adaptive"
     )
     with Router.load(bundle, extractor=lambda image: {"noise": 0.3, "contrast": 2}) as router:
         router.classify(photograph(64, 48))

@@ -6,7 +6,7 @@ import numpy as np
 
 from adaptive.candidate import InputSpec
 from adaptive.images.decoded import DecodedImage, decode_image
-from adaptive.policy.base import Output
+from adaptive.policy.history import Output
 from adaptive.routing.photo import Photo
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (260, 300, 3), np.uint8)

@@ -11,11 +11,14 @@ import pytest
 
 from adaptive import Limits, Router
 from adaptive.limits import UNLIMITED
-from adaptive.policy.base import STOP, History, Output, Policy
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.base import Policy
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.gain import Gain
+from adaptive.policy.history import History, Output
+from adaptive.policy.hybrid import Hybrid
 from adaptive.policy.premodel import ByPremodel
+from adaptive.policy.spending import STOP
 from adaptive.policy.walk import Walk
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling

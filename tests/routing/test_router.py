@@ -64,7 +64,7 @@ def test_live_equals_replay(
         policy.candidates[c] for c in expected.candidate.tolist()
     ]
     right = [a.index == label for a, label in zip(answers, tiny_table.label)]
-    assert right == expected.top1.tolist()
+    assert right == expected.quality.tolist()
     assert (
         len({a.candidate for a in answers}) == min(2, len(policy.candidates))
         or len(policy.candidates) > 2
@@ -95,7 +95,7 @@ def test_compare_live_reports_agreement(
     found = compare_live(Bundle.read(tiny_bundle), tiny_table, tiny_images)
     assert found.images == len(tiny_table)
     assert found.differences == ()
-    assert found.top1 == replay(Bundle.read(tiny_bundle).policy, tiny_table).top1.mean()
+    assert found.top1 == replay(Bundle.read(tiny_bundle).policy, tiny_table).quality.mean()
 
 
 def test_an_exit_asked_for_first_runs_what_it_continues_from(
@@ -153,7 +153,7 @@ def test_preference_moves_the_threshold(tiny_bundle: Path, tiny_images: Path) ->
         ("/no/such/image.png", "cannot be read"),
         (np.zeros((4, 4, 3), np.float32), "uint8"),
         (np.zeros((4, 4, 4), np.uint8), "shape"),
-        (3, "bytes, a path or a uint8 array"),
+        (3, "bytes, a path, an open file, a Pillow image or a uint8 array"),
     ],
 )
 def test_bad_image_is_one_sentence(image: object, says: str, tiny_bundle: Path) -> None:

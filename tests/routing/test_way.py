@@ -88,12 +88,12 @@ def router(tiny_candidates: Path) -> Any:
         yield router
 
 
-def test_an_image_takes_at_most_fourteen_stays_in_eight_files(router: Router, image: bytes) -> None:
+def test_an_image_takes_at_most_fifteen_stays_in_eight_files(router: Router, image: bytes) -> None:
     assert router.classify(image).path == ("cheap",)
     way = stays(lambda: router.classify(image))
     assert way[0] == ("routing/router.py", "classify")
     assert {"run_checked", "next", "prediction"} <= {stay.name for stay in way}
-    assert len(way) <= 14, way
+    assert len(way) <= 15, way
     assert len({stay.file for stay in way}) <= 8, way
 
 

@@ -4,12 +4,14 @@ import io
 
 import pytest
 from boards import Board
+from bright_and_dark import NAMES, mixture, photo
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from adaptive.bundle.bundle import default_bundle
+from adaptive.bundle.bundle import Bundle, default_bundle, write_bundle
 from adaptive.jetson.sysfs import Sysfs
 from adaptive.monitoring.audit import Audit
+from adaptive.policy.premodel import ByPremodel
 from adaptive.routing.bucket import Bucket
 from adaptive.routing.generation import Settings
 from adaptive.serving.admission import Admission
@@ -82,3 +84,47 @@ def test_two_applications_in_one_process_count_for_themselves(service, tmp_path)
     assert "adaptive_requests_total" not in first
     labels = {"kind": "classify", "status": "200"}
     assert second["adaptive_requests_total"] == again["adaptive_requests_total"] == [(labels, 1)]
+
+
+def test_conditions_are_told_and_outlive_server_and_reload(tiny_bundle, tmp_path):
+    bundle, log = tmp_path / "bundle", tmp_path / "log.jsonl"
+    policy = ByPremodel(NAMES, mixture(of="training"))
+    write_bundle(bundle, Bundle.read(tiny_bundle), policy)
+
+    def ask(service, count):
+        for number in range(count):
+            stream = io.BytesIO()
+            Image.fromarray(photo(True, number)).save(stream, "PNG")
+            service.classify(stream.getvalue())
+
+    with Service(bundle, log=log) as service:
+        ask(service, 3)
+    with Service(bundle, log=log) as service:
+        ask(service, 2)
+        service.reload()
+        ask(service, 25)
+        found = told(Collector(service, sysfs=Sysfs(tmp_path)))
+        described = service.describe()["conditions"]
+        # Another premodel is another question.
+        write_bundle(
+            bundle, Bundle.read(tiny_bundle), ByPremodel(NAMES, mixture((5, 5))), force=True
+        )
+        service.reload()
+        assert service.describe()["conditions"]["images"] == 0
+    bright, dark = [own["description"] for own in described["conditions"]]
+    assert "dark" in dark
+    counts = found["adaptive_condition_images_total"]
+    assert counts == [({"condition": bright}, 0), ({"condition": dark}, 30)]
+    assert found["adaptive_condition_share"] == [
+        ({"condition": bright}, 0),
+        ({"condition": dark}, 1),
+    ]
+    assert found["adaptive_condition_share_before"][1] == ({"condition": dark}, 0.1)
+    assert found["adaptive_condition_e_value"][0][1] >= 100
+    assert found["adaptive_condition_alarm"] == found["adaptive_condition_change"] == [({}, 1)]
+    assert described["images"] == 30
+    assert described["words"].startswith("since ")
+
+
+def test_a_bundle_of_before_tells_no_conditions(service, tmp_path):
+    assert "adaptive_condition_alarm" not in told(Collector(service, sysfs=Sysfs(tmp_path)))

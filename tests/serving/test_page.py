@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
+import io
 import json
 import re
 import shutil
@@ -11,14 +13,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from box_candidates import box_candidates
+from bright_and_dark import NAMES, mixture, photo
 from chromium import Chromium, find_chromium
 from onnx_files import colour_network
 from PIL import Image
 from served import served
 
-from adaptive.bundle.bundle import Bundle, default_bundle, write_candidates
+from adaptive.bundle.bundle import Bundle, default_bundle, write_bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.files import sha256
+from adaptive.policy.cascade import Cascade
+from adaptive.policy.premodel import ByPremodel
 from adaptive.serving.http import create_app
 from adaptive.serving.keys import Keys
 from adaptive.serving.page import FILES, content
@@ -195,6 +201,13 @@ def test_dropped_image_is_answered_with_its_reasons(page, server, images):
     assert page.text("#label") == own["label"]
     assert own["candidate"] in page.text("#by")
     assert f"{100 * own['score']:.1f}%" in page.text("#by")
+    assert page.text("#sure").startswith(
+        "A calibrated probability" if own["calibrated"] else "Not calibrated"
+    )
+    under = own["explanation"]["conditions"][0]
+    assert page.text("#under") == (
+        f"Judged as an image that is “{under['description']}” ({100 * under['probability']:.0f}%)."
+    )
     assert page.text("#reason").lower() == own["reason"].lower() + "."
     best = page.run("[...document.querySelectorAll('#best tbody th')].map(e => e.innerText)")
     assert best == [one["label"] for one in own["top5"]]
@@ -214,14 +227,18 @@ def test_dropped_image_is_answered_with_its_reasons(page, server, images):
         shares, page.run("[...document.querySelectorAll('#features i')].map(e => e.style.width)")
     ):
         assert float(width.rstrip("%")) == pytest.approx(100 * shares[name], abs=0.1)
-    for number, (name, right) in enumerate(own["explanation"]["neighbours"]["right"].items(), 1):
+    neighbours = (own["explanation"]["neighbours"] or {}).get("right", {})
+    for number, (name, chance) in enumerate(own["votes"].items(), 1):
         line = f"#votes tbody tr:nth-child({number})"
         assert page.text(f"{line} th") == name
-        assert f"{sum(right)} of {len(right)}" in page.text(line)
-        drawn = page.run(
-            f"[...document.querySelectorAll('{line} .crowd i')].map(e => !e.matches('.wrong'))"
-        )
-        assert drawn == [vote == 1 for vote in right]
+        assert page.text(f"{line} td:last-child").startswith(f"{100 * chance:.0f}%")
+        if name in neighbours:
+            right = neighbours[name]
+            assert f"{sum(right)} of {len(right)}" in page.text(line)
+            drawn = page.run(
+                f"[...document.querySelectorAll('{line} .crowd i')].map(e => !e.matches('.wrong'))"
+            )
+            assert drawn == [vote == 1 for vote in right]
 
 
 def test_cascade_without_a_premodel_shows_thresholds_alone(browser, tiny_bundle, tiny_images):
@@ -600,3 +617,73 @@ def test_what_a_bundle_knows_is_described(server, bundle):
     told = json.loads(body)
     assert (told["labels"], told["embedded"]) == (10, True)
     assert told["first_labels"] == list(Bundle.read(bundle).labels)
+
+
+def test_conditions_are_listed_and_the_image_is_judged_under_one(browser, tiny_bundle, tmp_path):
+    folder = tmp_path / "bundle"
+    premodel = mixture(of="training")
+    stream = io.BytesIO()
+    Image.fromarray(photo(False, 0)).resize((72, 72)).save(stream, "JPEG")
+    picture = "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    premodel.training_["examples"] = [[picture], ["https://elsewhere.example/a.jpg"]]
+    write_bundle(folder, Bundle.read(tiny_bundle), ByPremodel(NAMES, premodel))
+    dark = tmp_path / "dark.png"
+    Image.fromarray(photo(True, 0)).save(dark)
+    cells = "[...document.querySelectorAll('#conditions tbody tr')].map(r => r.innerText)"
+    with served(folder) as server, browser.page(f"http://127.0.0.1:{server.port}/") as page:
+        page.wait("!document.querySelector('#conditions-card').hidden")
+        bright, darker = (row.split("\t") for row in page.run(cells))
+        assert bright[1:5] == ["90%", "–", "–", "–"]
+        assert "dark" in darker[0]
+        assert page.text("#conditions-before") == "In training"
+        for _ in range(12):
+            assert ask(server.port, "POST", "/v1/classify", dark.read_bytes())[0] == 200
+        page.drop("#drop", dark)
+        answered(page)
+        assert page.text("#under") == f"Judged as an image that is “{darker[0]}” (99%)."
+        page.wait("document.querySelector('#conditions-now.changed') !== null")
+        assert page.text("#conditions-now").startswith("Since ")
+        assert page.text("#conditions-now").endswith("; training had 10%.")
+        assert page.run(cells)[1].split("\t")[1:5] == ["10%", "100%", "100%", "99%"]
+        assert page.run("document.querySelector('#conditions .under th').innerText") == darker[0]
+        page.wait("document.querySelector('#conditions img').naturalWidth === 72")
+        assert page.run("document.querySelectorAll('#conditions img').length") == 1
+
+
+def test_boxes_are_drawn_over_the_image_and_who_found_them_is_told(browser, tmp_path):
+    folder = box_candidates(tmp_path / "candidates")
+    policy = Cascade(("small", "large"), thresholds=(0.9,))
+    write_bundle(tmp_path / "bundle", Bundle.read(folder), policy)
+    Image.new("RGB", (128, 64), (0, 255, 200)).save(tmp_path / "image.png")
+    with served(tmp_path / "bundle") as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        with browser.page(url) as page:
+            page.wait(f"!document.body.innerText.includes({SENTENCE!r})")
+            page.drop("#drop", tmp_path / "image.png")
+            page.wait("document.querySelector('#label').innerText !== ''")
+            assert page.text("#label") == "1 green, 1 blue"
+            assert page.text("#by").startswith("Found by large, expected to be ")
+            assert [page.text(f"#best tbody tr:nth-child({row}) th") for row in (1, 2)] == [
+                "green",
+                "blue",
+            ]
+            places = page.run(
+                "[...document.querySelectorAll('#boxes span')].map((own) =>"
+                " [own.style.left, own.style.top, own.style.width, own.style.height,"
+                " own.innerText.trim()])"
+            )
+            # the padding of the input, half of it, is black: half as sure
+            assert places == [
+                ["50%", "0%", "50%", "50%", "blue 39%"],
+                ["25%", "0%", "50%", "100%", "green 50%"],
+            ]
+            over, under = page.run(
+                "['#boxes', '#picture'].map((name) => {"
+                " const own = document.querySelector(name).getBoundingClientRect();"
+                " return [own.left, own.top, own.width, own.height].map(Math.round); })"
+            )
+            assert over == under
+            page.click("#compare")
+            page.wait("document.querySelector('#compared').innerText.includes('alone says')")
+            assert "large alone says 1 green, 1 blue" in page.text("#compared")
+        assert not page.complaints

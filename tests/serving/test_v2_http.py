@@ -7,6 +7,7 @@ import gzip
 import json
 import struct
 import zlib
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -173,6 +174,21 @@ def test_an_abstaining_router_answers_with_nothing(client, service, pictures, mo
     answer = client.post("/v2/models/adaptive/infer", data=body)
     assert answer.status_code == 200
     assert answer.get_json()["outputs"][0]["data"] == []
+
+
+def test_the_router_says_whether_all_scores_are_calibrated(client, service, pictures, monkeypatch):
+    def said(model="adaptive"):
+        return client.post(f"/v2/models/{model}/infer", data=in_json(pictures)).get_json()
+
+    assert said()["parameters"] == {"calibrated": False}
+    assert "parameters" not in said("cheap")
+    plain = service.classify_batch
+
+    def calibrated(images, **options):
+        return [replace(answer, calibrated=True) for answer in plain(images, **options)]
+
+    monkeypatch.setattr(service, "classify_batch", calibrated)
+    assert said()["parameters"] == {"calibrated": True}
 
 
 def test_raw_image_is_a_request(client, pictures):

@@ -30,6 +30,7 @@ class PlainRouter:
         self.seconds = seconds
         self.ready = Readiness()
         self.labels = ("cat", "dog")
+        self.task = "classify"
 
     def classify(
         self,

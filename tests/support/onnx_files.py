@@ -141,3 +141,24 @@ def second_exit(path: Path, weights: np.ndarray) -> Path:
         [value("answer", "float32", ["n", 3])],
         [tensor("weights", weights.astype(np.float32))],
     )
+
+
+def box_network(path: Path, boxes: np.ndarray, size: int, batch: int | str = 1) -> Path:
+    """A detector of fixed boxes (3, 4): that of class c is as sure as channel c is bright."""
+    return model(
+        path,
+        [
+            node("Cast", ["images"], ["pixels"], integer("to", 1)),
+            node(
+                "ReduceMean", ["pixels"], ["colour"], ints("axes", [1, 2]), integer("keepdims", 0)
+            ),
+            node("Mul", ["colour", "shares"], ["scores"]),
+            node("Identity", ["corners"], ["boxes"]),
+        ],
+        [value("images", "uint8", [batch, size, size, 3])],
+        [value("boxes", "float32", [3, 4]), value("scores", "float32", [3, 3])],
+        [
+            tensor("shares", np.eye(3, dtype=np.float32) / 255),
+            tensor("corners", boxes.astype(np.float32)),
+        ],
+    )

@@ -204,3 +204,23 @@ def test_a_strangers_decoder_that_makes_no_boxes_is_named(monkeypatch) -> None:
     )
     with pytest.raises(EngineError, match=r"decoder 'odd' made boxes of the shape \(2, 4\)"):
         detections({}, BoxSpec("odd", 2), (100, 200), SAME)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_of_very_many_boxes_the_same_stay(monkeypatch: pytest.MonkeyPatch, apart: bool) -> None:
+    """Whether the surest are enough, or all overlap and the others must be looked at too."""
+    from adaptive.tasks import decoding
+
+    draw = np.random.default_rng(3)
+    corner = draw.uniform(0, 300, (6000, 2)) if apart else draw.uniform(0, 3, (6000, 2))
+    boxes = np.concatenate([corner, corner + draw.uniform(20, 40, (6000, 2))], axis=1)
+    outputs = {
+        "boxes": boxes[np.newaxis].astype(np.float32),
+        "scores": draw.choice(np.linspace(0.1, 0.9, 900), (1, 6000, 3)).astype(np.float32),
+    }
+    spec = BoxSpec("proposals", 3, several=True, most=50)
+    placement = stretched((400, 400), (400, 400))
+    quick = detections(outputs, spec, (400, 400), placement)
+    monkeypatch.setattr(decoding, "_FIRST", 10**6)
+    assert quick == detections(outputs, spec, (400, 400), placement)
+    assert (len(quick) == 50) == apart

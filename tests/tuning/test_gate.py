@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from adaptive.features.schema import SCHEMA
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import Outcomes, OutcomeTable
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
+from adaptive.policy.hybrid import Hybrid
 from adaptive.premodel.mixture import FEATURES, Mixture
+from adaptive.premodel.shares import ConditionShares, known_shares
 from adaptive.tuning.gate import gate
 from adaptive.tuning.objectives import Tuner
 
@@ -58,7 +62,7 @@ def table_of(skills, n=900, seed=0, classes=8):
 
 def tuner_of(table):
     pytest.importorskip("sklearn", reason="training needs scikit-learn")
-    outcomes = np.column_stack([table.top1(n) for n in table.candidates]).astype(np.uint8)
+    outcomes = np.column_stack([table.quality(n) for n in table.candidates]).astype(np.uint8)
     premodel = Mixture(FEATURES, table.candidates, k=3, schema_version=SCHEMA.version).fit(
         table.feature_columns(FEATURES), outcomes
     )
@@ -107,7 +111,7 @@ def test_a_hybrid_by_conditions_beats_the_learned_cascade_on_other_images():
     for budget in (3.0, 5.0):
         hybrid = replay(tuner.within(budget).policy, other)
         cascade = replay(tuner.learned(budget).policy, other)
-        assert hybrid.top1.mean() > cascade.top1.mean() + 0.02
+        assert hybrid.quality.mean() > cascade.quality.mean() + 0.02
         assert hybrid.ms.mean() < 1.05 * budget
 
 
@@ -124,7 +128,7 @@ def test_each_make_is_served_as_it_was_tuned():
             where = [tuner.tune.candidates.index(n) for n in tuned.policy.candidates]
             numbers = tuner.judged.numbers(where, tuned.policy.needs_traits)
         done = replay(tuned.policy, tuner.tune, chances=numbers)
-        assert np.mean(done.top1 == tuned.choice.trial.right) > 0.9
+        assert np.mean(done.quality == tuned.choice.trial.right) > 0.9
         assert done.ms.mean() <= 1.03 * 4.0
     assert kinds.pop("") is Cascade
     assert set(kinds.values()) == {Hybrid}
@@ -139,9 +143,13 @@ def test_a_certificate_says_which_conditions_it_was_made_under():
     tuner = tuner_of(table_of(REORDERED))
     tuner.calibration = table_of(REORDERED, 1500, seed=7)
     certificate = tuner.certified(0.2, 0.05).certificate
-    shares = dict(certificate.conditions)
+    told = certificate.conditions
+    assert told.images == certificate.images == 1500
+    shares = dict(zip(told.looks, told.shares))
     assert len(shares) == 3
     assert all(0.25 < share < 0.42 for share in shares.values())
     assert any("dark" in looks for looks in shares)
     assert " These images are: 3" in certificate.words()
-    assert certificate.to_json()["conditions"] == certificate.conditions
+    written = json.loads(json.dumps(certificate.to_json()))
+    assert ConditionShares.from_json(written["conditions"], "it") == told
+    assert known_shares(tuner.premodel, written) == told

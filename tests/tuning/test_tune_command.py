@@ -55,7 +55,7 @@ def make_premodel(folder, table_path, training=None):
         list(table.candidates),
         scaling,
         scaling.grid(part.feature_columns(("hardness",))),
-        np.column_stack([part.top1(n) for n in table.candidates]).astype(np.uint8),
+        np.column_stack([part.quality(n) for n in table.candidates]).astype(np.uint8),
     )
     if training is None:
         training = {"sha256": table_hash(table_path), "split": Split().to_json()}

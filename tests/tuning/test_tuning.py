@@ -12,8 +12,9 @@ from adaptive.evaluation.replay import replay
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import Outcomes, OutcomeTable
 from adaptive.policy.base import Policy
-from adaptive.policy.cascade import Cascade, Hybrid
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.hybrid import Hybrid
 from adaptive.premodel.knn_chain import KNNChain
 from adaptive.premodel.scaling import Scaling
 from adaptive.tuning.build import build_policy, learn_gains
@@ -69,7 +70,7 @@ def members_of(table, seed=0):
 def noted_chain(table, k=15):
     """The papers' premodel on "clear", without scikit-learn."""
     scaling = Scaling("standard", np.ones(1), np.zeros(1))
-    outcomes = np.column_stack([table.top1(name) for name in table.candidates])
+    outcomes = np.column_stack([table.quality(name) for name in table.candidates])
     grid = scaling.grid(table.feature_columns(("clear",)))
     return KNNChain.from_arrays(
         ["clear"], list(table.candidates), scaling, grid, outcomes.astype(np.uint8), k
@@ -198,7 +199,7 @@ def replayed(trial: Trial, table, premodel=None, chances=None) -> tuple[Policy, 
     policy = build_policy(trial, table, members_of(table), premodel, judged)
     free = replace(table, features_ms=np.zeros(len(table)))
     done = replay(policy, free, chances=own)
-    return policy, float(np.mean(done.top1 == trial.right)), float(done.ms.mean())
+    return policy, float(np.mean(done.quality == trial.right)), float(done.ms.mean())
 
 
 def test_a_trial_is_what_its_policy_does(table, members, chances):
@@ -240,7 +241,7 @@ def test_learned_gains_are_served_as_they_were_foretold(probabilities, premodel,
             assert policy.kind == ("hybrid" if premodel else "cascade")
             right, cost = learned.walk(price, own=True)
             done = replay(policy, free, chances=own if premodel else None)
-            np.testing.assert_array_equal(done.top1, right)
+            np.testing.assert_array_equal(done.quality, right)
             assert done.ms.mean() == pytest.approx(cost.mean(), rel=0.02)
             assert done.ms.mean() <= 1.02 * budget
             # What was foretold is by other images' gains: nearly, not exactly, the same.
@@ -253,7 +254,7 @@ def test_cross_fitted_gains_do_not_know_the_image(table, members):
     """With pure noise for chances, own coefficients look better than they are, the others not."""
     noise = np.random.default_rng(5).uniform(0.02, 0.98, (len(table), 3))
     assert foretold(members, Judged(noise), None).errors < 2
-    everything = np.stack([members.top1[n] for n in members.names], axis=1) * 0.9 + 0.05
+    everything = np.stack([members.quality[n] for n in members.names], axis=1) * 0.9 + 0.05
     assert foretold(members, Judged(everything), None).errors > 5
 
 
@@ -322,7 +323,7 @@ def test_certified_gives_the_cheapest_policy_that_passed(bound):
     assert certificate.drop_bound <= 0.04 + 1e-6
     assert certificate.images == 1500
     counts = Counts.of(
-        tuner.calibration.top1("large"), replay(tuned.policy, tuner.calibration).top1
+        tuner.calibration.quality("large"), replay(tuned.policy, tuner.calibration).quality
     )
     assert counts == Counts(certificate.images, certificate.losses, certificate.gains)
     tested = tuned.details["tested_in_order"]
@@ -557,7 +558,7 @@ def test_chances_of_images_that_it_learned_from_are_cross_fitted():
     pytest.importorskip("sklearn")
     table = make_table(300)
     names, columns = ["other"], table.feature_columns(("other",))
-    outcomes = np.column_stack([table.top1(n) for n in table.candidates]).astype(np.uint8)
+    outcomes = np.column_stack([table.quality(n) for n in table.candidates]).astype(np.uint8)
     premodel = KNNChain(names, list(table.candidates), k=1).fit(columns, outcomes)
     seen, unseen = (
         Tuner(table, Split(1.0, 0.0, 0.0), premodel=premodel, learned_here=here)

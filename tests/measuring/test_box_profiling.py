@@ -1,0 +1,330 @@
+"""Detectors from labelled images to a table, a policy, a bundle, an evaluation and a server."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from box_candidates import LABELS, NEAR, box_candidates, entry, write_manifest
+from click.testing import CliRunner, Result
+from onnx_files import box_network
+from PIL import Image
+
+from adaptive import Bundle, Router
+from adaptive.box_output import BoxOutput
+from adaptive.cli.bundle import command as bundle_command
+from adaptive.cli.evaluate import command as evaluate_command
+from adaptive.cli.profile import command as profile_command
+from adaptive.cli.tune import command as tune_command
+from adaptive.errors import AdaptiveError, TableError
+from adaptive.measuring.boxed import list_boxed
+from adaptive.outcomes.boxes import TableBoxes, boxes_folder
+from adaptive.outcomes.table import OutcomeTable
+from adaptive.tasks.coco import coco_rows
+from adaptive.tasks.learnt import Learnt
+
+COUNT = 132
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of 64 x 64 of one colour each; an object is there where its channel is bright."""
+    root = tmp_path_factory.mktemp("boxed")
+    (root / "images").mkdir()
+    draw = np.random.default_rng(0)
+    images, annotations = [], []
+    for number in range(COUNT):
+        colour = draw.integers(40, 256, 3)
+        name = f"{number:03}.png"
+        Image.new("RGB", (64, 64), tuple(colour.tolist())).save(root / "images" / name)
+        images.append({"id": number + 5, "file_name": name, "width": 64, "height": 64})
+        for kind in range(3):
+            if colour[kind] + draw.normal(0, 40) < 128:
+                continue
+            x1, y1, x2, y2 = (NEAR[kind] * 2).tolist()
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number + 5,
+                    "category_id": kind + 1,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": i + 1, "name": label} for i, label in enumerate(LABELS)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "coco.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return box_candidates(tmp_path_factory.mktemp("detectors") / "candidates")
+
+
+def run(command: Any, *arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(a) for a in arguments])
+
+
+def profile(folder: Path, data: Path, labels: Path, output: Path, *more: object) -> Result:
+    arguments = ("--candidates", folder, "--images", data / "images", "--labels", labels)
+    return run(profile_command, *arguments, "-o", output, *more)
+
+
+@pytest.fixture(scope="module")
+def table(folder: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("table") / "x.csv"
+    result = profile(folder, data, data / "coco.json", output)
+    assert result.exit_code == 0, result.output
+    assert f"{output}: {COUNT} images, 2 candidates" in result.output
+    return output
+
+
+def test_the_table_has_f1_and_what_was_learnt(table: Path) -> None:
+    read = OutcomeTable.read(table)
+    assert read.quality_name == "f1"
+    assert not read.binary
+    assert read.meta["task"] == "detect"
+    for name in read.candidates:
+        own = read.of(name)
+        assert 0.3 < own.quality.mean() < 1
+        assert ((own.confidence >= 0) & (own.confidence <= 1)).all()
+        assert (own.ms > 0).all()
+        learnt = Learnt.from_json(read.meta["learnt"][name])
+        assert 0.2 <= learnt.shown < 1
+
+
+def test_boxes_lie_beside_it_with_coco_flags(table: Path, data: Path) -> None:
+    pytest.importorskip("pycocotools", reason="pycocotools, the judge, is not installed")
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    read = OutcomeTable.read(table)
+    boxes = TableBoxes.read(boxes_folder(table), read.candidates, len(read))
+    ranking = boxes.ranking(read.candidates)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(data / "coco.json"))
+    ids = {image["file_name"]: number for number, image in truth.imgs.items()}
+    draw = np.random.default_rng(1)
+    for choice in (np.zeros(COUNT, int), np.ones(COUNT, int), draw.integers(0, 2, COUNT)):
+        rows = [
+            row
+            for place, name in enumerate(read.images)
+            for row in coco_rows(
+                boxes.found[read.candidates[choice[place]]][place], ids[name], (1, 2, 3)
+            )
+        ]
+        with contextlib.redirect_stdout(io.StringIO()):
+            judge = COCOeval(truth, truth.loadRes(rows), "bbox")
+            judge.evaluate()
+            judge.accumulate()
+            judge.summarize()
+        assert np.allclose(astuple(ranking.summary(choice)), judge.stats, rtol=0, atol=1e-9)
+    some = boxes.select(np.arange(0, COUNT, 3))
+    assert some.matches["small"].images == len(some) == COUNT // 3
+
+
+def test_yolo_and_voc_labels_give_the_same(
+    folder: Path, data: Path, table: Path, tmp_path: Path
+) -> None:
+    content = json.loads((data / "coco.json").read_text())
+    names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+    yolo, voc = tmp_path / "yolo", tmp_path / "voc"
+    yolo.mkdir()
+    voc.mkdir()
+    for number, stem in names.items():
+        own = [a for a in content["annotations"] if a["image_id"] == number]
+        lines, objects = [], []
+        for box in own:
+            x, y, w, h = box["bbox"]
+            kind = box["category_id"] - 1
+            lines.append(f"{kind} {(x + w / 2) / 64} {(y + h / 2) / 64} {w / 64} {h / 64}")
+            objects.append(
+                f"<object><name>{LABELS[kind]}</name><bndbox><xmin>{x}</xmin><ymin>{y}</ymin>"
+                f"<xmax>{x + w}</xmax><ymax>{y + h}</ymax></bndbox></object>"
+            )
+        (yolo / f"{stem}.txt").write_text("\n".join(lines))
+        (voc / f"{stem}.xml").write_text(f"<annotation>{''.join(objects)}</annotation>")
+    known = {name: OutcomeTable.read(table).quality(name) for name in ("small", "large")}
+    for source in (yolo, voc):
+        output = tmp_path / f"{source.name}.csv"
+        result = profile(folder, data, source, output)
+        assert result.exit_code == 0, result.output
+        read = OutcomeTable.read(output)
+        for name, quality in known.items():
+            np.testing.assert_allclose(read.quality(name), quality)
+
+
+def test_flaws_are_listed_and_the_exit_code_is_one(
+    folder: Path, data: Path, tmp_path: Path
+) -> None:
+    content = json.loads((data / "coco.json").read_text())
+    content["annotations"][0]["bbox"] = [100, 100, 5, 5]
+    content["annotations"][1]["bbox"][2] = 0
+    content["annotations"][2]["category_id"] = 9
+    content["images"][1]["file_name"] = "absent.jpg"
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    result = profile(folder, data, tmp_path / "labels.json", tmp_path / "x.csv")
+    assert result.exit_code == 1
+    for says in (
+        "1 images without labels, left out: 001.png",
+        "1 labels without their image, left out: absent.jpg",
+        "1 boxes of an unknown class, left out",
+        "1 boxes without area, left out",
+        "1 boxes that lie outside their image, left out",
+    ):
+        assert f"left out: {says}" in result.stderr
+    assert len(OutcomeTable.read(tmp_path / "x.csv")) == COUNT - 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (None, "detectors are measured on true boxes: --labels names"),
+        ("absent", "there are no labels at"),
+        ("empty", "holds neither text files (YOLO) nor XML files (VOC)"),
+        ("words.json", "label file"),
+    ],
+)
+def test_labels_that_cannot_be_used(
+    folder: Path, data: Path, tmp_path: Path, labels: str | None, says: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "words.json").write_text("no JSON")
+    arguments = ["--candidates", folder, "--images", data / "images", "-o", tmp_path / "x.csv"]
+    if labels is not None:
+        arguments += ["--labels", tmp_path / labels]
+    result = run(profile_command, *arguments)
+    assert isinstance(result.exception, AdaptiveError)
+    assert says in str(result.exception)
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_a_limit_and_notes(data: Path, tmp_path: Path) -> None:
+    content = json.loads((data / "coco.json").read_text())
+    content["annotations"][0]["bbox"][2] = 90
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    found = list_boxed(data / "images", LABELS, tmp_path / "labels.json", limit=7)
+    assert len(found) == 7
+    assert found.omitted == ()
+    (note,) = found.notes
+    assert note.startswith("1 boxes that reach beyond their image")
+
+
+def test_from_the_table_to_a_served_router(
+    folder: Path, data: Path, table: Path, tmp_path: Path
+) -> None:
+    policy, bundle = tmp_path / "policy.json", tmp_path / "bundle"
+    result = run(tune_command, table, "--budget-ms", 1000, "--kind", "cascade", "-o", policy)
+    assert result.exit_code == 0, result.output
+    assert "% F1, cross-validated" in result.output
+    base = ("--candidates", folder, "--policy", policy, "-o", bundle)
+    refused = run(bundle_command, *base)
+    assert isinstance(refused.exception, AdaptiveError)
+    assert "goes by how sure boxes are, and nothing says it" in str(refused.exception)
+    result = run(bundle_command, *base, "--table", table, "--merge", 0.4)
+    assert result.exit_code == 0, result.output
+    read = Bundle.read(bundle)
+    assert read.merge is not None
+    for candidate in read.candidates:
+        assert isinstance(candidate.output, BoxOutput)
+        learnt = Learnt.of(candidate.output)
+        assert learnt is not None
+        assert learnt.to_json() == OutcomeTable.read(table).meta["learnt"][candidate.name]
+    with Router.load(bundle) as router:
+        found = router.detect(data / "images" / "000.png")
+    assert set(found.path) <= {"small", "large"}
+    page, told = tmp_path / "r.html", tmp_path / "e.json"
+    more = ("--json", told, "--report", page, "--images", data / "images")
+    result = run(evaluate_command, bundle, table, *more)
+    assert result.exit_code == 0, result.output
+    assert "images: test" in result.output
+    assert "oracle by F1" in result.output
+    rows = json.loads(told.read_text())["boxes"]
+    assert [own["name"] for own in rows][-2:] == ["oracle by F1", "all merged"]
+    assert all(0 <= own["ap"] <= 1 for own in rows)
+    assert "F1" in page.read_text()
+
+
+def _tuning(table: Path) -> list[str]:
+    from adaptive.outcomes.parts import Split
+
+    images = OutcomeTable.read(table).images
+    return [images[row] for row in Split().rows(images, "tune")]
+
+
+def test_what_is_served_is_as_sure_as_the_table_says(
+    folder: Path, data: Path, table: Path, tmp_path: Path
+) -> None:
+    """Of images that nothing was learnt from; those of the tuning part are judged by others."""
+    from adaptive.policy.fixed import Fixed
+
+    result = run(bundle_command, "--candidates", folder, "--table", table, "-o", tmp_path / "b")
+    assert result.exit_code == 0, result.output
+    read, tune = OutcomeTable.read(table), set(_tuning(table))
+    with Router.load(tmp_path / "b", policy=Fixed(("large",))) as router:
+        for place, name in enumerate(read.images):
+            if name not in tune:
+                found = router.detect(data / "images" / name)
+                assert found.sure == pytest.approx(read.of("large").confidence[place])
+
+
+def test_a_bundles_own_reading_is_kept(data: Path, tmp_path: Path) -> None:
+    box_network(tmp_path / "net.onnx", NEAR, 32)
+    write_manifest(tmp_path, [entry("net", tmp_path, shown=0.99)])
+    result = profile(tmp_path, data, data / "coco.json", tmp_path / "x.csv")
+    assert result.exit_code in (0, 1), result.output
+    read = OutcomeTable.read(tmp_path / "x.csv")
+    assert read.meta["learnt"] == {}
+    assert read.quality("net").mean() < 0.4  # hardly any box is shown
+
+
+def test_a_stopped_run_goes_on(
+    folder: Path, data: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adaptive.measuring.box_profiling import BoxProfiler
+
+    output, count = tmp_path / "x.csv", [0]
+    whole = BoxProfiler.said
+
+    def stop(self: BoxProfiler, *given: Any) -> dict[str, Any]:
+        count[0] += 1
+        if count[0] == 21:
+            raise KeyboardInterrupt
+        return whole(self, *given)
+
+    monkeypatch.setattr(BoxProfiler, "said", stop)
+    profile(folder, data, data / "coco.json", output)
+    assert not output.exists()
+    assert profile(folder, data, data / "coco.json", output).exit_code == 0
+    assert count[0] == 21 + 2 * COUNT - 20
+    first, second = OutcomeTable.read(table), OutcomeTable.read(output)
+    for name in first.candidates:
+        np.testing.assert_array_equal(first.quality(name), second.quality(name))
+
+
+def test_times_alone(folder: Path) -> None:
+    result = run(profile_command, "--latency-only", folder, "--limit", 3, "--force")
+    assert result.exit_code == 0, result.output
+    assert "times replaced by those of this machine" in result.output
+
+
+@pytest.mark.parametrize("file", ["small.npy", "offsets/small.npy", "true/boxes.npy"])
+def test_damaged_boxes_are_refused(table: Path, tmp_path: Path, file: str) -> None:
+    import shutil
+
+    copy = tmp_path / "x.boxes"
+    shutil.copytree(boxes_folder(table), copy)
+    (copy / file).write_bytes(b"nothing")
+    with pytest.raises(TableError, match="is no array of boxes"):
+        TableBoxes.read(copy, ("small", "large"), COUNT)
+    np.save(copy / file, np.zeros(3))
+    with pytest.raises(TableError):
+        TableBoxes.read(copy, ("small", "large"), COUNT)
