@@ -87,7 +87,7 @@ class TwoStage(nn.Module):
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
-        network.transform = _AsItIs()
+        network.transform = AsItIs()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (k, 4), x1 y1 x2 y2, classes (k,), 1 to 90, and scores (k,), of the first image."""
@@ -95,7 +95,7 @@ class TwoStage(nn.Module):
         return found["boxes"], found["labels"], found["scores"]
 
 
-class _AsItIs(nn.Module):
+class AsItIs(nn.Module):
     """In place of torchvision's scaling and normalising, which a manifest entry says."""
 
     def forward(self, images: Sequence[Tensor], targets: None = None) -> tuple[ImageList, None]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Mapping
 
-import numpy as np
 import torch
 import torchvision
-from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -21,9 +18,10 @@ from adaptive.causes import reason
 from adaptive.engines.engine import open_engine
 from adaptive.errors import EngineError, InputError
 from adaptive.files import sha256
+from adaptive.networks.detectors.agreement import largest_difference
 from adaptive.networks.detectors.as_onnx import OneStage, TwoStage
 from adaptive.networks.detectors.detr import detr_resnet50
-from adaptive.networks.detectors.sparse_rcnn import sparse_rcnn_resnet50
+from adaptive.networks.detectors.sparse_rcnn import SparseRCNN, sparse_rcnn_resnet50
 from adaptive.networks.export import save_onnx
 from adaptive.tasks.decoding import COCO_NUMBERS
 
@@ -39,10 +37,6 @@ LABELS: tuple[str, ...] = tuple(
 
 #: Largest difference between ONNX Runtime's and torch's answers, logits or shares of a side.
 TOLERANCE = 1e-3
-
-#: Share of boxes that must be found again where the file itself chooses boxes: equal to rounding,
-#: one may be chosen in place of another.
-FOUND_AGAIN = 0.99
 
 #: Sides are a multiple of this, so that every feature map is half the one before.
 STRIDE = 32
@@ -130,14 +124,19 @@ def detectors() -> list[PublishedDetector]:
 def random_detector(entry: PublishedDetector, seed: int = 0) -> nn.Module:
     """The detector with random weights, the same for the same seed, in evaluation mode.
 
-    Normalisations are set by one batch of noise, and Faster R-CNN's class scores are spread, so
-    that it finds something: its time depends on that.
+    Normalisations are set by one batch of noise. Faster R-CNN's class scores are spread, so that
+    it finds something: its time depends on that. Sparse R-CNN's stages move boxes by little:
+    otherwise each makes a rounding many times larger.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _made(entry, trained=False)
         if isinstance(network, FasterRCNN):
             nn.init.normal_(network.roi_heads.box_predictor.cls_score.weight, std=0.2)
+        elif isinstance(network, SparseRCNN):
+            for name, weight in network.named_parameters():
+                if "bboxes_delta" in name:
+                    nn.init.normal_(weight, std=0.01)
         hooks = [
             layer.register_forward_pre_hook(_as_seen)
             for layer in network.modules()
@@ -297,43 +296,15 @@ def export_detector(
     candidate = Candidate(entry.name, path.name, sha256(path), spec, output, untrained=untrained)
     engine = open_engine(path, candidate, torch.get_num_threads())
     with torch.inference_mode():
-        expected = [part.numpy() for part in whole(inputs)]
-    answers = engine.run(inputs.numpy())
+        expected = dict(zip(names, (part.numpy() for part in whole(inputs))))
+    answers = dict(zip(names, engine.run(inputs.numpy())))
     engine.close()
-    chosen = isinstance(whole, (OneStage, TwoStage))
-    difference = _difference(expected, answers, size, chosen)
+    chosen = isinstance(whole, (OneStage, TwoStage))  # whose boxes are in pixels
+    scale = (float(size[1]), float(size[0])) if chosen else (1.0, 1.0)
+    difference = largest_difference(expected, answers, scale, chosen)
     if not difference <= TOLERANCE:
         raise EngineError(
             f"{entry.name} as ONNX differs from torch by up to {difference:.2g} on random "
             f"inputs; no more than {TOLERANCE} is allowed"
         )
     return candidate, difference
-
-
-def _difference(
-    expected: Sequence[NDArray[Any]],
-    answers: Sequence[NDArray[Any]],
-    sides: tuple[int, int],
-    chosen: bool,
-) -> float:
-    """Largest difference of boxes and what belongs to them; of those found again where chosen."""
-    worst = 0.0
-    scale = np.array([sides[1], sides[0]] * 2 if chosen else [1] * 4, np.float64)
-    for wanted, got in zip(_rows(expected, scale), _rows(answers, scale)):
-        if not chosen:
-            apart = np.abs(wanted - got).max(axis=1)
-        elif not len(wanted) or not len(got):
-            apart = np.full(1, 0.0 if len(wanted) == len(got) else np.inf)
-        else:
-            apart = cKDTree(got).query(wanted, p=np.inf)[0]
-            apart = np.sort(apart)[: max(1, int(np.ceil(FOUND_AGAIN * len(apart))))]
-        worst = max(worst, float(apart.max()))
-    return worst
-
-
-def _rows(outputs: Sequence[NDArray[Any]], scale: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Of each image, a row a box: its corners as shares of the input, and what belongs to it."""
-    several = any(part.ndim == 3 for part in outputs)
-    for image in zip(*(part if several else part[None] for part in outputs)):
-        columns = [part.reshape(len(part), -1).astype(np.float64) for part in image]
-        yield np.hstack([c / scale if c.shape[1] == 4 else c for c in columns])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Sequence
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from adaptive.errors import InputError
+from adaptive.files import write_json
 from adaptive.imagefiles import files_below
 from adaptive.images.decode import decode
 from adaptive.networks.images import ImageArrays
@@ -91,6 +93,26 @@ class Composer:
         y, x = (int(generator.integers(0, room + 1)) for _ in range(2))
         piece: np.ndarray = whole[y : y + self.size, x : x + self.size]
         return (piece[:, ::-1] if generator.random() < 0.5 else piece).copy()
+
+
+def write_scenes(folder: Path, scenes: Sequence[Scene], classes: Sequence[str]) -> None:
+    """Scenes as PNG files, `folder/images/00000.png` and on, and COCO's `folder/labels.json`."""
+    (folder / "images").mkdir(parents=True)
+    images, marks = [], []
+    for number, scene in enumerate(scenes):
+        name = f"{number:05}.png"
+        height, width = scene.image.shape[:2]
+        if not cv2.imwrite(str(folder / "images" / name), scene.image[..., ::-1]):
+            raise InputError(f"{folder / 'images' / name} could not be written")
+        images.append({"id": number, "file_name": name, "width": width, "height": height})
+        for label, (x1, y1, x2, y2) in zip(scene.labels.tolist(), scene.boxes.tolist()):
+            sides = [x1, y1, x2 - x1, y2 - y1]
+            mark = {"image_id": number, "category_id": label, "bbox": sides, "iscrowd": 0}
+            marks.append({"id": len(marks) + 1, "area": sides[2] * sides[3], **mark})
+    kinds = [{"id": label, "name": name} for label, name in enumerate(classes)]
+    write_json(
+        folder / "labels.json", {"images": images, "annotations": marks, "categories": kinds}
+    )
 
 
 def _covered(box: np.ndarray, over: np.ndarray) -> float:

@@ -210,6 +210,7 @@ class DetectorDesign:
     learning_rate : of AdamW, its peak
     clip : largest norm of a gradient
     decoder, options : how a manifest says what the file hands over
+    opset : the least that has its operations
     """
 
     build: Callable[[int, int], Detector]
@@ -217,15 +218,16 @@ class DetectorDesign:
     clip: float
     decoder: str
     options: dict[str, Any] = field(default_factory=dict)
+    opset: int = 16
 
 
 #: The designs by the name of the candidate made from them.
 DESIGNS: dict[str, DetectorDesign] = {
     "faster-rcnn": DetectorDesign(
-        lambda classes, size: SmallFasterRCNN(classes, size), 1e-3, 10.0, "final"
+        lambda classes, size: SmallFasterRCNN(classes, size), 1e-3, 10.0, "final", opset=13
     ),
     "detr": DetectorDesign(
-        lambda classes, size: SmallDETR(classes), 5e-4, 0.1, "detr", {"nothing": "last"}
+        lambda classes, size: SmallDETR(classes), 5e-4, 0.1, "detr", {"nothing": "last"}, 14
     ),
     "sparse-rcnn": DetectorDesign(
         lambda classes, size: SmallSparseRCNN(classes),
