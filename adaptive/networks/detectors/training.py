@@ -181,7 +181,7 @@ def train_detector(
         for step in tqdm(range(steps), desc=f"{design} {epoch + 1}", leave=False):
             first = (epoch * steps + step) * recipe.batch
             scenes = [composer.scene(first + k, recipe.seed) for k in range(recipe.batch)]
-            images, truth = _tensors(scenes)
+            images, truth = tensors(scenes)
             value = network.loss(images, truth)
             optimiser.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
@@ -202,7 +202,8 @@ def train_detector(
     return result.eval(), history
 
 
-def _tensors(scenes: Sequence[Scene]) -> tuple[Tensor, list[Objects]]:
+def tensors(scenes: Sequence[Scene]) -> tuple[Tensor, list[Objects]]:
+    """Images, uint8 (n, size, size, 3), and what they hold."""
     size = scenes[0].image.shape[0]
     images = torch.from_numpy(np.stack([scene.image for scene in scenes]))
     truth = [
