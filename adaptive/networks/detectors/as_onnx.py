@@ -17,7 +17,7 @@ FIRST = 1000
 class OneStage(nn.Module):
     """RetinaNet, FCOS or SSD before suppression: boxes in pixels, and chances of classes 1 to 90.
 
-    Of each feature map the surest anchors are handed over. Suppression is left to who reads the
+    Boxes are cut off at the input's edges, as torchvision does before suppression. Of each feature map the surest anchors are handed over. Suppression is left to who reads the
     file: TensorRT 8.2 has no operation for it.
 
     Parameters
@@ -31,6 +31,7 @@ class OneStage(nn.Module):
     def __init__(self, network: Any, sides: tuple[int, int]) -> None:
         super().__init__()
         self.backbone, self.head = network.backbone, network.head
+        self.sides = sides
         self.coder = network.box_coder
         self.background = isinstance(network, SSD)  # a softmax whose first entry is "nothing"
         self.linear = not isinstance(network, (SSD, RetinaNet))  # FCOS: distances to four sides
@@ -56,6 +57,9 @@ class OneStage(nn.Module):
             chances = logits.sigmoid()
         chances = chances[..., 1:]
         boxes = self._decoded(moves)
+        height, width = self.sides
+        x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+        boxes = torch.stack([x, y], dim=3).flatten(2)
         if self.background:
             return boxes, chances
         parts: list[tuple[Tensor, Tensor]] = []

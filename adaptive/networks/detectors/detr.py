@@ -90,7 +90,7 @@ class DecoderLayer(nn.Module):
         return result
 
 
-class Encoder(nn.Module):
+class EncoderLayers(nn.Module):
     """The encoder's layers."""
 
     def __init__(self, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
@@ -100,7 +100,7 @@ class Encoder(nn.Module):
         )
 
 
-class Decoder(nn.Module):
+class DecoderLayers(nn.Module):
     """The decoder's layers, and the normalisation of what they answer."""
 
     def __init__(self, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
@@ -118,8 +118,8 @@ class Transformer(nn.Module):
         self, width: int, heads: int, encoders: int, decoders: int, hidden: int, dropout: float
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(encoders, width, heads, hidden, dropout)
-        self.decoder = Decoder(decoders, width, heads, hidden, dropout)
+        self.encoder = EncoderLayers(encoders, width, heads, hidden, dropout)
+        self.decoder = DecoderLayers(decoders, width, heads, hidden, dropout)
         for weight in self.parameters():
             if weight.dim() > 1:
                 nn.init.xavier_uniform_(weight)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -15,6 +14,7 @@ from adaptive.files import write_json
 from adaptive.imagefiles import files_below
 from adaptive.images.decode import decode
 from adaptive.networks.images import ImageArrays
+from adaptive.opencv import cv2
 
 #: Shortest and longest side of an object, pixels.
 SIDES = (16, 64)

@@ -26,7 +26,7 @@ from adaptive.networks.small_exits import NormalisePixels
 WIDTH = 64
 
 
-class Detector(nn.Module):
+class SmallDetector(nn.Module):
     """A small detector: what it learns from, and what its ONNX file hands over.
 
     `forward` gives the outputs of the file; `loss` is of a batch; `bottom_up` is the backbone
@@ -48,7 +48,7 @@ class Detector(nn.Module):
         raise NotImplementedError
 
 
-class SmallDETR(Detector):
+class SmallDETR(SmallDetector):
     """Three encoder and three decoder layers over a map at an eighth of the image."""
 
     def __init__(self, classes: int) -> None:
@@ -69,7 +69,7 @@ class SmallDETR(Detector):
         return logits, boxes
 
 
-class SmallSparseRCNN(Detector):
+class SmallSparseRCNN(SmallDetector):
     """Sixteen proposals in three stages over a pyramid.
 
     attention : in place of each proposal's own layers, attention to the features within its box:
@@ -128,7 +128,7 @@ class BoxAttention(nn.Module):
         return seen
 
 
-class SmallFasterRCNN(Detector):
+class SmallFasterRCNN(SmallDetector):
     """Torchvision's Faster R-CNN (Ren et al. 2015) on the small pyramid; one image at a time."""
 
     outputs = ("boxes", "classes", "scores")
@@ -213,7 +213,7 @@ class DetectorDesign:
     opset : the least that has its operations
     """
 
-    build: Callable[[int, int], Detector]
+    build: Callable[[int, int], SmallDetector]
     learning_rate: float
     clip: float
     decoder: str

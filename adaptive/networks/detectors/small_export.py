@@ -16,7 +16,7 @@ from adaptive.errors import EngineError
 from adaptive.files import sha256
 from adaptive.networks.detectors.agreement import largest_difference
 from adaptive.networks.detectors.as_onnx import AsItIs
-from adaptive.networks.detectors.small import DESIGNS, Detector, SmallFasterRCNN
+from adaptive.networks.detectors.small import DESIGNS, SmallDetector, SmallFasterRCNN
 from adaptive.networks.detectors.training import box_spec
 from adaptive.networks.export import save_onnx
 
@@ -25,7 +25,7 @@ TOLERANCE = 1e-3
 
 
 def export_small_detector(
-    network: Detector, design: str, path: Path, size: int, classes: Sequence[str]
+    network: SmallDetector, design: str, path: Path, size: int, classes: Sequence[str]
 ) -> tuple[Candidate, float]:
     """Write a detector as an ONNX file for scenes of `size` pixels, and check what it answers.
 

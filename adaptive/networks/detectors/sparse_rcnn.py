@@ -80,7 +80,7 @@ class DynamicConv(nn.Module):
         return result
 
 
-class Stage(nn.Module):
+class ProposalStage(nn.Module):
     """Proposals look at each other, then each at its box; then class and moved box."""
 
     def __init__(
@@ -153,7 +153,7 @@ def moved_boxes(boxes: Tensor, moves: Tensor) -> Tensor:
 class SeriesOfStages(nn.Module):
     """The stages, under the name that checkpoints have for them."""
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
+    def __init__(self, stages: Sequence[ProposalStage]) -> None:
         super().__init__()
         self.head_series = nn.ModuleList(stages)
 
@@ -196,7 +196,7 @@ class SparseRCNN(nn.Module):
         nn.init.constant_(self.init_proposal_boxes.weight[:, 2:], 1.0)
         self.head = SeriesOfStages(
             [
-                Stage(width, classes, heads, hidden, inner, size, towers, dropout)
+                ProposalStage(width, classes, heads, hidden, inner, size, towers, dropout)
                 for _ in range(stages)
             ]
         )

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from adaptive.errors import InputError
 from adaptive.networks.detectors.scenes import Composer, Scene
 from adaptive.networks.detectors.set_loss import Objects
-from adaptive.networks.detectors.small import DESIGNS, Detector
+from adaptive.networks.detectors.small import DESIGNS, SmallDetector
 from adaptive.networks.images import ImageArrays
 from adaptive.networks.small import SmallNetwork
 from adaptive.networks.training import TrainingRecipe, train
@@ -63,7 +63,7 @@ def box_spec(design: str, classes: Sequence[str], threshold: float = 0.01) -> Bo
 
 
 def answers(
-    network: Detector, design: str, scenes: Sequence[Scene], classes: Sequence[str]
+    network: SmallDetector, design: str, scenes: Sequence[Scene], classes: Sequence[str]
 ) -> list[Detections]:
     """What a detector finds in each scene."""
     spec = box_spec(design, classes)
@@ -132,7 +132,7 @@ def train_detector(
     checkpoint: Path,
     backbone: dict[str, Any],
     test: Sequence[Scene],
-) -> tuple[Detector, list[dict[str, float]]]:
+) -> tuple[SmallDetector, list[dict[str, float]]]:
     """Train one of the small detectors; return it, in evaluation mode, and its AP by epoch.
 
     `checkpoint` is written after every epoch and continued from when it exists; one made by
