@@ -42,6 +42,7 @@ from adaptive.networks.images import read_folder
 @click.option("--test-scenes", default=1000, show_default=True)
 @click.option("--size", default=96, show_default=True, help="Side of a scene, pixels.")
 @click.option("--test-images", type=click.Path(path_type=Path), help="Scenes to route on.")
+@click.option("--routed", default=900, show_default=True, help="How many of these.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 def main(
@@ -55,6 +56,7 @@ def main(
     test_scenes: int,
     size: int,
     test_images: Path | None,
+    routed: int,
     seed: int,
     threads: int,
 ) -> None:
@@ -93,7 +95,7 @@ def main(
         best = max(trained, key=lambda design: last[design])
         write_candidates(aside, candidates, classes, best)
     if test_images is not None:
-        others = [held.scene(number, seed + 2) for number in range(test_scenes)]
+        others = [held.scene(number, seed + 2) for number in range(routed)]
         write_scenes(test_images, others, classes)
 
 

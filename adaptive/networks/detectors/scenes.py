@@ -98,7 +98,8 @@ class Composer:
 def write_scenes(folder: Path, scenes: Sequence[Scene], classes: Sequence[str]) -> None:
     """Scenes as PNG files, `folder/images/00000.png` and on, and COCO's `folder/labels.json`."""
     (folder / "images").mkdir(parents=True)
-    images, marks = [], []
+    images: list[dict[str, object]] = []
+    marks: list[dict[str, object]] = []
     for number, scene in enumerate(scenes):
         name = f"{number:05}.png"
         height, width = scene.image.shape[:2]
