@@ -120,6 +120,11 @@ def command(
     click.echo(text_table(result))
     precisions: tuple[BoxRow, ...] = ()
     if read.task == "detect":
+        if live:
+            raise InputError(
+                "--live compares classes; of detectors, profile the same images with the bundle in "
+                "place of the candidates, and compare the tables"
+            )
         precisions = _precisions(chosen, outcomes, table, read, charged)
     others = other_part(whole, table, name, read)
     cascades: tuple[Policy, ...] = ()

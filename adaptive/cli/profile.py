@@ -173,10 +173,8 @@ def command(
         from adaptive.cli.profile_boxes import begin
 
         profiler, found = begin(
-            bundle, images, labels, split, limit, threads, features, Engines(engines)
+            bundle, images, labels, split, limit, threads, features, Engines(engines), extractor
         )
-        if extractor is not None:
-            raise InputError("--extractor is not for detectors yet; give features in a CSV")
     elif split is not None:
         raise InputError("--split is for detectors; `adaptive tune` has one for classifiers")
     else:

@@ -17,6 +17,7 @@ from adaptive.outcomes.boxes import TableBoxes, boxes_folder
 from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import OutcomeTable
+from adaptive.routing.extractors import Extractor
 
 
 def begin(
@@ -28,6 +29,7 @@ def begin(
     threads: int,
     features: str,
     engines: Engines,
+    extractor: Extractor | None = None,
 ) -> tuple[BoxProfiler, LabelledImages]:
     """Read the labels, and open the detectors.
 
@@ -43,7 +45,7 @@ def begin(
         )
     shares = Split() if split is None else Split.parse(split)
     found = list_boxed(images, bundle.labels, labels, limit)
-    profiler = BoxProfiler(bundle, threads, features, engines=engines)
+    profiler = BoxProfiler(bundle, threads, features, engines=engines, extractor=extractor)
     return profiler, profiler.labelled(found, shares)
 
 

@@ -180,7 +180,7 @@ def test_flaws_are_listed_and_the_exit_code_is_one(
         "1 boxes without area, left out",
         "1 boxes that lie outside their image, left out",
     ):
-        assert f"left out: {says}" in result.stderr
+        assert f"left out: {says}" in result.output
     assert len(OutcomeTable.read(tmp_path / "x.csv")) == COUNT - 1
 
 

@@ -45,6 +45,15 @@ def test_boxes_are_in_pixels_of_the_image(folder: Path) -> None:
     assert found.reason == "every image goes to large"
 
 
+@pytest.mark.parametrize("batch", [0, 1, "n"])
+def test_networks_with_a_free_batch_a_fixed_one_or_none(batch: int | str, tmp_path: Path) -> None:
+    box_network(tmp_path / "net.onnx", NEAR, 32, batch)
+    write_manifest(tmp_path, [entry("net", tmp_path)])
+    with Router.load(tmp_path) as router:
+        found = router.detect(image(red=255, green=128))
+    assert found.labels == ("red", "green")
+
+
 def test_padding_is_taken_off(folder: Path) -> None:
     """An image of 64 x 128 lies in rows 8 to 24 of the input, at a quarter of its size."""
     with Router.load(folder, policy=Fixed(("large",))) as router:
