@@ -179,5 +179,7 @@ def test_a_table_without_a_tuning_image_is_refused(tmp_path):
     """The name of this image alone puts it into another part."""
     path = tmp_path / "one.csv"
     path.write_text("image,f,a:iou,a:ms\ni00000.jpg,0.5,0.25,2\n")
-    with pytest.raises(InputError, match=r"none of the 1 images of one[.]csv is of the tuning part"):
+    with pytest.raises(
+        InputError, match=r"none of the 1 images of one[.]csv is of the tuning part"
+    ):
         read_examples(path, split=Split())
