@@ -52,7 +52,7 @@ class Counts:
             lost = int(np.sum(first & ~second))
             return cls(len(reference), lost, int(np.sum(second & ~first)))
         each = reference.astype(np.float64) - policy.astype(np.float64)
-        lost_sum, gained = float(each[each > 0].sum()), float(-each[each < 0].sum())
+        lost_sum, gained = float(each[each > 0].sum()), float(abs(each[each < 0].sum()))
         return cls(len(each), lost_sum, gained, each)
 
     @property

@@ -373,3 +373,8 @@ def test_a_certificate_counts_earlier_looks():
     assert "These images were asked before" in again.words()
     family = replace(one, drops=(0.03, 0.02, 0.01))
     assert "Tested as one family with 3 points and 2 points" in family.words()
+
+
+def test_nothing_gained_is_no_negative_zero() -> None:
+    counts = Counts.of(np.array([0.5, 0.25]), np.array([0.5, 0.25]))
+    assert (str(counts.losses), str(counts.gains)) == ("0.0", "0.0")
