@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence, cast
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Sequence, cast
 
 import numpy as np
 
+from adaptive.checks import shown
 from adaptive.columns import ONE, Column
+from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import Policy
 from adaptive.policy.change import Change
@@ -218,6 +220,8 @@ class Walk:
         said: Conclusion,
     ) -> None:
         """Send images where the policy wants them, as far as the limits can pay for it."""
+        if not self._alone:
+            _check_choice(self.policy, wanted, len(rows), history.path)
         given = wanted
         if limits is not UNLIMITED:
             given = self.policy.affordable(wanted, history.path, limits)
@@ -248,6 +252,27 @@ class Walk:
         if over.any():
             before, after = np.atleast_1d(wanted)[over], np.atleast_1d(given)[over]
             self._changed.append(_Changed(rows[over], before, after, path, limits.rows(over)))
+
+
+def _check_choice(policy: Policy, wanted: Any, count: int, path: tuple[int, ...]) -> None:
+    """Refuse what no policy may want: another position would be run, or none for ever.
+
+    Raises
+    ------
+    InputError
+        when it is no position of a candidate that has not run, or STOP, for each image.
+    """
+    whole = isinstance(wanted, np.ndarray) and wanted.dtype.kind in "iu"
+    if whole and wanted.shape == (count,):
+        found = set(wanted.tolist()) if count > 1 else {wanted.item()}
+        if found <= {STOP, *range(len(policy.candidates))}.difference(path):
+            return
+    raise InputError(
+        f"the {policy.kind} policy wants {shown(wanted)} after "
+        f"{[policy.candidates[p] for p in path]}; an array of {count} whole numbers is needed, "
+        f"each the position of a candidate that has not run, among {len(policy.candidates)}, or "
+        f"STOP ({STOP})"
+    )
 
 
 def _part(step: Step, own: slice) -> Step:

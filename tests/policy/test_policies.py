@@ -802,3 +802,37 @@ def test_words_say_what_a_policy_does() -> None:
     assert ByPremodel(names, premodel).words() == (
         "the premodel chooses one of small, middle, large for each image"
     )
+
+
+class _Theirs(Policy):
+    """A policy of somebody else's, which starts and goes on as it is told."""
+
+    kind = "theirs"
+    begin: Any = None
+    onward: Any = None
+
+    def start(self, chances: Any, count: int, limits: Limits) -> Any:
+        return self.begin
+
+    def next(self, history: History, limits: Limits) -> Any:
+        return self.onward
+
+
+@pytest.mark.parametrize(
+    "wrong", [0, [1, 1], np.array([1]), np.array([1.0, 1.0]), np.array([1, 3]), np.array([-2, 1])]
+)
+def test_a_choice_that_is_no_candidate_is_one_sentence(wrong: Any) -> None:
+    """A position below STOP would otherwise be counted from the end."""
+    policy = _Theirs(NAMES)
+    policy.begin = wrong
+    with pytest.raises(InputError, match=r"theirs policy wants .* an array of 2 whole numbers"):
+        Walk(policy, 2)
+
+
+def test_a_candidate_that_ran_is_not_asked_for_ever() -> None:
+    policy = _Theirs(NAMES)
+    policy.begin, policy.onward = np.array([1, 1]), np.array([STOP, 1])
+    walk = Walk(policy, 2)
+    assert walk.wanted is not None
+    with pytest.raises(InputError, match="after \\['b'\\]; an array of 2 whole numbers"):
+        walk.feed(walk.wanted, Output(np.array([0.5, 0.5])))
