@@ -15,7 +15,7 @@ from adaptive.policy.history import History, Output
 from adaptive.policy.hybrid import Hybrid, expected_gain
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
-from adaptive.tuning.gains import Learned, Regressors, learn
+from adaptive.tuning.gains import Learned, Regression, learn
 from adaptive.tuning.judged import Judged
 from adaptive.tuning.learned import followed, weighed
 from adaptive.tuning.members import Members
@@ -146,7 +146,7 @@ def learn_gains(
 
     return learn(
         len(trial.path),
-        lambda path: Regressors(describe(scorer.score(history(path)), told), halves),
+        lambda path: Regression(describe(scorer.score(history(path)), told), halves),
         lambda path: shown.right(names(path), trial.average),
         foreseen if shown.logs is not None else None,
         lambda path: members.steps(names(path))[-1],

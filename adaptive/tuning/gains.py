@@ -142,7 +142,7 @@ class Learned:
 
 def learn(
     count: int,
-    described: Callable[[Path], Regressors],
+    described: Callable[[Path], Regression],
     right: Callable[[Path], np.ndarray],
     foreseen: Callable[[Path], np.ndarray] | None,
     steps: Callable[[Path], float],
@@ -176,7 +176,7 @@ def learn(
     return Learned(count, outcomes, seen, steps, values, coefficients, served)
 
 
-class Regressors:
+class Regression:
     """What is known of n images after a path, made ready for many regressions on it.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Iterator
 import numpy as np
 
 from adaptive.policy.gain import describe
-from adaptive.tuning.gains import Learned, Regressors, learn
+from adaptive.tuning.gains import Learned, Regression, learn
 from adaptive.tuning.judged import Judged
 from adaptive.tuning.members import Members, ordered
 from adaptive.tuning.trial import Trial
@@ -37,7 +37,7 @@ def gains_of(members: Members, path: tuple[str, ...], judged: Judged | None) -> 
 
 def described(
     members: Members, ran: tuple[str, ...], path: tuple[str, ...], judged: Judged | None
-) -> Regressors:
+) -> Regression:
     """What is known after some candidates of a path ran, made once for all that share it."""
     told, whose = None, ran
     if judged is not None:
@@ -47,8 +47,8 @@ def described(
     if key not in members.learned:
         average, signal = gain_setting(members)
         score = members.score(ran, average, signal)
-        members.learned[key] = Regressors(describe(score, told), members.fold)
-    found: Regressors = members.learned[key]
+        members.learned[key] = Regression(describe(score, told), members.fold)
+    found: Regression = members.learned[key]
     return found
 
 

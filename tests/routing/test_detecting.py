@@ -18,6 +18,7 @@ from adaptive.bundle.bundle import write_bundle
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.policy.cascade import Cascade
+from adaptive.policy.exponents import Exponents
 from adaptive.policy.fixed import Fixed
 
 
@@ -269,3 +270,21 @@ def _png(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Cascade(("small", "large"), thresholds=(0.5,), signal="margin"),
+        Cascade(("small", "large"), thresholds=(0.5,), combine="geometric"),
+        Fixed(("large",), abstain_below=0.5, exponents=(Exponents((0,), (2.0,)),)),
+    ],
+)
+def test_a_policy_that_reads_probabilities_is_refused_before_any_image(
+    folder: Path, tmp_path: Path, policy: Any
+) -> None:
+    with pytest.raises(InputError, match="policy reads probabilities, and detectors tell only"):
+        Router.load(folder, policy=policy)
+    with pytest.raises(InputError, match="policy reads probabilities, and detectors tell only"):
+        write_bundle(tmp_path / "bundle", Bundle.read(folder), policy)
+    assert not (tmp_path / "bundle").exists()

@@ -8,7 +8,7 @@ import numpy as np
 
 from adaptive.outcomes.table import Outcomes, OutcomeTable
 from adaptive.policy.gain import ALONE, describe
-from adaptive.tuning.gains import BESIDE_RIDGES, FORESEEN_RIDGES, RIDGES, Regressors
+from adaptive.tuning.gains import BESIDE_RIDGES, FORESEEN_RIDGES, RIDGES, Regression
 from adaptive.tuning.members import Members
 
 NETWORKS = (("small", 0.7), ("medium", 1.1), ("large", 1.6))
@@ -98,7 +98,7 @@ def test_gains_are_fitted_to_what_is_foreseen_and_then_to_what_that_leaves() -> 
         return ridge(Z[rows], likely[rows], FORESEEN_RIDGES) + beside
 
     for foreseen in (False, True):
-        crossed, served, plain = Regressors(X, fold).fitted(gained, likely if foreseen else None)
+        crossed, served, plain = Regression(X, fold).fitted(gained, likely if foreseen else None)
         whole = slowly(np.ones(300, bool), foreseen)
         np.testing.assert_allclose(served, Z @ whole, atol=1e-6)
         np.testing.assert_allclose(X @ plain.T, served, atol=1e-6)
