@@ -17,8 +17,9 @@ FIRST = 1000
 class OneStage(nn.Module):
     """RetinaNet, FCOS or SSD before suppression: boxes in pixels, and chances of classes 1 to 90.
 
-    Boxes are cut off at the input's edges, as torchvision does before suppression. Of each feature map the surest anchors are handed over. Suppression is left to who reads the
-    file: TensorRT 8.2 has no operation for it.
+    Boxes are cut off at the input's edges, as torchvision does before suppression. Of each feature
+    map the surest anchors are handed over. Suppression is left to who reads the file: TensorRT 8.2
+    has no operation for it.
 
     Parameters
     ----------
