@@ -129,6 +129,39 @@ def judged(read: Read, found: Sequence[Detections]) -> Tuple[float, float, float
     return float(f1.mean()), summary.ap, summary.ap50
 
 
+def answers(read: Read) -> None:
+    """The table of answers: one detector for all, mixes, cascades that keep half, the oracle."""
+    names, truth = read.names, read.boxes.truth
+    plain = Ranking(truth, [read.boxes.matches[n] for n in names])
+    mapped = Ranking(truth, [match(read.boxes.true, read.mapped[n]) for n in names])
+    costs = np.stack([read.table.ms(n) for n in names])
+    f1 = np.stack([read.f1[n] for n in names])
+    rows = np.arange(f1.shape[1])
+    draw = np.random.default_rng(0)
+
+    def line(title: str, choices: Sequence[NDArray[np.int64]], ms: float) -> None:
+        own = np.mean([[f1[c, rows].mean(), plain.ap(c), mapped.ap(c)] for c in choices], axis=0)
+        print(f"{title:56}{100 * own[0]:>7.1f}{100 * own[1]:>7.1f}{100 * own[2]:>11.1f}{ms:>9.1f}")
+
+    print(f"\n{'':56}{'F1':>7}{'AP':>7}{'AP mapped':>11}{'ms':>9}")
+    for place, name in enumerate(names):
+        line(f"always {name}", [np.full(len(rows), place)], costs[place].mean())
+    order = np.argsort(costs.mean(axis=1), kind="stable")
+    for small, large in itertools.combinations(order.tolist(), 2):
+        title = f"{names[small]}, {names[large]}"
+        half = [np.where(draw.random(len(rows)) < 0.5, small, large) for _ in range(20)]
+        line(f"half and half by chance: {title}", half, float(costs[[small, large]].mean()))
+        signal = read.learnt_signal(names[small], f1[small], False)
+        keeps = np.zeros(len(rows), bool)
+        for fold in range(FOLDS):
+            own = read.folds == fold
+            keeps[own] = signal[own] >= np.median(signal[~own])
+        ms = float((costs[small] + np.where(keeps, 0, costs[large])).mean())
+        line(f"cascade, the surer half stays: {title}", [np.where(keeps, small, large)], ms)
+    best = order[f1[order].argmax(axis=0)]
+    line("oracle by F1, the cheapest of equals", [best], float(costs[best, rows].mean()))
+
+
 def union(found: Sequence[Detections]) -> Detections:
     """All boxes, of which the surest suppress the others."""
     boxes, scores, kinds = (
@@ -163,6 +196,7 @@ def main() -> None:
     path = parser.parse_args().table
     table = OutcomeTable.read(path)
     read = Read(table, TableBoxes.read(boxes_folder(path), list(table.candidates), len(table)))
+    answers(read)
     signals(read)
     merging(read)
 

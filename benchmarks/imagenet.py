@@ -10,6 +10,7 @@ table, so that a second call goes on from there. Every step is the command that 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shutil
 import subprocess
@@ -210,6 +211,26 @@ def used_on_halves(
     )
 
 
+def scatter(table: OutcomeTable) -> tuple[float, float, float]:
+    """How differences between answers of one or two networks scatter, as foreseen and by labels.
+
+    Returns
+    -------
+    The foreseen variance over the labels', both in the mean over all pairs of answers; how far the
+    two means are apart, and how far they would be by chance, in the root of the mean square.
+    """
+    members = Tuner(table, Split(1.0, 0.0, 0.0), reference=REFERENCE).members
+    paths = [p for k in (1, 2) for p in itertools.combinations(members.names, k)]
+    found = []
+    for one, other in itertools.combinations(paths, 2):
+        seen = members.right(one, True).astype(float) - members.right(other, True)
+        foreseen = members.foreseen(one, True) - members.foreseen(other, True)
+        apart = seen - foreseen
+        found.append((foreseen.var(), seen.var(), apart.mean() ** 2, apart.var() / len(apart)))
+    told, labels, bias, chance = np.mean(found, axis=0)
+    return float(told / labels), float(np.sqrt(bias)), float(np.sqrt(chance))
+
+
 def over_budgets(
     tuned: Sequence[dict[str, tuple[np.ndarray, np.ndarray]]], one: str, other: str
 ) -> Estimate:
@@ -239,6 +260,10 @@ def report(
     oracle = oracle_row(table)
     print(f"  {'oracle':31}{100 * oracle.quality.value:7.2f} %{oracle.ms.value:9.3f} ms")
     found["oracle"] = oracle.to_json()
+    ratio, bias, chance = scatter(table)
+    found["foreseen"] = {"variance": ratio, "bias": bias, "bias_by_chance": chance}
+    print(f"  differences between answers, foreseen: {ratio:.2f} of the labels' variance; means "
+          f"are {100 * bias:.2f} points apart, by chance {100 * chance:.2f}")  # fmt: skip
     for classifier in classifiers:
         tuned = [
             cross_tuned(table, classifier, features, seed)

@@ -107,7 +107,13 @@ def read_examples(
         del columns  # a large table is in memory once
         table = OutcomeTable.read(path)
         if split is not None:
-            table = table.select(split.rows(table.images, "tune"))
+            rows = split.rows(table.images, "tune")
+            if not len(rows):
+                raise InputError(
+                    f"none of the {len(table)} images of {path.name} is of the tuning part, from "
+                    "which a premodel learns; give more images, or --split all"
+                )
+            table = table.select(rows)
         examples = _from_outcomes(table, path, features, order)
         about: Mapping[str, Any] = table.meta
     else:

@@ -41,7 +41,8 @@ def document(
     parts["parameters"]["Model"]["schema"]["enum"] = list(models)
     parts["parameters"]["Candidate"]["schema"]["enum"] = [n for n in models if n != ROUTER]
     tensor = parts["schemas"]["Image"]["properties"]
-    tensor["shape"]["items"]["maximum"] = tensor["data"]["maxItems"] = max_batch
+    most = 1 if task == "detect" else max_batch
+    tensor["shape"]["items"]["maximum"] = tensor["data"]["maxItems"] = most
     _drop_unused(told)
     if secured:
         for path in told["paths"].keys() - OPEN:

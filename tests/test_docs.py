@@ -27,6 +27,23 @@ def test_every_page_has_a_place_in_the_order() -> None:
     assert sorted(placed) == PAGES, "a page stands under `nav` in mkdocs.yml, once"
 
 
+def test_every_command_is_in_the_table_of_commands() -> None:
+    from adaptive.cli import COMMANDS
+
+    table = re.findall(r"^\|.*\|$", (ROOT / "docs" / "commands.md").read_text(), re.M)
+    assert sorted(re.findall(r"`([\w-]+)`", "\n".join(table))) == sorted(COMMANDS)
+
+
+def test_every_option_of_serve_is_in_one_table() -> None:
+    from adaptive.cli.serve import command
+
+    text = (ROOT / "docs" / "serving.md").read_text()
+    table = text[text.index("| flag |") :].split("\n\n")[0]
+    named = set(re.findall(r"`(--[\w-]+)`", table))
+    options = {name for option in command.params for name in option.opts if name[:2] == "--"}
+    assert options <= named, options - named
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_says_first_what_it_is_for(name: str) -> None:
     title, _, first = (ROOT / "docs" / name).read_text().split("\n")[:3]

@@ -119,7 +119,7 @@ def add_candidate(
         file = put_network(model, stage, name, link)
         facts = read_network(stage / file, recipe.size, recipe.layout)
         notes = []
-        if facts.one_by_one:
+        if facts.one_by_one and not recipe.decoder:  # detectors always do
             notes.append("its batch axis is 1, so images run one after the other")
         known = present.labels if present is not None else None
         names, note = _labels(labels, known, facts, images, recipe.decoder is not None)
@@ -141,9 +141,8 @@ def add_candidate(
                 raise NoSense(check, name)
             candidate = replace(candidate, input=check.best.setting.spec)
         elif recipe.resize is None:
-            notes.append(
-                f"resize {candidate.input.resize!r} is taken, the usual; --check IMAGES tries it"
-            )
+            other = "--resize names another" if recipe.decoder else "--check IMAGES tries it"
+            notes.append(f"resize {candidate.input.resize!r} is taken, the usual; {other}")
         kept = candidate.name if reference else (present.reference if present else None)
         before = present.candidates if present else ()
         ordered = [candidate if c.name == name else c for c in before]
@@ -223,8 +222,9 @@ def _labels(
     boxes: bool,
 ) -> tuple[tuple[str, ...], str | None]:
     """Class names, and where they come from when nobody said."""
+    least = 1 if boxes else 2
     if given is not None:
-        given = check_labels(given, "--labels")
+        given = check_labels(given, "--labels", least)
         if present is not None and tuple(present) != tuple(given):
             raise InputError(
                 "the folder's candidates have other labels; all candidates of a folder answer "
@@ -234,7 +234,9 @@ def _labels(
     if present is not None:
         return tuple(present), None
     if facts.labels:
-        return check_labels(facts.labels, "the ONNX file"), "the labels are those inside the file"
+        return check_labels(
+            facts.labels, "the ONNX file", least
+        ), "the labels are those inside the file"
     if boxes:
         raise InputError("a detector's classes have names; give --labels FILE")
     if images is not None and images.table is None and images.root.is_dir():

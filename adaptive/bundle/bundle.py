@@ -14,7 +14,13 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from adaptive.box_output import BoxMerge, BoxOutput
-from adaptive.bundle.outputs import check_output_kind, read_merge, read_output, read_task
+from adaptive.bundle.outputs import (
+    check_output_kind,
+    check_policy,
+    read_merge,
+    read_output,
+    read_task,
+)
 from adaptive.candidate import Candidate, InputSpec, OutputSpec, Through, positions, run_order
 from adaptive.checks import a_path
 from adaptive.engines.onnxfile import read_header
@@ -366,6 +372,7 @@ def write_bundle(
     check_output(output, force)
     kept = [c for c in source.candidates if names is None or c.name in names]
     _known(list(policy.candidates), [c.name for c in kept], "policy")
+    check_policy(policy, source.task)
     entries = []
     networks: set[str] = set()
     with folder_aside(output) as aside:

@@ -13,7 +13,7 @@ from adaptive.errors import InputError
 _COLUMNS = ("name", "label", "class")
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
+def read_labels(path: Path, least: int = 2) -> tuple[str, ...]:
     """Class names in the order of a network's outputs.
 
     Parameters
@@ -21,11 +21,12 @@ def read_labels(path: Path) -> tuple[str, ...]:
     path : a text file with one a line; a CSV with a column name, label or class, and perhaps
         index; or JSON: a list, an object by index (Hugging Face's id2label, Keras's
         class_index), or an object of indices by name
+    least : so many are needed; a detector may know one class alone
 
     Raises
     ------
     InputError
-        when it is none of them, has fewer than two names, or an index is missing.
+        when it is none of them, has fewer names, or an index is missing.
     """
     suffix = path.suffix.lower()
     try:
@@ -39,22 +40,23 @@ def read_labels(path: Path) -> tuple[str, ...]:
                 names.pop()
     except (UnicodeDecodeError, RecursionError, json.JSONDecodeError) as exc:
         raise InputError(f"the labels in {path} cannot be read: {exc}") from exc
-    return check_labels(names, str(path))
+    return check_labels(names, str(path), least)
 
 
-def check_labels(names: Sequence[str], where: str) -> tuple[str, ...]:
+def check_labels(names: Sequence[str], where: str, least: int = 2) -> tuple[str, ...]:
     """`names`, where each can stand on a line of its own.
 
     Raises
     ------
     InputError
-        when one is empty or has a line break, or there are fewer than two.
+        when one is empty or has a line break, or there are fewer than `least`.
     """
     for number, name in enumerate(names):
         if not name.strip() or len(name.splitlines()) != 1:
             raise InputError(f"{where}: the name of class {number} is {name!r}; write one line")
-    if len(names) < 2:
-        raise InputError(f"{where} names {len(names)} classes; two are needed at least")
+    if len(names) < least:
+        needed = "one is" if least == 1 else "two are"
+        raise InputError(f"{where} names {len(names)} classes; {needed} needed at least")
     return tuple(names)
 
 

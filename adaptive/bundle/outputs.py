@@ -8,6 +8,7 @@ from adaptive.box_output import BoxMerge, BoxOutput
 from adaptive.candidate import OutputSpec
 from adaptive.errors import BundleError, InputError
 from adaptive.files import Fields
+from adaptive.policy.base import Policy
 
 #: What a bundle does, and the kinds of output that its candidates have then.
 TASKS = {"classify": "probabilities or logits", "detect": "boxes"}
@@ -65,6 +66,21 @@ def require_task(name: str, task: str, wanted: str) -> None:
         "detect": "it finds boxes: use Router.detect, `adaptive detect` or POST /v1/detect",
     }
     raise InputError(f"bundle {name!r} cannot {wanted}; {told[task]}")
+
+
+def check_policy(policy: Policy, task: str) -> None:
+    """Refuse a policy that reads probabilities where candidates find boxes, which have none.
+
+    Raises
+    ------
+    InputError
+        that says what to take instead.
+    """
+    if task == "detect" and policy.needs_probabilities:
+        raise InputError(
+            f"the {policy.kind} policy reads probabilities, and detectors tell only how sure they "
+            'are of their boxes; take the signal "top" without temperatures, exponents and combine'
+        )
 
 
 def read_output(fields: Fields, labels: Sequence[str]) -> OutputSpec | BoxOutput:

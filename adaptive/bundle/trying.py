@@ -48,8 +48,8 @@ class Tried:
     images : how many it saw; fewer than others where it was left behind
     top1 : share that it was right on, with its 95% interval
     same : other settings that made the very same input of every image
-    told : whether these images tell it from the best: the 95% interval of the difference, image
-        by image, is below 0
+    told : whether these images tell it from the best: it was left behind, or the 95% interval of
+        the difference, image by image, is below 0
     """
 
     setting: Setting
@@ -204,7 +204,8 @@ def _tried(group: Sequence[_Seen], best: _Seen) -> Tried:
     first = group[0]
     same = tuple(each.setting for each in group[1:])
     right = np.array(first.right)
-    return Tried(first.setting, len(right), share(right), same, first.worse(best))
+    told = len(right) < len(best.right) or first.worse(best)
+    return Tried(first.setting, len(right), share(right), same, told)
 
 
 def looked_at(images: LabelledImages, most: int) -> list[int]:

@@ -29,7 +29,9 @@ from adaptive.policy.premodel import ByPremodel
     "--policy",
     "policy_path",
     type=click.Path(path_type=Path),
-    help="A policy file; without it the premodel decides, or else the reference answers all.",
+    metavar="FILE|fixed:NAME",
+    help="A policy file, or fixed:NAME for one candidate alone; without it the premodel decides, or "
+    "else the reference answers all.",
 )
 @click.option("--certificate", "certificate_path", type=click.Path(path_type=Path))
 @click.option(
@@ -83,7 +85,10 @@ def command(
     source = Bundle.read(candidates)
     premodel = None if premodel_path is None else load_premodel(premodel_path)
     policy: Policy
-    if policy_path is not None:
+    alone = None if policy_path is None else _alone(policy_path)
+    if alone is not None:
+        policy = Fixed((source.candidate(alone).name,))
+    elif policy_path is not None:
         policy = read_policy(policy_path, premodel)
     elif premodel is not None:
         policy = ByPremodel(premodel.candidates, premodel)
@@ -91,8 +96,8 @@ def command(
         policy = Fixed((source.reference or source.names[-1],))
     if keep_premodel and premodel is None:
         raise InputError("--keep-premodel keeps the one that --premodel names; give that too")
-    if certificate_path is not None and policy_path is None:
-        raise InputError("--certificate speaks of a policy; give that with --policy")
+    if certificate_path is not None and (policy_path is None or alone is not None):
+        raise InputError("--certificate speaks of a policy; give that with --policy, as a file")
     certificate = (
         None if certificate_path is None else read_json(certificate_path, "the certificate")
     )
@@ -163,6 +168,12 @@ def command(
             f"note: the premodel reads columns of your own ({', '.join(own)}); Router.load needs "
             "an extractor that computes them, serve and classify --extractor"
         )
+
+
+def _alone(policy: Path) -> str | None:
+    """The candidate that `fixed:NAME` names, or None where it is a file."""
+    kind, colon, name = str(policy).partition(":")
+    return name if kind == "fixed" and colon and not policy.exists() else None
 
 
 def with_learnt(source: Bundle, table: OutcomeTable | None, policy: Policy) -> Bundle:

@@ -150,7 +150,7 @@ def add(
         decoder,
         dict(map(_option, decoder_options)),
     )
-    labels = None if labels_path is None else read_labels(labels_path)
+    labels = None if labels_path is None else read_labels(labels_path, 1 if decoder else 2)
     check = None if images is None else CheckImages(images, table, check_limit)
     left_out: list[tuple[Path, AdaptiveError]] = []
     for model in models:

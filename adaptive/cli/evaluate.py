@@ -18,6 +18,7 @@ from adaptive.errors import InputError
 from adaptive.evaluation.evaluation import evaluate, text_table
 from adaptive.files import refuse_existing, refuse_folder, write_json, written_aside
 from adaptive.outcomes.parts import PARTS, Split
+from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable, table_hash
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy
@@ -94,6 +95,11 @@ def command(
     read = Bundle.read(bundle)
     whole = OutcomeTable.read(table)
     check_same_networks(read, whole)
+    if live and (read.task == "detect" or not whole.of_classes):
+        raise InputError(
+            "--live holds classes against the table's, and the quality of this one is "
+            f"{quality_words(whole.quality_name)}; without --live its policy is replayed"
+        )
     chosen = policy_named(policy, read)
     outcomes, name = chosen_part(whole, table, part, read)
     click.echo(f"images: {name}")
@@ -114,6 +120,11 @@ def command(
     click.echo(text_table(result))
     precisions: tuple[BoxRow, ...] = ()
     if read.task == "detect":
+        if live:
+            raise InputError(
+                "--live compares classes; of detectors, profile the same images with the bundle in "
+                "place of the candidates, and compare the tables"
+            )
         precisions = _precisions(chosen, outcomes, table, read, charged)
     others = other_part(whole, table, name, read)
     cascades: tuple[Policy, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, Mapping
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping
 
 import click
 
@@ -18,6 +18,7 @@ from adaptive.files import refuse_existing
 from adaptive.jetson.meter import open_meter
 from adaptive.measuring.energy import SECONDS, Energies, measure
 from adaptive.outcomes.labelled import list_images, list_unlabelled
+from adaptive.outcomes.quality import mean_quality, quality_words
 from adaptive.outcomes.table import OutcomeTable, check_table_name
 
 if TYPE_CHECKING:
@@ -173,10 +174,8 @@ def command(
         from adaptive.cli.profile_boxes import begin
 
         profiler, found = begin(
-            bundle, images, labels, split, limit, threads, features, Engines(engines)
+            bundle, images, labels, split, limit, threads, features, Engines(engines), extractor
         )
-        if extractor is not None:
-            raise InputError("--extractor is not for detectors yet; give features in a CSV")
     elif split is not None:
         raise InputError("--split is for detectors; `adaptive tune` has one for classifiers")
     else:
@@ -197,9 +196,10 @@ def command(
     click.echo(f"{output}: {len(table)} images, {len(bundle.names)} candidates")
     if bundle.task == "detect":
         from adaptive.cli.profile_boxes import told
-
-        for line in told(table, output):
-            click.echo(line)
+    else:
+        told = _told
+    for line in told(table, output):
+        click.echo(line)
     left_out += [*found.omitted, *([] if energies is None else energies.refusals)]
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
@@ -207,6 +207,16 @@ def command(
     for line in doubts:
         click.echo(f"warning: {line}", err=True)
     sys.exit(1 if left_out or doubts else 0)
+
+
+def _told(table: OutcomeTable, output: Path) -> Iterator[str]:
+    """A line on each candidate: its quality on all images, with the 95% interval, and its time."""
+    yield f"  {'candidate':24} {quality_words(table.quality_name):>9}    95% interval {'ms':>8}"
+    for name in table.candidates:
+        found = mean_quality(table.quality(name))
+        interval = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
+        mean_ms = table.of(name).ms.mean()
+        yield f"  {name:24} {100 * found.value:8.1f}% {interval:>15} {mean_ms:8.2f}"
 
 
 class EnergyPass:

@@ -10,12 +10,14 @@ import numpy as np
 from adaptive.bundle.bundle import Bundle
 from adaptive.engines.choose import Engines
 from adaptive.errors import InputError
+from adaptive.evaluation.boxes import percent
 from adaptive.measuring.box_profiling import BoxProfiler
 from adaptive.measuring.boxed import list_boxed
 from adaptive.outcomes.boxes import TableBoxes, boxes_folder
 from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import OutcomeTable
+from adaptive.routing.extractors import Extractor
 
 
 def begin(
@@ -27,6 +29,7 @@ def begin(
     threads: int,
     features: str,
     engines: Engines,
+    extractor: Extractor | None = None,
 ) -> tuple[BoxProfiler, LabelledImages]:
     """Read the labels, and open the detectors.
 
@@ -42,7 +45,7 @@ def begin(
         )
     shares = Split() if split is None else Split.parse(split)
     found = list_boxed(images, bundle.labels, labels, limit)
-    profiler = BoxProfiler(bundle, threads, features, engines=engines)
+    profiler = BoxProfiler(bundle, threads, features, engines=engines, extractor=extractor)
     return profiler, profiler.labelled(found, shares)
 
 
@@ -53,8 +56,9 @@ def told(table: OutcomeTable, output: Path) -> Iterator[str]:
     yield f"  {'candidate':24} {'F1':>6} {'AP':>6} {'AP50':>6} {'AP s/m/l':>16} {'ms':>8}"
     for place, name in enumerate(names):
         own = ranking.summary(np.full(len(table), place))
-        sizes = "/".join(f"{100 * a:.1f}" for a in (own.ap_small, own.ap_medium, own.ap_large))
+        values = (own.ap_small, own.ap_medium, own.ap_large)
+        sizes = "/".join(map(percent, values))
         yield (
-            f"  {name:24} {100 * table.quality(name).mean():6.1f} {100 * own.ap:6.1f} "
-            f"{100 * own.ap50:6.1f} {sizes:>16} {table.of(name).ms.mean():8.2f}"
+            f"  {name:24} {100 * table.quality(name).mean():6.1f} {percent(own.ap):>6} "
+            f"{percent(own.ap50):>6} {sizes:>16} {table.of(name).ms.mean():8.2f}"
         )

@@ -257,6 +257,8 @@ def _check_image_input(engine: OpenEngine, path: Path, candidate: Candidate) -> 
     sides = spec.sides
     wanted = [None, *sides, 3] if spec.layout == "NHWC" else [None, 3, *sides]
     shape = engine.input_shapes[0]
+    if isinstance(candidate.output, BoxOutput) and len(shape) == 3:
+        shape = [1, *shape]  # some detectors take an image, and no batch
     if len(shape) != 4 or any(
         isinstance(have, int) and need is not None and have != need
         for have, need in zip(shape, wanted)

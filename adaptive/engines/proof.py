@@ -113,8 +113,18 @@ def prove(
     return proofs
 
 
+class Unbatched(OneByOne):
+    """An engine whose network takes one image without an axis for a batch."""
+
+    def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Run one image; see Engine.run."""
+        return self.engine.run(*(values[0] for values in inputs))
+
+
 def single(engine: OpenEngine) -> OpenEngine:
     """The engine itself; one image after the other where its file takes no more."""
+    if [len(shape) for shape in engine.input_shapes] == [3]:
+        return Unbatched(engine)
     fixed = [shape for shape in engine.input_shapes if shape and shape[0] == 1]
     return OneByOne(engine) if fixed else engine
 

@@ -113,6 +113,11 @@ def merged(
     ]
 
 
+def percent(precision: float) -> str:
+    """An average precision for a terminal; "-" where no object counts."""
+    return "-" if precision < 0 else f"{100 * precision:.1f}"
+
+
 def text_lines(rows: Sequence[BoxRow]) -> List[str]:
     """The lines for a terminal."""
     lines = [f"{'':32}{'F1':>8}{'AP':>8}{'AP50':>8}{'AP mapped':>11}{'AP s/m/l':>17}{'ms':>10}"]
@@ -121,11 +126,11 @@ def text_lines(rows: Sequence[BoxRow]) -> List[str]:
         if row.mapped is not None and row.plain is not None:
             own = row.mapped
             values = (own.ap_small, own.ap_medium, own.ap_large)
-            sizes = "/".join("-" if v < 0 else f"{100 * v:.1f}" for v in values)
-            fifty = f"{100 * row.plain.ap50:.1f}"
+            sizes = "/".join(map(percent, values))
+            fifty = percent(row.plain.ap50)
         lines.append(
-            f"{row.name:32}{100 * row.f1:>8.1f}{100 * row.ap:>8.1f}{fifty:>8}"
-            f"{100 * row.ap_mapped:>11.1f}{sizes:>17}{row.ms:>10.2f}"
+            f"{row.name:32}{100 * row.f1:>8.1f}{percent(row.ap):>8}{fifty:>8}"
+            f"{percent(row.ap_mapped):>11}{sizes:>17}{row.ms:>10.2f}"
         )
     return lines
 

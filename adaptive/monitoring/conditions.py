@@ -46,6 +46,9 @@ CONFIDENCE = 0.99
 #: Weight of a new image in the recent shares.
 _RECENT = 0.01
 
+#: More images than this are a mistake in a state.
+_MOST = 1e15
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -314,7 +317,7 @@ class ConditionMonitor:
             raise InputError(f"{where} is of other conditions, or of other images' shares of them")
         conditions = len(self.shares.counts)
         counts = fields.numbers("counts")
-        images = int(sum(counts))
+        images = int(_counted(where, "counts", counts).sum())
         bets = 2 * conditions * len(ODDS) if images else 0
         lengths = {"counts": conditions, "recent": conditions, "before": bets * conditions}
         lengths.update(dict.fromkeys(("log_capital", "best", "since"), bets))
@@ -325,6 +328,11 @@ class ConditionMonitor:
         change = fields.numbers("change", default=None)
         if change is not None and len(change) != 2 + conditions:
             raise InputError(f"{where}: 'change' has {len(change)} numbers, not {2 + conditions}")
+        before = _counted(where, "before", found["before"]).reshape(-1, conditions)
+        if (before > found["counts"]).any() or (
+            change is not None and not 1 <= _counted(where, "change", change[2:]).sum() <= images
+        ):
+            raise InputError(f"{where} counts other images than the {images} that it says")
         alarm_at = fields.get("alarm_at", int, default=None)
         self.reset()
         with self._lock:
@@ -335,7 +343,15 @@ class ConditionMonitor:
             if images:
                 self._capital.seen, self._capital.logs = images, found["log_capital"]
                 self._best, self._since = found["best"], found["since"]
-                self._before = found["before"].astype(np.int64).reshape(bets, conditions)
+                self._before = before
+
+
+def _counted(where: str, name: str, values: Any) -> np.ndarray:
+    """Numbers of images, int64; an InputError where they are none."""
+    found = np.asarray(values, np.float64)
+    if not ((found >= 0) & (found < _MOST) & (found == np.floor(found))).all():
+        raise InputError(f"{where}: {name!r} holds what is no number of images")
+    return found.astype(np.int64)
 
 
 def condition_monitor_of(

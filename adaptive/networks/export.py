@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -36,11 +36,13 @@ def save_onnx(
     half_weights: bool = False,
     source: str = "images",
     outputs: Sequence[str] = ("logits",),
+    axes: Mapping[str, Mapping[int, str]] | None = None,
 ) -> Path:
     """Write `network`, in evaluation mode, as an ONNX file, whole or not at all.
 
     The graph is the one that `network` runs on `example`, with the first axis free and called
-    `n`. Its input is called `source`, and what it returns is called `outputs`.
+    `n`. Its input is called `source`, and what it returns is called `outputs`. Where other axes
+    are free, `axes` names them.
 
     Raises
     ------
@@ -51,6 +53,10 @@ def save_onnx(
         with warnings.catch_warnings():
             # The TorchScript exporter is the one that still writes opset 13 without conversion.
             warnings.simplefilter("ignore", DeprecationWarning)
+            # Torchvision's detectors hold functions that are scripted, and index with what a
+            # filter gives, which is never negative.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.filterwarnings("ignore", "Exporting aten::index", UserWarning)
             # Shape checks of torchvision's networks, which depend on the image's size alone.
             warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             torch.onnx.export(
@@ -60,7 +66,11 @@ def save_onnx(
                 opset_version=opset,
                 input_names=[source],
                 output_names=list(outputs),
-                dynamic_axes={name: {0: "n"} for name in (source, *outputs)},
+                dynamic_axes=(
+                    {name: {0: "n"} for name in (source, *outputs)}
+                    if axes is None
+                    else {name: dict(free) for name, free in axes.items()}
+                ),
                 dynamo=False,
             )
         model = onnx.load(str(aside))

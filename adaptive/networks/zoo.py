@@ -1,4 +1,4 @@
-"""Torchvision's pretrained classification networks as a folder of candidates."""
+"""Pretrained networks as a folder of candidates: classifiers of torchvision, and detectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence, Union
 
 import numpy as np
 
@@ -27,6 +27,14 @@ try:
     import torchvision
     from torch import Tensor, nn
 
+    from adaptive.networks.detectors.published import (
+        PublishedDetector,
+        checked_sides,
+        detectors,
+        export_detector,
+        load_own,
+        random_detector,
+    )
     from adaptive.networks.export import OPSET, save_onnx
 except ImportError as exc:
     raise MissingExtra("the zoo of pretrained networks", exc.name or "torch", "train") from exc
@@ -43,6 +51,10 @@ MOST_PARAMETERS = 2**31 // 4 - 2**20
 
 #: Seconds without an answer after which a download is given up.
 TIMEOUT_S = 20.0
+
+
+#: What the zoo has.
+Entry = Union["Pretrained", PublishedDetector]
 
 
 @dataclass(frozen=True)
@@ -109,9 +121,14 @@ class Pretrained:
         )
 
     @property
+    def url(self) -> str:
+        """Address of the file of weights."""
+        return str(self.weights.url)
+
+    @property
     def file_name(self) -> str:
         """Name of the file of weights, in torch's cache and at its address."""
-        return str(self.weights.url).rsplit("/", 1)[-1]
+        return self.url.rsplit("/", 1)[-1]
 
 
 class CentreCrop(nn.Module):
@@ -143,30 +160,37 @@ def pretrained() -> list[Pretrained]:
     return [entry for entry in entries if entry.parameters <= MOST_PARAMETERS]
 
 
-def find(names: Sequence[str]) -> list[Pretrained]:
+def find(names: Sequence[str]) -> list[Entry]:
     """The networks of the given names (`resnet50`, or `resnet50:IMAGENET1K_V1`), in their order.
 
     Raises
     ------
     InputError
-        when a name is unknown, or a network is named twice.
+        when a name is unknown, a network is named twice, or classifiers and detectors are mixed.
     """
     known = pretrained()
-    by_name = {f"{e.name}:{e.weights.name}": e for e in known}
+    by_name: dict[str, Entry] = {f"{e.name}:{e.weights.name}": e for e in known}
     by_name.update({e.name: e for e in known if e.default})
+    by_name.update({e.name: e for e in detectors()})
     for name in names:
         if name not in by_name:
             import difflib
 
             near = difflib.get_close_matches(name, by_name, 3) or ["mobilenet_v2", "resnet50"]
             raise InputError(
-                f"{name!r} is no classification network of torchvision {torchvision.__version__} "
+                f"{name!r} is no network of torchvision {torchvision.__version__}, and no other, "
                 f"that can be exported; there are {near} and others, see `adaptive zoo list`"
             )
     found = [by_name[name] for name in names]
     twice = {e.name for e in found if [f.name for f in found].count(e.name) > 1}
     if twice:
         raise InputError(f"networks {sorted(twice)} are named twice; each becomes one candidate")
+    kinds = {isinstance(entry, PublishedDetector): entry.name for entry in found}
+    if len(kinds) > 1:
+        raise InputError(
+            f"{kinds[True]} finds boxes and {kinds[False]} does not; export detectors into a "
+            "folder of their own"
+        )
     return found
 
 
@@ -179,7 +203,7 @@ def weights_folder(weights_dir: Path | None = None) -> Path:
     return weights_dir
 
 
-def fetch_weights(entry: Pretrained, folder: Path) -> Path:
+def fetch_weights(entry: Entry, folder: Path) -> Path:
     """The file of a network's weights in `folder`, downloaded into it where it is missing.
 
     A download is held against the hash in the file's name; a file that lies there already is
@@ -193,13 +217,19 @@ def fetch_weights(entry: Pretrained, folder: Path) -> Path:
     path = folder / entry.file_name
     if path.exists():
         return path
+    if entry.url is None:
+        raise InputError(
+            f"the weights of {entry.name} are not in {folder}, and have no lasting address; put "
+            f"the file that its authors publish there as {entry.file_name}, or ask for random "
+            "weights with --untrained"
+        )
     digits = path.stem.rpartition("-")[2]
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(
-            entry.weights.url, str(path), hash_prefix=digits, progress=sys.stderr.isatty()
+            entry.url, str(path), hash_prefix=digits, progress=sys.stderr.isatty()
         )
     except (OSError, HTTPException, RuntimeError) as exc:
         why = getattr(exc, "reason", None) or getattr(exc, "strerror", None) or exc
@@ -210,7 +240,7 @@ def fetch_weights(entry: Pretrained, folder: Path) -> Path:
         ]
         raise InputError(
             f"the weights of {entry.asked_as} are not in {folder} and could not be downloaded "
-            f"({why}); put {entry.weights.url} there, "
+            f"({why}); put {entry.url} there, "
             + (f"export {' or '.join(others)}, whose weights are there, " if others else "")
             + "or ask for random weights with --untrained"
         ) from exc
@@ -219,7 +249,7 @@ def fetch_weights(entry: Pretrained, folder: Path) -> Path:
     return path
 
 
-def load_network(entry: Pretrained, weights: Path) -> nn.Module:
+def load_network(entry: Entry, weights: Path) -> nn.Module:
     """The network with the weights of a file, in evaluation mode.
 
     Raises
@@ -227,11 +257,14 @@ def load_network(entry: Pretrained, weights: Path) -> nn.Module:
     InputError
         when the file holds anything but tensors, or those of another network.
     """
+    if isinstance(entry, PublishedDetector) and entry.weights is None:
+        return load_own(entry, weights)
+    more = {"weights_backbone": None} if isinstance(entry, PublishedDetector) else {}
     try:
         # Torchvision itself would unpickle whatever the file holds.
         torch.load(weights, map_location="cpu", weights_only=True)
         with _hub_of(weights.parent):
-            network = torchvision.models.get_model(entry.name, weights=entry.weights)
+            network = torchvision.models.get_model(entry.name, weights=entry.weights, **more)
     except Exception as exc:  # torch's loader raises nearly everything on a damaged file
         raise InputError(
             f"{weights} does not hold the weights of {entry.asked_as} "
@@ -325,6 +358,7 @@ def export_zoo(
     opset: int = OPSET,
     force: bool = False,
     say: Callable[[str], None] = print,
+    sides: tuple[int, int] | None = None,
 ) -> None:
     """Write networks as a folder of candidates, all of them or nothing.
 
@@ -335,13 +369,20 @@ def export_zoo(
     weights_dir : where files of weights lie and are downloaded to, instead of torch's cache
     force : add to the folder if it exists; a candidate of the same name is replaced
     say : gets one line for each network that is done
+    sides : height and width of a detector's input; its own where left out
 
     Raises
     ------
     InputError
-        when a name is unknown, weights cannot be had, or `output` cannot be written.
+        when a name is unknown, a size is impossible, weights cannot be had, or `output` cannot
+        be written.
     """
     entries = find(names)
+    for entry in entries:
+        if isinstance(entry, PublishedDetector):
+            checked_sides(entry, sides)
+        elif sides is not None:
+            raise InputError(f"{entry.name} is no detector; its input's size is its own")
     refuse_existing(output, force)
     kept = _others(output, entries) if output.exists() else None
     folder = weights_folder(weights_dir)
@@ -359,18 +400,29 @@ def export_zoo(
                     through = replace(through, file=own)
                 candidates.append(replace(candidate, file=name, through=through))
         for entry, file in zip(entries, files):
-            network = random_network(entry) if file is None else load_network(entry, file)
             path = aside / f"{entry.name}.onnx"
-            candidate, difference = export(network, entry, path, opset, untrained)
+            if isinstance(entry, PublishedDetector):
+                network = random_detector(entry) if file is None else load_network(entry, file)
+                candidate, difference = export_detector(
+                    network, entry, path, opset, untrained, sides
+                )
+            else:
+                network = random_network(entry) if file is None else load_network(entry, file)
+                candidate, difference = export(network, entry, path, opset, untrained)
             candidates.append(candidate)
             say(_line(entry, candidate, path.stat().st_size, difference))
         reference = None if kept is None else kept.reference
         if reference is None and not untrained:
-            reference = max(entries, key=lambda e: e.top1 or 0.0).name
+            reference = max(entries, key=_quality).name
         write_candidates(aside, candidates, entries[0].labels, reference)
 
 
-def _others(output: Path, entries: Sequence[Pretrained]) -> Bundle:
+def _quality(entry: Entry) -> float:
+    """Published AP or top-1, percent."""
+    return entry.ap if isinstance(entry, PublishedDetector) else entry.top1 or 0.0
+
+
+def _others(output: Path, entries: Sequence[Entry]) -> Bundle:
     """The folder that is added to, without the candidates that are replaced."""
     if not output.is_dir() or not (output / MANIFEST).exists():
         raise InputError(f"{output} is no folder of candidates; name another one")
@@ -400,15 +452,18 @@ def _others(output: Path, entries: Sequence[Pretrained]) -> Bundle:
     return replace(bundle, candidates=kept, reference=reference)
 
 
-def _line(entry: Pretrained, candidate: Candidate, size: int, difference: float) -> str:
-    short, side = entry.sides
-    parts = [f"{size / 1e6:.1f} MB", f"short side {short}, middle {side}"]
-    if entry.cut_inside is not None:
-        parts[-1] += " (cut inside the network)"
-    if candidate.untrained:
-        parts.append("random weights")
+def _line(entry: Entry, candidate: Candidate, size: int, difference: float) -> str:
+    parts = [f"{size / 1e6:.1f} MB"]
+    if isinstance(entry, PublishedDetector):
+        height, width = candidate.input.sides
+        parts.append(f"input {height} x {width}")
+        known = f"published AP {entry.ap} %"
     else:
-        parts.append(f"{entry.weights.name}, published top-1 {entry.top1} %")
+        short, side = entry.sides
+        inside = "" if entry.cut_inside is None else " (cut inside the network)"
+        parts.append(f"short side {short}, middle {side}{inside}")
+        known = f"{entry.weights.name}, published top-1 {entry.top1} %"
+    parts.append("random weights" if candidate.untrained else known)
     return f"{entry.name}: {', '.join(parts)}; within {difference:.1g} of torch"
 
 

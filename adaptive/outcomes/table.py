@@ -384,12 +384,12 @@ class OutcomeTable:
                 columns.append((f"{name}:top5", _texts(o.top5, "%d")))
             columns += [
                 (f"{name}:confidence", _texts(o.confidence, "%.9g")),
-                (f"{name}:ms", _texts(o.ms, "%.5f")),
+                (f"{name}:ms", _spent(o.ms)),
             ]
             for part in ("mj", "through", "scale", "normalise"):
                 values = getattr(o, part)
                 if values is not None:
-                    columns.append((f"{name}:{part}", _texts(values, "%.5f")))
+                    columns.append((f"{name}:{part}", _spent(values)))
         with written_aside(path) as aside:
             with open(aside, "w", newline="", encoding="utf-8") as file:
                 write_lines(file, [[name for name, _ in columns]])
@@ -410,8 +410,17 @@ def _from_arrays(
     check_quality(quality_name, PARTS)
     if not images or len(set(images)) < len(images) or not quality:
         raise InputError("a table needs candidates, and images with names of which none is twice")
+    for image in images:
+        if not isinstance(image, str) or not image.strip():
+            raise InputError(f"an image is called {image!r}; names are texts, and not empty")
     for name in quality:
         check_name(name)
+    for name in features:
+        if not isinstance(name, str) or not name.strip() or ":" in name or name in RESERVED:
+            raise InputError(
+                f"a feature cannot be called {name!r}: names are texts without ':', not empty, and "
+                f"{list(RESERVED[:2])} are other columns"
+            )
     for part, given in (("ms", ms), ("confidence", confidence), ("mj", mj)):
         positions(list(given), quality, f"the quality, of which {part} is given too")
     positions(list(quality), ms, "the milliseconds")
@@ -469,6 +478,12 @@ def _pixels(entry: Mapping[str, Any]) -> list[Any]:
 
 def _texts(values: np.ndarray, form: str) -> list[str]:
     return [form % v for v in values.tolist()]
+
+
+def _spent(values: np.ndarray) -> list[str]:
+    """Times or energies; what is too small for five decimals must not become 0."""
+    small = ((values > 0) & (values < 1e-3)).any()
+    return _texts(values, "%.9g" if small else "%.5f")
 
 
 def is_table(header: Sequence[str]) -> bool:

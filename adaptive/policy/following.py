@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adaptive.policy.exponents import STEEPEST
-from adaptive.policy.likelihood import PENALTY, Fitted, moments
+from adaptive.policy.likelihood import PENALTY, Fitted, centred_on, moments
 
 #: What squared slopes cost, in images.
 SHRINK = 30.0
@@ -67,6 +67,7 @@ def fit_following(
     parts = int(part.max()) + 1
     F = np.column_stack([np.ones(n), traits])
     width = F.shape[1]
+    centred = centred_on(logs, label)
     with np.errstate(divide="ignore"):
         base = np.log(common.weights)
     free = common.weights > 0
@@ -76,7 +77,7 @@ def fit_following(
     def at(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
         exponent = np.clip(theta[:, 1:] @ traits.T, -STEEPEST, STEEPEST)
         weights = np.exp(base[:, np.newaxis] + theta[:, :1] + exponent)
-        value, slope, bend = moments(logs, label, copies, weights)
+        value, slope, bend = moments(centred, copies, weights)
         gradient = np.zeros((parts, k * width))
         curvature = np.zeros((parts, k * width, k * width))
         for one in range(parts):

@@ -7,6 +7,7 @@ coordinate descent where it lies on one, and is halved until the likelihood rise
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 import numpy as np
 
@@ -21,8 +22,11 @@ PENALTY = 0.1
 #: Of more images than this, some are asked first where to start: most steps are then cheap.
 COARSE = 1000
 
-#: Numbers held at a time, for each network.
-_BLOCK = 2_000_000
+#: Steps below it, of the largest weight, are the last; the next would be its square.
+LAST, LAST_COARSE = 1e-2, 0.1
+
+#: Numbers held at a time, for each network; they stay in the processor's cache.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def fit_exponents(
     copies: np.ndarray | None = None,
     fold: np.ndarray | None = None,
     penalty: float = PENALTY,
+    start: Sequence[float] = (),
 ) -> Fitted:
     """The weights w >= 0 at which prod p_k ** w_k, normalised, gives the labels most likelihood.
 
@@ -78,6 +83,8 @@ def fit_exponents(
     copies : ndarray (n, columns), how many classes a column stands for; one each when left out
     fold : ndarray (n,), the part of each image, from 0; one part when left out
     penalty : what squared distance from equal weights that sum to one costs, in images
+    start : each network's weight alone, where known: the likelier of these and of their share
+        is where the steps begin, which changes how many there are
 
     Raises
     ------
@@ -88,104 +95,123 @@ def fit_exponents(
     if not n:
         raise InputError("exponents are fitted to at least one image, and there is none")
     part = np.zeros(n, np.intp) if fold is None else fold
-    parts = int(part.max()) + 1
-    equal = np.full(k, 1 / k)
-    pull = penalty * np.eye(k)
+    inside = (part[:, np.newaxis] == np.arange(int(part.max()) + 1)).astype(np.float64)
+    centred = centred_on(logs, label)
+    weights = np.full(k, 1 / k)
+    if start:
+        few = slice(None, None, max(1, n // (COARSE // 2)))
+        some = None if copies is None else copies[few]
+        starts = [np.clip(start, 0.05, MOST) * share for share in (1.0, k**-0.5, 1 / k)]
+        values = [moments(centred[:, few], some, each)[0].sum() for each in starts]
+        weights = starts[int(np.argmin(values))]
+    if n > COARSE:
+        few = slice(None, None, n // (COARSE // 2))
+        some = None if copies is None else copies[few]
+        every = np.ones((len(inside[few]), 1))
+        weights, _ = _climbed(centred[:, few], some, every, weights, penalty, LAST_COARSE)
+    weights, without = _climbed(centred, copies, inside, weights, penalty, LAST)
+    return Fitted(weights, without)
 
-    def slopes(weights: np.ndarray) -> Slopes:
-        return _slopes(logs, label, copies, part, parts, weights)
+
+def centred_on(logs: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The logarithms (k, n, columns) less those of each image's label."""
+    return np.asarray(logs - logs[:, np.arange(len(label)), label][:, :, np.newaxis])
+
+
+def _climbed(
+    centred: np.ndarray,
+    copies: np.ndarray | None,
+    inside: np.ndarray,
+    weights: np.ndarray,
+    penalty: float,
+    last: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest weights (k,), and for each part (parts, k) those without it.
+
+    inside : ndarray (n, parts), 1 where an image is in a part
+    """
+    k = len(centred)
+    equal, pull = np.full(k, 1 / k), penalty * np.eye(k)
 
     def loss(at: Slopes, weights: np.ndarray) -> float:
         return at.value + 0.5 * penalty * float(((weights - equal) ** 2).sum())
 
-    weights = equal
-    if n > COARSE:
-        few = slice(None, None, n // (COARSE // 2))
-        some = None if copies is None else copies[few]
-        weights = fit_exponents(logs[:, few], label[few], some, None, penalty).weights
-    here = slopes(weights)
+    here = _slopes(centred, copies, inside, weights)
+    step = np.zeros(k)
     for _ in range(50):
         gradient = here.gradient.sum(axis=0) + penalty * (weights - equal)
         step = _bounded_step(weights, gradient, here.curvature.sum(axis=0) + pull)
-        if np.abs(step).max() <= 1e-4 * max(float(weights.max()), 1 / MOST):
+        if np.abs(step).max() <= last * max(float(weights.max()), 1 / MOST):
             break
         before, share = loss(here, weights), 1.0
         while share > 1e-6:
             following = np.clip(weights + share * step, 0.0, MOST)
-            there = slopes(following)
+            there = _slopes(centred, copies, inside, following)
             if loss(there, following) <= before + 1e-4 * share * float(gradient @ step):
                 break
             share /= 2
         else:
-            break  # as near as the numbers' precision allows
+            step = np.zeros(k)  # as near as the numbers' precision allows
+            break
         weights, here = following, there
-    without = np.empty((parts, k))
-    for one in range(parts):
+    without = np.empty((inside.shape[1], k))
+    for one in range(len(without)):
         gradient = here.gradient.sum(axis=0) - here.gradient[one] + penalty * (weights - equal)
         curvature = here.curvature.sum(axis=0) - here.curvature[one] + pull
         others = weights + _bounded_step(weights, gradient, curvature)
         without[one] = _not_all_zero(np.clip(others, 0.0, MOST))
-    return Fitted(_not_all_zero(weights), without)
+    return _not_all_zero(np.clip(weights + step, 0.0, MOST)), without
 
 
 def _slopes(
-    logs: np.ndarray,
-    label: np.ndarray,
-    copies: np.ndarray | None,
-    part: np.ndarray,
-    parts: int,
-    weights: np.ndarray,
+    centred: np.ndarray, copies: np.ndarray | None, inside: np.ndarray, weights: np.ndarray
 ) -> Slopes:
-    k = len(logs)
-    value, slope, bend = moments(logs, label, copies, weights)
-    gradient, curvature = np.zeros((parts, k)), np.zeros((parts, k, k))
-    for i in range(k):
-        gradient[:, i] = np.bincount(part, slope[i], parts)
-        for j in range(k):
-            curvature[:, i, j] = np.bincount(part, bend[i, j], parts)
+    k = len(centred)
+    value, slope, bend = moments(centred, copies, weights)
+    gradient = (slope @ inside).T
+    curvature = (bend.reshape(k * k, -1) @ inside).T.reshape(-1, k, k)
     return Slopes(float(value.sum()), gradient, curvature)
 
 
 def moments(
-    logs: np.ndarray, label: np.ndarray, copies: np.ndarray | None, weights: np.ndarray
+    centred: np.ndarray, copies: np.ndarray | None, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each image's negative log-likelihood (n,), and how it follows its weights.
 
     Parameters
     ----------
+    centred : ndarray (k, n, columns), see `centred_on`
     weights : ndarray (k,), or (k, n) where each image has its own
 
     Returns
     -------
     The values, their first derivatives by the weights (k, n) and their second ones (k, k, n).
     """
-    k, n, columns = logs.shape
+    k, n, columns = centred.shape
     value, slope, bend = np.empty(n), np.empty((k, n)), np.empty((k, k, n))
     block = max(1, _BLOCK // columns)
     each = weights.ndim == 2
     for begin in range(0, n, block):
         rows = slice(begin, min(begin + block, n))
-        own, at = logs[:, rows], np.arange(min(begin + block, n) - begin)
+        own = centred[:, rows]
         factors = weights[:, rows, np.newaxis].astype(np.float32) if each else weights
         joint = factors[0] * own[0]
         for weight, values in zip(factors[1:], own[1:]):
             joint += weight * values
-        said = joint[at, label[rows]].astype(np.float64)
         highest = joint.max(axis=1)
         joint -= highest[:, np.newaxis]
         np.exp(joint, out=joint)
         if copies is not None:
             joint *= copies[rows]
         total = joint.sum(axis=1)
-        value[rows] = np.log(total) + highest - said
+        value[rows] = np.log(total) + highest
         joint /= total[:, np.newaxis]
-        # Centred on the label's, so that little is lost where the moments are taken apart.
-        centred = own - own[:, at, label[rows]][:, :, np.newaxis]
-        weighted = joint * centred
-        means = weighted.sum(axis=2).astype(np.float64)
+        means = np.empty((k, len(joint)))
         for i in range(k):
+            weighted = joint * own[i]
+            means[i] = weighted.sum(axis=1)
             for j in range(i + 1):
-                both = np.einsum("nc,nc->n", weighted[i], centred[j])
+                both = np.einsum("nc,nc->n", weighted, own[j])
                 bend[i, j, rows] = bend[j, i, rows] = both - means[i] * means[j]
         slope[:, rows] = means
     return value, slope, bend

@@ -127,8 +127,9 @@ class BoxAnswering:
         path = tuple(policy.candidates[c] for c in history.path)
         found, sure = Detections.none(), None
         if path:
-            sure = float(history.outputs[-1].confidence[0])
-            found = self._boxes(path, history.outputs)
+            said = [photo.done[name] for name in path]
+            sure = float(said[-1].confidence[0])
+            found = self._boxes(path, said)
             if self.merge is not None and len(path) > 1:
                 why += f"; the boxes of {' and '.join(path)} are merged"
         unsure = bool(route.abstained[place])

@@ -13,6 +13,7 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import ImageError
 from adaptive.evaluation.replay import replay
+from adaptive.outcomes.quality import TOP1, quality_words
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.routing.extractors import Extractor
 from adaptive.routing.router import Router
@@ -42,12 +43,13 @@ class LiveComparison:
     ms: float
     replayed_ms: float
     unreadable: tuple[str, ...] = ()
+    quality: str = TOP1
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
             "images": self.images,
-            "top1": self.top1,
+            self.quality: self.top1,
             "ms": self.ms,
             "replayed_ms": self.replayed_ms,
             "differences": [
@@ -60,8 +62,8 @@ class LiveComparison:
     def text(self) -> str:
         """Lines for a terminal."""
         lines = [
-            f"live: {self.images} images, top-1 {100 * self.top1:.2f} %, {self.ms:.3f} ms an image "
-            f"after decoding (replay: {self.replayed_ms:.3f} ms)",
+            f"live: {self.images} images, {quality_words(self.quality)} {100 * self.top1:.2f} %, "
+            f"{self.ms:.3f} ms an image after decoding (replay: {self.replayed_ms:.3f} ms)",
             f"live and replay agree on {self.images - len(self.differences)} of {self.images}",
         ]
         lines += [
@@ -119,4 +121,5 @@ def compare_live(
         float(np.mean(spent)) if spent else 0.0,
         float(done.ms[kept].mean()) if kept else 0.0,
         tuple(unreadable),
+        table.quality_name,
     )

@@ -29,7 +29,7 @@ class OwnOutput(Output):
     def rows(self, chosen: np.ndarray) -> OwnOutput:
         """The same for some of the images."""
         kept = np.arange(len(self.answers))[chosen]
-        return OwnOutput(self.confidence[chosen], None, tuple(self.answers[i] for i in kept))
+        return OwnOutput(self.confidence[chosen], answers=tuple(self.answers[i] for i in kept))
 
 
 class OwnAnswers(Networks):
@@ -48,6 +48,6 @@ class OwnAnswers(Networks):
         pairs = engine.pairs(batch)
         spent = (perf_counter() - began) * 1e3 / count
         return [
-            Found(OwnOutput(np.array([sure]), None, (answer,)), (), spent, count)
+            Found(OwnOutput(np.array([sure]), answers=(answer,)), (), spent, count)
             for answer, sure in pairs
         ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Mapping, Sequence, Sized
 import numpy as np
 
 from adaptive.bundle.bundle import Bundle
-from adaptive.bundle.outputs import require_task
+from adaptive.bundle.outputs import check_policy, require_task
 from adaptive.candidate import InputSpec, positions
 from adaptive.checks import finite, shown, whole
 from adaptive.engines.choose import EngineChoice, EngineOptions
@@ -105,6 +105,7 @@ class Router(OffLoop):
         check_kinds(given, bucket, audit)
         observers = check_called(extractor, observers)
         positions(given.candidates, bundle.names, "the bundle")
+        check_policy(given, bundle.task)
         if audit is not None:
             check_audited(bundle)
         opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))

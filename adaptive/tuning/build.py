@@ -6,19 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from adaptive.evaluation.replay import rank_of
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
-from adaptive.policy.gain import Gain
+from adaptive.policy.gain import Gain, describe
 from adaptive.policy.history import History, Output
 from adaptive.policy.hybrid import Hybrid, expected_gain
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
-from adaptive.tuning.gains import Learned, learn
+from adaptive.tuning.gains import Learned, Regression, learn
 from adaptive.tuning.judged import Judged
-from adaptive.tuning.learned import followed
+from adaptive.tuning.learned import followed, weighed
 from adaptive.tuning.members import Members
 from adaptive.tuning.trial import Trial
 
@@ -137,24 +136,27 @@ def learn_gains(
         ]
         return History(path, tuple(outputs), numbers)
 
-    def right(path: tuple[int, ...]) -> np.ndarray:
-        answer = scorer.answer(history(path)) if len(path) > 1 else None
-        if answer is None:
-            return table.quality(trial.path[path[-1]])
-        return np.asarray(rank_of(answer, table.label) == 0)
+    shown, halves = shown_to(trial, members, judged), np.arange(len(table)) % 2
+
+    def names(path: tuple[int, ...]) -> tuple[str, ...]:
+        return tuple(trial.path[p] for p in path)
+
+    def foreseen(path: tuple[int, ...]) -> np.ndarray:
+        return shown.foreseen(names(path), trial.average)
 
     return learn(
         len(trial.path),
-        lambda path: scorer.score(history(path)),
-        right,
-        lambda path: members.steps(tuple(trial.path[p] for p in path))[-1],
-        told,
-        np.arange(len(table)) % 2,
+        lambda path: Regression(describe(scorer.score(history(path)), told), halves),
+        lambda path: shown.right(names(path), trial.average),
+        foreseen if shown.logs is not None else None,
+        lambda path: members.steps(names(path))[-1],
     )
 
 
 def shown_to(trial: Trial, members: Members, judged: Judged | None) -> Members:
     """The members whose exponents follow what the trial's follow."""
+    if trial.told and not trial.follows and judged is not None:
+        return weighed(members, judged)
     if not trial.follows:
         return members
     assert judged is not None

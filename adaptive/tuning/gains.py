@@ -1,7 +1,8 @@
 """Learn the gain of going on from the tuning images, by least squares.
 
 The gain of a way is quality after it less quality if it stopped here, in -1..1, and is fitted
-as a linear function of `policy.gain.describe`. What is reported for the images that it was
+as a linear function of `policy.gain.describe`: first as all candidates together foresee it
+(`Members.foreseen`), then what outcomes add to that. What is reported for the images that it was
 learned from is cross-fitted: each by coefficients that did not see it.
 """
 
@@ -13,13 +14,17 @@ from typing import Callable, Mapping, Tuple
 
 import numpy as np
 
-from adaptive.policy.gain import ALONE, Gain, describe, paths_of
+from adaptive.policy.gain import ALONE, Gain, paths_of
 
 Path = Tuple[int, ...]
 
-#: Penalty on the squared coefficients of standardised columns, in images: of the signal's own,
-#: and of what a premodel tells, which is worth little beside it and must not be believed at once.
-RIDGE, TOLD_RIDGE = 10.0, 50.0
+#: Penalties on the squared coefficients of standardised columns, in images: of the constant, of
+#: the signal's own, and of what a premodel tells, which is worth little beside it and must not be
+#: believed at once. Of outcomes; of what is foreseen of them, which scatters less; and of what
+#: outcomes add to that.
+RIDGES = 1e-9, 10.0, 50.0
+FORESEEN_RIDGES = 1e-9, 4.0, 20.0
+BESIDE_RIDGES = 500.0, 300.0, 50.0
 
 #: Prices at which every path's cost and accuracy are known, each half of the one before.
 _PRICES = 16
@@ -36,6 +41,7 @@ class Learned:
     ----------
     count : number of candidates
     right : for each path, (n,): what the answer after it is worth, bool where right or wrong
+    foreseen : for each path (n,), what is to be expected of that, see `Members.foreseen`
     steps : cost of each candidate of a path after those before it, by path
     values : for each path that may go on, its ways' gains, (n, ways), cross-fitted
     coefficients : learned from all images, (ways, columns)
@@ -44,18 +50,19 @@ class Learned:
 
     count: int
     right: Mapping[Path, np.ndarray]
+    foreseen: Mapping[Path, np.ndarray]
     steps: Callable[[Path], float]
     values: Mapping[Path, np.ndarray]
     coefficients: Mapping[Path, np.ndarray]
     served: Mapping[Path, np.ndarray]
 
-    def walk(self, price: float, own: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Quality (n,) and cost (n,) where a unit of cost must gain `price`.
+    def walk(self, price: float, own: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Quality (n,), as foreseen (n,), and cost (n,) where a unit of cost must gain `price`.
 
         With `own` by the coefficients that are served, otherwise by the cross-fitted ones.
         """
         n = len(self.right[(0,)])
-        right = self.right[(0,)].copy()
+        right, worth = self.right[(0,)].copy(), self.foreseen[(0,)].copy()
         cost = np.full(n, self.steps((0,)))
         rows: dict[Path, np.ndarray] = {(0,): np.arange(n)}
         values = self.served if own else self.values
@@ -73,9 +80,10 @@ class Learned:
                 chosen = here[on & first[best]]
                 reached = (*path, target)
                 right[chosen] = self.right[reached][chosen]
+                worth[chosen] = self.foreseen[reached][chosen]
                 cost[chosen] += self.steps(reached)
                 rows[reached] = chosen
-        return right, cost
+        return right, worth, cost
 
     @cached_property
     def curve(self) -> np.ndarray:
@@ -92,8 +100,8 @@ class Learned:
         prices = [0.0, *(2.0 / min(steps) * 2.0**-power for power in range(_PRICES)[::-1])]
         found = []
         for price in prices:
-            right, cost = self.walk(price, own)
-            found.append((price, float(cost.mean()), float(right.mean())))
+            _, worth, cost = self.walk(price, own)
+            found.append((price, float(cost.mean()), float(worth.mean())))
         return np.array(found)
 
     def reached(self, budget: float) -> float:
@@ -114,7 +122,7 @@ class Learned:
         low, high = float(prices[within[0] - 1]), float(prices[within[0]])
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            if self.walk(middle, own)[1].mean() <= budget:
+            if self.walk(middle, own)[2].mean() <= budget:
                 high = middle
             else:
                 low = middle
@@ -134,53 +142,99 @@ class Learned:
 
 def learn(
     count: int,
-    signal: Callable[[Path], np.ndarray],
+    described: Callable[[Path], Regression],
     right: Callable[[Path], np.ndarray],
+    foreseen: Callable[[Path], np.ndarray] | None,
     steps: Callable[[Path], float],
-    told: np.ndarray | None,
-    fold: np.ndarray,
 ) -> Learned:
     """Fit every gain for a policy of `count` candidates.
 
     Parameters
     ----------
-    signal : the deferral signal after a path, (n,)
+    described : what is known of the images after a path
     right : what the answer after a path is worth, (n,)
+    foreseen : what is to be expected of that, see `Members.foreseen`; None where nobody knows
     steps : cost of the last candidate of a path
-    told : what a premodel tells, see `policy.gain.describe`; None learns from the signal alone
-    fold : ndarray (n,), the part of each image in cross-fitting
     """
     values: dict[Path, np.ndarray] = {}
     coefficients: dict[Path, np.ndarray] = {}
-    outcomes: dict[Path, np.ndarray] = {(0,): right((0,))}
     served: dict[Path, np.ndarray] = {}
-    for path, ways in paths_of(count).items():
-        described = describe(np.asarray(signal(path), np.float64), told)
-        for way in ways:
-            for end in range(len(way) + 1):
-                reached = (*path, *way[:end])
-                if reached not in outcomes:
-                    outcomes[reached] = right(reached)
-        before = outcomes[path].astype(np.float64)
-        targets = np.stack([outcomes[(*path, *way)] - before for way in ways], axis=1)
-        values[path], coefficients[path] = _cross_fitted(described, targets, fold)
-        served[path] = described @ coefficients[path].T
-    return Learned(count, outcomes, steps, values, coefficients, served)
+    paths = paths_of(count)
+    reached = {(*p, *way[:end]) for p, ways in paths.items() for way in ways
+               for end in range(len(way) + 1)}  # fmt: skip
+    outcomes = {path: right(path) for path in sorted(reached)}
+    seen = outcomes if foreseen is None else {path: foreseen(path) for path in outcomes}
+    for path, ways in paths.items():
+        likely = None
+        if foreseen is not None:
+            likely = np.stack([seen[(*path, *way)] - seen[path] for way in ways], axis=1)
+        gained = (
+            np.stack([outcomes[(*path, *way)] for way in ways], axis=1)
+            - (outcomes[path].astype(np.float64)[:, np.newaxis])
+        )
+        values[path], served[path], coefficients[path] = described(path).fitted(gained, likely)
+    return Learned(count, outcomes, seen, steps, values, coefficients, served)
 
 
-def _cross_fitted(X: np.ndarray, Y: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ridge regression: predictions (n, k) by the other folds, coefficients (k, d) by all."""
-    centre, spread = X.mean(axis=0), X.std(axis=0) + 1e-9
-    centre[0], spread[0] = 0.0, 1.0  # the constant stays what it is, and is not penalised
-    Z = (X - centre) / spread
-    penalty = np.diag([1e-9] + [RIDGE] * (ALONE - 1) + [TOLD_RIDGE] * (Z.shape[1] - ALONE))
-    parts = [fold == part for part in np.unique(fold)]
-    grams = [Z[part].T @ Z[part] for part in parts]
-    sums = [Z[part].T @ Y[part] for part in parts]
-    gram, total = sum(grams) + penalty, sum(sums)
-    predicted = np.empty(Y.shape)
-    for part, own, own_sum in zip(parts, grams, sums):
-        predicted[part] = Z[part] @ np.linalg.solve(gram - own, total - own_sum)
-    plain = np.linalg.solve(gram, total) / spread[:, np.newaxis]
-    plain[0] -= centre @ plain
-    return predicted, plain.T
+class Regression:
+    """What is known of n images after a path, made ready for many regressions on it.
+
+    Parameters
+    ----------
+    X : ndarray (n, d), see `policy.gain.describe`
+    fold : ndarray (n,), the part of each image in cross-fitting
+    """
+
+    def __init__(self, X: np.ndarray, fold: np.ndarray) -> None:
+        self._order = np.argsort(fold, kind="stable")
+        edges = np.flatnonzero(np.diff(fold[self._order], prepend=-1, append=-1))
+        self._parts = [slice(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist())]
+        self._centre, self._spread = X.mean(axis=0), X.std(axis=0) + 1e-9
+        # The constant stays what it is.
+        self._centre[0], self._spread[0] = 0.0, 1.0
+        self._Z = ((X - self._centre) / self._spread)[self._order]
+        grams = np.stack([self._Z[part].T @ self._Z[part] for part in self._parts])
+        gram = grams.sum(axis=0)
+        self._grams = np.concatenate([gram - grams, gram[np.newaxis]])
+        self._known: dict[tuple[float, ...], np.ndarray] = {}
+
+    def _inverses(self, ridges: tuple[float, float, float]) -> np.ndarray:
+        """Of the penalised sums of products without each part, and of them all."""
+        if ridges not in self._known:
+            whole, alone, beside = ridges
+            told = self._Z.shape[1] - ALONE
+            penalty = np.diag([whole] + [alone] * (ALONE - 1) + [beside] * told)
+            self._known[ridges] = np.linalg.inv(self._grams + penalty)
+        return self._known[ridges]
+
+    def fitted(
+        self, gained: np.ndarray, likely: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ridge regression on gains (n, k), and on what is foreseen of them.
+
+        What is foreseen is believed first; where the outcomes differ from it, the difference is
+        fitted beside it, with more penalty, since it scatters more.
+
+        Returns
+        -------
+        Predictions (n, k) by the other folds, predictions by all, and coefficients (k, d) by all.
+        """
+        found: np.ndarray | float = 0.0
+        stages = [(gained, RIDGES)]
+        if likely is not None:
+            stages = [(likely, FORESEEN_RIDGES), (gained - likely, BESIDE_RIDGES)]
+        for targets, ridges in stages:
+            inverses = self._inverses(ridges)
+            own = targets[self._order]
+            sums = np.stack([self._Z[part].T @ own[part] for part in self._parts])
+            total = sums.sum(axis=0)
+            found = found + inverses @ np.concatenate([total - sums, total[np.newaxis]])
+        assert isinstance(found, np.ndarray)
+        crossed, served = np.empty(gained.shape), np.empty(gained.shape)
+        crossed[self._order] = np.concatenate(
+            [self._Z[part] @ each for part, each in zip(self._parts, found)]
+        )
+        served[self._order] = self._Z @ found[-1]
+        plain = found[-1] / self._spread[:, np.newaxis]
+        plain[0] -= self._centre @ plain
+        return crossed, served, plain.T

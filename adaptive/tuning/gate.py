@@ -9,30 +9,38 @@ thresholds. So questions are put that use every tuning image, and none depends o
    it must also foretell gains better than one number could: its own mean chance over all
    networks, which is how easy it takes the image to be.
 3. Is a policy that uses it not behind the learned cascade?
+
+Where the second is answered with no, exponents that follow the conditions may still lead, by what
+all candidates together foresee: see `_foreseen_lead`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import List, Optional
 
 import numpy as np
 
 from adaptive.policy.gain import paths_of
-from adaptive.tuning.crossed import cross_judged
+from adaptive.tuning.crossed import Taken, cross_judged
 from adaptive.tuning.judged import Judged
-from adaptive.tuning.learned import followed, gain_paths, gains_of, learned_trials
+from adaptive.tuning.learned import followed, gain_paths, gains_of, learned_trials, weighed
 from adaptive.tuning.members import Members
 
 #: Budgets, as times less than the most accurate candidate costs.
 SPEEDUPS = (2.9, 2.6, 2.3, 2.0, 1.7, 1.4, 1.2, 1.0)
 
 #: Standard errors by which networks must change places. One number for how hard an image is
-#: stands for a line, so what bends a little passes two.
-PLACES = 3.0
+#: stands for a line, so what bends a little passes two, and by chance three.
+PLACES = 3.5
 
 #: Standard errors by which labels must be likelier, and a lead must not be behind.
 NEEDED = 2.0
+
+
+#: What is taken at each budget; None where nothing fits.
+Judgements = List[Optional[Taken]]
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,17 @@ def _decided(members: Members, judged: Judged) -> Gate:
                     )
                     return Gate(True, True, follows, told, beyond, lead, words)
                 why = f"with it answers are {-100 * lead.value:.2f} points worse than without"
+        if _likelier(members, judged, "conditions"):
+            by_gains, alone = (_foreseen_lead(members, judged, told) for told in (True, False))
+            better_one = max((by_gains, alone), key=lambda found: found.errors)
+            if better_one.errors >= NEEDED:
+                words = (
+                    "the premodel's conditions weigh the networks: by what all of them come to, "
+                    f"that adds {100 * better_one.value:.2f} points, {better_one.errors:.1f} "
+                    f"standard errors; {NEEDED:g} are needed"
+                )
+                use_gains = better_one is by_gains
+                return Gate(True, use_gains, "conditions", told, beyond, better_one, words)
     if _likelier(members, judged, "features"):
         weighed = _by_budgets(members, judged, False, "features")
         lead = _lead(weighed, _by_budgets(members, None))
@@ -191,19 +210,36 @@ def _budgets(members: Members) -> list[float]:
 
 def _by_budgets(
     members: Members, judged: Judged | None, told: bool = True, follows: str = ""
-) -> list[np.ndarray | None]:
-    """Cross-validated right or wrong by image at each budget, None where nothing fits."""
+) -> Judgements:
+    """What is taken at each budget, cross-validated, None where nothing fits."""
     key = ("budgets", None if judged is None else judged.key, told, follows)
     if key not in members.learned:
-        found: list[np.ndarray | None] = []
+        found: Judgements = []
         for budget in _budgets(members):
             own = list(learned_trials(members, budget, judged, told, follows))
-            found.append(cross_judged(own, members.fold)[1] if own else None)
+            found.append(cross_judged(own, members.fold) if own else None)
         members.learned[key] = found
-    known: list[np.ndarray | None] = members.learned[key]
+    known: Judgements = members.learned[key]
     return known
 
 
-def _lead(one: list[np.ndarray | None], other: list[np.ndarray | None]) -> Lead | None:
-    both = [a - b for a, b in zip(one, other) if a is not None and b is not None]
+def _foreseen_lead(members: Members, judged: Judged, told: bool) -> Lead:
+    """What exponents that follow the conditions add, by what is foreseen under the conditions.
+
+    All candidates together say of both answers how likely they are to be right. That scatters a
+    third as much as labels do, and is careful: where conditions make a network good that is
+    worth nothing otherwise, the pool knows less of it than the labels.
+    """
+    one = _by_budgets(members, judged, told, "conditions")
+    other = _by_budgets(weighed(members, judged), None)
+    return _lead(one, other, foreseen=True) or Lead(0.0, 0.0)
+
+
+def _lead(one: Judgements, other: Judgements, foreseen: bool = False) -> Lead | None:
+    """The first's mean over budgets above the other's, as it was seen or as it was foreseen."""
+    both = [
+        a.foreseen - b.foreseen if foreseen else a.quality - b.quality
+        for a, b in zip(one, other)
+        if a is not None and b is not None
+    ]
     return Lead.of(np.mean(both, axis=0)) if both else None

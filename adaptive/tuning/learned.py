@@ -7,7 +7,8 @@ from typing import Iterator
 
 import numpy as np
 
-from adaptive.tuning.gains import Learned, learn
+from adaptive.policy.gain import describe
+from adaptive.tuning.gains import Learned, Regression, learn
 from adaptive.tuning.judged import Judged
 from adaptive.tuning.members import Members, ordered
 from adaptive.tuning.trial import Trial
@@ -20,21 +21,34 @@ def gains_of(members: Members, path: tuple[str, ...], judged: Judged | None) -> 
     """Gains along a path, learned once; from the signal alone where `judged` is None."""
     key = ("gains", path, None if judged is None else judged.key)
     if key not in members.learned:
-        average, signal = gain_setting(members)
+        average, _ = gain_setting(members)
         names = {p: tuple(path[i] for i in p) for p in _subsets(len(path))}
         steps = {p: members.steps(names[p])[-1] for p in names}
-        told = None
-        if judged is not None:
-            told = judged.told([members.names.index(name) for name in path])
         members.learned[key] = learn(
             len(path),
-            lambda p: members.score(names[p], average, signal),
+            lambda p: described(members, names[p], path, judged),
             lambda p: members.right(names[p], average),
+            (lambda p: members.foreseen(names[p], average)) if members.logs is not None else None,
             steps.__getitem__,
-            told,
-            members.fold,
         )
     found: Learned = members.learned[key]
+    return found
+
+
+def described(
+    members: Members, ran: tuple[str, ...], path: tuple[str, ...], judged: Judged | None
+) -> Regression:
+    """What is known after some candidates of a path ran, made once for all that share it."""
+    told, whose = None, ran
+    if judged is not None:
+        whose = ran if judged.conditions else path
+        told = judged.told([members.names.index(name) for name in path])
+    key = ("described", ran, whose, None if judged is None else judged.key)
+    if key not in members.learned:
+        average, signal = gain_setting(members)
+        score = members.score(ran, average, signal)
+        members.learned[key] = Regression(describe(score, told), members.fold)
+    found: Regression = members.learned[key]
     return found
 
 
@@ -82,15 +96,18 @@ def learned_trials(
     # Exponents that follow the image move a path's accuracy little, so common ones screen.
     reached = [-gains_of(members, path, by).reached(budget - charge) for path in paths]
     average, signal = gain_setting(members)
+    if told and judged is not None and not follows:
+        shown = weighed(members, judged)
     for place in np.sort(np.argsort(reached, kind="stable")[:TRIED]).tolist():
         learned = gains_of(shown, paths[place], by)
         price = learned.price(budget - charge)
-        right, cost = learned.walk(price)
+        right, value, cost = learned.walk(price)
         yield Trial(
             "learned cascade" if judged is None else "learned hybrid",
             paths[place],
             (),
             right,
+            value,
             charge + float(cost.mean()),
             signal,
             average,
@@ -98,6 +115,17 @@ def learned_trials(
             told=judged is not None and told,
             follows=follows,
         )
+
+
+def weighed(members: Members, judged: Judged) -> Members:
+    """The members, with what is foreseen under the conditions that a premodel tells."""
+    if members.logs is None or not judged.conditions:
+        return members
+    key = ("weighed", judged.key)
+    if key not in members.learned:
+        members.learned[key] = members.judged_by(followed(members, judged, "conditions"))
+    found: Members = members.learned[key]
+    return found
 
 
 def followed(members: Members, judged: Judged, what: str) -> Members:

@@ -8,7 +8,7 @@ probabilities add up. The chosen policy is replayed on the whole probabilities.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Callable, Iterator, Sequence
 
@@ -32,6 +32,9 @@ FITTED = 4000
 
 #: Parts of the images in cross-validation.
 FOLDS = 10
+
+#: What is foreseen of an image is what at most so many candidates, the most accurate, come to.
+POOLED = 8
 
 #: Candidates that are tried one after the other, at most; any number may be tried alone.
 PATHED = 12
@@ -77,6 +80,7 @@ class Members:
     traits: np.ndarray | None = field(default=None, repr=False)
     place: int = 0
     width: int = 0
+    judge: Members | None = field(default=None, repr=False)
     _signals: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
     _costs: dict[tuple[str, ...], float] = field(default_factory=dict, repr=False)
     _fitted: dict[tuple[str, ...], Fitted | Following] = field(default_factory=dict, repr=False)
@@ -146,6 +150,13 @@ class Members:
             place=place, width=traits.shape[1],
         )  # fmt: skip
 
+    def judged_by(self, judge: Members) -> Members:
+        """The same answers, with what is foreseen of them by another's exponents."""
+        known = {key: each for key, each in self._signals.items() if key[0] != "foreseen"}
+        return replace(
+            self, judge=judge, learned={}, orders=self.orders, _signals=known, _fitted=self._fitted
+        )
+
     @cached_property
     def fold(self) -> np.ndarray:
         """The part of each image in cross-validation, (n,)."""
@@ -173,7 +184,9 @@ class Members:
             copies = None if self.copies is None else self.copies[rows]
             label, fold = self.label[rows], self.fold[rows]
             if self.common is None or self.traits is None:
-                self._fitted[names] = fit_exponents(logs, label, copies, fold)
+                self._fitted[names] = fit_exponents(
+                    logs, label, copies, fold, start=self._alone(names)
+                )
             else:
                 common = self.common.exponents(names)
                 assert isinstance(common, Fitted)
@@ -181,6 +194,13 @@ class Members:
                     logs, label, self.traits[rows], common, copies, fold, self.traits
                 )
         return self._fitted[names]
+
+    def _alone(self, names: tuple[str, ...]) -> list[float]:
+        """Each candidate's exponent where it answers alone, to begin with."""
+        if len(names) == 1:
+            return []
+        found = [self.exponents((name,)) for name in names]
+        return [float(one.weights[0]) for one in found if one is not None]
 
     def likelihood(self, names: tuple[str, ...]) -> np.ndarray:
         """Logarithm of what each image's label is given by a set, cross-fitted, (n,)."""
@@ -237,10 +257,40 @@ class Members:
             return self.quality[path[-1]]
         key = ("right", tuple(path))
         if key not in self._signals:
-            answer = self.answer(path, average)
-            assert answer is not None
-            self._signals[key] = answer.argmax(axis=1) == self.label
+            self.foreseen(path, average)
         return self._signals[key]
+
+    def foreseen(self, path: Sequence[str], average: bool) -> np.ndarray:
+        """The chance that the answer after `path` is right, by all candidates together, (n,).
+
+        What all of them come to knows more of an image than its label tells of one answer: the
+        label says right or wrong, where this says how likely it was. So means of it over the
+        images scatter far less (Rao and Blackwell), and differ by what the exponents are
+        wrong about.
+        """
+        if self.logs is None:
+            return self.quality[path[-1]].astype(np.float32)
+        own = tuple(path) if average else tuple(path[-1:])
+        key = ("foreseen", own)
+        if key not in self._signals:
+            answer = self.logs[own[0]] if len(own) == 1 else self.answer(own, True)
+            assert answer is not None
+            self._answered(own, answer.argmax(axis=1))
+        return self._signals[key]
+
+    def _answered(self, path: tuple[str, ...], answer: np.ndarray) -> None:
+        self._signals["right", path] = answer == self.label
+        self._signals["foreseen", path] = self._pool[np.arange(len(self)), answer]
+
+    @cached_property
+    def _pool(self) -> np.ndarray:
+        """What the best candidates come to together, (n, columns)."""
+        if self.judge is not None:
+            return self.judge._pool
+        best = sorted(self.names, key=lambda n: -float(self.quality[n].mean()))[:POOLED]
+        found = self.answer(tuple(n for n in self.names if n in best), True)
+        assert found is not None
+        return found
 
     def score(self, path: Sequence[str], average: bool, signal: str) -> np.ndarray:
         """The deferral signal after `path` ran, (n,)."""

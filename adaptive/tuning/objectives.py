@@ -50,6 +50,7 @@ MAKES = {
     "": (False, ""),
     "conditions": (True, ""),
     "conditions, exponents": (True, "conditions"),
+    "exponents by conditions": (False, "conditions"),
     "exponents": (False, "features"),
 }
 
@@ -150,8 +151,8 @@ class Tuner:
         """The best policy with learned gains of one make, whatever the gate says of it.
 
         make : "" for the learned cascade, "conditions" for gains that go by the premodel,
-            "conditions, exponents" where exponents do too, "exponents" where only they do and
-            go by the features
+            "conditions, exponents" where exponents do too, "exponents by conditions" where only
+            they do, "exponents" where only they do and go by the features
 
         Raises
         ------
@@ -165,8 +166,8 @@ class Tuner:
         found = list(learned_trials(self.members, budget, judged, told, follows))
         if not found:
             raise InputError(f"no policy with learned gains has a mean cost of at most {budget:g}")
-        trial, right = cross_judged(found, self.members.fold)
-        expected = float(right.mean())
+        trial, quality, _ = cross_judged(found, self.members.fold)
+        expected = float(quality.mean())
         reason = f"only {trial.family} was asked for"
         choice = Choice(trial, expected, {trial.family: expected}, reason)
         return Tuned(self._build(choice), reason, choice)

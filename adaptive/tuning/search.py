@@ -2,11 +2,11 @@
 
 A *trial* is a policy without thresholds plus the shares of images that go on at each step; the
 shares follow from the budget, so two trials at one budget differ in whom they send on, not in
-how many. Every trial gives one vector of right and wrong, and choosing among thousands of them
-by their mean on the same images is what makes a tuner promise too much. So a whole family of
-trials is judged by cross-validation (choose on nine tenths, count on the rest; what several
-networks come to is by exponents of the other nine tenths too), and a more complicated family is
-taken only where it is better by more than chance.
+how many. Choosing among thousands of them by how often they were right on the same images is what
+makes a tuner promise too much. So trials are compared by how likely their answers were to be
+right, as all candidates together foresee it (`Members.foreseen`), and a whole family of trials is
+judged by cross-validation (choose on nine tenths, count on the rest; what several networks come to
+is by exponents of the other nine tenths too).
 """
 
 from __future__ import annotations
@@ -39,16 +39,15 @@ STARTS = (0.0, 0.1, 0.3)
 MIDDLES = (0.75, 0.6, 0.9, 0.45, 0.3, 0.15)
 
 #: Families in the order of preference; a later one must beat those before it by this many
-#: standard errors of the paired difference, in cross-validation. An average of what ran anyway
-#: costs nothing and hardly ever hurts, so it stands before the plain cascade. Of a cascade by
-#: learned gains few are tried, so its lead is hardly flattered. Whether a hybrid is taken is
-#: not decided here: see `gate`.
+#: standard errors of the paired difference, in cross-validation. What is foreseen scatters so
+#: little that among cascades a lead alone will do. Whether a hybrid is taken is not decided
+#: here: see `gate`.
 FAMILIES = {
     "fixed": 0.0,
     "premodel": 2.0,
     "averaging cascade": 0.0,
-    "cascade": 2.0,
-    "cascade of three": 2.0,
+    "cascade": 0.0,
+    "cascade of three": 0.0,
     "learned cascade": 0.0,
     "learned hybrid": 0.0,
     "hybrid": 2.0,
@@ -72,7 +71,7 @@ def _plain(members: Members, budget: float, judged: Judged | None) -> Iterator[T
     """All but the hybrids."""
     for name in members.names:
         if members.cost[name] <= budget:
-            yield Trial("fixed", (name,), (), members.quality[name], members.cost[name])
+            yield Trial("fixed", (name,), (), *_alone(members, name), members.cost[name])
     yield from _pairs(members, budget)
     yield from _threes(members, budget)
     yield from learned_trials(members, budget)
@@ -99,14 +98,14 @@ def _pairs(members: Members, budget: float) -> Iterator[Trial]:
         count = _count(share, len(members))
         for signal, average in _settings(members, 2):
             order = np.argsort(members.score(path[:1], False, signal), kind="stable")
-            right = members.quality[path[0]].copy()
             on = order[:count]
-            right[on] = members.right(path, average)[on]
+            right, value = _mixed(members, path, average, on)
             yield Trial(
                 "averaging cascade" if average else "cascade",
                 path,
                 (count / len(members),),
                 right,
+                value,
                 first + count / len(members) * second,
                 signal,
                 average,
@@ -132,14 +131,13 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
                     continue
                 on = order[: _count(reach, n)]
                 further = on[np.argsort(late[on], kind="stable")[: _count(last, n)]]
-                right = members.quality[path[0]].copy()
-                right[on] = members.right(path[:2], average)[on]
-                right[further] = members.right(path, average)[further]
+                right, value = _mixed(members, path, average, on, further)
                 yield Trial(
                     "cascade of three",
                     path,
                     (len(on) / n, len(further) / n),
                     right,
+                    value,
                     first + len(on) / n * second + len(further) / n * third,
                     signal,
                     average,
@@ -168,8 +166,25 @@ def _premodels(members: Members, budget: float, judged: Judged) -> Iterator[Tria
     choice = chosen(high)
     spent = charge + float(cost[choice].mean())
     if spent <= budget:
-        right = np.stack([members.quality[n] for n in names])[choice, np.arange(len(members))]
-        yield Trial("premodel", names, (), right, spent, price=high)
+        at = choice, np.arange(len(members))
+        right = np.stack([members.quality[n] for n in names])[at]
+        value = np.stack([members.foreseen((n,), False) for n in names])[at]
+        yield Trial("premodel", names, (), right, value, spent, price=high)
+
+
+def _alone(members: Members, name: str) -> tuple[np.ndarray, np.ndarray]:
+    return members.quality[name], members.foreseen((name,), False)
+
+
+def _mixed(
+    members: Members, path: tuple[str, ...], average: bool, *reached: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Right or wrong, and its value, where rows `reached` go on to the second, the third."""
+    right, value = (own.copy() for own in _alone(members, path[0]))
+    for length, rows in enumerate(reached, 2):
+        right[rows] = members.right(path[:length], average)[rows]
+        value[rows] = members.foreseen(path[:length], average)[rows]
+    return right, value
 
 
 def _gains(members: Members, path: Sequence[str], chances: np.ndarray) -> np.ndarray:
@@ -214,15 +229,16 @@ def _hybrids(
                         order = rest[np.argsort(moved, kind="stable")]
                         members.orders[key] = order.astype(np.int32)
                     on = members.orders[key][:count]
-                    right = members.quality[path[0]].copy()
+                    right, value = _mixed(members, path, average, on)
                     right[direct] = members.quality[path[1]][direct]
-                    right[on] = members.right(path, average)[on]
+                    value[direct] = members.foreseen(path[1:], False)[direct]
                     cost = (len(rest) * first + len(direct) * straight + len(on) * second) / n
                     yield Trial(
                         "hybrid",
                         path,
                         (count / n,),
                         right,
+                        value,
                         charge + cost,
                         signal,
                         average,
@@ -265,7 +281,7 @@ def choose(
     if decided is None or judged is None:
         return base
     if not decided.taken or kind == "hybrid":
-        return replace(base, reason=f"{base.reason}. {_sentence(decided)}")
+        return replace(base, reason=f"{base.reason}. {_sentence(decided, base.trial)}")
     told = [
         t
         for t in learned_trials(members, budget, judged, decided.told, decided.follows)
@@ -274,10 +290,10 @@ def choose(
     if not told:
         why = f"{base.reason}. {_sentence(decided)}; at this cost no hybrid fits"
         return replace(base, reason=why)
-    trial, right = cross_judged(told, members.fold)
-    expected = float(right.mean())
-    families = {**base.families, trial.family: expected}
-    return Choice(trial, expected, families, _sentence(decided))
+    taken = cross_judged(told, members.fold)
+    expected = float(taken.quality.mean())
+    families = {**base.families, taken.trial.family: expected}
+    return Choice(taken.trial, expected, families, _sentence(decided))
 
 
 def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice:
@@ -287,7 +303,7 @@ def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice
         for family in FAMILIES
         if any(t.family == family for t in found)
     }
-    values = {family: float(vector.mean()) for family, (_, vector) in judged.items()}
+    values = {family: float(own.quality.mean()) for family, own in judged.items()}
     best = next(iter(judged))
     if kind == "hybrid":
         why = "only hybrid policies were asked for"
@@ -298,18 +314,26 @@ def _among(found: Sequence[Trial], fold: np.ndarray, kind: str | None) -> Choice
     else:
         why = f"{best} is all that fits the budget"
     for family in list(judged)[1:]:
-        lead, error = _lead(judged[family][1], judged[best][1])
+        lead, error = _lead(judged[family].foreseen, judged[best].foreseen)
         if lead > FAMILIES[family] * error and lead > 0:
             why = (
                 f"{family} is {100 * lead:.2f} points above {best} in cross-validation "
                 f"{_beyond(error, FAMILIES[family])}"
             )
             best = family
-    return Choice(judged[best][0], values[best], values, why)
+    return Choice(judged[best].trial, values[best], values, why)
 
 
-def _sentence(decided: Gate) -> str:
-    return decided.words[0].upper() + decided.words[1:]
+def _sentence(decided: Gate, taken: Trial | None = None) -> str:
+    """What the gate says, beside a trial that is taken whatever it says."""
+    words = decided.words
+    if taken is not None and not decided.taken:
+        why = words.partition(": ")[2]
+        if taken.kind == "premodel":
+            words = f"hybrids with the premodel are left out: {why}"
+        elif taken.kind == "hybrid":
+            words = f"unasked, the premodel would be left out: {why}"
+    return words[0].upper() + words[1:]
 
 
 def _beyond(error: float, needed: float) -> str:

@@ -22,6 +22,8 @@ class Trial:
     told : whether learned gains go by what the premodel says
     follows : what fitted exponents follow: nothing (""), "conditions" or "features"
     right : ndarray (n,), bool, whether the policy was right on each tuning image
+    foreseen : ndarray (n,), what was to be expected of that, by which policies are compared: see
+        `Members.foreseen`
     cost : mean cost
     """
 
@@ -29,6 +31,7 @@ class Trial:
     path: tuple[str, ...]
     shares: tuple[float, ...]
     right: np.ndarray = field(repr=False)
+    foreseen: np.ndarray = field(repr=False)
     cost: float
     signal: str = "top"
     average: bool = False

@@ -181,6 +181,11 @@ async function describe() {
   await look();
 }
 
+/** Whether the bundle finds boxes instead of naming a class. */
+function detects() {
+  return bundle.task === "detect";
+}
+
 /** What is told of live images' conditions now. */
 async function countConditions() {
   bundle.conditions = (await (await ask("v1/bundle")).json()).conditions;
@@ -215,9 +220,6 @@ function showConditions() {
     if (mine !== undefined && mine === Math.max(...under.values())) made.className = "under";
     return made;
   }));
-/** Whether the bundle finds boxes instead of naming a class. */
-function detects() {
-  return bundle.task === "detect";
 }
 
 /** Which classes there are, since an image of anything else is taken for one of them. */

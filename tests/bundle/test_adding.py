@@ -9,13 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from adaptive import Bundle, InputError, Router
 from adaptive.bundle.adding import CheckImages, NoSense, Recipe, add_candidate, remove_candidate
 from adaptive.candidate import InputSpec, OutputSpec
+from adaptive.cli.candidates import command
 from adaptive.files import sha256
-from tests.support.onnx_files import colour_network, external_tensor, model, node, tensor, value
+from tests.support.onnx_files import (
+    colour_network,
+    external_tensor,
+    integer,
+    ints,
+    model,
+    node,
+    tensor,
+    value,
+)
 
 COLOURS = ["red", "green", "blue"]
 
@@ -243,3 +254,42 @@ def test_open_sides_take_the_size_that_is_given(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "n" / "manifest.json").read_text())["candidates"][0]["input"][
         "size"
     ] == [12, 20]
+
+
+def test_a_detector_may_know_one_class_alone(tmp_path: Path) -> None:
+    path = model(
+        tmp_path / "faces.onnx",
+        [
+            node("Cast", ["images"], ["pixels"], integer("to", 1)),
+            node("ReduceMean", ["pixels"], ["brightness"], ints("axes", [1, 2, 3])),
+            node("Mul", ["brightness", "share"], ["four"]),
+            node("ReduceMean", ["four"], ["scores"], ints("axes", [0, 1]), integer("keepdims", 0)),
+            node("Identity", ["corners"], ["boxes"]),
+        ],
+        [value("images", "uint8", [1, 32, 32, 3])],
+        [value("boxes", "float32", [1, 4]), value("scores", "float32", [1, 1])],
+        [
+            tensor("share", np.float32([[[[1 / 255]]]])),
+            tensor("corners", np.float32([[2, 2, 12, 12]])),
+        ],
+    )
+    (tmp_path / "labels.txt").write_text("face\n")
+    options = ["--decoder", "proposals", "--labels", str(tmp_path / "labels.txt")]
+    done = CliRunner().invoke(command, ["add", str(path), "-o", str(tmp_path / "nets"), *options])
+    assert done.exit_code == 0, done.output
+    assert Bundle.read(tmp_path / "nets").labels == ("face",)
+    assert "one after the other" not in done.output  # all detectors run so
+    assert "--check" not in done.output  # which refuses detectors
+    with Router.load(tmp_path / "nets") as router:
+        found = router.detect(np.full((32, 32, 3), 255, np.uint8))
+    assert found.labels == ("face",)
+    np.testing.assert_allclose(found.boxes, [[2, 2, 12, 12]])
+
+
+def test_a_classifier_needs_two_labels(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("face\n")
+    options = ["--like", "0..1", "--labels", str(tmp_path / "labels.txt")]
+    path = network(tmp_path / "net.onnx")
+    done = CliRunner().invoke(command, ["add", str(path), "-o", str(tmp_path / "nets"), *options])
+    assert isinstance(done.exception, InputError)
+    assert "names 1 classes; two are needed at least" in str(done.exception)

@@ -51,6 +51,20 @@ def test_what_the_policy_does_not_need_is_named(
     ]
 
 
+def test_one_candidate_alone_needs_no_policy_file(tiny_candidates: Path, tmp_path: Path) -> None:
+    given = ("--candidates", tiny_candidates, "-o", tmp_path / "a", "--policy")
+    assert lines(*given, "fixed:cheap")[0].startswith("left out: ")
+    bundle = Bundle.read(tmp_path / "a")
+    assert (bundle.policy.kind, bundle.policy.candidates) == ("fixed", ("cheap",))
+    (tmp_path / "certificate.json").write_text("{}")
+    for arguments, sentence in (
+        (("fixed:chap",), "candidate 'chap' is not in the bundle; it has ['cheap'"),
+        (("fixed:cheap", "--certificate", tmp_path / "certificate.json"), "speaks of a policy"),
+    ):
+        done = CliRunner().invoke(command, [str(a) for a in (*given, *arguments, "--force")])
+        assert sentence in str(done.exception)
+
+
 def test_a_premodel_is_kept_for_explanations(
     tiny_candidates: Path, tmp_path: Path, premodel: KNNChain
 ) -> None:

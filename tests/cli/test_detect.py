@@ -104,8 +104,8 @@ def test_images_that_cannot_be_read_are_left_out(folder: Path, images: Path) -> 
     (images / "broken.png").write_bytes(b"no image")
     result = run("--bundle", folder, images)
     assert result.exit_code == 1
-    assert "broken.png" in result.stderr
-    assert "2 images, 3 boxes" in result.stdout
+    assert "broken.png" in result.output
+    assert "2 images, 3 boxes" in result.output
 
 
 def test_what_is_refused(folder: Path, images: Path, tiny_candidates: Path) -> None:

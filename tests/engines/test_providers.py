@@ -122,6 +122,9 @@ def build_with(listed: list[str], running: list[str]) -> Any:
 
         get_outputs = get_inputs
 
+        def get_modelmeta(self) -> Any:
+            return SimpleNamespace(custom_metadata_map={})
+
     return SimpleNamespace(
         __version__="1.11.0",
         get_available_providers=lambda: listed,

@@ -180,7 +180,7 @@ def test_flaws_are_listed_and_the_exit_code_is_one(
         "1 boxes without area, left out",
         "1 boxes that lie outside their image, left out",
     ):
-        assert f"left out: {says}" in result.stderr
+        assert f"left out: {says}" in result.output
     assert len(OutcomeTable.read(tmp_path / "x.csv")) == COUNT - 1
 
 
@@ -251,6 +251,21 @@ def test_from_the_table_to_a_served_router(
     assert [own["name"] for own in rows][-2:] == ["oracle by F1", "all merged"]
     assert all(0 <= own["ap"] <= 1 for own in rows)
     assert "F1" in page.read_text()
+    live = run(evaluate_command, bundle, table, "--live", "--images", data / "images")
+    assert isinstance(live.exception, AdaptiveError)
+    assert "the quality of this one is F1; without --live" in str(live.exception)
+    assert "images: test" not in live.output  # before anything was replayed
+
+
+def test_sizes_without_objects_have_no_precision(
+    folder: Path, data: Path, table: Path, tmp_path: Path
+) -> None:
+    """The objects here are small and medium, of 32 by 32 pixels at most."""
+    result = profile(folder, data, data / "coco.json", tmp_path / "x.csv")
+    rows = [line.split() for line in result.output.splitlines() if line.startswith("  large")]
+    assert rows[0][4].count("/") == 2
+    assert rows[0][4].endswith("/-")
+    assert "-100" not in result.output
 
 
 def _tuning(table: Path) -> list[str]:

@@ -312,6 +312,12 @@ def test_unreadable_images_are_listed_and_left_out(
     code, out, err = adaptive(*arguments)
     assert code == 1
     assert "x.csv: 6 images, 4 candidates" in out
+    told = [line.split() for line in out.splitlines() if line.startswith("  ")]
+    read = OutcomeTable.read(output)
+    assert [line[0] for line in told] == ["candidate", *read.candidates]
+    for line in told[1:]:
+        assert line[1] == f"{100 * read.quality(line[0]).mean():.1f}%"
+        assert float(line[2]) <= float(line[1][:-1]) <= float(line[4])
     left = [line for line in err.splitlines() if line.startswith("left out: ")]
     assert [line.split(": ")[1] for line in left] == ["blue/a.jpg", "green/1.png", "red/5.png"]
     assert "damaged or cut off" in left[1]
@@ -535,7 +541,7 @@ def test_bundle_command(
     assert "candidate 'vgg' is not in" in sentence(err)
     code, _, err = adaptive(*arguments, "-o", tmp_path / "other", "--certificate", policy)
     assert code == 2
-    assert "--certificate speaks of a policy; give that with --policy" in sentence(err)
+    assert "--certificate speaks of a policy; give that with --policy, as a file" in sentence(err)
     code, _, err = adaptive(*arguments, "-o", tmp_path, "--force")
     assert code == 2
     assert "is no bundle; --force replaces only a bundle" in sentence(err)

@@ -339,7 +339,7 @@ def test_the_command_replaces_times_and_writes_them(
     [
         (["--latency-only"], "needs the BUNDLEs"),
         (["B", "--latency-only", "--limit", 50], "at least 99 images, not 50"),
-        (["B", "--latency-only", "--labels", "l.csv"], "takes no --labels"),
+        (["B", "--latency-only", "--labels", "l.csv"], "takes neither --labels"),
         (["B", "--latency-only", "--size", "big"], "not WIDTHxHEIGHT"),
         (["B", "--latency-only", "--size", "9x9", "--images", "."], "leave it or --images out"),
         (["B", "B", "--latency-only", "-o", "t.csv"], "can hold the times of one bundle"),

@@ -169,6 +169,11 @@ def test_state_goes_on_where_it_was(images: int) -> None:
         ({"since": ["x"]}, "not a number"),
         ({"change": [1.0]}, "'change' has 1 numbers, not 4"),
         ({"counts": None}, "has no 'counts'"),
+        ({"counts": [-1, 1]}, "'counts' holds what is no number of images"),
+        ({"counts": [0.5, 0.5]}, "'counts' holds what is no number of images"),
+        ({"counts": [1e300, 1e300]}, "'counts' holds what is no number of images"),
+        ({"change": [0.0, 1.0, 0, 0]}, "counts other images than the"),
+        ({"change": [0.0, 1.0, 0, 10**6]}, "counts other images than the"),
     ],
 )
 def test_bad_state_is_one_sentence(change: dict, says: str) -> None:

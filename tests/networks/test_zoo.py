@@ -269,7 +269,7 @@ class TestWithTorch:
     def test_the_list_names_what_export_takes(self, tmp_path: Path) -> None:
         (tmp_path / "squeezenet1_0-b66bff10.pth").write_bytes(b"")
         result = run("list", "--weights-dir", tmp_path)
-        lines = {line.split()[0]: line.split() for line in result.output.splitlines()}
+        lines = {line.split()[0]: line.split() for line in result.output.splitlines() if line}
         assert lines["inception_v3"][1:] == ["342/299", "27.2M", "77.29", "to", "download"]
         assert lines["resnet50:IMAGENET1K_V1"][1] == "256/224"
         assert lines["squeezenet1_0"][-1] == "here"

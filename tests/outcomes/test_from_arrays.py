@@ -59,6 +59,16 @@ def test_it_is_the_table_that_its_csv_is(tmp_path: Path) -> None:
         np.testing.assert_allclose(again.of(name).confidence, table.of(name).confidence, rtol=1e-8)
 
 
+def test_times_that_are_told_in_a_large_unit_are_not_written_as_nothing(tmp_path: Path) -> None:
+    """Five decimals are enough for milliseconds, and not for an hour's share."""
+    given = {**masks(), "ms": {"fast": 2.5e-6, "large": 3e-5}, "mj": {"large": 1e-8, "fast": 1e-9}}
+    table = OutcomeTable.from_arrays(**given)
+    table.write(tmp_path / "x.csv")
+    again = OutcomeTable.read(tmp_path / "x.csv")
+    np.testing.assert_allclose(again.ms("fast"), 2.5e-6)
+    np.testing.assert_allclose(again.of("large").mj, 1e-8)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -72,6 +82,11 @@ def test_it_is_the_table_that_its_csv_is(tmp_path: Path) -> None:
             {"features": {"hard": np.full(600, np.nan)}},
             "feature 'hard' holds a number that is not finite",
         ),
+        ({"images": range(600)}, "an image is called 0; names are texts"),
+        ({"images": ["", *IMAGES[1:]]}, "an image is called ''"),
+        ({"features": {"large:ms": np.zeros(600)}}, "cannot be called 'large:ms'"),
+        ({"features": {"label": np.zeros(600)}}, "cannot be called 'label'"),
+        ({"features": {"": np.zeros(600)}}, "cannot be called ''"),
         ({"quality_name": "ms"}, "is the name of another column"),
         ({"quality_name": "top1"}, "neither 0 nor 1"),
     ],

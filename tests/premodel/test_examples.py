@@ -5,6 +5,7 @@ import pytest
 
 from adaptive.errors import InputError, TableError
 from adaptive.features.schema import ALL29, EXTRA, PAPER7
+from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import Outcomes, OutcomeTable
 from adaptive.premodel.examples import front, read_examples
 
@@ -172,3 +173,13 @@ def test_front_keeps_the_first_of_equals():
     kept, dominated = front(outcome_table(one=(20, 1), two=(20, 1)))
     assert kept == ("one",)
     assert set(dominated) == {"two"}
+
+
+def test_a_table_without_a_tuning_image_is_refused(tmp_path):
+    """The name of this image alone puts it into another part."""
+    path = tmp_path / "one.csv"
+    path.write_text("image,f,a:iou,a:ms\ni00000.jpg,0.5,0.25,2\n")
+    with pytest.raises(
+        InputError, match=r"none of the 1 images of one[.]csv is of the tuning part"
+    ):
+        read_examples(path, split=Split())

@@ -18,6 +18,7 @@ from adaptive.bundle.bundle import write_bundle
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.policy.cascade import Cascade
+from adaptive.policy.exponents import Exponents
 from adaptive.policy.fixed import Fixed
 
 
@@ -42,6 +43,15 @@ def test_boxes_are_in_pixels_of_the_image(folder: Path) -> None:
     assert (found.candidate, found.path) == ("large", ("large",))
     assert found.ms["total"] >= found.ms["large"] > 0
     assert found.reason == "every image goes to large"
+
+
+@pytest.mark.parametrize("batch", [0, 1, "n"])
+def test_networks_with_a_free_batch_a_fixed_one_or_none(batch: int | str, tmp_path: Path) -> None:
+    box_network(tmp_path / "net.onnx", NEAR, 32, batch)
+    write_manifest(tmp_path, [entry("net", tmp_path)])
+    with Router.load(tmp_path) as router:
+        found = router.detect(image(red=255, green=128))
+    assert found.labels == ("red", "green")
 
 
 def test_padding_is_taken_off(folder: Path) -> None:
@@ -260,3 +270,21 @@ def _png(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Cascade(("small", "large"), thresholds=(0.5,), signal="margin"),
+        Cascade(("small", "large"), thresholds=(0.5,), combine="geometric"),
+        Fixed(("large",), abstain_below=0.5, exponents=(Exponents((0,), (2.0,)),)),
+    ],
+)
+def test_a_policy_that_reads_probabilities_is_refused_before_any_image(
+    folder: Path, tmp_path: Path, policy: Any
+) -> None:
+    with pytest.raises(InputError, match="policy reads probabilities, and detectors tell only"):
+        Router.load(folder, policy=policy)
+    with pytest.raises(InputError, match="policy reads probabilities, and detectors tell only"):
+        write_bundle(tmp_path / "bundle", Bundle.read(folder), policy)
+    assert not (tmp_path / "bundle").exists()

@@ -12,11 +12,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from box_candidates import box_candidates
 from flask import Response
 from openapi_schema import resolved, violation
 from served import served
 
+from adaptive.bundle.bundle import Bundle, write_bundle
 from adaptive.images.decode import FORMATS
+from adaptive.policy.cascade import Cascade
 from adaptive.serving.http import create_app
 from adaptive.serving.models import TOP, VERSION
 from adaptive.serving.page import FILES
@@ -183,10 +186,16 @@ def test_a_secured_server_says_what_wants_a_key(service):
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_nothing(bundle):
+@pytest.mark.parametrize("task", ["classify", "detect"])
+def test_schemathesis_finds_nothing(bundle, tmp_path, task):
     program = os.environ.get("SCHEMATHESIS") or shutil.which("schemathesis")
     if program is None:
         pytest.skip("schemathesis is not on the path, and SCHEMATHESIS does not name it")
+    if task == "detect":
+        policy = Cascade(("small", "large"), thresholds=(0.9,))
+        source = Bundle.read(box_candidates(tmp_path / "candidates"))
+        bundle = tmp_path / "bundle"
+        write_bundle(bundle, source, policy)
     with served(bundle) as server:
         done = subprocess.run(
             [program, "run", f"{server.url}/openapi.json", "-n", "5", "--seed", "1"],

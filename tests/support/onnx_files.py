@@ -144,18 +144,20 @@ def second_exit(path: Path, weights: np.ndarray) -> Path:
 
 
 def box_network(path: Path, boxes: np.ndarray, size: int, batch: int | str = 1) -> Path:
-    """A detector of fixed boxes (3, 4): that of class c is as sure as channel c is bright."""
+    """A detector of fixed boxes (3, 4): that of class c is as sure as channel c is bright.
+
+    batch : first axis of its input; 0 for none
+    """
+    axes = [1, 2] if batch else [0, 1]
     return model(
         path,
         [
             node("Cast", ["images"], ["pixels"], integer("to", 1)),
-            node(
-                "ReduceMean", ["pixels"], ["colour"], ints("axes", [1, 2]), integer("keepdims", 0)
-            ),
+            node("ReduceMean", ["pixels"], ["colour"], ints("axes", axes), integer("keepdims", 0)),
             node("Mul", ["colour", "shares"], ["scores"]),
             node("Identity", ["corners"], ["boxes"]),
         ],
-        [value("images", "uint8", [batch, size, size, 3])],
+        [value("images", "uint8", [*([batch] if batch else []), size, size, 3])],
         [value("boxes", "float32", [3, 4]), value("scores", "float32", [3, 3])],
         [
             tensor("shares", np.eye(3, dtype=np.float32) / 255),

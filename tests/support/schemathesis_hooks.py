@@ -60,16 +60,17 @@ def map_case(context, case):
 def infer(case) -> None:
     headers = case.headers
     binary = headers is not None and LENGTH in headers
+    detects = "/v1/detect" in case.operation.schema.raw_schema["paths"]
     if isinstance(case.body, dict):
         request = dict(case.body)
-        agree(request, case.path_parameters["model"])
+        agree(request, detects)
         case.body = request
         if binary:
             del headers[LENGTH]
     elif binary:
-        images = [bytes(PICTURES["PNG"])] * 2
+        images = [bytes(PICTURES["PNG"])] * (1 if detects else 2)
         blob = b"".join(struct.pack("<I", len(image)) + image for image in images)
-        own = {"name": "image", "datatype": "BYTES", "shape": [2]}
+        own = {"name": "image", "datatype": "BYTES", "shape": [len(images)]}
         own["parameters"] = {"binary_data_size": len(blob)}
         text = json.dumps({"inputs": [own]}).encode()
         case.body = text + blob
@@ -79,7 +80,7 @@ def infer(case) -> None:
         case.body = PICTURES["PNG"]
 
 
-def agree(request: dict, model: str) -> None:
+def agree(request: dict, detects: bool) -> None:
     """Have shape, data and parameters say the same, and name outputs that the model has."""
     own = dict(request["inputs"][0])
     data = own.get("data") or [base64.b64encode(PICTURES["JPEG"]).decode()]
@@ -91,8 +92,10 @@ def agree(request: dict, model: str) -> None:
     request["inputs"] = [own]
     outputs = []
     for wanted in (request.get("outputs") or [])[:1]:
-        outputs.append({**wanted, "name": "label"})
+        outputs.append({**wanted, "name": "boxes" if detects else "label"})
         (outputs[0].get("parameters") or {}).pop("shared_memory_region", None)
+        if detects:  # boxes have no best classes
+            (outputs[0].get("parameters") or {}).pop("classification", None)
     request["outputs"] = outputs
     if request.get("parameters"):
         timeout = request["parameters"].get("timeout") and LONG_MS * 1000

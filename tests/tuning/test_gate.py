@@ -14,8 +14,10 @@ from adaptive.policy.cascade import Cascade
 from adaptive.policy.hybrid import Hybrid
 from adaptive.premodel.mixture import FEATURES, Mixture
 from adaptive.premodel.shares import ConditionShares, known_shares
-from adaptive.tuning.gate import gate
+from adaptive.tuning.gate import Gate, gate
 from adaptive.tuning.objectives import Tuner
+from adaptive.tuning.search import _sentence, choose
+from adaptive.tuning.trial import Trial
 
 NETWORKS = (("small", 1.0), ("medium", 3.0), ("large", 8.0))
 
@@ -102,6 +104,19 @@ def test_a_decision_is_the_same_at_every_budget_and_said_in_one_sentence():
         tuned = other.within(budget)
         assert not isinstance(tuned.policy, Hybrid)
         assert "The premodel is left out: it foretells" in tuned.reason
+
+
+def test_a_sentence_does_not_leave_out_what_is_taken():
+    """A policy that the premodel decides may be the best where hybrids are not shown to be."""
+    tuner = tuner_of(table_of(SAME))
+    forced = choose(tuner.members, 5.0, tuner.judged, kind="hybrid")
+    assert "The premodel is left out" not in forced.reason
+    assert ". Unasked, the premodel would be left out: it foretells" in forced.reason
+    chosen = Trial("premodel", ("small", "large"), (), np.ones(3), 1.0)
+    refused = Gate(False, False, "", None, None, None, "the premodel is left out: it knows nothing")
+    assert _sentence(refused, chosen) == (
+        "Hybrids with the premodel are left out: it knows nothing"
+    )
 
 
 def test_a_hybrid_by_conditions_beats_the_learned_cascade_on_other_images():

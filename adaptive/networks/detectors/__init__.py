@@ -1,0 +1,1 @@
+"""Detectors as torch modules: DETR, Sparse R-CNN, and what trains them."""
