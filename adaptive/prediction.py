@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Told(Protocol):
@@ -14,6 +14,23 @@ class Told(Protocol):
 
     def condition_words(self) -> str:
         """The condition that the image was judged under, with its probability; "" without."""
+
+
+class Reused(NamedTuple):
+    """Which frame of a stream a reused answer was computed from.
+
+    frame : its number among the stream's frames, from 1
+    frames : how many frames ago that was
+    age_s : how many seconds ago that was
+    """
+
+    frame: int
+    frames: int
+    age_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"frame": self.frame, "frames": self.frames, "age_s": round(self.age_s, 4)}
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,8 @@ class Prediction:
     guess : the likeliest class's index, also where the policy abstains from answering with it
     answer : where candidates give answers of their own, that of the last one that ran; `label`
         and `index` are None then, and `score` is its confidence; JSON leaves it out
+    reused : where a stream answered with that of an earlier frame, which; nothing ran then, and
+        JSON has it then only
     """
 
     label: str | None
@@ -57,6 +76,7 @@ class Prediction:
     explanation: Told | None = field(default=None, repr=False, compare=False)
     guess: int | None = field(default=None, repr=False, compare=False)
     answer: Any = field(default=None, repr=False, compare=False)
+    reused: Reused | None = field(default=None, repr=False, compare=False)
 
     @property
     def abstained(self) -> bool:
@@ -81,6 +101,8 @@ class Prediction:
             "ms": {step: round(value, 4) for step, value in self.ms.items()},
             "index": self.index,
         }
+        if self.reused is not None:
+            answer["reused"] = self.reused.to_json()
         if explain:
             answer.update(features=self.features, votes=self.votes, reason=self.reason)
             told = self.explanation

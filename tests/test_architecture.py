@@ -58,6 +58,7 @@ ORDER = (
     "tuning",
     "monitoring",
     "jetson",
+    "video",
     "routing",
     "measuring",
     "networks",

@@ -29,6 +29,7 @@ COMMANDS = {
     "train": "train",
     "train-exits": "train_exits",
     "tune": "tune",
+    "video": "video",
     "wheelhouse": "wheelhouse",
     "zoo": "zoo",
 }

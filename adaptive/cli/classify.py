@@ -25,6 +25,7 @@ from adaptive.images.video import VideoFrame, VideoReader
 from adaptive.prediction import Prediction
 from adaptive.routing.extractors import Extractor
 from adaptive.routing.router import Router
+from adaptive.video.gate import FrameGate
 
 #: Frames over which the frames per second are counted.
 WINDOW = 30
@@ -59,6 +60,12 @@ WINDOW = 30
 )
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--every", type=click.IntRange(1), help="Look at each so-many-th frame only.")
+@click.option(
+    "--reuse",
+    metavar="GATE",
+    help="Give the last computed answer to a frame in which nothing changed; difference:25:0.01:1 "
+    "or another gate that `adaptive video reuse` was asked about.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--explain", is_flag=True, help="Also features, the premodel's votes, and why.")
 @click.option(
@@ -85,6 +92,7 @@ def command(
     patience: float | None,
     frames: int | None,
     every: int | None,
+    reuse: str | None,
     as_json: bool,
     explain: bool,
     compare: bool,
@@ -117,6 +125,9 @@ def command(
             "--compare is a sentence about image files and a bundle; leave --url, --camera, "
             "--video, --json and --extractor out"
         )
+    if reuse is not None and (images or url is not None):
+        raise InputError("--reuse is for --camera or --video, answered here")
+    gate = None if reuse is None else FrameGate.parse(reuse)
     lines = AnswerPrinter(as_json, explain, top)
     if images:
         found, passed = listed(images)
@@ -136,7 +147,7 @@ def command(
         sys.exit(1 if left_out or passed else 0)
     reader = frames_of(camera, video, every or 1, patience)
     with _answerer(bundle, url, key_file, engines, explain, extractor) as router, reader:
-        classify_frames(router, reader, lines, frames)
+        classify_frames(router, reader, lines, frames, gate)
     if reader.lost.rest is not None:
         click.echo(f"left out: {reader.lost.rest}", err=True)
         sys.exit(1)
@@ -276,16 +287,22 @@ def classify_files(router: Answerer, images: Sequence[Path], lines: AnswerPrinte
 
 
 def classify_frames(
-    router: Answerer, reader: VideoReader, lines: AnswerPrinter, frames: int | None = None
+    router: Answerer,
+    reader: VideoReader,
+    lines: AnswerPrinter,
+    frames: int | None = None,
+    gate: FrameGate | None = None,
 ) -> None:
     """Print one line for each frame until the frames end or Ctrl-C, then a summary.
+
+    With a gate a router's last answer is reused where nothing changed.
 
     On a terminal the line is written over the last one.
     """
     total = Total()
     live = sys.stdout.isatty() and not (lines.as_json or lines.explain)
     try:
-        for frame, answer in _answers(router, reader, lines.explain, frames):
+        for frame, answer in _answers(router, reader, lines.explain, frames, gate):
             total.add(answer)
             if lines.as_json:
                 when = round(frame.time_s, 3)
@@ -294,7 +311,7 @@ def classify_frames(
                 continue
             line = (
                 f"frame {frame.number}  {lines.labels(answer)}  {answer.candidate or '-'}  "
-                f"{' > '.join(answer.path) or '-'}  {answer.ms['total']:.1f} ms  "
+                f"{_way(answer)}  {answer.ms['total']:.1f} ms  "
                 f"{total.fps:.1f} fps"
             )
             if live:
@@ -321,6 +338,7 @@ class Total:
         self.count = 0
         self.candidates: Counter[str] = Counter()
         self.ms = 0.0
+        self.reused = 0
         self._ends: deque[float] = deque([perf_counter()], WINDOW + 1)
 
     def add(self, answer: Prediction) -> None:
@@ -328,6 +346,7 @@ class Total:
         self.count += 1
         self.candidates[answer.candidate or "abstained"] += 1
         self.ms += answer.ms["total"]
+        self.reused += answer.reused is not None
         self._ends.append(perf_counter())
 
     @property
@@ -343,16 +362,37 @@ class Total:
             f"{name} {100 * count / self.count:.1f} %"
             for name, count in self.candidates.most_common()
         )
-        return f"{self.count} frames: {shares}; mean {self.ms / self.count:.1f} ms"
+        reused = f"; {self.reused} reused" if self.reused else ""
+        return f"{self.count} frames: {shares}; mean {self.ms / self.count:.1f} ms{reused}"
 
 
 def _answers(
-    router: Answerer, reader: VideoReader, explain: bool, frames: int | None
+    router: Answerer,
+    reader: VideoReader,
+    explain: bool,
+    frames: int | None,
+    gate: FrameGate | None,
 ) -> Iterator[tuple[VideoFrame, Prediction]]:
+    camera = None if gate is None or not isinstance(router, Router) else router.stream(gate=gate)
+    openings = reader.openings
     for count, frame in enumerate(reader, start=1):
-        yield frame, router.classify(frame.image, explain=explain)
+        if camera is None:
+            answer = router.classify(frame.image, explain=explain)
+        else:
+            if reader.openings != openings:  # it was gone, and may look elsewhere now
+                camera.reset()
+                openings = reader.openings
+            answer = camera.classify(frame.image, explain=explain, time_s=frame.time_s)
+        yield frame, answer
         if count == frames:
             return
+
+
+def _way(answer: Prediction) -> str:
+    """What ran for a frame, or how old its answer is."""
+    if answer.reused is not None:
+        return f"reused, {answer.reused.age_s:.2f} s old"
+    return " > ".join(answer.path) or "-"
 
 
 def listed(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:

@@ -27,6 +27,8 @@ from adaptive.images.video import VideoReader
 from adaptive.routing.router import Router
 from adaptive.tasks.coco import coco_rows
 from adaptive.tasks.detections import Detections
+from adaptive.video.gate import FrameGate
+from adaptive.video.stream import Stream
 
 
 @click.command(name="detect")
@@ -47,6 +49,12 @@ from adaptive.tasks.detections import Detections
 )
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--every", type=click.IntRange(1), help="Look at each so-many-th frame only.")
+@click.option(
+    "--reuse",
+    metavar="GATE",
+    help="Give the last computed answer to a frame in which nothing changed; difference:25:0.01:1 "
+    "or another gate that `adaptive video reuse` was asked about.",
+)
 @click.option("--least", type=click.FloatRange(0, 1), help="Only boxes of this score or more.")
 @click.option(
     "--draw",
@@ -79,6 +87,7 @@ def command(
     patience: float | None,
     frames: int | None,
     every: int | None,
+    reuse: str | None,
     least: float | None,
     draw: Path | None,
     as_json: bool,
@@ -103,6 +112,9 @@ def command(
         raise InputError("--coco writes the boxes of image files; name images")
     if coco_labels is not None and coco is None:
         raise InputError("--coco-labels numbers the rows of --coco FILE; give that too")
+    if reuse is not None and images:
+        raise InputError("--reuse is for --camera or --video; an image file has no last frame")
+    gate = None if reuse is None else FrameGate.parse(reuse)
     if coco is not None:
         refuse_existing(coco, force)
     read = Bundle.read(bundle)
@@ -114,7 +126,8 @@ def command(
         if images:
             sys.exit(_files(router, images, seen, coco, numbers))
         with frames_of(camera, video, every or 1, patience) as reader:
-            _frames(router, reader, seen, frames)
+            stream = None if gate is None else router.stream(gate=gate)
+            _frames(router, reader, seen, frames, stream)
         if reader.lost.rest is not None:
             click.echo(f"left out: {reader.lost.rest}", err=True)
             sys.exit(1)
@@ -192,6 +205,7 @@ class Seen:
             click.format_filename(v) if isinstance(v, str) else f"frame {v}" for v in about.values()
         )
         who = found.candidate or "abstained"
+        who += "" if found.reused is None else f", reused, {found.reused.age_s:.2f} s old,"
         click.echo(f"{names}: {what or 'nothing'}  {who} {found.ms['total']:.1f} ms")
         for box, score, label in zip(found.boxes.tolist(), found.scores.tolist(), found.labels):
             click.echo(f"    {label} {score:.3f}  " + " ".join(f"{side:.1f}" for side in box))
@@ -307,11 +321,21 @@ def _files(
     return 1 if errors or passed else 0
 
 
-def _frames(router: Router, reader: VideoReader, seen: Seen, most: int | None) -> None:
+def _frames(
+    router: Router, reader: VideoReader, seen: Seen, most: int | None, camera: Stream | None
+) -> None:
     """Find what is in frames, until they end or Ctrl-C, then a summary."""
+    openings = reader.openings
     try:
         for frame in islice(reader, most):
-            found = seen.detect(router, frame.image)
+            if camera is None:
+                found = seen.detect(router, frame.image)
+            else:
+                if reader.openings != openings:  # it was gone, and may look elsewhere now
+                    camera.reset()
+                    openings = reader.openings
+                answer = camera.detect(frame.image, explain=seen.explain, time_s=frame.time_s)
+                found = answer if seen.least is None else answer.above(seen.least)
             seen.show({"frame": frame.number}, found, lambda f=frame.image: f)
     except KeyboardInterrupt:
         pass

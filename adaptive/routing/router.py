@@ -49,6 +49,8 @@ from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks, checked, ways_of
 from adaptive.routing.scheduler import Scheduler
 from adaptive.routing.watch import Watch
+from adaptive.video.gate import FrameGate
+from adaptive.video.stream import Stream, Streams
 
 if TYPE_CHECKING:
     from adaptive.routing.detecting import BoxAnswering
@@ -112,6 +114,7 @@ class Router(OffLoop):
             (*given.candidates, *(() if audit is None else audit.names(bundle))), ways_of(given)
         )
         self._networks = opened
+        self._streams = Streams()
         self.bundle = bundle
         self.policy = given if bucket is None else with_costs(given, self._networks, bucket)
         self._measured = self.policy
@@ -349,6 +352,21 @@ class Router(OffLoop):
         if self._watch.watching:
             self._watch.show([photo], [as_prediction(answer)], walk, limits, request_id)
         return answer if votes is None else replace(answer, votes=votes)
+
+    def stream(self, name: str = "camera", gate: FrameGate | None = None) -> Stream:
+        """One camera's state: it answers a frame in which nothing changed without computing it.
+
+        Parameters
+        ----------
+        name : of the camera; the same name gives the same stream until that is closed
+        gate : what still counts as the same frame; see `adaptive.video.gate`
+
+        Raises
+        ------
+        InputError
+            when too many streams are open, or this one is with another gate.
+        """
+        return self._streams.open(name, gate, self.classify, self.detect)
 
     def _drive(
         self, image: ImageLike, limits: Limits, began: float

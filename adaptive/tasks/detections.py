@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adaptive.errors import InputError
+from adaptive.prediction import Reused
 from adaptive.tasks.boxes import areas
 
 
@@ -31,7 +32,7 @@ class Detections:
     ms : milliseconds by step: decode, features, premodel, each candidate, total
     sure : how good the boxes are to be expected as a whole, 0..1, where a router answered
     reason : one sentence, why this path was taken
-    features, votes : as of a Prediction
+    features, votes, reused : as of a Prediction
 
     `Detections.of` makes them from other types of numbers, or from lists.
 
@@ -54,6 +55,7 @@ class Detections:
     reason: str = field(default="", repr=False)
     features: Dict[str, float] | None = field(default=None, repr=False)
     votes: Dict[str, float] | None = field(default=None, repr=False)
+    reused: Reused | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -139,6 +141,8 @@ class Detections:
             "sure": None if self.sure is None else round(self.sure, 5),
             "abstained": self.abstained,
         }
+        if self.reused is not None:
+            answer["reused"] = self.reused.to_json()
         if explain:
             answer.update(features=self.features, votes=self.votes, reason=self.reason)
         return answer

@@ -443,3 +443,19 @@ def test_names_that_are_no_text_are_shown(tiny_bundle: Path, tiny_images: Path) 
     ]
     assert [d.returncode for d in done] == [0, 0]
     assert json.loads(done[1].stdout)["image"] == str(odd)
+
+
+def test_a_still_video_is_answered_by_reuse(tiny_bundle: Path, data: Path) -> None:
+    clip = str(data / "video" / "highway_video.avi")
+    arguments = ["--video", clip, "--frames", "12", "--bundle", str(tiny_bundle)]
+    done = CliRunner().invoke(command, [*arguments, "--reuse", "difference:255:0:0.1"])
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    # 30 frames a second: each fourth one is computed, the others are at most 0.1 s old
+    assert [int(line.split()[1]) for line in lines[:-1] if "reused" not in line] == [1, 5, 9]
+    assert lines[-1].endswith("; 9 reused")
+
+
+def test_reuse_is_for_videos(tiny_images: Path) -> None:
+    done = CliRunner().invoke(command, [str(tiny_images / "004.png"), "--reuse", "histogram"])
+    assert "--reuse is for --camera or --video" in str(done.exception)

@@ -1,0 +1,190 @@
+"""Whether a frame still shows what the last computed one did.
+
+gate = FrameGate("difference", threshold=25, share=0.01, age_s=2)
+seen = look(frame, gate.compare)
+change(before, seen, gate).what  # "still"
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adaptive.checks import finite, shown
+from adaptive.errors import InputError
+from adaptive.opencv import cv2
+
+#: What a gate may compare.
+DIFFERENCE, HISTOGRAM = "difference", "histogram"
+
+#: What became of a frame: reused, or why it was computed.
+STILL, FIRST, MOVED, LIGHT, CUT, OLD = "still", "first", "moved", "light", "cut", "old"
+
+#: A frame is halved while its shorter side has at least so many pixels.
+SHORT = {DIFFERENCE: 320, HISTOGRAM: 160}
+
+#: Side of a tile, in pixels of the halved frame.
+TILE = 8
+
+#: Blocks along each side and bins a channel of the histograms, as Huynh 2019, 3.4.3, has them.
+BLOCKS, BINS = 8, 16
+
+#: From this share of changed tiles on, light or scene changed and not something in it.
+EVERYWHERE = 0.5
+
+#: From this correlation of the two frames on, it is the same scene in another light.
+SAME_SCENE = 0.8
+
+
+@dataclass(frozen=True)
+class FrameGate:
+    """What still counts as the same frame.
+
+    Parameters
+    ----------
+    compare : "difference" of pixels, or "histogram": blocks of colour histograms by their
+        chi-square distance (Huynh 2019, 3.4.3)
+    threshold : from which a tile has changed: levels of 0..255 that any of its pixels differs by
+        more than, or the distance of a block's histograms, 0..1, of which 0.01 does
+    share : of the tiles that may have changed, 0..1
+    age_s : seconds that an answer may be old
+
+    Raises
+    ------
+    InputError
+        when one of them is not what it is to be.
+    """
+
+    compare: str = DIFFERENCE
+    threshold: float = 25.0
+    share: float = 0.01
+    age_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.compare not in SHORT:
+            known = "neither 'difference' nor 'histogram'"
+            raise InputError(f"compare {shown(self.compare)} is {known}")
+        most = 255 if self.compare == DIFFERENCE else 1
+        for name, high in (("threshold", most), ("share", 1), ("age_s", math.inf)):
+            value = finite(getattr(self, name), name)
+            if not 0 <= value <= high:
+                allowed = "at least 0" if math.isinf(high) else f"between 0 and {high}"
+                raise InputError(f"{name} {value:g} is not {allowed}")
+
+    def __str__(self) -> str:
+        return f"{self.compare}:{self.threshold:g}:{self.share:g}:{self.age_s:g}"
+
+    @classmethod
+    def parse(cls, text: str) -> FrameGate:
+        """A gate from COMPARE[:THRESHOLD[:SHARE[:AGE_S]]], as `str` writes it.
+
+        Raises
+        ------
+        InputError
+            when the text is no gate.
+        """
+        compare, *rest = text.split(":")
+        try:
+            numbers = [float(part) for part in rest]
+        except ValueError:
+            numbers = [math.nan] * 4
+        if len(numbers) > 3 or any(map(math.isnan, numbers)):
+            raise InputError(
+                f"{text!r} is no gate; COMPARE:THRESHOLD:SHARE:AGE_S is, as difference:25:0.01:1"
+            )
+        if compare == HISTOGRAM and not numbers:
+            numbers = [0.01]
+        return cls(compare, *numbers)
+
+
+class FrameChange(NamedTuple):
+    """What became of a frame beside the last computed one.
+
+    what : "still", "moved", "light" or "cut"
+    share : of the tiles that changed, 0..1
+    """
+
+    what: str
+    share: float
+
+
+def look(frame: np.ndarray, compare: str) -> np.ndarray:
+    """What a gate keeps of a frame: the frame halved, by OpenCV's mean of four pixels.
+
+    frame : ndarray (height, width, 3), uint8
+    """
+    height, width = frame.shape[:2]
+    small: Any = frame
+    while min(height, width) >= SHORT[compare]:
+        height, width = height // 2, width // 2
+        small = cv2.resize(
+            small[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA
+        )
+    return np.array(small) if small is frame else np.asarray(small)
+
+
+def change(before: np.ndarray, now: np.ndarray, gate: FrameGate) -> FrameChange:
+    """How one frame differs from another of the same size; both as `look` gives them."""
+    if gate.compare == DIFFERENCE:
+        share = changed_pixels(before, now, gate.threshold)
+    else:
+        share = changed_blocks(before, now, gate.threshold)
+    if share <= gate.share:
+        return FrameChange(STILL, share)
+    if share < EVERYWHERE:
+        return FrameChange(MOVED, share)
+    return FrameChange(LIGHT if correlation(before, now) >= SAME_SCENE else CUT, share)
+
+
+def changed_pixels(before: np.ndarray, now: np.ndarray, levels: float) -> float:
+    """The share of tiles with a pixel that differs by more than `levels` in a channel."""
+    differs = cv2.absdiff(before, now)
+    if cv2.norm(differs, cv2.NORM_INF) <= levels:
+        return 0.0
+    height, width = differs.shape[:2]
+    rows, columns = -(-height // TILE), -(-width // TILE)
+    _, mask = cv2.threshold(differs, levels, 255, cv2.THRESH_BINARY)
+    bottom, right = rows * TILE - height, columns * TILE - width
+    if bottom or right:
+        mask = cv2.copyMakeBorder(mask, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+    tiles = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA)
+    return float(np.count_nonzero(tiles.any(axis=2)) / (rows * columns))
+
+
+def changed_blocks(before: np.ndarray, now: np.ndarray, distance: float) -> float:
+    """The share of blocks whose colour histograms are further apart than `distance`.
+
+    The distance of two histograms p and q of a block is half the sum of (p - q)^2 / (p + q), 0..1,
+    and the mean over the channels.
+    """
+    first, second = histograms(before), histograms(now)
+    both = first + second
+    apart = np.divide((first - second) ** 2, both, out=np.zeros_like(both), where=both > 0)
+    return float(np.mean(apart.sum(axis=1).mean(axis=0) / 2 > distance))
+
+
+def histograms(small: np.ndarray) -> np.ndarray:
+    """Each block's colour histograms, ndarray (3, bins, blocks), float32; each sums to 1."""
+    height, width = small.shape[:2]
+    rows, columns = min(BLOCKS, height), min(BLOCKS, width)
+    along = np.arange(height) * rows // height
+    across = np.arange(width) * columns // width
+    place = (along[:, None] * columns + across).astype(np.uint8)  # of its block, in row order
+    blocks = rows * columns
+    sizes, ranges = [BINS, blocks], [0, 256, 0, blocks]
+    counts = [
+        cv2.calcHist([small, place], [channel, 3], None, sizes, ranges) for channel in range(3)
+    ]
+    found = np.stack(counts)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
+def correlation(before: np.ndarray, now: np.ndarray) -> float:
+    """Of two frames' pixels, -1..1; another light leaves it high."""
+    greys = [cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) for small in (before, now)]
+    if min(float(grey.std()) for grey in greys) < 1:
+        return 0.0  # one of them shows nothing
+    return float(cv2.matchTemplate(greys[0], greys[1], cv2.TM_CCOEFF_NORMED)[0, 0])

@@ -1,0 +1,197 @@
+"""A stream answers as the router does, and computes only the frames that changed."""
+
+from __future__ import annotations
+
+import tracemalloc
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Iterator, List
+
+import numpy as np
+import pytest
+
+from adaptive import Limits, Router
+from adaptive.errors import InputError
+from adaptive.images.video import VideoReader
+from adaptive.video.gate import FrameGate
+from adaptive.video.stream import MOST_STREAMS
+
+RNG = np.random.default_rng(0)
+SCENE = RNG.integers(40, 200, (12, 16, 3), np.uint8).repeat(20, axis=0).repeat(20, axis=1)
+OTHER = RNG.integers(40, 200, (12, 16, 3), np.uint8).repeat(20, axis=0).repeat(20, axis=1)
+
+
+def with_object(scene: np.ndarray, left: int) -> np.ndarray:
+    frame = scene.copy()
+    frame[100:160, left : left + 60] = 255
+    return frame
+
+
+class Means:
+    """Answers with the mean of each image, and counts them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, images: List[np.ndarray]) -> np.ndarray:
+        self.count += len(images)
+        light = np.array([image.mean() / 255 for image in images])
+        return np.stack([light, 1 - light], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def means() -> Means:
+    return Means()
+
+
+@pytest.fixture
+def router(means: Means) -> Iterator[Router]:
+    with Router.of({"means": means}, ["light", "dark"], check=False) as made:
+        yield made
+
+
+def test_a_still_frame_is_answered_by_the_last_computed_one(router: Router, means: Means) -> None:
+    camera = router.stream()
+    first = camera.classify(SCENE, time_s=0.0)
+    noisy = SCENE + RNG.integers(0, 10, SCENE.shape, np.uint8)
+    again = camera.classify(noisy, time_s=0.5)
+    assert first.reused is None
+    assert again.reused == (1, 1, 0.5)
+    assert (again.label, again.score, again.path) == (first.label, first.score, ())
+    assert again.to_json()["reused"] == {"frame": 1, "frames": 1, "age_s": 0.5}
+    assert set(again.ms) == {"gate", "total"}
+    assert means.count == 1
+    assert camera.reused == 0.5
+
+
+@pytest.mark.parametrize("gate", [FrameGate(), FrameGate("histogram", 0.01, 0.0)], ids=str)
+def test_why_a_frame_is_computed(router: Router, gate: FrameGate) -> None:
+    camera = router.stream("door", gate)
+    brighter = (SCENE.astype(int) + 50).clip(0, 255).astype(np.uint8)
+    frames = [
+        (SCENE, 0.0, "first"),
+        (SCENE, 0.9, "still"),
+        (with_object(SCENE, 20), 1.0, "moved"),
+        (SCENE, 1.1, "moved"),
+        (brighter, 1.2, "light"),
+        (OTHER, 1.3, "cut"),
+        (OTHER, 2.2, "still"),
+        (OTHER, 2.4, "old"),
+        (OTHER, 0.4, "cut"),  # sought back
+        (OTHER[:200], 0.5, "cut"),  # another size
+        (OTHER[:200], 0.6, "still"),
+    ]
+    for frame, time_s, what in frames:
+        before = camera.counts[what]
+        answer = camera.classify(frame, time_s=time_s)
+        assert camera.counts[what] == before + 1, (time_s, what, camera.counts)
+        assert (answer.reused is not None) == (what == "still")
+        if what != "still":
+            assert answer.score == router.classify(frame).score
+
+
+def test_slow_drift_adds_up_against_the_computed_frame(router: Router) -> None:
+    camera = router.stream()
+    dark = np.full((240, 320, 3), 60, np.uint8)
+    answers = [camera.classify(dark + 2 * i, time_s=i / 100) for i in range(40)]
+    computed = [i for i, answer in enumerate(answers) if answer.reused is None]
+    assert computed == [0, 13, 26, 39]  # each 26 levels from the last
+
+
+def test_two_interleaved_streams_equal_two_alone(router: Router) -> None:
+    seen = [[with_object(s, 10 * (i // 4)) for i in range(16)] for s in (SCENE, OTHER)]
+
+    def told(answer):
+        return answer.label, answer.score, answer.reused
+
+    alone = []
+    for place, frames in enumerate(seen):
+        camera = router.stream(f"alone-{place}")
+        alone.append([told(camera.classify(f, time_s=i / 25)) for i, f in enumerate(frames)])
+    cameras = [router.stream(name) for name in "ab"]
+    both = [
+        [told(camera.classify(frames[i], time_s=i / 25)) for camera, frames in zip(cameras, seen)]
+        for i in range(16)
+    ]
+    assert [list(answers) for answers in zip(*both)] == alone
+    assert cameras[0].counts["moved"] == 3
+
+
+def test_other_limits_and_explanations_are_computed(router: Router, means: Means) -> None:
+    camera = router.stream()
+    camera.classify(SCENE, time_s=0.0)
+    camera.classify(SCENE, Limits(preference=0.5), time_s=0.1)
+    told = camera.classify(SCENE, Limits(preference=0.5), True, time_s=0.2)
+    assert told.explanation is not None
+    assert camera.classify(SCENE, Limits(preference=0.5), True, time_s=0.3).reused is not None
+    assert means.count == 3
+
+
+def test_only_computed_answers_are_shown_to_observers(tiny_bundle: Path) -> None:
+    shown: List[object] = []
+    with Router.load(tiny_bundle, observers=[SimpleNamespace(observe=shown.append)]) as router:
+        camera = router.stream()
+        for i in range(5):
+            camera.classify(SCENE, time_s=i / 25)
+    assert len(shown) == 1
+
+
+def test_a_frame_that_fails_leaves_nothing_behind() -> None:
+    def fails(images: List[np.ndarray]) -> np.ndarray:
+        raise RuntimeError("no memory")
+
+    with Router.of({"fails": fails}, ["a", "b"], check=False) as router:
+        camera = router.stream()
+        for _ in range(2):  # a second, equal frame must not get an answer that never was
+            with pytest.raises(Exception, match="no memory"):
+                camera.classify(SCENE, time_s=0.0)
+        assert camera.frames == 0
+
+
+def test_streams_are_bounded_and_given_back(router: Router) -> None:
+    for i in range(MOST_STREAMS):
+        router.stream(str(i))
+    with pytest.raises(InputError, match=f"{MOST_STREAMS} streams are open"):
+        router.stream("one more")
+    router.stream("0").close()
+    router.stream("one more")
+    with pytest.raises(InputError, match=r"with the gate difference:25:0\.01:1; close"):
+        router.stream("1", FrameGate(age_s=3))
+
+
+@pytest.mark.parametrize("frame", [b"jpeg", np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_what_is_no_frame_is_refused(router: Router, frame: object) -> None:
+    with pytest.raises(InputError, match="decode it first"):
+        router.stream().classify(frame)  # type: ignore[arg-type]
+
+
+def test_ten_thousand_frames_need_no_more_memory(router: Router) -> None:
+    camera = router.stream()
+    frames = [np.full((24, 32, 3), grey, np.uint8) for grey in (0, 0, 60, 120)]
+
+    def run(count: int) -> int:
+        for i in range(count):
+            camera.classify(frames[i % 4], time_s=float(camera.frames))
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = run(200)
+        after = run(10_000)
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100_000
+    assert camera.frames == 10_200
+
+
+def test_a_real_street_is_answered_as_without_a_stream(data: Path, means: Means) -> None:
+    with Router.of({"means": means}, ["light", "dark"], check=False) as router:
+        camera = router.stream()
+        with VideoReader(data / "video" / "highway_video.avi") as reader:
+            for frame in islice(reader, 100):
+                answer = camera.classify(frame.image, time_s=frame.time_s)
+                if answer.reused is None:
+                    assert answer.score == router.classify(frame.image).score
+                assert answer.reused is None or answer.reused.age_s <= 1
+    assert 0.2 < camera.reused < 0.6
