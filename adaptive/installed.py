@@ -37,13 +37,12 @@ def origin() -> tuple[str, bool]:
     """
     from importlib import metadata
 
-    try:
-        noted = metadata.distribution(NAME).read_text("direct_url.json")
-    except metadata.PackageNotFoundError:
-        noted = None
-        root = Path(__file__).resolve().parent.parent
-        if (root / "pyproject.toml").is_file():  # run from the checkout, not installed at all
-            return str(root), True
+    # A checkout holds a note of the build beside the one of the installation.
+    found = [one.read_text("direct_url.json") for one in metadata.distributions(name=NAME)]
+    noted = next((one for one in found if one), None)
+    root = Path(__file__).resolve().parent.parent
+    if noted is None and (root / "pyproject.toml").is_file():  # run from the checkout
+        return str(root), True
     try:
         told = json.loads(noted or "{}")
         url, editable = str(told.get("url", "")), bool(told.get("dir_info", {}).get("editable"))

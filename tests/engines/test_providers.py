@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from adaptive.engines.providers import (
     provider_options,
 )
 from adaptive.errors import MissingExtra
+from adaptive.installed import pip_line
 
 SHAPES = {"images": [[1, 8, 8, 3], [1, 8, 8, 3], [4, 8, 8, 3]]}
 
@@ -176,7 +178,7 @@ def test_a_build_without_the_provider_is_told_beforehand(
     with pytest.raises(EngineError, match="is built without TensorrtExecutionProvider"):
         ProviderEngine(network, ProviderSettings("tensorrt-provider"))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtra, match=r"adaptive-serving\[gpu\]"):
+    with pytest.raises(MissingExtra, match=re.escape(pip_line("gpu"))):
         missing_provider("cuda")
 
 

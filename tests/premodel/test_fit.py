@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
 import pytest
 
 from adaptive.errors import AdaptiveError, InputError, MissingExtra
+from adaptive.installed import pip_line
 from adaptive.premodel import fit
 from adaptive.premodel.fit import TRAINERS, fit_chain
 from adaptive.premodel.knn_chain import KNNChain
@@ -14,7 +16,7 @@ from adaptive.premodel.knn_chain import KNNChain
 def test_training_without_scikit_learn_says_what_to_install(monkeypatch):
     for module in ("sklearn", "sklearn.preprocessing", "sklearn.neighbors"):
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingExtra, match=r"pip install 'adaptive-serving\[train\]'"):
+    with pytest.raises(MissingExtra, match=re.escape(pip_line("premodel"))):
         KNNChain(["a"], ["x"]).fit(np.arange(9.0)[:, None], np.ones((9, 1), int))
 
 

@@ -10,7 +10,13 @@ import pytest
 import adaptive.tasks
 
 FOLDER = Path(adaptive.tasks.__file__).parent
-VALUES = {"adaptive.errors", "adaptive.files", "adaptive.csvfile", "adaptive.box_output"}
+VALUES = {
+    "adaptive.errors",
+    "adaptive.files",
+    "adaptive.csvfile",
+    "adaptive.box_output",
+    "adaptive.prediction",
+}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.stem)

@@ -112,7 +112,7 @@ def test_a_sentence_does_not_leave_out_what_is_taken():
     forced = choose(tuner.members, 5.0, tuner.judged, kind="hybrid")
     assert "The premodel is left out" not in forced.reason
     assert ". Unasked, the premodel would be left out: it foretells" in forced.reason
-    chosen = Trial("premodel", ("small", "large"), (), np.ones(3), 1.0)
+    chosen = Trial("premodel", ("small", "large"), (), np.ones(3), np.ones(3), 1.0)
     refused = Gate(False, False, "", None, None, None, "the premodel is left out: it knows nothing")
     assert _sentence(refused, chosen) == (
         "Hybrids with the premodel are left out: it knows nothing"

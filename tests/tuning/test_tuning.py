@@ -153,7 +153,8 @@ def test_the_reason_names_what_was_compared(members, chances):
     judged = Judged(chances, charge=0.1)
     only = choose(members, 4.0, judged, kind="hybrid")
     words = gate(members, judged).words
-    assert only.reason == f"only hybrid policies were asked for. {words[0].upper()}{words[1:]}"
+    unasked = words.replace("the premodel is left out", "Unasked, the premodel would be left out")
+    assert only.reason == f"only hybrid policies were asked for. {unasked}"
     worse = make_table(networks=(("small", 1.6, 1.0), ("large", 0.1, 8.0)), probabilities=False)
     assert "nothing more complicated than fixed was better" in choose(members_of(worse), 3.0).reason
 
