@@ -37,12 +37,16 @@ def origin() -> tuple[str, bool]:
     """
     from importlib import metadata
 
-    # A checkout holds a note of the build beside the one of the installation.
-    found = [one.read_text("direct_url.json") for one in metadata.distributions(name=NAME)]
-    noted = next((one for one in found if one), None)
     root = Path(__file__).resolve().parent.parent
-    if noted is None and (root / "pyproject.toml").is_file():  # run from the checkout
+    # Building leaves a note of its own in a checkout, which does not tell of an installation.
+    found = [
+        one
+        for one in metadata.distributions(name=NAME)
+        if Path(str(one.locate_file(""))).resolve() != root
+    ]
+    if not found and (root / "pyproject.toml").is_file():  # run from the checkout, not installed
         return str(root), True
+    noted = found[0].read_text("direct_url.json") if found else None
     try:
         told = json.loads(noted or "{}")
         url, editable = str(told.get("url", "")), bool(told.get("dir_info", {}).get("editable"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,6 +15,9 @@ from adaptive.installed import NAME, pip_line
 class _Distribution:
     def __init__(self, noted: object) -> None:
         self.noted = noted
+
+    def locate_file(self, path: str) -> str:
+        return "/elsewhere/site-packages"
 
     def read_text(self, name: str) -> str | None:
         assert name == "direct_url.json"
@@ -48,7 +50,7 @@ class _Distribution:
 def test_an_extra_comes_from_where_the_package_came(
     monkeypatch: pytest.MonkeyPatch, noted: object, line: str
 ) -> None:
-    monkeypatch.setattr(importlib.metadata, "distribution", lambda _: _Distribution(noted))
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda name: [_Distribution(noted)])
     assert pip_line("train") == line
     assert str(MissingExtra("this", "that", "train")) == (
         f"this needs that, which is not installed: {line}"
@@ -56,12 +58,11 @@ def test_an_extra_comes_from_where_the_package_came(
 
 
 def test_a_checkout_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere(name: str) -> Any:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "distribution", nowhere)
     import adaptive.installed
 
     root = Path(adaptive.installed.__file__).resolve().parent.parent
+    built = _Distribution(None)  # what building leaves in the checkout
+    monkeypatch.setattr(built, "locate_file", lambda path: str(root), raising=False)
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda name: [built])
     wanted = f"-e '{root}[cpu]'" if (root / "pyproject.toml").is_file() else f"'{NAME}[cpu]'"
     assert pip_line("cpu") == f"pip install {wanted}"
