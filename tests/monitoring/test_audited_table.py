@@ -96,6 +96,8 @@ def test_table_is_the_profile_with_the_reference_as_the_label(
 
 
 def test_premodel_is_trained_on_what_was_seen(logged_images: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="training needs scikit-learn")
+
     def timed(_: int, line: dict) -> dict:  # as networks of different size would be
         for name, ms in (("cheap", 1.0), ("strong", 9.0), ("net@1", 2.0), ("net@2", 3.0)):
             line["outcomes"][name]["ms"] = ms

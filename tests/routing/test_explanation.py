@@ -57,6 +57,7 @@ def router():
 @pytest.fixture(scope="module")
 def hybrid():
     """Learned gains over the default's networks, advised by neighbours among made images."""
+    pytest.importorskip("sklearn", reason="fitting neighbours needs scikit-learn")
     generator = np.random.default_rng(0)
     names = ("avg_brightness", "contrast", "noise")
     X = np.array([extract(SCHEMA.crop(SCHEMA.working(image)), names) for image in images(80)])
