@@ -119,6 +119,7 @@ def test_both_promises_beside_each_other(both: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_every_command_takes_the_table(both: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="training needs scikit-learn")
     table, premodel, policy = both / "unlabelled.csv", tmp_path / "premodel", tmp_path / "p.json"
     run("train", table, "-o", premodel, "--features", "contrast,hue1")
     run("tune", table, "--premodel", premodel, "-o", policy, "--budget-ms", 2)

@@ -60,6 +60,7 @@ def table(seed: int = 0, count: int = 600, graded: bool = False, name: str = "to
 def tuner(of: OutcomeTable, premodel: bool = False) -> Tuner:
     learned = None
     if premodel:
+        pytest.importorskip("sklearn", reason="fitting neighbours needs scikit-learn")
         own = of.right_or_wrong(NAMES)
         learned = fit_outcome_knn(of.X, own, of.features, NAMES, k=20).premodel
     return Tuner(of, Split(0.5, 0.5, 0.0), premodel=learned, reference="large")

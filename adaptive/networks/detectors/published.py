@@ -6,24 +6,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping
 
-import torch
-import torchvision
-from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
-from torchvision.ops.misc import FrozenBatchNorm2d
-
 from adaptive.box_output import BoxOutput
 from adaptive.candidate import Candidate, InputSpec
 from adaptive.causes import reason
 from adaptive.engines.engine import open_engine
-from adaptive.errors import EngineError, InputError
+from adaptive.errors import EngineError, InputError, MissingExtra
 from adaptive.files import sha256
-from adaptive.networks.detectors.agreement import largest_difference
-from adaptive.networks.detectors.as_onnx import OneStage, TwoStage
-from adaptive.networks.detectors.detr import detr_resnet50
-from adaptive.networks.detectors.sparse_rcnn import SparseRCNN, sparse_rcnn_resnet50
-from adaptive.networks.export import save_onnx
 from adaptive.tasks.decoding import COCO_NUMBERS
+
+try:
+    import torch
+    import torchvision
+    from torch import Tensor, nn
+    from torchvision.models.detection.faster_rcnn import (
+        FasterRCNN,
+        FasterRCNN_ResNet50_FPN_Weights,
+    )
+    from torchvision.ops.misc import FrozenBatchNorm2d
+
+    from adaptive.networks.detectors.agreement import largest_difference
+    from adaptive.networks.detectors.as_onnx import OneStage, TwoStage
+    from adaptive.networks.detectors.detr import detr_resnet50
+    from adaptive.networks.detectors.sparse_rcnn import SparseRCNN, sparse_rcnn_resnet50
+    from adaptive.networks.export import save_onnx
+except ImportError as exc:
+    raise MissingExtra("the zoo of detectors", exc.name or "torch", "train") from exc
 
 #: ImageNet's mean and standard deviation, which most detectors are normalised by.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
