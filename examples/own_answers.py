@@ -6,7 +6,7 @@ import numpy as np
 from adaptive import Router, Tuner, evaluate, profile
 
 
-def pictures(count: int, seed: int) -> tuple[list, list]:
+def pictures(count: int, seed: int) -> tuple:
     """Noisy pictures of a bright disc, and where it is, (48, 48), bool."""
     draw = np.random.default_rng(seed)
     rows, columns = np.mgrid[:48, :48]

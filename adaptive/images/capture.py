@@ -174,7 +174,10 @@ class Capture:
             left = ends - time.monotonic()
             if left <= 0 or not waiting.poll(left * 1e3):
                 return {"why": f"{late} for {seconds:g} s"}
-            block = os.read(process.stdout.fileno(), 65536)
+            try:
+                block = os.read(process.stdout.fileno(), 65536)
+            except (OSError, ValueError):  # another thread has closed it meanwhile
+                return {}
             if not block:
                 return {"why": _death(process)}
             self._text += block
