@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import sys
 from collections import Counter, deque
@@ -17,10 +16,10 @@ import click
 from adaptive.cli.engines import engine_options
 from adaptive.cli.extractor import extractor_option, told
 from adaptive.cli.features import ImagePath, find_images
+from adaptive.cli.frames import frame_options, frames_of
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import ImageError, InputError
 from adaptive.images.decode import ImageLike
-from adaptive.images.source import FILE, read_source
 from adaptive.images.video import VideoFrame, VideoReader
 from adaptive.prediction import Prediction
 from adaptive.routing.extractors import Extractor
@@ -45,27 +44,7 @@ WINDOW = 30
     metavar="FILE",
     help="Send the first key of FILE, where the server asks for one.",
 )
-@click.option(
-    "--camera",
-    metavar="SOURCE",
-    help="Answer a camera's newest frames: 0, csi://0, v4l2:///dev/video0, rtsp://…, http://… or "
-    "a GStreamer pipeline.",
-)
-@click.option("--video", metavar="FILE_OR_URL", help="Answer all frames of a video file or URL.")
-@click.option(
-    "--patience",
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    help="Give up when the camera has been gone for so long, instead of waiting for ever.",
-)
-@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
-@click.option("--every", type=click.IntRange(1), help="Look at each so-many-th frame only.")
-@click.option(
-    "--reuse",
-    metavar="GATE",
-    help="Give the last computed answer to a frame in which nothing changed; difference:25:0.01:1 "
-    "or another gate that `adaptive video reuse` was asked about.",
-)
+@frame_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--explain", is_flag=True, help="Also features, the premodel's votes, and why.")
 @click.option(
@@ -151,26 +130,6 @@ def command(
     if reader.lost.rest is not None:
         click.echo(f"left out: {reader.lost.rest}", err=True)
         sys.exit(1)
-
-
-def frames_of(
-    camera: str | None, video: str | None, every: int, patience: float | None
-) -> VideoReader:
-    """What `--camera` or `--video` names: the newest frames of the one, all of the other."""
-    if camera is None:
-        assert video is not None
-        addressed = "://" in video or " ! " in video
-        return VideoReader(video if addressed else Path(video), live=False, every=every)
-    source = read_source(camera)
-    if source.kind == FILE:
-        raise InputError(f"{camera} is a file and no camera; read it with --video")
-    return VideoReader(
-        camera,
-        live=True,
-        every=every,
-        patience_s=math.inf if patience is None else patience,
-        tell=lambda sentence: click.echo(sentence, err=True),
-    )
 
 
 class Answerer(Protocol):

@@ -15,9 +15,10 @@ import numpy as np
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.bundle.outputs import require_task
-from adaptive.cli.classify import frames_of, listed
+from adaptive.cli.classify import listed
 from adaptive.cli.engines import engine_options
 from adaptive.cli.features import ImagePath
+from adaptive.cli.frames import frame_options, frames_of
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import BundleError, ImageError, InputError, TableError
 from adaptive.files import read_json, refuse_existing, write_json
@@ -34,27 +35,7 @@ from adaptive.video.stream import Stream
 @click.command(name="detect")
 @click.argument("images", nargs=-1, type=ImagePath(), metavar="[IMAGE_OR_DIR]...")
 @click.option("--bundle", type=click.Path(path_type=Path), required=True, help="Of detectors.")
-@click.option(
-    "--camera",
-    metavar="SOURCE",
-    help="A camera's newest frames: 0, csi://0, v4l2:///dev/video0, rtsp://…, http://… or a "
-    "GStreamer pipeline.",
-)
-@click.option("--video", metavar="FILE_OR_URL", help="All frames of a video file or URL.")
-@click.option(
-    "--patience",
-    type=click.FloatRange(0),
-    metavar="SECONDS",
-    help="Give up when the camera has been gone for so long, instead of waiting for ever.",
-)
-@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
-@click.option("--every", type=click.IntRange(1), help="Look at each so-many-th frame only.")
-@click.option(
-    "--reuse",
-    metavar="GATE",
-    help="Give the last computed answer to a frame in which nothing changed; difference:25:0.01:1 "
-    "or another gate that `adaptive video reuse` was asked about.",
-)
+@frame_options
 @click.option("--least", type=click.FloatRange(0, 1), help="Only boxes of this score or more.")
 @click.option(
     "--draw",

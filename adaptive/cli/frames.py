@@ -1,0 +1,66 @@
+"""The options of commands that answer a camera's or a video's frames, and what they name."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Callable
+
+import click
+
+from adaptive.errors import InputError
+from adaptive.images.source import FILE, read_source
+from adaptive.images.video import VideoReader
+
+_OPTIONS = (
+    click.option(
+        "--camera",
+        metavar="SOURCE",
+        help="Answer a camera's newest frames: 0, csi://0, v4l2:///dev/video0, rtsp://…, http://… "
+        "or a GStreamer pipeline.",
+    ),
+    click.option(
+        "--video", metavar="FILE_OR_URL", help="Answer all frames of a video file or URL."
+    ),
+    click.option(
+        "--patience",
+        type=click.FloatRange(0),
+        metavar="SECONDS",
+        help="Give up when the camera has been gone for so long, instead of waiting for ever.",
+    ),
+    click.option("--frames", type=click.IntRange(1), help="Stop after so many frames."),
+    click.option("--every", type=click.IntRange(1), help="Look at each so-many-th frame only."),
+    click.option(
+        "--reuse",
+        metavar="GATE",
+        help="Give the last computed answer to a frame in which nothing changed; "
+        "difference:25:0.01:1 or another gate that `adaptive video reuse` was asked about.",
+    ),
+)
+
+
+def frame_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --camera, --video, --patience, --frames, --every and --reuse."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def frames_of(
+    camera: str | None, video: str | None, every: int, patience: float | None
+) -> VideoReader:
+    """What `--camera` or `--video` names: the newest frames of the one, all of the other."""
+    if camera is None:
+        assert video is not None
+        addressed = "://" in video or " ! " in video
+        return VideoReader(video if addressed else Path(video), live=False, every=every)
+    source = read_source(camera)
+    if source.kind == FILE:
+        raise InputError(f"{camera} is a file and no camera; read it with --video")
+    return VideoReader(
+        camera,
+        live=True,
+        every=every,
+        patience_s=math.inf if patience is None else patience,
+        tell=lambda sentence: click.echo(sentence, err=True),
+    )
