@@ -156,7 +156,7 @@ def _unsure(members: Members, path: tuple[str, ...], average: bool, signal: str)
         if len(path) > 1:
             order = _unsure(members, path[:-1], False, signal)
         score = members.score(path, average, signal)[order]
-        members.orders[key] = order[np.argsort(score, kind="stable")].astype(np.int32)
+        members.orders[key] = order[np.argsort(score, kind="stable")]
     return members.orders[key]
 
 
