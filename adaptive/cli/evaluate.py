@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Mapping
 
 import click
 
@@ -27,8 +27,10 @@ from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 
 if TYPE_CHECKING:
+    from adaptive.box_output import BoxMerge
     from adaptive.evaluation.boxes import BoxRow
     from adaptive.routing.extractors import Extractor
+    from adaptive.tasks.learnt import Learnt
 
 
 @click.command(name="evaluate")
@@ -100,6 +102,13 @@ def command(
             "--live holds classes against the table's, and the quality of this one is "
             f"{quality_words(whole.quality_name)}; without --live its policy is replayed"
         )
+    learnt: dict[str, Learnt] = {}
+    if read.task == "detect":
+        learnt = _read_as(whole, read)
+        if read.merge is not None:
+            from adaptive.outcomes.merged import with_merged
+
+            whole = with_merged(whole, table, read.merge, learnt)
     chosen = policy_named(policy, read)
     outcomes, name = chosen_part(whole, table, part, read)
     click.echo(f"images: {name}")
@@ -125,7 +134,7 @@ def command(
                 "--live compares classes; of detectors, profile the same images with the bundle in "
                 "place of the candidates, and compare the tables"
             )
-        precisions = _precisions(chosen, outcomes, table, read, charged)
+        precisions = _precisions(chosen, outcomes, table, learnt, read.merge, charged)
     others = other_part(whole, table, name, read)
     cascades: tuple[Policy, ...] = ()
     if premodel is not None or report_path is not None:
@@ -197,38 +206,46 @@ def command(
 
 
 def _precisions(
-    policy: Policy, outcomes: OutcomeTable, path: Path, bundle: Bundle, premodel_ms: float
+    policy: Policy,
+    outcomes: OutcomeTable,
+    path: Path,
+    learnt: Mapping[str, Learnt],
+    merge: BoxMerge | None,
+    premodel_ms: float,
 ) -> tuple[BoxRow, ...]:
     """Average precisions of what boxes lie beside the table; printed."""
-    from adaptive.box_output import BoxOutput
     from adaptive.evaluation.boxes import box_rows, text_lines
     from adaptive.outcomes.boxes import TableBoxes, boxes_folder
-    from adaptive.tasks.learnt import Learnt
 
     folder = boxes_folder(path)
     if not folder.is_dir():
         click.echo(f"note: without {folder.name} beside it, the table tells no average precision")
         return ()
-    names = outcomes.candidates
-    images = len(OutcomeTable.read(path))
-    boxes = TableBoxes.read(folder, names, images)
+    boxes = TableBoxes.read(folder, outcomes.candidates, len(OutcomeTable.read(path)))
     if outcomes.row is not None:
         boxes = boxes.select(outcomes.row)
-    learnt: dict[str, Learnt] = {}
-    told = outcomes.meta.get("learnt") or {}
-    for name in names:
+    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms, merge)
+    click.echo("\n".join(["", *text_lines(rows)]))
+    return rows
+
+
+def _read_as(outcomes: OutcomeTable, bundle: Bundle) -> dict[str, Learnt]:
+    """By candidate, how its boxes are read: as the bundle says, else as the table does."""
+    from adaptive.box_output import BoxOutput
+    from adaptive.outcomes.merged import told_of
+    from adaptive.tasks.learnt import Learnt
+
+    told, learnt = told_of(outcomes), {}
+    for name in outcomes.candidates:
         output = bundle.candidate(name).output if name in bundle.names else None
         own = Learnt.of(output) if isinstance(output, BoxOutput) else None
-        if own is None and name in told:
-            own = Learnt.from_json(told[name])
+        own = told.get(name) if own is None else own
         if own is None:
             raise InputError(
                 f"nothing says how the scores of {name!r} are to be read; profile again"
             )
         learnt[name] = own
-    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms)
-    click.echo("\n".join(["", *text_lines(rows)]))
-    return rows
+    return learnt
 
 
 def check_same_networks(bundle: Bundle, table: OutcomeTable) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -42,7 +43,7 @@ class DetectorRecipe:
 
     epochs: int = 36
     scenes: int = 4000
-    batch: int = 16
+    batch: int = 8
     weight_decay: float = 1e-4
     backbone: int = 5
     seed: int = 0
@@ -144,11 +145,7 @@ def train_detector(
     torch.manual_seed(recipe.seed)
     network = one.build(len(classes), composer.size)
     network.bottom_up.load_state_dict(backbone)
-    averaged = torch.optim.swa_utils.AveragedModel(
-        network,
-        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998),  # type: ignore[no-untyped-call]
-        use_buffers=True,
-    )
+    averaged = torch.optim.swa_utils.AveragedModel(network, avg_fn=_followed, use_buffers=True)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=one.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -156,8 +153,8 @@ def train_detector(
     total = steps * recipe.epochs
 
     def rate(step: int) -> float:
-        warm = min(500.0, total / 5)
-        return min(1.0, (step + 1) / warm) * (1.0 if step < 0.75 * total else 0.1)
+        warm = min(200.0, total / 5)
+        return min(1.0, (step + 1) / warm) * (0.51 + 0.49 * math.cos(math.pi * step / total))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     made = {"design": design, "recipe": asdict(recipe), "size": composer.size}
@@ -200,6 +197,14 @@ def train_detector(
         _save(checkpoint, {"made": made, "epoch": epoch + 1, "history": history}, parts)
     result: Any = averaged.module
     return result.eval(), history
+
+
+def _followed(average: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+    """A moving average over the last 500 steps, and over fewer at the beginning."""
+    share = max(0.002, 1 / (1 + 0.1 * float(steps)))
+    if not average.is_floating_point():
+        return now  # a count of batches
+    return average + share * (now - average)
 
 
 def tensors(scenes: Sequence[Scene]) -> tuple[Tensor, list[Objects]]:
