@@ -29,6 +29,7 @@ from adaptive.premodel.base import Premodel
 if TYPE_CHECKING:
     from adaptive.box_output import BoxMerge
     from adaptive.evaluation.boxes import BoxRow
+    from adaptive.outcomes.boxes import TableBoxes
     from adaptive.routing.extractors import Extractor
     from adaptive.tasks.learnt import Learnt
 
@@ -97,9 +98,9 @@ def command(
     read = Bundle.read(bundle)
     whole = OutcomeTable.read(table)
     check_same_networks(read, whole)
-    if live and (read.task == "detect" or not whole.of_classes):
+    if live and read.task != "detect" and not whole.of_classes:
         raise InputError(
-            "--live holds classes against the table's, and the quality of this one is "
+            "--live holds classes or boxes against the table's, and the quality of this one is "
             f"{quality_words(whole.quality_name)}; without --live its policy is replayed"
         )
     learnt: dict[str, Learnt] = {}
@@ -129,11 +130,6 @@ def command(
     click.echo(text_table(result))
     precisions: tuple[BoxRow, ...] = ()
     if read.task == "detect":
-        if live:
-            raise InputError(
-                "--live compares classes; of detectors, profile the same images with the bundle in "
-                "place of the candidates, and compare the tables"
-            )
         precisions = _precisions(chosen, outcomes, table, learnt, read.merge, charged)
     others = other_part(whole, table, name, read)
     cascades: tuple[Policy, ...] = ()
@@ -158,8 +154,11 @@ def command(
     if live and images is not None:
         from adaptive.routing.live import compare_live
 
+        true = None
+        if read.task == "detect":
+            true = _boxes_of(outcomes, table).true
         comparison = compare_live(
-            replace(read, policy=chosen), outcomes, images, engines, extractor
+            replace(read, policy=chosen), outcomes, images, engines, extractor, true
         )
         click.echo(comparison.text())
         report["live"] = comparison.to_json()
@@ -215,18 +214,24 @@ def _precisions(
 ) -> tuple[BoxRow, ...]:
     """Average precisions of what boxes lie beside the table; printed."""
     from adaptive.evaluation.boxes import box_rows, text_lines
-    from adaptive.outcomes.boxes import TableBoxes, boxes_folder
+    from adaptive.outcomes.boxes import boxes_folder
 
     folder = boxes_folder(path)
     if not folder.is_dir():
         click.echo(f"note: without {folder.name} beside it, the table tells no average precision")
         return ()
-    boxes = TableBoxes.read(folder, outcomes.candidates, len(OutcomeTable.read(path)))
-    if outcomes.row is not None:
-        boxes = boxes.select(outcomes.row)
+    boxes = _boxes_of(outcomes, path)
     rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms, merge)
     click.echo("\n".join(["", *text_lines(rows)]))
     return rows
+
+
+def _boxes_of(outcomes: OutcomeTable, path: Path) -> TableBoxes:
+    """The boxes beside a table, of the images that are looked at."""
+    from adaptive.outcomes.boxes import TableBoxes, boxes_folder
+
+    boxes = TableBoxes.read(boxes_folder(path), outcomes.candidates, len(OutcomeTable.read(path)))
+    return boxes if outcomes.row is None else boxes.select(outcomes.row)
 
 
 def _read_as(outcomes: OutcomeTable, bundle: Bundle) -> dict[str, Learnt]:
