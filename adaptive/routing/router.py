@@ -39,7 +39,6 @@ from adaptive.routing.judging import Judging
 from adaptive.routing.models import Modelled, check_answers, open_models
 from adaptive.routing.offloop import OffLoop
 from adaptive.routing.opening import (
-    check_audited,
     check_called,
     check_kinds,
     check_limits,
@@ -106,8 +105,6 @@ class Router(OffLoop):
         observers = check_called(extractor, observers)
         positions(given.candidates, bundle.names, "the bundle")
         check_policy(given, bundle.task)
-        if audit is not None:
-            check_audited(bundle)
         opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
         check_answers(given, opened, audit, observers)
         opened.check_open(
@@ -350,7 +347,8 @@ class Router(OffLoop):
             self._boxes = BoxAnswering.of(self.bundle, self._judging.names)
         answer = self._boxes.detections(walk, route, 0, photo, own, total_ms)
         if self._watch.watching:
-            self._watch.show([photo], [as_prediction(answer)], walk, limits, request_id)
+            said = as_prediction(answer)
+            self._watch.show([photo], [said], walk, limits, request_id, [answer])
         return answer if votes is None else replace(answer, votes=votes)
 
     def stream(self, name: str = "camera", gate: FrameGate | None = None) -> Stream:
