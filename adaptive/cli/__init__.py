@@ -28,6 +28,7 @@ COMMANDS = {
     "serve": "serve",
     "train": "train",
     "train-exits": "train_exits",
+    "train-together": "train_together",
     "tune": "tune",
     "video": "video",
     "wheelhouse": "wheelhouse",

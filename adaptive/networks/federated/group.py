@@ -8,6 +8,7 @@ from typing import Callable, Sequence
 import numpy as np
 import torch
 
+from adaptive.errors import InputError
 from adaptive.intervals import Estimate, mean, share
 from adaptive.networks.federated.edge import Edge, outputs
 from adaptive.networks.federated.messages import Contribution, from_bytes, pack, to_bytes
@@ -55,7 +56,7 @@ def learn_together(
         number, losses = server.round, []
         for edge in edges:
             if edge.rounds < number:
-                losses.append(edge.learn(number, _answers(server, edge, traffic)))
+                losses.append(edge.learn(number, _answers(server, edge, number, traffic)))
             data = traffic.sent(edge.name, edge.contribution(number).to_bytes())
             server.take(Contribution.from_bytes(data, len(server.classes)))
         loss = server.learn(progress)
@@ -64,13 +65,17 @@ def learn_together(
     return traffic
 
 
-def _answers(server: GroupServer, edge: Edge, traffic: Traffic) -> np.ndarray | None:
+def _answers(server: GroupServer, edge: Edge, number: int, traffic: Traffic) -> np.ndarray | None:
     data = answer_bytes(server, edge.name)
-    if data is None:
-        return None
-    found = from_bytes(traffic.received(edge.name, data))
-    # answers of an earlier round are about other pixels
-    return found["logits"] if int(found["round"]) == edge.rounds else None
+    return None if data is None else read_answers(traffic.received(edge.name, data), number)
+
+
+def read_answers(data: bytes, number: int) -> np.ndarray | None:
+    """Logits to learn from in round `number`; None where they are about an earlier one's pixels."""
+    found = from_bytes(data)
+    if set(found) != {"round", "logits"} or found["logits"].ndim != 2:
+        raise InputError(f"the server's answers hold {sorted(found)}, not a round and logits")
+    return found["logits"] if int(found["round"]) == number - 1 else None
 
 
 @dataclass(frozen=True)
