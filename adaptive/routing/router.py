@@ -51,6 +51,7 @@ from adaptive.routing.scheduler import Scheduler
 from adaptive.routing.watch import Watch
 from adaptive.video.gate import FrameGate
 from adaptive.video.stream import Stream, Streams
+from adaptive.video.view import View
 
 if TYPE_CHECKING:
     from adaptive.routing.detecting import BoxAnswering
@@ -130,6 +131,8 @@ class Router(OffLoop):
         self._names = tuple(dict.fromkeys((*given.candidates, *self._watch.audited)))
         firsts = [bundle.candidate(opened.chains[name][0]) for name in self._names]
         self._short = max(needed_short(candidate.input) for candidate in firsts)
+        seen = [bundle.candidate(opened.chains[name][0]).input for name in given.candidates]
+        self.view = View.of(seen, whole=self._judging.needed)
         native = extractor is not None
         self.decode = partial(
             decode_image,
@@ -366,7 +369,7 @@ class Router(OffLoop):
         InputError
             when too many streams are open, or this one is with another gate.
         """
-        return self._streams.open(name, gate, self.classify, self.detect)
+        return self._streams.open(name, gate, self.view, self.classify, self.detect)
 
     def _drive(
         self, image: ImageLike, limits: Limits, began: float

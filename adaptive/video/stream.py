@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from dataclasses import replace
 from time import monotonic, perf_counter
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 import numpy as np
 
@@ -15,33 +15,24 @@ from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.prediction import Prediction, Reused
 from adaptive.tasks.detections import Detections
-from adaptive.video.gate import CUT, FIRST, OLD, STILL, FrameGate, change, look
+from adaptive.video.computed import LastComputed
+from adaptive.video.gate import CUT, FIRST, STILL, FrameGate
+from adaptive.video.view import View
 
 #: Streams that a router holds at a time.
 MOST_STREAMS = 64
 
 
-class Kept:
-    """A computed frame: what the gate keeps of it, its answer, and when it was.
+class Kept(NamedTuple):
+    """What an answer was given to.
 
     asked : all that the answer depends on beside the frame
     """
 
-    def __init__(
-        self,
-        small: np.ndarray,
-        shape: Tuple[int, ...],
-        asked: Tuple[Any, ...],
-        answer: Any,
-        frame: int,
-        time_s: float,
-    ) -> None:
-        self.small = small
-        self.shape = shape
-        self.asked = asked
-        self.answer = answer
-        self.frame = frame
-        self.time_s = time_s
+    shape: Tuple[int, ...]
+    asked: Tuple[Any, ...]
+    answer: Any
+    frame: int
 
 
 class Stream:
@@ -53,6 +44,7 @@ class Stream:
     ----------
     name : of the camera
     gate : what still counts as the same frame
+    view : what of a frame is compared
     classify, detect : answer a frame that is computed
     close : called once when the stream is closed
 
@@ -67,6 +59,7 @@ class Stream:
         self,
         name: str,
         gate: FrameGate,
+        view: View,
         classify: Callable[..., Prediction],
         detect: Callable[..., Detections],
         close: Callable[[Stream], None],
@@ -75,6 +68,8 @@ class Stream:
         self.gate = gate
         self.frames = 0
         self.counts: Counter[str] = Counter()
+        self._view = view
+        self._computed = LastComputed(gate)
         self._ways = {"classify": classify, "detect": detect}
         self._close = close
         self._kept: Kept | None = None
@@ -128,6 +123,7 @@ class Stream:
         """Forget the last answer: the camera was moved, or opened again."""
         with self._lock:
             self._kept = self._last_s = None
+            self._computed = LastComputed(self.gate)
 
     def close(self) -> None:
         """Give the stream's place back; a later frame is still answered, and computed."""
@@ -157,36 +153,37 @@ class Stream:
             began = perf_counter()
             now_s = monotonic() if time_s is None else float(time_s)
             asked = (way, explain, *_told(limits))
-            small = look(frame, self.gate.compare)
-            what = self._look(small, frame.shape, asked, now_s)
+            picture = self._view.picture(frame)
+            what = self._look(picture, frame.shape, asked, now_s)
             kept, self._last_s = self._kept, now_s
             number = self.frames + 1
             if what == STILL:
                 assert kept is not None
                 ms = {"gate": (perf_counter() - began) * 1e3}
                 ms["total"] = ms["gate"]
-                was = Reused(kept.frame, number - kept.frame, now_s - kept.time_s)
+                was = Reused(kept.frame, number - kept.frame, now_s - self._computed.time_s)
                 answer = replace(kept.answer, ms=ms, path=(), reused=was)
             else:
                 self._kept = None  # nothing half-made is left where the answer fails
                 answer = self._ways[way](frame, limits, explain)
-                self._kept = Kept(small, frame.shape, asked, answer, number, now_s)
+                self._computed.accept(picture, now_s, what, answer)
+                self._kept = Kept(frame.shape, asked, answer, number)
             self.frames = number
             self.counts[what] += 1
             return answer
 
     def _look(
-        self, small: np.ndarray, shape: Tuple[int, ...], asked: Tuple[Any, ...], now_s: float
+        self, picture: np.ndarray, shape: Tuple[int, ...], asked: Tuple[Any, ...], now_s: float
     ) -> str:
         """What becomes of a frame."""
         kept = self._kept
         if kept is None or kept.asked != asked:
+            self._computed.lose()
             return FIRST
         if kept.shape != shape or (self._last_s is not None and now_s < self._last_s):
+            self._computed.lose()
             return CUT
-        if now_s - kept.time_s > self.gate.age_s:
-            return OLD
-        return change(kept.small, small, self.gate).what
+        return self._computed.judge(picture, now_s).what
 
 
 def _told(limits: Limits) -> Tuple[float, ...]:
@@ -210,6 +207,7 @@ class Streams:
         self,
         name: str,
         gate: FrameGate | None,
+        view: View,
         classify: Callable[..., Prediction],
         detect: Callable[..., Detections],
     ) -> Stream:
@@ -234,9 +232,8 @@ class Streams:
                 raise InputError(
                     f"{MOST_STREAMS} streams are open, and no more may be; close one first"
                 )
-            made = Stream(
-                name, FrameGate() if gate is None else gate, classify, detect, self._forget
-            )
+            wanted = FrameGate() if gate is None else gate
+            made = Stream(name, wanted, view, classify, detect, self._forget)
             self._streams[name] = made
             return made
 
