@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 from itertools import islice
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Iterator, List, Tuple
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from adaptive import Limits, Router
-from adaptive.errors import InputError
+from adaptive.errors import DeadlineError, ImageError, InputError
 from adaptive.images.video import VideoReader
 from adaptive.video.gate import FrameGate
-from adaptive.video.stream import MOST_STREAMS
+from adaptive.video.streams import MOST_STREAMS
 
 RNG = np.random.default_rng(0)
 SCENE = RNG.integers(40, 200, (12, 16, 3), np.uint8).repeat(20, axis=0).repeat(20, axis=1)
@@ -218,10 +220,76 @@ def test_streams_are_bounded_and_given_back(router: Router) -> None:
         router.stream("1", FrameGate(age_s=3))
 
 
-@pytest.mark.parametrize("frame", [b"jpeg", np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
-def test_what_is_no_frame_is_refused(router: Router, frame: object) -> None:
-    with pytest.raises(InputError, match="decode it first"):
-        router.stream().classify(frame)  # type: ignore[arg-type]
+@pytest.mark.parametrize("frame", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
+def test_what_is_no_frame_is_refused(router: Router, frame: np.ndarray) -> None:
+    with pytest.raises(InputError, match="is no array"):
+        router.stream().classify(frame)
+    with pytest.raises(ImageError, match="is not a JPEG"):
+        router.stream().classify(b"frame")
+
+
+def encoded(frame: np.ndarray) -> bytes:
+    made = io.BytesIO()
+    Image.fromarray(frame).save(made, "PNG")
+    return made.getvalue()
+
+
+def test_encoded_frames_are_decoded_once_and_answered_alike(router: Router, means: Means) -> None:
+    camera = router.stream()
+    first = camera.classify(encoded(SCENE), time_s=0.0)
+    assert first.score == router.classify(encoded(SCENE)).score
+    again = camera.classify(encoded(SCENE), time_s=0.1)
+    assert again.reused == (1, 1, 0.1)
+    assert set(again.ms) == {"decode", "gate", "total"}
+    assert again.ms["total"] == pytest.approx(again.ms["decode"] + again.ms["gate"])
+    assert camera.classify(SCENE, time_s=0.2).reused is not None  # the same pixels
+    assert means.count == 2
+
+
+def test_a_deadline_that_is_a_little_longer_is_answered_alike(router: Router) -> None:
+    camera = router.stream()
+
+    def reused(ms: float) -> bool:
+        return camera.classify(SCENE, Limits(ms), time_s=0.0).reused is not None
+
+    assert [reused(ms) for ms in (80, 99, 101, 50, 150)] == [False, True, False, True, False]
+
+
+def test_who_waits_for_a_stream_does_not_wait_past_the_deadline(router: Router) -> None:
+    camera = router.stream()
+    with camera._held(), pytest.raises(DeadlineError, match="'camera' was answering earlier"):
+        camera.classify(SCENE, Limits(10.0))
+
+
+def test_frames_of_several_streams_are_computed_in_one_batch(tmp_path: Path) -> None:
+    batches: List[int] = []
+
+    def light(images: List[np.ndarray]) -> np.ndarray:
+        batches.append(len(images))
+        found = np.array([image.mean() / 255 for image in images])
+        return np.stack([found, 1 - found], axis=1).astype(np.float32)
+
+    with Router.of({"light": light}, ["light", "dark"], check=False) as router:
+        cameras = [router.stream(name, PLAIN) for name in "abc"]
+        first = router.classify_streams(
+            [(cameras[0], SCENE), (cameras[1], OTHER), (cameras[2], SCENE)], times_s=[0, 0, 0]
+        )
+        moved = with_object(OTHER, 40)
+        second = router.classify_streams(
+            [(cameras[2], SCENE), (cameras[1], moved), (cameras[0], OTHER)], times_s=[1, 1, 1]
+        )
+        assert batches == [3, 2]
+        assert [answer.reused for answer in first] == [None] * 3
+        assert [answer.reused for answer in second] == [(1, 1, 1), None, None]
+        assert second[1].score == router.classify(moved).score
+        assert second[2].score == first[1].score
+        assert [camera.frames for camera in cameras] == [2, 2, 2]
+        with pytest.raises(InputError, match="'a' is there twice"):
+            router.classify_streams([(cameras[0], SCENE), (cameras[0], SCENE)])
+        with pytest.raises(InputError, match="1 frames have 2 times"):
+            router.classify_streams([(cameras[0], SCENE)], times_s=[0, 1])
+        with pytest.raises(InputError, match="is no stream"):
+            router.classify_streams([("a", SCENE)])  # type: ignore[list-item]
 
 
 def test_ten_thousand_frames_need_no_more_memory(router: Router) -> None:
