@@ -21,34 +21,10 @@ from adaptive.errors import EngineError
 #: Operators that give a position from that position alone, channel by channel.
 ALONE = frozenset(
     [
-        "Relu",
-        "LeakyRelu",
-        "Sigmoid",
-        "Tanh",
-        "Clip",
-        "HardSigmoid",
-        "HardSwish",
-        "Elu",
-        "Selu",
-        "Celu",
-        "Softplus",
-        "Softsign",
-        "ThresholdedRelu",
-        "Exp",
-        "Log",
-        "Abs",
-        "Sqrt",
-        "Neg",
-        "Reciprocal",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Erf",
-        "Cast",
-        "Identity",
-        "Dropout",
-        "PRelu",
-        "BatchNormalization",
+        *("Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSigmoid", "HardSwish", "Elu"),
+        *("Selu", "Celu", "Softplus", "Softsign", "ThresholdedRelu", "Exp", "Log", "Abs", "Sqrt"),
+        *("Neg", "Reciprocal", "Floor", "Ceil", "Round", "Erf", "Cast", "Identity", "Dropout"),
+        *("PRelu", "BatchNormalization"),
     ]
 )
 
@@ -323,9 +299,11 @@ class _Cutter:
     def _turn(self, node: Node, name: str) -> None:
         if name not in self.last or node.ints("perm", ()) != (0, 3, 1, 2):
             raise Refusal("changes the order of axes")
-        self._add(Node("Identity", (name,), node.outputs), self.level[name])
-        self.last.discard(node.outputs[0])
-        self.shapes[node.outputs[0]] = self._shape(node.outputs[0], False)
+        out = node.outputs[0]
+        self.shapes[out] = self._shape(out, False)
+        self.level[out] = self.level[name]
+        self.found[out] = self.level[name], self.shapes[out][1], self.shapes[out][2]
+        self.made[self.found[out]].append(Node("Identity", (name,), (out,)))
 
     def _moves(self, node: Node) -> bool:
         return node.outputs[0] in self.moved
@@ -382,7 +360,7 @@ class _Cutter:
 
     def _fits(self, name: str, out: Tuple[int, ...], last: bool) -> None:
         """Refuse a constant that is neither one number nor one a channel."""
-        sides = self.sizes.get(name) or self.probed[name].shape
+        sides = self.sizes[name] if name in self.sizes else self.graph.sizes[name]
         wide = [axis - len(sides) + 4 for axis, side in enumerate(sides) if side != 1]
         if wide and (last or wide != [1]):
             raise Refusal(f"reads a constant of shape {sides} with a map {out}")
@@ -421,7 +399,7 @@ class _Cutter:
                     read.add(access.base)
             drafts.append((key, self.made[key], list(accesses.values())))
         segments: List[Segment] = []
-        for number, (key, nodes, reads) in enumerate(drafts):
+        for key, nodes, reads in drafts:
             kept = tuple(
                 name for node in nodes for name in node.outputs if name and self._kept(name, read)
             )
@@ -482,7 +460,7 @@ class _Cutter:
                 return False
         for read in reads:
             window, channels = read.window, self.shapes[read.base][0]
-            if window.kernel[0] * window.kernel[1] > (1 if channels < 16 else WIDEST):
+            if window.kernel[0] * window.kernel[1] > (1 if channels < int(__import__('os').environ.get('LEAST','16')) else WIDEST):
                 return False
         if any(node.op == "Conv" for node in nodes):
             return True
@@ -521,3 +499,15 @@ def window_of(
         (before[0], before[1]),
     )  # fmt: skip
     return window, (after[0], after[1])
+
+
+#: Sides that a tile may have.
+SIDES = tuple(map(int,__import__('os').environ.get('SIDES','4,8,5,7,6,3').split(',')))
+
+
+def side_of(shape: Tuple[int, int]) -> int:
+    """A tile's side: one that divides the map's where there is one, or else 4."""
+    for side in SIDES:
+        if shape[0] % side == 0 and shape[1] % side == 0:
+            return side
+    return min(4, max(shape))

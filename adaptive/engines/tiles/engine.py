@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
@@ -354,7 +355,7 @@ class TileEngine:
         for part in self._parts:
             few, many = (np.arange(0, part.places.count, step) for step in (8, 2))
             first, second = (
-                _shortest(lambda t=tiles: self._run_part(state, part, t, {}), runs)
+                _shortest(partial(self._run_part, state, part, tiles, {}), runs)
                 for tiles in (few, many)
             )
             shares = [len(tiles) / part.places.count for tiles in (few, many)]
@@ -469,6 +470,7 @@ def _session(data: bytes, threads: int, network: str, part: str) -> Any:
     if threads > 1:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    options.enable_mem_pattern = False  # one is kept for each number of tiles, and never freed
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # ONNX Runtime's errors share no public base class

@@ -83,6 +83,7 @@ class Graph:
     weights : each initialiser's name, as a TensorProto
     inputs, outputs : names, without weights
     declared : each input's ValueInfoProto
+    sizes : each initialiser's shape
     """
 
     name: str
@@ -93,6 +94,7 @@ class Graph:
     inputs: Tuple[str, ...]
     outputs: Tuple[str, ...]
     declared: Mapping[str, bytes]
+    sizes: Mapping[str, Tuple[int, ...]]
 
 
 def read_graph(path: Path) -> Graph:
@@ -132,6 +134,7 @@ def _graph(name: str, data: memoryview) -> Graph:
     ir = opset = 0
     nodes: List[Node] = []
     weights: Dict[str, bytes] = {}
+    sizes: Dict[str, Tuple[int, ...]] = {}
     declared: Dict[str, bytes] = {}
     outputs: List[str] = []
     for number, value in fields_of(data, 0, len(data)):
@@ -156,7 +159,14 @@ def _graph(name: str, data: memoryview) -> Graph:
                             f"{name} keeps weights in another file, and cannot be cut into tiles; "
                             "save it as one file"
                         )
-                    weights[text_of(data, _span(entry.get(8)))] = raw
+                    called = text_of(data, _span(entry.get(8)))
+                    weights[called] = raw
+                    sizes[called] = tuple(
+                        side
+                        for kind, value in fields_of(data, *where)
+                        if kind == 1
+                        for side in ([value] if isinstance(value, int) else _packed(data, value))
+                    )
                 elif kind == 11:
                     declared[text_of(data, _span(dict(fields_of(data, *where)).get(1)))] = raw
                 elif kind == 12:
@@ -165,7 +175,7 @@ def _graph(name: str, data: memoryview) -> Graph:
     if not nodes or not opset:
         raise ValueError("no graph")
     kept = {entry: declared[entry] for entry in inputs}
-    return Graph(name, ir, opset, tuple(nodes), weights, inputs, tuple(outputs), kept)
+    return Graph(name, ir, opset, tuple(nodes), weights, inputs, tuple(outputs), kept, sizes)
 
 
 def _span(value: int | Tuple[int, int] | None) -> Tuple[int, int] | None:

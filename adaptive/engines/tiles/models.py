@@ -11,7 +11,15 @@ from typing import Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
-from adaptive.engines.tiles.cutting import TOGETHER, WINDOWS, Access, Cut, Segment, window_of
+from adaptive.engines.tiles.cutting import (
+    TOGETHER,
+    WINDOWS,
+    Access,
+    Cut,
+    Segment,
+    side_of,
+    window_of,
+)
 from adaptive.engines.tiles.graph import Node, write_model
 
 #: What is added to a map's name where its channels stand last.
@@ -64,14 +72,17 @@ def segment_model(cut: Cut, segment: Segment) -> bytes:
     On rows an access is (positions, window, channels), on tiles (tiles, rows, columns, channels);
     each output is (positions, channels).
     """
-    model = _Model(cut)
+    model, side = _Model(cut), side_of(segment.shape)
     for read in segment.reads:
         channels, dtype = cut.shapes[read.base][0], cut.types[read.base]
         if segment.rows:
-            window: Sequence[str] = () if read.window.plain else ("a",)
+            size = read.window.kernel[0] * read.window.kernel[1]
+            window: Sequence[int] = () if read.window.plain else (size,)
             model.inputs.append((read.name, dtype, ["n", *window, channels]))
         else:
-            model.inputs.append((read.name + ROWS, dtype, ["n", "a", "b", channels]))
+            model.inputs.append(
+                (read.name + ROWS, dtype, ["n", *read.window.reach(side), channels])
+            )
             model.turn(read.name + ROWS, (0, 3, 1, 2), read.name)
     for node in segment.nodes:
         (_row_node if segment.rows else _tile_node)(model, segment, node)

@@ -6,13 +6,10 @@ from typing import List, Tuple
 
 import numpy as np
 
-from adaptive.engines.tiles.cutting import Access, Cut, Segment
+from adaptive.engines.tiles.cutting import Access, Cut, Segment, side_of
 
 #: Rows after a map's own: zeros, lowest numbers, and one that is written and never read.
 ZERO, LEAST, ASIDE, MORE = 0, 1, 2, 3
-
-#: Sides that a tile may have, where a segment works on tiles.
-SIDES = (4, 8, 5, 7, 6, 3)
 
 
 class Reading:
@@ -106,11 +103,3 @@ class Places:
         self.readings: List[Reading] = [
             Reading(cut, segment, access, side) for access in segment.reads
         ]
-
-
-def side_of(shape: Tuple[int, int]) -> int:
-    """A tile's side: one that divides the map's where there is one, or else 4."""
-    for side in SIDES:
-        if shape[0] % side == 0 and shape[1] % side == 0:
-            return side
-    return min(4, max(shape))
