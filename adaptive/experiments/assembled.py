@@ -81,9 +81,7 @@ def assemble_candidates(
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _add(
-    experiment: Experiment, network: Mapping[str, Any], folder: Path, labels: Any
-) -> None:
+def _add(experiment: Experiment, network: Mapping[str, Any], folder: Path, labels: Any) -> None:
     """One network into a folder of candidates."""
     if "url" in network:
         raise InputError(

@@ -207,10 +207,9 @@ class _Check:
                 self.wrong((), f"there is no table [{table}], which every experiment needs")
         for table, fields in TABLES.items():
             for place, values in self.tables(table):
-                known = dict(fields)
                 if table == "candidates":
                     values = {k: v for k, v in values.items() if k != "network"}
-                self.table(place, table, known, values)
+                self.table(place, table, fields, values)
         self.data()
         self.candidates()
         self.policies()

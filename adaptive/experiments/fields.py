@@ -40,10 +40,10 @@ class Field:
         wrong = isinstance(value, bool) and self.kind is not bool
         if wrong or not isinstance(value, wanted):
             return f"is {_shown(value)}; {self.words} is needed"
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not (self.least <= value <= self.most and value > self.above):
-                return f"is {value}; {self.words} is needed"
-        if self.kind is str and not value.strip():
+        if isinstance(value, (int, float)) and self.kind is not bool:
+            outside = not self.least <= value <= self.most or value <= self.above
+            return f"is {value}; {self.words} is needed" if outside else None
+        if isinstance(value, str) and not value.strip():
             return f"is empty; {self.words} is needed"
         if self.among and value not in self.among:
             return f"is {value!r}, which is not one of {list(self.among)}"

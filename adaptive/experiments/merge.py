@@ -61,8 +61,11 @@ def merge(
         when no image is left, or a result is damaged.
     """
     # The first pass is small: which candidates run everywhere, and how many images there are.
-    count, left_out, unusable = 0, {}, {}
-    present, runtimes = [], set()
+    count = 0
+    left_out: dict[str, str] = {}
+    unusable: dict[str, str] = {}
+    present: list[tuple[str, Result | None]] = []
+    runtimes = set()
     for key in keys:
         try:
             result = Result.from_bytes(store.get(f"results/{key}"))

@@ -114,7 +114,10 @@ class Work:
 
     def fail(self, key: str, shard: Shard | None, why: str) -> None:
         """Note that a shard cannot be run."""
-        told = {"why": why, "images": [] if shard is None else list(shard.images[:3])}
+        told: dict[str, Any] = {
+            "why": why,
+            "images": [] if shard is None else list(shard.images[:3]),
+        }
         if shard is not None:
             told["count"] = len(shard)
         self.store.put(f"failed/{key}", json.dumps(told).encode())
@@ -169,9 +172,7 @@ class Work:
                 "engine": profiler.choice.to_json(),
             }
             if timed:
-                origin["feature_ms"] = profiler.feature_times(
-                    root / name for name, _, _ in rows
-                )
+                origin["feature_ms"] = profiler.feature_times(root / name for name, _, _ in rows)
         arrays = _arrays(rows, profiler, shard, timed)
         return Result(arrays, tuple(r[0] for r in rows), left_out, unusable, origin)
 
@@ -196,9 +197,7 @@ class Work:
         return made, unusable
 
 
-def usable(
-    bundle: Bundle, options: EngineOptions, threads: int
-) -> tuple[Bundle, dict[str, str]]:
+def usable(bundle: Bundle, options: EngineOptions, threads: int) -> tuple[Bundle, dict[str, str]]:
     """The candidates that open, and by name why others do not.
 
     Raises
