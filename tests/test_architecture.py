@@ -65,6 +65,7 @@ ORDER = (
     "report",
     "client",
     "serving",
+    "experiments",
     "cli",
     "face",
 )

@@ -19,6 +19,7 @@ COMMANDS = {
     "detect": "detect",
     "doctor": "doctor",
     "evaluate": "evaluate",
+    "experiment": "experiment",
     "features": "features",
     "outcomes": "outcomes",
     "profile": "profile",
@@ -32,6 +33,7 @@ COMMANDS = {
     "tune": "tune",
     "video": "video",
     "wheelhouse": "wheelhouse",
+    "worker": "worker",
     "zoo": "zoo",
 }
 
