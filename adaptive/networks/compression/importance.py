@@ -46,8 +46,7 @@ def by_loss(
     Sum over images of (sum over positions of output times gradient) squared (Molchanov et al.
     2017 and 2019), over the group's convolutions.
     """
-    network = classifier.network
-    assert isinstance(network, OnnxNetwork)
+    network = classifier.own_network()
     totals = {group.name: torch.zeros(group.width) for group in groups}
     kept: dict[str, Tensor] = {}
 
@@ -94,7 +93,8 @@ def least_first(worth: Mapping[str, np.ndarray], name: str) -> list[int]:
 def _parts(layer: nn.Module) -> tuple[nn.Conv2d, nn.BatchNorm2d | None]:
     if isinstance(layer, nn.Sequential):
         convolution, norm = layer
-        assert isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
         return convolution, norm
     assert isinstance(layer, nn.Conv2d)
     return layer, None

@@ -68,7 +68,7 @@ class Layer:
 
     @property
     def method(self) -> str:
-        """"tucker" for a convolution of several positions, "svd" for everything else."""
+        """ "tucker" for a convolution of several positions, "svd" for everything else."""
         several = self.weight.ndim == 4 and self.weight.shape[2] * self.weight.shape[3] > 1
         return "tucker" if several else "svd"
 
@@ -104,14 +104,14 @@ class Layer:
         out = int(np.prod(self.made[2:]))
         inputs, outputs = self.sides
         if ranks is None:
-            return out * self.groups * int(np.prod(self.weight.shape[1:])) * outputs
+            return int(out * self.groups * np.prod(self.weight.shape[1:]) * outputs)
         if self.method == "svd":
-            return out * self.groups * ranks[0] * (inputs + outputs)
+            return int(out * self.groups * ranks[0] * (inputs + outputs))
         before = int(np.prod(self.read[2:]))
         size = self.weight.shape[2] * self.weight.shape[3]
         left, right = ranks
         each = before * inputs * left + out * (left * right * size + right * outputs)
-        return self.groups * each
+        return int(self.groups * each)
 
     def parts(self, ranks: Ranks) -> Parts:
         """The nodes and weights that this layer becomes.
@@ -171,7 +171,11 @@ class Layer:
             source = target
         tensors.append(_tensor(self.bias, f"{self.name}_bias"))
         return Parts(
-            tuple(nodes), tuple(tensors), nodes[-1].input[0], nodes[-1].input[1], f"{self.name}_bias"
+            tuple(nodes),
+            tuple(tensors),
+            nodes[-1].input[0],
+            nodes[-1].input[1],
+            f"{self.name}_bias",
         )
 
     def _dense(self, rank: int) -> Parts:
@@ -258,3 +262,19 @@ def _scaled(node: NodeProto) -> bool:
 
 def _tensor(values: np.ndarray, name: str) -> TensorProto:
     return numpy_helper.from_array(np.ascontiguousarray(values, dtype=np.float32), name)
+
+
+def whole(layer: Layer) -> Parts:
+    """The layer as it is, as parts of one node."""
+    node = NodeProto()
+    node.CopyFrom(layer.node)
+    weight, bias = f"{layer.name}_weight", f"{layer.name}_bias"
+    del node.input[:]
+    node.input.extend([layer.node.input[0], weight, bias])
+    values = layer.weight
+    if node.op_type == "MatMul":
+        node = helper.make_node("Gemm", list(node.input), [layer.name], transB=1)
+    elif node.op_type == "Gemm" and not attribute(node, "transB", 0):
+        values = values.T
+    tensors = (_tensor(values, weight), _tensor(layer.bias, bias))
+    return Parts((node,), tensors, layer.node.input[0], weight, bias)

@@ -34,6 +34,7 @@ class MaskingBlock(nn.Module):
         self.dense = nn.Sequential(
             nn.Linear(filters, inner), nn.ReLU(inplace=True), nn.Linear(inner, filters)
         )
+        self.filters = filters
         self.masked = max(1, min(filters - 1, round(share * filters)))
         self.mask: Tensor | None = None
 
@@ -101,12 +102,9 @@ def masked_shares(
     -------
     dict from a group's name to an ndarray of shape (filters,)
     """
-    network = classifier.network
-    assert isinstance(network, OnnxNetwork)
+    network = classifier.own_network()
     leading = {k: m for k, m in network.layers.items() if isinstance(m, Masked) and m.leads}
-    counted = {
-        key: torch.zeros(layer.block.dense[-1].out_features) for key, layer in leading.items()
-    }
+    counted = {key: torch.zeros(layer.block.filters) for key, layer in leading.items()}
     classifier.eval()
     for start in tqdm(range(0, len(images), batch), desc="votes", unit="batch", leave=False):
         classifier(torch.from_numpy(images[start : start + batch]))

@@ -26,6 +26,7 @@ from onnx import ModelProto
 from adaptive.candidate import Candidate
 from adaptive.errors import InputError
 from adaptive.networks.compression.filters import FilterGroup, groups_of, take_out
+from adaptive.networks.compression.finetuning import with_normalisation
 from adaptive.networks.compression.importance import (
     IMPORTANCES,
     by_chance,
@@ -160,8 +161,8 @@ class Pruner:
         """
         recipe = self._recipe
         torch.manual_seed(recipe.seed)
-        network = self.prepared()
-        classifier = Classifier(network, self._candidate)
+        classifier = self._prepared()
+        network = classifier.own_network()
         example = self._example(classifier)
         if not any(group.width > BLOCK for group in groups_of(network, example)):
             raise InputError(
@@ -187,8 +188,8 @@ class Pruner:
 
         widths : by the tensor that a group's first convolution makes
         """
-        network = self.prepared()
-        classifier = Classifier(network, self._candidate)
+        classifier = self._prepared()
+        network = classifier.own_network()
         example = self._example(classifier)
         own = accuracy(classifier, self._search)[0]
         groups = groups_of(network, example)
@@ -202,37 +203,29 @@ class Pruner:
                 )
             leaving[group.name] = least_first(worth, group.name)[: group.width - left]
         take_out(network, example, leaving)
-        classifier = train(
+        trained = train(
             classifier, self._data, tune, self._folder / f"{self._recipe.importance}.checkpoint"
         )
-        top1 = accuracy(classifier, self._search)[0]
+        top1 = accuracy(trained, self._search)[0]
         made = {network.names[g.name]: g.width - len(leaving[g.name]) for g in groups}
         iteration = Iteration(made, sum(map(len, leaving.values())), top1, True)
-        trained = classifier.network
-        assert isinstance(trained, OnnxNetwork)
-        return Pruned(trained.cpu().eval(), own, (iteration,))
+        assert isinstance(trained, Classifier)
+        return Pruned(trained.own_network().cpu().eval(), own, (iteration,))
 
-    def prepared(self) -> OnnxNetwork:
-        """The network with its normalisation put back."""
-        network = OnnxNetwork(self._model, self._candidate.name)
-        read = Classifier(network, self._candidate)
-        images = self._data.images[:1000]
-        network.put_normalisation_back(
-            read.inputs(torch.from_numpy(images[at : at + 100]))
-            for at in range(0, len(images), 100)
-        )
-        return network
+    def _prepared(self) -> Classifier:
+        return with_normalisation(self._model, self._candidate, self._data)
 
     def _example(self, classifier: Classifier) -> torch.Tensor:
         return classifier.inputs(torch.from_numpy(self._data.images[:1])).contiguous()
 
     def _restored(self, state: _State, example: torch.Tensor) -> OnnxNetwork:
         """The network as an iteration left it."""
-        network = self.prepared()
+        classifier = self._prepared()
+        network = classifier.own_network()
         have = network.convolutions()
         leaving = {k: range(have[k].out_channels - left) for k, left in state.widths.items()}
         take_out(network, example, leaving)
-        Classifier(network, self._candidate).load_state_dict(state.weights)
+        classifier.load_state_dict(state.weights)
         return network
 
     def _iterate(
@@ -247,7 +240,7 @@ class Pruner:
         classifier = Classifier(network, self._candidate)
         groups = groups_of(network, example)
         worth = self._worth(classifier, groups, number)
-        network = classifier.network  # type: ignore[assignment]
+        network = classifier.own_network()
         saved, leaving, voted = dict(state.saved), {}, 0
         for group in groups:
             if recipe.importance == "mask":
@@ -288,8 +281,7 @@ class Pruner:
         self, classifier: Classifier, groups: Sequence[FilterGroup], number: int
     ) -> dict[str, np.ndarray]:
         """What the filters are worth; with masks the network learns along with them."""
-        network = classifier.network
-        assert isinstance(network, OnnxNetwork)
+        network = classifier.own_network()
         recipe = self._recipe
         if recipe.importance == "l1":
             return by_weights(network, groups)

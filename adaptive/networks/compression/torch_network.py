@@ -178,7 +178,8 @@ class OnnxNetwork(nn.Module):
             mean = sums[key][0] / seen[key]
             variance = (sums[key][1] / seen[key] - mean.square()).clamp_min(1e-6)
             norm = nn.BatchNorm2d(layer.out_channels)
-            assert norm.running_mean is not None and norm.running_var is not None
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
             norm.running_mean.copy_(mean)
             norm.running_var.copy_(variance)
             norm.weight.copy_((variance + norm.eps).sqrt())
@@ -204,6 +205,18 @@ class Classifier(nn.Module):
         std = torch.tensor(spec.std or (1.0, 1.0, 1.0)).view(1, 1, 1, 3)
         self.register_buffer("factor", 1 / std)
         self._scale = float(scale)
+
+    def own_network(self) -> OnnxNetwork:
+        """The network itself.
+
+        Raises
+        ------
+        InputError
+            when it is of another kind.
+        """
+        if not isinstance(self.network, OnnxNetwork):
+            raise InputError(f"{type(self.network).__name__} did not come from an ONNX file")
+        return self.network
 
     def inputs(self, images: Tensor) -> Tensor:
         """Photographs as the network itself reads them."""
@@ -270,7 +283,8 @@ def _convolution(attributes: Attributes, weights: Sequence[Tensor]) -> nn.Module
 def _normalisation(attributes: Attributes, weights: Sequence[Tensor]) -> nn.Module:
     gamma, beta, mean, variance = weights
     layer = nn.BatchNorm2d(len(gamma), eps=float(attributes.get("epsilon", 1e-5)))
-    assert layer.running_mean is not None and layer.running_var is not None
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
     layer.weight.copy_(gamma)
     layer.bias.copy_(beta)
     layer.running_mean.copy_(mean)

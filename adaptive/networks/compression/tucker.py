@@ -36,7 +36,9 @@ class Tucker:
 
     def kernel(self) -> np.ndarray:
         """The kernel that these three make together, (N, C, height, width)."""
-        made: np.ndarray = np.einsum("ni,ijhw,jc->nchw", self.last, self.core, self.first, optimize=True)
+        made: np.ndarray = np.einsum(
+            "ni,ijhw,jc->nchw", self.last, self.core, self.first, optimize=True
+        )
         return made
 
 
