@@ -16,6 +16,7 @@ COMMANDS = {
     "bundle": "bundle",
     "candidates": "candidates",
     "classify": "classify",
+    "compress": "compress",
     "detect": "detect",
     "doctor": "doctor",
     "evaluate": "evaluate",
