@@ -60,9 +60,7 @@ def asking(
     return ask
 
 
-def detecting(
-    router: Router, names: Sequence[str]
-) -> Callable[[np.ndarray], List[Detections]]:
+def detecting(router: Router, names: Sequence[str]) -> Callable[[np.ndarray], List[Detections]]:
     """All boxes that each of several detectors finds in a frame, down to its own threshold.
 
     Raises

@@ -296,9 +296,7 @@ class VideoIndex:
             when it is damaged.
         """
         with translated(self.folder):
-            row = self._base.execute(
-                "SELECT jpeg FROM picture WHERE id = ?", (number,)
-            ).fetchone()
+            row = self._base.execute("SELECT jpeg FROM picture WHERE id = ?", (number,)).fetchone()
         pixels = None
         if row is not None:
             pixels = cv2.imdecode(np.frombuffer(row[0], np.uint8), cv2.IMREAD_COLOR)
@@ -326,8 +324,9 @@ class VideoIndex:
                 ).fetchall()
         table = np.array(rows, np.float64).reshape(-1, 10)
         table = table[np.lexsort((table[:, 3], table[:, 2], table[:, 1]))]
-        whole_numbers = table[:, [0, 1, 2, 3]].astype(np.int64)
-        return Sightings(*whole_numbers.T, table[:, 4], table[:, 5], table[:, 6:].astype(np.int64))
+        numbers = table.astype(np.int64)
+        own = (numbers[:, 0], numbers[:, 1], numbers[:, 2], numbers[:, 3])
+        return Sightings(*own, table[:, 4], table[:, 5], numbers[:, 6:])
 
 
 def _range(
@@ -363,9 +362,7 @@ def connect(folder: Path, write: bool = False) -> sqlite3.Connection:
         if write:
             return sqlite3.connect(str(path), timeout=30.0, isolation_level=None)
         address = path.resolve().as_uri()
-        base = sqlite3.connect(
-            f"{address}?mode=ro", timeout=30.0, isolation_level=None, uri=True
-        )
+        base = sqlite3.connect(f"{address}?mode=ro", timeout=30.0, isolation_level=None, uri=True)
         try:
             base.execute("SELECT count(*) FROM about").fetchone()
         except sqlite3.OperationalError as exc:
@@ -373,9 +370,7 @@ def connect(folder: Path, write: bool = False) -> sqlite3.Connection:
             if "unable to open" not in str(exc):
                 raise
             # a folder that may not be written to, and nobody writes: the file is all there is
-            base = sqlite3.connect(
-                f"{address}?mode=ro&immutable=1", isolation_level=None, uri=True
-            )
+            base = sqlite3.connect(f"{address}?mode=ro&immutable=1", isolation_level=None, uri=True)
         return base
 
 
@@ -400,7 +395,7 @@ def read_clips(base: sqlite3.Connection) -> List[Clip]:
     """All clips of a database."""
     names = ", ".join(Clip._fields)
     rows = base.execute(f"SELECT {names} FROM clip ORDER BY id").fetchall()
-    return [Clip(*row[:-1], bool(row[-1])) for row in rows]
+    return [Clip._make((*row[:-1], bool(row[-1]))) for row in rows]
 
 
 @contextmanager

@@ -66,9 +66,7 @@ class SeenFrame(NamedTuple):
 class _Run:
     """Frames one after the other in which an object of a cluster was seen."""
 
-    def __init__(
-        self, row: int, cluster: int, frame: int, time_s: float, box: np.ndarray
-    ) -> None:
+    def __init__(self, row: int, cluster: int, frame: int, time_s: float, box: np.ndarray) -> None:
         self.row = row
         self.cluster = cluster
         self.first = self.last = frame
@@ -146,7 +144,6 @@ class IndexWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._array.close()
         self._base.close()
         self._lock.close()
 
@@ -277,8 +274,7 @@ class IndexWriter:
             ]
         self._free = [row for row in range(self._next["centroid"]) if row not in taken][::-1]
         path = self.folder / CENTROIDS
-        self._array = open(path, "r+b" if path.exists() else "w+b")
-        have = os.fstat(self._array.fileno()).st_size // (2 * self.settings.width)
+        have = path.stat().st_size // (2 * self.settings.width) if path.exists() else 0
         if have < self._next["centroid"]:
             raise InputError(
                 f"{path} has {have} rows and {self._next['centroid']} are needed; it is cut off, "
@@ -307,7 +303,8 @@ class IndexWriter:
                 (clip.id, clip.frames),
             ).fetchall()
         for row in rows:
-            run = _Run(*row[:4], np.array(row[4:], np.int64))
+            own, cluster, first, from_s, *box = row
+            run = _Run(own, cluster, first, from_s, np.array(box, np.int64))
             self._open.setdefault(run.cluster, []).append(run)
 
     def _hold(self, frame: int, time_s: float) -> None:
@@ -375,12 +372,13 @@ class IndexWriter:
     def _store(self, clip: Clip, new: _New) -> None:
         """Write the array's rows first, then what names them."""
         size = 2 * self.settings.width
-        for row, features, _ in new.centroids:
-            self._array.seek(row * size)
-            self._array.write(features.astype(np.float16).tobytes())
         if new.centroids:
-            self._array.flush()
-            os.fsync(self._array.fileno())
+            with open(self.folder / CENTROIDS, "r+b") as array:
+                for row, features, _ in new.centroids:
+                    array.seek(row * size)
+                    array.write(features.astype(np.float16).tobytes())
+                array.flush()
+                os.fsync(array.fileno())
         self._base.executemany("INSERT INTO picture VALUES (?, ?)", new.pictures)
         self._base.executemany(
             "INSERT INTO centroid VALUES (?, ?, ?, ?, ?, ?)",
@@ -473,6 +471,4 @@ def encoded_picture(pixels: np.ndarray) -> Tuple[bytes, float]:
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> bool:
-    return bool(
-        (np.maximum(first[:2], second[:2]) < np.minimum(first[2:], second[2:])).all()
-    )
+    return bool((np.maximum(first[:2], second[:2]) < np.minimum(first[2:], second[2:])).all())

@@ -18,7 +18,7 @@ from adaptive.video.index_writer import IndexWriter, SeenFrame
 from adaptive.video.lookers import Looker, Waiting
 
 #: Objects, and bytes of pictures, that are filed together, and seconds that a camera's may wait.
-OBJECTS, BYTES, WAIT_S = 32, 16_000_000, 2.0
+OBJECTS, BYTES, WAIT_S = 512, 16_000_000, 2.0
 
 #: Bytes at each end of a file that tell it from others.
 _ENDS = 1 << 20
@@ -216,9 +216,9 @@ class _Pending:
     def __init__(self, before: _Pending | None = None) -> None:
         self.frames: List[Tuple[int, float, Waiting]] = []
         self.objects = self.bytes = 0
-        self.until_frame = 0 if before is None else before.until_frame
-        self.until_s = 0.0 if before is None else before.until_s
-        self.step_s = 0.0 if before is None else before.step_s
+        self.until_frame: int = 0 if before is None else before.until_frame
+        self.until_s: float = 0.0 if before is None else before.until_s
+        self.step_s: float = 0.0 if before is None else before.step_s
 
     def add(self, frame: VideoFrame, seen: Waiting) -> None:
         """One more frame; its own pixels are not kept."""

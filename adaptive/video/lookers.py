@@ -55,10 +55,12 @@ class Looker(Protocol):
     ----------
     objects : "moving" or "boxes"
     width : numbers of an object's features
+    k : classes of an object that each candidate names, or all together
     """
 
     objects: str
     width: int
+    k: int
 
     def restart(self) -> None:
         """Frames begin, or begin anew."""
@@ -162,7 +164,9 @@ class BoxLooker:
         if not passes:
             return None
         found = [own.above(self.least) for own in self.detected(image)]
-        boxes, scores, kinds = united(found, self.k)
+        firsts, kinds = united(found, self.k)
+        boxes = np.concatenate([own.boxes for own in found])[firsts]
+        scores = np.concatenate([own.scores for own in found])[firsts]
         if not len(boxes):
             return Waiting(boxes, (), boxes)
         height, width = image.shape[:2]
@@ -196,31 +200,31 @@ def stored(features: np.ndarray) -> np.ndarray:
     return np.asarray(features.astype(np.float16).astype(np.float32))
 
 
-def united(
-    found: Sequence[Detections], k: int
-) -> tuple[np.ndarray, np.ndarray, List[List[int]]]:
-    """Boxes of one place as one object: its surest box, that one's score, and its classes.
+def united(found: Sequence[Detections], k: int) -> tuple[np.ndarray, List[List[int]]]:
+    """Boxes of one place as one object: its surest box, and its classes.
 
     Returns
     -------
-    ndarray (n, 4), ndarray (n,), and for each up to k classes, surest first
+    ndarray (n,): for each object, surest first, the place of its surest box among all boxes, those
+    of the first detector before those of the next; and for each up to k classes, surest first
     """
     boxes = np.concatenate([own.boxes for own in found])
     scores = np.concatenate([own.scores for own in found])
     kinds = np.concatenate([own.classes for own in found])
     order = np.argsort(-scores, kind="stable")
-    boxes, scores, kinds = boxes[order], scores[order], kinds[order]
     alike = ious(boxes, boxes) >= SAME
     firsts: List[int] = []
     classes: List[List[int]] = []
-    for place, kind in enumerate(kinds.tolist()):
-        of = next((n for n, first in enumerate(firsts) if alike[first, place]), None)
-        if of is None:
+    owner = np.full(len(boxes), -1)
+    for place in order.tolist():
+        kind, of = int(kinds[place]), int(owner[place])
+        if of < 0:
+            owner[alike[place] & (owner < 0)] = len(firsts)
             firsts.append(place)
             classes.append([kind])
         elif kind not in classes[of] and len(classes[of]) < k:
             classes[of].append(kind)
-    return boxes[firsts], scores[firsts], classes
+    return np.array(firsts, np.int64), classes
 
 
 def box_features(grey: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:

@@ -96,7 +96,8 @@ class MovingObjects:
         left, top, wide, tall = found[order, :4].astype(np.int64).T
         ratio = np.array([width / small.shape[1], height / small.shape[0]] * 2)
         corners = np.stack([left, top, left + wide, top + tall], axis=1) * ratio
-        return np.rint(corners).astype(np.int64)
+        boxes: np.ndarray = np.rint(corners).astype(np.int64)
+        return boxes
 
 
 def crop_of(frame: np.ndarray, box: np.ndarray, margin: float = MARGIN) -> np.ndarray:

@@ -17,9 +17,7 @@ from adaptive.video.index import Clip, Sightings, VideoIndex
 
 #: Says what objects of pictures are: pictures and the objects' boxes in each, ndarray (k, 4), to
 #: the names of the classes that each object is of.
-Judge = Callable[
-    [Sequence[np.ndarray], Sequence[np.ndarray]], Sequence[Sequence[Collection[str]]]
-]
+Judge = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Sequence[Sequence[Collection[str]]]]
 
 #: Pictures that are judged together.
 TOGETHER = 16
@@ -213,7 +211,9 @@ def kinds_of(wanted: Sequence[str], labels: Sequence[str]) -> List[int]:
     names: Dict[str, List[int]] = {}
     for kind, label in enumerate(labels):
         whole = _NUMBER.sub("", label.strip()).lower()
-        for name in dict.fromkeys([label.lower(), whole, *(part.strip() for part in whole.split(","))]):
+        for name in dict.fromkeys(
+            [label.lower(), whole, *(part.strip() for part in whole.split(","))]
+        ):
             names.setdefault(name, []).append(kind)
     found: List[int] = []
     for name in texts(wanted, "the classes"):
