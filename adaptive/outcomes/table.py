@@ -53,6 +53,8 @@ PARTS = ("top5", "confidence", "ms", "mj", "through", "scale", "normalise")
 #: More classes than this are a mistake in the table.
 MAX_CLASSES = 10_000_000
 RESERVED = ("image", "label", "decode:ms", "features:ms")
+#: Rows that are written at once.
+ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -379,31 +381,34 @@ class OutcomeTable:
         """Write `X.csv` and `X.json`; probabilities are the profiler's to write."""
         check_table_name(path)
         meta = {**self.meta, "format": FORMAT, "rows": len(self)}
-        columns: list[tuple[str, list[str]]] = [
-            ("image", list(self.images)),
-            ("label", [str(int(v)) for v in self.label]),
+        written: list[tuple[str, Callable[[slice], Sequence[str]]]] = [
+            ("image", lambda rows: self.images[rows]),
+            ("label", lambda rows: [str(int(v)) for v in self.label[rows]]),
             ("decode:ms", _texts(self.decode_ms, "%.4f")),
             ("features:ms", _texts(self.features_ms, "%.4f")),
         ]
-        columns += [(n, _texts(self.X[:, i], "%.9g")) for i, n in enumerate(self.features)]
+        written += [(n, _texts(self.X[:, i], "%.9g")) for i, n in enumerate(self.features)]
         quality = self.quality_name
         for name, o in self.outcomes.items():
             form = "%d" if o.quality.dtype == bool else "%.9g"
-            columns.append((f"{name}:{quality}", _texts(o.quality, form)))
+            written.append((f"{name}:{quality}", _texts(o.quality, form)))
             if o.top5 is not None:
-                columns.append((f"{name}:top5", _texts(o.top5, "%d")))
-            columns += [
+                written.append((f"{name}:top5", _texts(o.top5, "%d")))
+            written += [
                 (f"{name}:confidence", _texts(o.confidence, "%.9g")),
                 (f"{name}:ms", _spent(o.ms)),
             ]
             for part in ("mj", "through", "scale", "normalise"):
                 values = getattr(o, part)
                 if values is not None:
-                    columns.append((f"{name}:{part}", _spent(values)))
+                    written.append((f"{name}:{part}", _spent(values)))
         with written_aside(path) as aside:
             with open(aside, "w", newline="", encoding="utf-8") as file:
-                write_lines(file, [[name for name, _ in columns]])
-                write_lines(file, zip(*(values for _, values in columns)))
+                write_lines(file, [[name for name, _ in written]])
+                # Some rows at a time: the texts of a million would fill the memory.
+                for begin in range(0, len(self), ROWS):
+                    rows = slice(begin, begin + ROWS)
+                    write_lines(file, zip(*(texts(rows) for _, texts in written)))
             # The CSV is what makes it a table, so it comes last.
             write_json(path.with_suffix(".json"), meta)
 
@@ -486,11 +491,11 @@ def _pixels(entry: Mapping[str, Any]) -> list[Any]:
     return [entry.get(part) for part in parts]
 
 
-def _texts(values: np.ndarray, form: str) -> list[str]:
-    return [form % v for v in values.tolist()]
+def _texts(values: np.ndarray, form: str) -> Callable[[slice], Sequence[str]]:
+    return lambda rows: [form % v for v in values[rows].tolist()]
 
 
-def _spent(values: np.ndarray) -> list[str]:
+def _spent(values: np.ndarray) -> Callable[[slice], Sequence[str]]:
     """Times or energies; what is too small for five decimals must not become 0."""
     small = ((values > 0) & (values < 1e-3)).any()
     return _texts(values, "%.9g" if small else "%.5f")
