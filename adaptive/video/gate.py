@@ -1,6 +1,6 @@
 """Whether a frame still shows what the last computed one did.
 
-gate = FrameGate.parse("margin:0.25:0.05:1")
+gate = FrameGate.parse("margin:0.2:0.1:1")
 change(before, now, gate).what  # "still"; both as `View.picture` gives them
 """
 
@@ -23,7 +23,7 @@ MARGIN, DIFFERENCE, HISTOGRAM = "margin", "difference", "histogram"
 STILL, FIRST, MOVED, LIGHT, CUT, OLD = "still", "first", "moved", "light", "cut", "old"
 
 #: Threshold and share of each kind where a text leaves them out.
-USUAL = {MARGIN: (0.25, 0.05), DIFFERENCE: (15.0, 0.0), HISTOGRAM: (0.01, 0.01)}
+USUAL = {MARGIN: (0.2, 0.1), DIFFERENCE: (15.0, 0.0), HISTOGRAM: (0.01, 0.01)}
 
 #: Side of a tile, in pixels of the picture that is compared.
 TILE = 8

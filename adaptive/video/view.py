@@ -19,7 +19,7 @@ LEAST_SHARE, LEAST = 0.7, 112
 USUAL = 224
 
 
-class Part(NamedTuple):
+class ViewPart(NamedTuple):
     """A part of a frame, and how often it is halved."""
 
     top: int
@@ -51,7 +51,7 @@ class View:
         found = tuple(inputs)
         return cls(found, whole or not found or any(isinstance(i, Pixels) for i in found))
 
-    def part(self, height: int, width: int) -> Part:
+    def part(self, height: int, width: int) -> ViewPart:
         """Of a frame of this size."""
         top, left, bottom, right = 0, 0, height, width
         fitted = [i for i in self.inputs if not isinstance(i, Pixels)]
@@ -65,7 +65,7 @@ class View:
         halvings = 0
         while short // 2 >= LEAST and 0.5 ** (halvings + 1) >= LEAST_SHARE * finest:
             short, halvings = short // 2, halvings + 1
-        return Part(top, left, bottom - top, right - left, halvings)
+        return ViewPart(top, left, bottom - top, right - left, halvings)
 
     def picture(self, frame: np.ndarray) -> np.ndarray:
         """What is compared of a frame, ndarray (height, width, 3), uint8; a copy.

@@ -67,5 +67,5 @@ def test_the_command_says_what_it_found(tiny_bundle: Path, data: Path) -> None:
     arguments = ["reuse", clip, "--bundle", str(tiny_bundle), "--frames", "30"]
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
-    assert "30 frames, gate margin:0.25:0.05:1" in done.output
+    assert "30 frames, gate margin:0.2:0.1:1" in done.output
     assert "every n-th frame at equal cost" in done.output
