@@ -225,12 +225,13 @@ class Stream:
         began = perf_counter()
         now_s = monotonic() if time_s is None else float(time_s)
         decoded: Any = frame
-        pixels = frame
         if not isinstance(frame, np.ndarray):
             decoded = self._ways.decode(frame)
-            pixels = decoded.pixels
+            pixels: np.ndarray = decoded.pixels
         elif frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
             raise InputError(f"frame {shown(frame)} is no array (height, width, 3) of uint8, RGB")
+        else:
+            pixels = frame
         picture = self._view.picture(pixels)
         what = self._judge(picture, pixels.shape, asked, now_s)
         self._last_s = now_s
