@@ -12,13 +12,12 @@ from adaptive.video.gate import (
     CUT,
     FIRST,
     MARGIN,
-    MOVED,
     OLD,
     STILL,
     FrameChange,
     FrameGate,
     change,
-    changed_pixels,
+    changed_tiles,
     told,
 )
 from adaptive.video.sensitivity import Sensitivity, margin, moved
@@ -56,17 +55,20 @@ class LastComputed:
         per_level = self._sensitivity.per_level
         if self.gate.compare != MARGIN or per_level is None:
             return change(before, picture, self.gate)
-        if per_level * mean_levels(before, picture) > self.gate.threshold * self._margin:
-            found = told(before, picture, changed_pixels(before, picture, CHANGED), 0.0)
-            return FrameChange(MOVED, found.share) if found.what == STILL else found
-        return told(before, picture, changed_pixels(before, picture, CHANGED), self.gate.share)
+        differs = cv2.absdiff(before, picture)
+        near = per_level * mean_levels(differs) <= self.gate.threshold * self._margin
+        share = changed_tiles(differs, CHANGED)
+        if near and share <= self.gate.share:
+            return FrameChange(STILL, share)
+        return told(before, picture, share)
 
     def accept(self, picture: np.ndarray, time_s: float, what: str, answer: Any) -> None:
         """A frame was computed, for the reason that `judge` gave."""
         if self.gate.compare == MARGIN:
             before = self._picture
             if before is not None and before.shape == picture.shape and what != CUT:
-                self._sensitivity.learn(mean_levels(before, picture), moved(self.answer, answer))
+                levels = mean_levels(cv2.absdiff(before, picture))
+                self._sensitivity.learn(levels, moved(self.answer, answer))
             self._margin = margin(answer)
         self._picture, self.time_s, self.answer = picture, time_s, answer
 
@@ -80,6 +82,6 @@ class LastComputed:
         return 0 if self._picture is None else self._picture.nbytes
 
 
-def mean_levels(before: np.ndarray, now: np.ndarray) -> float:
+def mean_levels(differs: np.ndarray) -> float:
     """By how many levels of 0..255 two pictures differ, over all pixels and channels."""
-    return float(cv2.norm(before, now, cv2.NORM_L1)) / before.size
+    return float(cv2.norm(differs, cv2.NORM_L1)) / differs.size

@@ -128,16 +128,16 @@ def change(before: np.ndarray, now: np.ndarray, gate: FrameGate) -> FrameChange:
     more than 15 levels anywhere is a change.
     """
     if gate.compare == HISTOGRAM:
-        return told(before, now, changed_blocks(before, now, gate.threshold), gate.share)
-    if gate.compare == DIFFERENCE:
-        return told(before, now, changed_pixels(before, now, gate.threshold), gate.share)
-    return told(before, now, changed_pixels(before, now, UNKNOWN), 0.0)
+        share, allowed = changed_blocks(before, now, gate.threshold), gate.share
+    elif gate.compare == DIFFERENCE:
+        share, allowed = changed_pixels(before, now, gate.threshold), gate.share
+    else:
+        share, allowed = changed_pixels(before, now, UNKNOWN), 0.0
+    return FrameChange(STILL, share) if share <= allowed else told(before, now, share)
 
 
-def told(before: np.ndarray, now: np.ndarray, share: float, allowed: float) -> FrameChange:
-    """What a share of changed tiles means."""
-    if share <= allowed:
-        return FrameChange(STILL, share)
+def told(before: np.ndarray, now: np.ndarray, share: float) -> FrameChange:
+    """What a share of changed tiles means where it is too much."""
     if share < EVERYWHERE:
         return FrameChange(MOVED, share)
     return FrameChange(LIGHT if correlation(before, now) >= SAME_SCENE else CUT, share)
@@ -145,7 +145,14 @@ def told(before: np.ndarray, now: np.ndarray, share: float, allowed: float) -> F
 
 def changed_pixels(before: np.ndarray, now: np.ndarray, levels: float) -> float:
     """The share of tiles with a pixel that differs by more than `levels` in a channel."""
-    differs = cv2.absdiff(before, now)
+    return changed_tiles(cv2.absdiff(before, now), levels)
+
+
+def changed_tiles(differs: np.ndarray, levels: float) -> float:
+    """The share of tiles with a pixel of more than `levels` in a channel.
+
+    differs : ndarray (height, width, 3), uint8: the difference of two pictures
+    """
     if cv2.norm(differs, cv2.NORM_INF) <= levels:
         return 0.0
     height, width = differs.shape[:2]
@@ -154,8 +161,10 @@ def changed_pixels(before: np.ndarray, now: np.ndarray, levels: float) -> float:
     bottom, right = rows * TILE - height, columns * TILE - width
     if bottom or right:
         mask = cv2.copyMakeBorder(mask, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
-    tiles = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA)
-    return float(np.count_nonzero(tiles.any(axis=2)) / (rows * columns))
+    # eight pixels are 24 bytes, three words of a row; much quicker than a sum or any() of bytes
+    words = mask.reshape(rows, TILE, columns, 3 * TILE).view(np.uint64)
+    tiles = np.bitwise_or.reduce(words, axis=1).any(axis=2)
+    return float(np.count_nonzero(tiles) / (rows * columns))
 
 
 def changed_blocks(before: np.ndarray, now: np.ndarray, distance: float) -> float:
