@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 
 from adaptive.opencv import cv2
+from adaptive.tasks.detections import Detections
 from adaptive.video.gate import (
     CHANGED,
     CUT,
+    EVERYWHERE,
     FIRST,
+    LEARNING,
     MARGIN,
     OLD,
     STILL,
@@ -25,6 +28,10 @@ from adaptive.video.sensitivity import Sensitivity, margin, moved
 
 class LastComputed:
     """What a gate remembers of one stream; live and in replay the same.
+
+    With "margin" a stream's first five frames that differ at all are computed, to learn how its
+    answers move. Boxes have no margin; they are reused where no pixel differs by more than 15
+    levels.
 
     Parameters
     ----------
@@ -52,19 +59,24 @@ class LastComputed:
             return FrameChange(CUT, 1.0)
         if time_s - self.time_s > self.gate.age_s:
             return FrameChange(OLD, 1.0)
-        per_level = self._sensitivity.per_level
-        if self.gate.compare != MARGIN or per_level is None:
+        if self.gate.compare != MARGIN or isinstance(self.answer, Detections):
             return change(before, picture, self.gate)
         differs = cv2.absdiff(before, picture)
-        near = per_level * mean_levels(differs) <= self.gate.threshold * self._margin
+        levels, per_level = mean_levels(differs), self._sensitivity.per_level
         share = changed_tiles(differs, CHANGED)
-        if near and share <= self.gate.share:
-            return FrameChange(STILL, share)
-        return told(before, picture, share)
+        if per_level is None:
+            if not levels:
+                return FrameChange(STILL, 0.0)  # the very same frame
+            return (
+                FrameChange(LEARNING, share) if share < EVERYWHERE else told(before, picture, share)
+            )
+        if per_level * levels > self.gate.threshold * self._margin or share > self.gate.share:
+            return told(before, picture, share)
+        return FrameChange(STILL, share)
 
     def accept(self, picture: np.ndarray, time_s: float, what: str, answer: Any) -> None:
         """A frame was computed, for the reason that `judge` gave."""
-        if self.gate.compare == MARGIN:
+        if self.gate.compare == MARGIN and not isinstance(answer, Detections):
             before = self._picture
             if before is not None and before.shape == picture.shape and what != CUT:
                 levels = mean_levels(cv2.absdiff(before, picture))

@@ -21,6 +21,7 @@ MARGIN, DIFFERENCE, HISTOGRAM = "margin", "difference", "histogram"
 
 #: What became of a frame: reused, or why it was computed.
 STILL, FIRST, MOVED, LIGHT, CUT, OLD = "still", "first", "moved", "light", "cut", "old"
+LEARNING = "learning"
 
 #: Threshold and share of each kind where a text leaves them out.
 USUAL = {MARGIN: (0.2, 0.1), DIFFERENCE: (15.0, 0.0), HISTOGRAM: (0.01, 0.01)}
@@ -28,9 +29,9 @@ USUAL = {MARGIN: (0.2, 0.1), DIFFERENCE: (15.0, 0.0), HISTOGRAM: (0.01, 0.01)}
 #: Side of a tile, in pixels of the picture that is compared.
 TILE = 8
 
-#: With "margin", a tile has changed where a pixel differs by more levels than this; while nothing
-#: is known of how answers move, no pixel may differ by more than the second.
-CHANGED, UNKNOWN = 25.0, 15.0
+#: With "margin", a tile has changed where a pixel differs by more levels than this; with boxes no
+#: pixel may differ by more than the second.
+CHANGED, OF_BOXES = 25.0, 15.0
 
 #: Blocks along each side and bins a channel of the histograms, as Huynh 2019, 3.4.3, has them.
 BLOCKS, BINS = 8, 16
@@ -50,8 +51,9 @@ class FrameGate:
     ----------
     compare : "margin": by how far the answer may have moved, told from how much the pictures
         differ and from what this stream's answers did so far, against how clear the last answer
-        was (see `Sensitivity`); "difference" of pixels; or "histogram": blocks of colour
-        histograms by their chi-square distance (Huynh 2019, 3.4.3)
+        was (see `Sensitivity`), and for boxes no pixel by more than 15 levels; "difference" of
+        pixels; or "histogram": blocks of colour histograms by their chi-square distance (Huynh
+        2019, 3.4.3)
     threshold : "margin": the share of the answer's margin that may be used up, 0..1.
         "difference": levels of 0..255 that any pixel of a tile differs by more than, where it
         has changed. "histogram": the distance of a block's histograms from which it has changed,
@@ -113,7 +115,7 @@ class FrameGate:
 class FrameChange(NamedTuple):
     """What became of a frame beside the last computed one.
 
-    what : "still", "moved", "light" or "cut"
+    what : "still", or why it is computed
     share : of the tiles that changed, 0..1
     """
 
@@ -124,15 +126,15 @@ class FrameChange(NamedTuple):
 def change(before: np.ndarray, now: np.ndarray, gate: FrameGate) -> FrameChange:
     """How one picture differs from another of the same size; both as `View.picture` gives them.
 
-    With "margin" this is what holds while nothing is known of how answers move: a difference of
-    more than 15 levels anywhere is a change.
+    With "margin" this is what holds for boxes: more than 15 levels anywhere are a change. For
+    classes see `LastComputed`.
     """
     if gate.compare == HISTOGRAM:
         share, allowed = changed_blocks(before, now, gate.threshold), gate.share
     elif gate.compare == DIFFERENCE:
         share, allowed = changed_pixels(before, now, gate.threshold), gate.share
     else:
-        share, allowed = changed_pixels(before, now, UNKNOWN), 0.0
+        share, allowed = changed_pixels(before, now, OF_BOXES), 0.0
     return FrameChange(STILL, share) if share <= allowed else told(before, now, share)
 
 

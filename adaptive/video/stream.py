@@ -102,8 +102,8 @@ class Stream:
     Attributes
     ----------
     frames : how many were asked
-    counts : frames by what became of them: "still" were reused, and "first", "moved", "light",
-        "cut" and "old" were computed, each for that reason
+    counts : frames by what became of them: "still" were reused, and "first", "learning",
+        "moved", "light", "cut" and "old" were computed, each for that reason
     """
 
     def __init__(
