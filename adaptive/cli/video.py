@@ -1,4 +1,4 @@
-"""`adaptive video`: what reuse between a video's frames is worth."""
+"""`adaptive video`: what reuse between a video's frames is worth, and what was seen in it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import click
 from tqdm import tqdm
 
 from adaptive.cli.engines import engine_options
+from adaptive.cli.video_index import command as index_command
+from adaptive.cli.video_query import command as query_command
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing, written_aside
@@ -23,7 +25,11 @@ from adaptive.video.reuse import BLOCK_S, TRIED, TRIED_BOXES, Worth, tuned, wort
 
 @click.group(name="video")
 def command() -> None:
-    """What reuse between the frames of a video is worth."""
+    """What reuse between the frames of a video is worth, and what was seen in it."""
+
+
+command.add_command(index_command)
+command.add_command(query_command)
 
 
 @command.command(name="reuse")
