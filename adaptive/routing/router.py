@@ -263,7 +263,7 @@ class Router(OffLoop):
 
     def classify(
         self,
-        image: ImageLike,
+        image: ImageLike | DecodedImage,
         limits: Limits = UNLIMITED,
         explain: bool = False,
         request_id: str | None = None,
@@ -272,8 +272,8 @@ class Router(OffLoop):
 
         Parameters
         ----------
-        image : encoded bytes, a path, an open file, a Pillow image, or an ndarray
-            (height, width, 3), uint8, RGB
+        image : encoded bytes, a path, an open file, a Pillow image, an ndarray
+            (height, width, 3), uint8, RGB, or what `decode` made of one
         limits : deadline, energy and preference for this image
         explain : compute features and the premodel's votes even where the policy does not, and
             say more in the prediction's `explanation`. What the policy does not need is computed
@@ -311,7 +311,7 @@ class Router(OffLoop):
 
     def detect(
         self,
-        image: ImageLike,
+        image: ImageLike | DecodedImage,
         limits: Limits = UNLIMITED,
         explain: bool = False,
         request_id: str | None = None,
