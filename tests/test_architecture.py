@@ -72,10 +72,10 @@ ORDER = (
 
 #: What only some rooms may import, of packages that are not ours.
 RESERVED = {
-    "flask": {"serving"},
+    "flask": {"serving", "networks"},
     "uvicorn": {"serving"},
     "prometheus_client": {"serving"},
-    "urllib3": {"client"},
+    "urllib3": {"client", "networks"},
     "click": {"cli", "jetson", "networks"},
     "torch": {"cli", "networks"},
     "onnxruntime": {"engines", "networks", "jetson"},

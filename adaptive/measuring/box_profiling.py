@@ -122,6 +122,7 @@ class BoxPartial(Partial):
             "quality": "f1",
             "split": self._split.to_json(),
             "learnt": {name: learnt[name].to_json() for name in fresh},
+            "told": {n: own.to_json() for n, own in learnt.items() if n not in fresh},
         }
         table = OutcomeTable(
             tuple(names),

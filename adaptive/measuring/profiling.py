@@ -425,4 +425,6 @@ def entry_of(candidate: Candidate) -> dict[str, Any]:
         # What it reads tells which candidates share the work of making it.
         "input": None if candidate.after else input_to_json(candidate.input),
     }
+    if candidate.made is not None:
+        entry["made"] = candidate.made
     return entry if candidate.through is None else {**entry, "through": candidate.through.sha256}

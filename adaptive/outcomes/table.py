@@ -117,6 +117,8 @@ class OutcomeTable:
     probabilities : candidate name -> ndarray (n, classes), float16
     meta : the content of X.json
     row : ndarray (n,), each image's row in the probability files
+    merged : from candidates in the order in which they ran to what their merged answers are worth,
+        for all rows of the files; None where the last one's answer is taken
     """
 
     images: tuple[str, ...]
@@ -129,6 +131,7 @@ class OutcomeTable:
     probabilities: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
     row: np.ndarray | None = field(default=None, repr=False)
+    merged: Callable[[Sequence[str]], np.ndarray] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -189,6 +192,13 @@ class OutcomeTable:
     def quality(self, name: str) -> np.ndarray:
         """What the answers of `name` are worth, shape (n,)."""
         return self.of(name).quality
+
+    def path_quality(self, path: Sequence[str]) -> np.ndarray:
+        """What the answer is worth after these candidates ran in this order, shape (n,)."""
+        if self.merged is None or len(path) < 2:
+            return self.quality(path[-1])
+        worth = self.merged(path)
+        return worth if self.row is None else np.asarray(worth[self.row])
 
     def right_or_wrong(self, names: Sequence[str]) -> np.ndarray:
         """Outcomes of candidates as 0 and 1, (n, len(names)), uint8; see `outcomes.quality`."""
