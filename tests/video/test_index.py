@@ -258,9 +258,9 @@ def test_a_process_that_is_killed_leaves_an_index_that_is_gone_on_with(
     monkeypatch.setattr("adaptive.video.ingest.OBJECTS", 2)
     fill(tmp_path / "whole", clip)
     folder = tmp_path / "killed"
-    for frames in (22, 31, 40, 65):
+    for reached in (22, 31, 40, 65):
         process = slowly(clip, folder)
-        wait_for(folder, frames, process)
+        wait_for(folder, reached, process)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert process.stdout is not None
@@ -328,7 +328,7 @@ def test_a_limit_lets_the_oldest_go_and_disk_stays_bounded(tmp_path: Path) -> No
 def test_the_features_of_a_centroid_are_read_again_as_written(clip: Path, tmp_path: Path) -> None:
     fill(tmp_path / "index", clip)
     (tmp_path / "index" / CENTROIDS).write_bytes(b"")
-    with pytest.raises(InputError, match="has 0 rows and .* are needed; it is cut off"):
+    with pytest.raises(InputError, match=r"has 0 rows and .* are needed; it is cut off"):
         fill(tmp_path / "index", clip)
 
 
