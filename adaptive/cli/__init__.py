@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "doctor",
     "evaluate": "evaluate",
     "features": "features",
+    "identify": "identify",
     "outcomes": "outcomes",
     "profile": "profile",
     "quantize": "quantize",
