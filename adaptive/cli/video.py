@@ -11,6 +11,7 @@ import click
 from tqdm import tqdm
 
 from adaptive.cli.engines import engine_options
+from adaptive.cli.video_identify import command as identify_command
 from adaptive.cli.video_index import command as index_command
 from adaptive.cli.video_query import command as query_command
 from adaptive.engines.choose import EngineOptions
@@ -28,6 +29,7 @@ def command() -> None:
     """What reuse between the frames of a video is worth, and what was seen in it."""
 
 
+command.add_command(identify_command)
 command.add_command(index_command)
 command.add_command(query_command)
 
