@@ -252,7 +252,8 @@ def read_candidate(values: object, where: str, labels: Sequence[str] = ()) -> Ca
             mj=entry.get("mj", float, default=None),
             untrained=entry.get("untrained", bool, default=False),
             through=_read_through(entry),
-            input=_read_input(given),
+            made=entry.get("made", str, default=None),
+            input=read_input(given),
             output=read_output(answer, labels),
         )
     except BundleError:
@@ -261,7 +262,8 @@ def read_candidate(values: object, where: str, labels: Sequence[str] = ()) -> Ca
         raise BundleError(f"{where}: {exc}") from exc
 
 
-def _read_input(given: Fields) -> InputSpec:
+def read_input(given: Fields) -> InputSpec:
+    """An entry's `input`."""
     size, pad = (given.get(n, int, list, default=d) for n, d in (("size", ...), ("pad", 0)))
     return InputSpec(
         size=tuple(size) if isinstance(size, list) else size,
@@ -292,7 +294,7 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     entry = asdict(candidate)
     entry["input"] = input_to_json(candidate.input)
     entry["output"] = output_to_json(candidate.output)
-    return {n: v for n, v in entry.items() if v or n not in ("untrained", "through")}
+    return {n: v for n, v in entry.items() if v or n not in ("untrained", "through", "made")}
 
 
 def output_to_json(output: OutputSpec | BoxOutput) -> dict[str, Any]:
