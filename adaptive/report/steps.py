@@ -23,12 +23,12 @@ class Way(NamedTuple):
     Attributes
     ----------
     path : candidates that ran, in order
-    count : how many answers
+    answers : how many of them
     ms : by step, the mean of its milliseconds; "rest" is what no step took
     """
 
     path: tuple[str, ...]
-    count: int
+    answers: int
     ms: Mapping[str, float]
 
     @property
@@ -39,7 +39,7 @@ class Way(NamedTuple):
     @property
     def words(self) -> str:
         """Who was asked, how often, and how long that took."""
-        return f"{' > '.join(self.path) or 'nothing ran'}: {self.count}, {self.total:.3f} ms each"
+        return f"{' > '.join(self.path) or 'nothing ran'}: {self.answers}, {self.total:.3f} ms each"
 
 
 class StepTimes:

@@ -27,14 +27,14 @@ def test_answers_of_one_path_are_averaged_and_what_no_step_took_is_the_rest(
     times: StepTimes,
 ) -> None:
     often, seldom = times.ways
-    assert (often.path, often.count, often.total) == (("small",), 2, 5.0)
+    assert (often.path, often.answers, often.total) == (("small",), 2, 5.0)
     assert often.ms == {"decode": 2.0, "small": 2.0, "rest": 1.0}
     assert seldom.ms == {"decode": 1.0, "small": 2.0, "large": 5.0, "rest": 0.0}
 
 
 def test_a_reused_answer_took_no_step(times: StepTimes) -> None:
     times.add(answer(("small",), Reused(1, 2, 0.1), decode=9.0, total=9.0))
-    assert times.ways[0].count == 2
+    assert times.ways[0].answers == 2
 
 
 def test_the_table_tells_milliseconds_and_shares(times: StepTimes) -> None:
