@@ -15,6 +15,7 @@ import heapq
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 from fleet import redis_server, until, workers
 from imagenet import make_candidates
 
+from adaptive.bundle.adding import remove_candidate
 from adaptive.bundle.bundle import Bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.engines.choose import Engines
@@ -60,7 +62,33 @@ def candidates_of(arguments: argparse.Namespace) -> Path:
     folder = arguments.work / "candidates"
     if not (folder / "manifest.json").exists():
         make_candidates(arguments.data, folder)
-    return folder
+    if not arguments.small:
+        return folder
+    small = arguments.work / "candidates-small"
+    if not small.exists():
+        shutil.copytree(folder, small)
+        for name in ("googlenet", "resnet50"):
+            remove_candidate(small, name)
+    return small
+
+
+def photographs(arguments: argparse.Namespace, count: int) -> tuple[Path, Path]:
+    """A folder with so many photographs and their labels; some twice where there are too few."""
+    data = arguments.data / "imagenet"
+    lines = (data / "labels.csv").read_text().splitlines()
+    if count <= len(lines) - 1:
+        return data / "images", data / "labels.csv"
+    folder = arguments.work / "photographs"
+    folder.mkdir(exist_ok=True)
+    table = [lines[0]]
+    for number in range(count):
+        name, label = lines[1 + number % (len(lines) - 1)].rsplit(",", 1)
+        own = f"{number:05}.jpeg"
+        if not (folder / own).exists():
+            shutil.copyfile(data / "images" / name, folder / own)
+        table.append(f"{own},{label}")
+    (arguments.work / "labels.csv").write_text("\n".join(table) + "\n")
+    return folder, arguments.work / "labels.csv"
 
 
 @part
@@ -96,12 +124,13 @@ def batches(arguments: argparse.Namespace) -> None:
 def profile(arguments: argparse.Namespace) -> None:
     """`adaptive profile` with one job and with two, one after the other, and their outcomes."""
     folder = candidates_of(arguments)
+    images, labels = photographs(arguments, arguments.limit)
     tables, spent = [], []
     for jobs in (1, 2):
         output = arguments.work / f"profile-{jobs}.csv"
         line = [sys.executable, "-m", "adaptive.cli", "profile", "--candidates", folder]
-        line += ["--images", arguments.data / "imagenet" / "images", "-o", output, "--force"]
-        line += ["--labels", arguments.data / "imagenet" / "labels.csv", "--jobs", jobs]
+        line += ["--images", images, "--labels", labels, "-o", output, "--force"]
+        line += ["--jobs", jobs]
         line += ["--limit", arguments.limit]
         began = time.perf_counter()
         subprocess.run([str(w) for w in line], check=True, stdout=subprocess.DEVNULL)
@@ -397,6 +426,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("ADAPTIVE_DATA"))
     parser.add_argument("--work", type=Path, default=Path("work-fleet"))
     parser.add_argument("--limit", type=int, default=2000, help="images to profile")
+    parser.add_argument("--small", action="store_true", help="the four MobileNets alone")
     parser.add_argument("--images", type=int, default=1_000_000, help="images that are made up")
     parser.add_argument("--plot", type=Path, help="where the simulation's plot is written")
     arguments = parser.parse_args()

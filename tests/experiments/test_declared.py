@@ -161,3 +161,14 @@ def test_lines_are_those_of_the_file() -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not there"):
         read_experiment(tmp_path / "x.toml")
+
+
+def test_networks_that_are_named_one_by_one_are_one_folder(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / f"{name}.onnx").write_bytes(b"")
+    text = "name = 'x'\n[data]\nimages = 'photos'\n[candidates]\n"
+    for name in ("a", "b"):
+        text += f"[[candidates.network]]\nfile = '{name}.onnx'\nlike = 'imagenet'\n"
+    ((name, found),) = declared(text, folder).tables()
+    assert name == "outcomes"
+    assert [n["file"] for n in found["candidates"]["network"]] == ["a.onnx", "b.onnx"]
