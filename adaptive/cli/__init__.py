@@ -20,7 +20,9 @@ COMMANDS = {
     "detect": "detect",
     "doctor": "doctor",
     "evaluate": "evaluate",
+    "experiment": "experiment",
     "features": "features",
+    "identify": "identify",
     "outcomes": "outcomes",
     "profile": "profile",
     "quantize": "quantize",
@@ -29,9 +31,11 @@ COMMANDS = {
     "serve": "serve",
     "train": "train",
     "train-exits": "train_exits",
+    "train-together": "train_together",
     "tune": "tune",
     "video": "video",
     "wheelhouse": "wheelhouse",
+    "worker": "worker",
     "zoo": "zoo",
 }
 
