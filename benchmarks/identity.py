@@ -68,7 +68,8 @@ def main() -> None:
         for name, own in spent.items():
             print(f"  {name}: {np.median(own):.1f} ms")
         print(
-            "| left-out person | threshold | open set: matched falsely | in the store: right | wrong |"
+            "| left-out person | threshold | open set: matched falsely | in the store: right "
+            "| wrong |"
         )
         false: List[float] = []
         right: List[bool] = []

@@ -51,15 +51,16 @@ CREATE TABLE cluster (
     used INTEGER NOT NULL
 );
 CREATE TABLE sighting (
-    id INTEGER PRIMARY KEY, cluster INTEGER NOT NULL, clip INTEGER NOT NULL,
+    id INTEGER NOT NULL, cluster INTEGER NOT NULL, clip INTEGER NOT NULL,
     first_frame INTEGER NOT NULL, last_frame INTEGER NOT NULL,
     from_s REAL NOT NULL, to_s REAL NOT NULL,
-    x1 INTEGER NOT NULL, y1 INTEGER NOT NULL, x2 INTEGER NOT NULL, y2 INTEGER NOT NULL
-);
+    x1 INTEGER NOT NULL, y1 INTEGER NOT NULL, x2 INTEGER NOT NULL, y2 INTEGER NOT NULL,
+    PRIMARY KEY (cluster, id)
+) WITHOUT ROWID;
 CREATE INDEX cluster_class ON cluster (class);
 CREATE INDEX cluster_centroid ON cluster (centroid);
 CREATE INDEX centroid_picture ON centroid (picture);
-CREATE INDEX sighting_cluster ON sighting (cluster, from_s);
+CREATE INDEX sighting_id ON sighting (id);
 CREATE INDEX sighting_clip ON sighting (clip, last_frame);
 """
 
@@ -313,13 +314,13 @@ class VideoIndex:
     ) -> Sightings:
         """What was seen of clusters, by clip and time."""
         where, values = _range(clips, from_s, to_s)
+        join = "JOIN clip ON clip.id = sighting.clip " if values else ""
         rows: List[Tuple[Any, ...]] = []
         with translated(self.folder):
             for cluster in clusters:
                 rows += self._base.execute(
                     "SELECT cluster, clip, first_frame, last_frame, from_s, to_s, x1, y1, x2, y2 "
-                    "FROM sighting JOIN clip ON clip.id = sighting.clip "
-                    f"WHERE cluster = ?{where}",
+                    f"FROM sighting {join}WHERE cluster = ?{where}",
                     (cluster, *values),
                 ).fetchall()
         table = np.array(rows, np.float64).reshape(-1, 10)
