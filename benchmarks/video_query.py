@@ -169,11 +169,11 @@ def report(
                 continue
             found = query(clip, choice, [kind])[kind]
             dense = clip.strong_ms * passed
-            query = dense / (clip.strong_ms * found.pictures) if found.pictures else float("inf")
+            less = dense / (clip.strong_ms * found.pictures) if found.pictures else float("inf")
             print(
                 f"| {clip.name} | {name} | {true} of {len(clip.frames)} | "
                 f"{told(choice, clip.candidates)} | {100 * found.precision:.1f} | "
-                f"{100 * found.recall:.1f} | {dense / ingest_ms(clip, choice):.1f} | {query:.1f} |",
+                f"{100 * found.recall:.1f} | {dense / ingest_ms(clip, choice):.1f} | {less:.1f} |",
                 flush=True,
             )
 
