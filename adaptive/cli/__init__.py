@@ -16,9 +16,11 @@ COMMANDS = {
     "bundle": "bundle",
     "candidates": "candidates",
     "classify": "classify",
+    "compress": "compress",
     "detect": "detect",
     "doctor": "doctor",
     "evaluate": "evaluate",
+    "experiment": "experiment",
     "features": "features",
     "identify": "identify",
     "outcomes": "outcomes",
@@ -29,9 +31,11 @@ COMMANDS = {
     "serve": "serve",
     "train": "train",
     "train-exits": "train_exits",
+    "train-together": "train_together",
     "tune": "tune",
     "video": "video",
     "wheelhouse": "wheelhouse",
+    "worker": "worker",
     "zoo": "zoo",
 }
 

@@ -17,7 +17,7 @@ from adaptive.checks import finite, shown, whole
 from adaptive.engines.choose import EngineChoice, EngineOptions
 from adaptive.errors import InputError
 from adaptive.images.decode import MAX_PIXELS, ImageLike
-from adaptive.images.decoded import decode_image, warm_up_image
+from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
@@ -39,7 +39,6 @@ from adaptive.routing.judging import Judging
 from adaptive.routing.models import Modelled, check_answers, open_models
 from adaptive.routing.offloop import OffLoop
 from adaptive.routing.opening import (
-    check_audited,
     check_called,
     check_kinds,
     check_limits,
@@ -50,7 +49,9 @@ from adaptive.routing.running import Networks, checked, ways_of
 from adaptive.routing.scheduler import Scheduler
 from adaptive.routing.watch import Watch
 from adaptive.video.gate import FrameGate
-from adaptive.video.stream import Stream, Streams
+from adaptive.video.stream import Stream, Ways, classify_streams
+from adaptive.video.streams import Streams
+from adaptive.video.view import View
 
 if TYPE_CHECKING:
     from adaptive.routing.detecting import BoxAnswering
@@ -106,8 +107,6 @@ class Router(OffLoop):
         observers = check_called(extractor, observers)
         positions(given.candidates, bundle.names, "the bundle")
         check_policy(given, bundle.task)
-        if audit is not None:
-            check_audited(bundle)
         opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
         check_answers(given, opened, audit, observers)
         opened.check_open(
@@ -130,6 +129,8 @@ class Router(OffLoop):
         self._names = tuple(dict.fromkeys((*given.candidates, *self._watch.audited)))
         firsts = [bundle.candidate(opened.chains[name][0]) for name in self._names]
         self._short = max(needed_short(candidate.input) for candidate in firsts)
+        seen = [bundle.candidate(opened.chains[name][0]).input for name in given.candidates]
+        self.view = View.of(seen, whole=self._judging.needed)
         native = extractor is not None
         self.decode = partial(
             decode_image,
@@ -262,7 +263,7 @@ class Router(OffLoop):
 
     def classify(
         self,
-        image: ImageLike,
+        image: ImageLike | DecodedImage,
         limits: Limits = UNLIMITED,
         explain: bool = False,
         request_id: str | None = None,
@@ -271,8 +272,8 @@ class Router(OffLoop):
 
         Parameters
         ----------
-        image : encoded bytes, a path, an open file, a Pillow image, or an ndarray
-            (height, width, 3), uint8, RGB
+        image : encoded bytes, a path, an open file, a Pillow image, an ndarray
+            (height, width, 3), uint8, RGB, or what `decode` made of one
         limits : deadline, energy and preference for this image
         explain : compute features and the premodel's votes even where the policy does not, and
             say more in the prediction's `explanation`. What the policy does not need is computed
@@ -310,7 +311,7 @@ class Router(OffLoop):
 
     def detect(
         self,
-        image: ImageLike,
+        image: ImageLike | DecodedImage,
         limits: Limits = UNLIMITED,
         explain: bool = False,
         request_id: str | None = None,
@@ -350,7 +351,8 @@ class Router(OffLoop):
             self._boxes = BoxAnswering.of(self.bundle, self._judging.names)
         answer = self._boxes.detections(walk, route, 0, photo, own, total_ms)
         if self._watch.watching:
-            self._watch.show([photo], [as_prediction(answer)], walk, limits, request_id)
+            said = as_prediction(answer)
+            self._watch.show([photo], [said], walk, limits, request_id, [answer])
         return answer if votes is None else replace(answer, votes=votes)
 
     def stream(self, name: str = "camera", gate: FrameGate | None = None) -> Stream:
@@ -366,10 +368,33 @@ class Router(OffLoop):
         InputError
             when too many streams are open, or this one is with another gate.
         """
-        return self._streams.open(name, gate, self.classify, self.detect)
+        ways = Ways(self.decode, self.classify, self.detect)
+        return self._streams.open(name, gate, self.view, ways)
+
+    def classify_streams(
+        self,
+        frames: Iterable[tuple[Stream, ImageLike]],
+        limits: Limits = UNLIMITED,
+        *,
+        times_s: Sequence[float] | None = None,
+    ) -> list[Prediction]:
+        """Answer one frame of each of several streams, and compute what changed as one batch.
+
+        Parameters
+        ----------
+        frames : streams of this router, each with its frame
+        limits : as for `classify_batch`
+        times_s : when each frame is shown; by the clock when left out
+
+        Raises
+        ------
+        InputError, ImageError
+            as `Stream.classify`; and when a stream is there twice.
+        """
+        return classify_streams(frames, self.classify_batch, limits, times_s)
 
     def _drive(
-        self, image: ImageLike, limits: Limits, began: float
+        self, image: ImageLike | DecodedImage, limits: Limits, began: float
     ) -> tuple[Walk, Photo, np.ndarray | None]:
         """Carry one image through the policy: its walk, what ran, and its features if it needs any.
 
@@ -378,7 +403,8 @@ class Router(OffLoop):
         if limits is not UNLIMITED:
             check_limits(limits, 1)
         policy, networks = self.policy, self._networks
-        photo, features, chances = Photo(self.decode(image)), None, None
+        decoded = image if isinstance(image, DecodedImage) else self.decode(image)
+        photo, features, chances = Photo(decoded), None, None
         if self._judging.needed:
             (photo,), features, chances = self._judging.judge([photo])
         account = None

@@ -198,9 +198,10 @@ def test_yolo_files_in_folders_belong_to_images_in_folders(tmp_path: Path) -> No
 
 def test_yolo_flaws_are_named_by_file_and_line(tmp_path: Path) -> None:
     lines = "3 .5 .5 .1 .1\n0.5 .5 .5 .1 .1\n1 .5 .5 0 .1\n1 2 .5 .1 .1\n1 nan .5 .1 .1\n0 1 1 1 1"
+    lines += "\ninf .5 .5 .1 .1"
     labels = read_yolo(yolo(tmp_path, a=lines, gone="0 .5 .5 .1 .1"), LABELS, SIZES)
     assert kinds(labels) == {
-        "unknown class": ["a.txt line 1 (3)", "a.txt line 2 (0.5)"],
+        "unknown class": ["a.txt line 1 (3)", "a.txt line 2 (0.5)", "a.txt line 7 (inf)"],
         "no area": ["a.txt line 3"],
         "outside": ["a.txt line 4"],
         "unreadable": ["a.txt line 5"],
@@ -322,7 +323,7 @@ def test_a_document_type_in_another_encoding_is_refused_too(tmp_path: Path) -> N
 def test_summaries_name_the_first_and_count_the_rest(tmp_path: Path) -> None:
     sizes = {**SIZES, **{f"{i}.jpg": (9, 9) for i in range(5)}}
     labels = read_yolo(yolo(tmp_path, a="", b=""), LABELS, sizes)
-    assert labels.summary(named=2) == ["5 images without labels, left out: 0.jpg, 1.jpg, ..."]
+    assert labels.summary(named=2) == ["5 images without labels: 0.jpg, 1.jpg, ..."]
 
 
 def test_true_boxes_of_wrong_types_are_refused() -> None:
