@@ -298,7 +298,7 @@ def main() -> None:
     labels = Bundle.read(options.bundle).labels
     print(machine_line(machine()))
     if options.day:
-        day(options.day, labels, classes[0], IndexChoice((0,), 2, 0.2, 0.2))
+        day(options.day, labels, classes[0], IndexChoice((0,), 1, 0.3, 0.2))
         return
     options.work.mkdir(parents=True, exist_ok=True)
     look(options.clips, options.bundle, cheap, options.strong, options.work)
