@@ -36,10 +36,10 @@ from adaptive.tasks.detections import pack, unpack
 from adaptive.video.gate import FrameGate
 from adaptive.video.index import BOXES, CAMERA, IndexSettings, VideoIndex
 from adaptive.video.index_tuning import (
-    Found,
     IndexChoice,
     ObservedClip,
     ObservedFrame,
+    QueryCounts,
     choices,
     ingest_ms,
     observed,
@@ -121,11 +121,11 @@ class Remembered:
 
     def __init__(self, kinds: Sequence[int]) -> None:
         self.kinds = kinds
-        self.found: Dict[Any, Dict[int, Found]] = {}
+        self.found: Dict[Any, Dict[int, QueryCounts]] = {}
 
     def __call__(
         self, clip: ObservedClip, choice: IndexChoice, _: Sequence[int]
-    ) -> Dict[int, Found]:
+    ) -> Dict[int, QueryCounts]:
         key = clip.name, choice
         if key not in self.found:
             self.found[key] = queried(clip, choice, self.kinds)
@@ -263,16 +263,16 @@ def day(path: Path, labels: Sequence[str], name: str, choice: IndexChoice) -> No
                 with VideoIndex(index) as opened:
                     times = []
                     for _ in range(5):
-                        began = time.perf_counter()
+                        began = time.process_time()
                         answer = ask(
                             opened,
                             [name],
                             lambda pictures, boxes: [[{name}] * len(own) for own in boxes],
                         )
-                        times.append(time.perf_counter() - began)
+                        times.append(time.process_time() - began)
                 print(
                     f"{hours:3} h: {number} frames, {size / 1e6:.1f} MB, filed in {spent:.1f} s; "
-                    f"asked in {1e3 * statistics.median(times):.0f} ms: "
+                    f"asked in {1e3 * statistics.median(times):.0f} ms of the processor: "
                     f"{len(answer.intervals)} intervals, {answer.judged} centroids, "
                     f"{answer.pictures} pictures",
                     flush=True,
