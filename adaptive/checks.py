@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, Iterable
 
 import numpy as np
 
 from adaptive.errors import InputError
+
+#: What a camera's stream may be called over HTTP.
+STREAM_NAME = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
 
 
 def is_number(value: object) -> bool:
@@ -59,7 +63,10 @@ def numbers(values: Any, what: str) -> tuple[float, ...]:
     if is_number(values):
         raise InputError(f"{what} {shown(values)} is a single number; give a list, [{values}]")
     found = listed(values, what, "numbers")
-    return tuple(number(value, f"{what} holds {shown(value)}; that") for value in found)
+    for value in found:
+        if not isinstance(value, float):  # what is one, as most are, needs no more of a look
+            number(value, f"{what} holds {shown(value)}; that")
+    return tuple(map(float, found))
 
 
 def texts(values: Any, what: str) -> tuple[str, ...]:
@@ -134,3 +141,19 @@ def listed(values: Any, what: str, of: str) -> list[Any]:
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise InputError(f"{what} has shape {values.shape}; give one row of {of}")
     return list(values)
+
+
+def stream_name(name: Any, what: str) -> str:
+    """`name` if a request may call a stream so.
+
+    Raises
+    ------
+    InputError
+        when it may not.
+    """
+    if not isinstance(name, str) or not STREAM_NAME.fullmatch(name):
+        raise InputError(
+            f"{what} {shown(name)} is no name of a stream; up to 64 letters, digits and "
+            "._:/+=@- are"
+        )
+    return name
