@@ -460,7 +460,7 @@ class _Cutter:
                 return False
         for read in reads:
             window, channels = read.window, self.shapes[read.base][0]
-            if window.kernel[0] * window.kernel[1] > (1 if channels < int(__import__('os').environ.get('LEAST','16')) else WIDEST):
+            if window.kernel[0] * window.kernel[1] > (1 if channels < 16 else WIDEST):
                 return False
         if any(node.op == "Conv" for node in nodes):
             return True
@@ -501,13 +501,14 @@ def window_of(
     return window, (after[0], after[1])
 
 
-#: Sides that a tile may have.
-SIDES = tuple(map(int,__import__('os').environ.get('SIDES','4,8,5,7,6,3').split(',')))
+#: Sides that a tile may have, the best first, for maps of at least so many rows.
+SIDES = ((96, (8, 7, 6, 5, 4)), (0, (4, 5, 7, 6, 3, 8)))
 
 
 def side_of(shape: Tuple[int, int]) -> int:
     """A tile's side: one that divides the map's where there is one, or else 4."""
-    for side in SIDES:
+    (sides,) = [sides for least, sides in SIDES if min(shape) >= least][:1]
+    for side in sides:
         if shape[0] % side == 0 and shape[1] % side == 0:
             return side
     return min(4, max(shape))

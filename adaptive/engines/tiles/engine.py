@@ -320,9 +320,9 @@ class TileEngine:
             if limit:
                 np.subtract(now, before, out=before)
                 np.abs(before, out=before)
-                differs = before.max(axis=1) > limit
+                differs = anywhere(before > limit)
             else:
-                differs = (now != before).any(axis=1)
+                differs = anywhere(now != before)
             if not places.whole:
                 differs &= written < places.inside
             which = np.flatnonzero(differs)
@@ -364,6 +364,28 @@ class TileEngine:
             costs.append(Cost(max(first - whole * shares[0], 0.0), whole))
         self.dense_ms = _shortest(lambda: self.dense.run(frame), runs)
         self.costs = tuple(costs)
+
+
+def anywhere(flags: np.ndarray) -> np.ndarray:
+    """Of an array (positions, channels) of bool, the positions at which any channel is set.
+
+    NumPy's own reduction takes ten times as long on the short rows of early maps: flags are joined
+    eight at a time.
+    """
+    channels = flags.shape[1]
+    for word in (np.int64, np.int32):
+        count, rest = divmod(channels, np.dtype(word).itemsize)
+        if rest == 0 and count <= 16:
+            words = flags.view(word)
+            break
+    else:
+        if channels > 4:
+            return np.asarray(flags.any(axis=1))
+        words = flags
+    found = words[:, 0]
+    for column in range(1, words.shape[1]):
+        found = found | words[:, column]
+    return np.asarray(found != 0)
 
 
 def _shortest(run: Any, runs: int) -> float:
