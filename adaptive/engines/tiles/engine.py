@@ -13,16 +13,17 @@ from adaptive.causes import reason
 from adaptive.engines.engine import OnnxEngine
 from adaptive.engines.tiles.cutting import MOVES, Cut, Segment, cut
 from adaptive.engines.tiles.graph import Graph, Node, read_graph, write_model
-from adaptive.engines.tiles.models import filling_model, segment_model, tail_model
+from adaptive.engines.tiles.models import ROWS, filling_model, segment_model, tail_model
 from adaptive.engines.tiles.places import MORE, Places
 from adaptive.engines.tiles.state import FILLED, PLAIN, SAME, UPDATED, Thresholds, TileState
 from adaptive.errors import EngineError, InputError, MissingExtra
 
 #: Frames that are answered plainly, at most, before tiles are tried again.
-LONGEST_WAIT = 32
+LONGEST_WAIT = 64
 
-#: Frames that must have paid until a scene is trusted again.
-TRUSTED = 8
+#: Frames in a row that must have paid until a scene is trusted again, and that must not have paid
+#: until it is doubted.
+TRUSTED, DOUBTED = 8, 2
 
 
 class Cost(NamedTuple):
@@ -193,10 +194,20 @@ class TileEngine:
         if not self._update(state, changed):
             return self._retreat(state, frame)
         state.counts[UPDATED] += 1
-        state.good += 1
+        self._judge(state)
+        return state.outputs
+
+    def _judge(self, state: TileState) -> None:
+        """After an update, rest where it cost more than computing the frame would have."""
+        if self.costs is None or self.dense_ms is None:
+            return
+        spent = sum(c.fixed + s * c.whole for c, s in zip(self.costs, state.shares) if s)
+        state.good = state.good + 1 if spent <= self.dense_ms else min(state.good, 0) - 1
         if state.good >= TRUSTED:
             state.patience = 0
-        return state.outputs
+        elif state.good <= -DOUBTED:
+            state.good = 0
+            state.patience = state.wait = min(max(1, 2 * state.patience), LONGEST_WAIT)
 
     def _plain(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
         state.counts[PLAIN] += 1
@@ -220,22 +231,36 @@ class TileEngine:
             state.begin(self.cut)
         state.valid = False  # until all of it is written
         source = self.cut.source
-        found = _run(self._filling, self.name, "the whole", {source: frame})
-        count = len(self.cut.graph.outputs)
-        for name, values in zip(self.maps[1:], found[count:]):
-            rows = state.rows[name]
-            rows[:-MORE] = values.reshape(len(rows) - MORE, -1)
+        state.outputs = self._filled(state, frame)
         state.frame = frame.copy()
         rows = state.rows[source]
         pixels = frame[0] if self._last else frame[0].transpose(1, 2, 0)
         rows[:-MORE] = pixels.reshape(len(rows) - MORE, -1)
         if not state.limits:
             state.measure(self.maps)
-        state.outputs = found[:count]
         state.counts[FILLED] += 1
         state.shares = [1.0] * len(self._parts)
         state.valid = True
         return state.outputs
+
+    def _filled(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
+        """Run the whole network, which writes every map where the stream keeps it."""
+        binding = self._filling.io_binding()
+        binding.bind_cpu_input(self.cut.source, np.ascontiguousarray(frame))
+        outputs = self.cut.graph.outputs
+        for name in outputs:
+            binding.bind_output(name, "cpu")
+        for name in self.maps[1:]:
+            rows = state.rows[name]
+            channels, height, width = self.cut.shapes[name]
+            shape = (1, height, width, channels)
+            where = rows.ctypes.data
+            binding.bind_output(name + ROWS, "cpu", 0, rows.dtype.type, shape, where)
+        try:
+            self._filling.run_with_iobinding(binding)
+        except Exception as exc:  # ONNX Runtime's errors share no public base class
+            raise EngineError(f"{self.name} failed on {frame.shape}: {reason(exc)}") from exc
+        return [value.numpy() for value in binding.get_outputs()[: len(outputs)]]
 
     def _take(self, state: TileState, frame: np.ndarray) -> np.ndarray:
         """Write the pixels that changed into the stream's input; says which."""
@@ -268,13 +293,14 @@ class TileEngine:
         """Carry a change through the network; False where computing everything is cheaper."""
         changed: Dict[str, np.ndarray] = {self.cut.source: places}
         shares = [0.0] * len(self._parts)
+        before = state.profile
         state.valid = False  # until all of it is written
         for number, part in enumerate(self._parts):
             tiles = self._touched(part, changed)
             if tiles is None:
                 continue
             shares[number] = len(tiles) / part.places.count
-            if not self._pays(number, shares[number]):
+            if not self._pays(number, shares[number], before):
                 return False
             self._run_part(state, part, tiles, changed)
         if any(name in changed for name in self.cut.reads):
@@ -283,7 +309,7 @@ class TileEngine:
                 channels, height, width = self.cut.shapes[name]
                 feeds[entry.name] = state.rows[name][:-MORE].reshape(1, height, width, channels)
             state.outputs = _run(self._tail, self.name, "the tail", feeds)
-        state.shares = shares
+        state.shares = state.profile = shares
         state.valid = True
         return True
 
@@ -334,14 +360,20 @@ class TileEngine:
                 changed[name] = written[which]
                 rows[changed[name]] = now[which]
 
-    def _pays(self, number: int, share: float) -> bool:
+    def _pays(self, number: int, share: float, before: Sequence[float]) -> bool:
         """Whether going on with tiles costs less than computing the frame in full.
 
-        The segments behind are taken to be touched as much as this one.
+        The segments behind are taken to be touched as much more than this one as they were in the
+        frame before.
         """
         if self.costs is None or self.dense_ms is None:
             return True
-        left = sum(cost.fixed + share * cost.whole for cost in self.costs[number:])
+        grown = share / before[number] if before and before[number] else 1.0
+        left = 0.0
+        for place in range(number, len(self.costs)):
+            cost = self.costs[place]
+            known = before[place] * grown if before else share
+            left += cost.fixed + min(max(known, share), 1.0) * cost.whole
         return left <= self.dense_ms
 
     # Opening -----------------------------------------------------------------------------------

@@ -104,7 +104,8 @@ class TileState:
         self.valid = False
         self.wait = 0  # frames that are answered plainly before tiles are tried again
         self.patience = 0  # how many the next wait has
-        self.good = 0  # frames since the last that did not pay
+        self.good = 0  # frames in a row that paid; below 0, that did not
+        self.profile: List[float] = []  # shares of the last update
 
     def begin(self, cut: Cut) -> None:
         """Make the maps, empty."""
