@@ -312,7 +312,8 @@ class _Cutter:
         out, base = node.outputs[0], self._base(name)
         if base in self.last:
             raise Refusal("reads a map whose channels stand last")
-        source, nodes = self.moved[out], (node,)
+        source = self.moved[out]
+        nodes: Tuple[Node, ...] = (node,)
         if name in self.views:
             source = self.views[name].source[source]
             nodes = (*self.views[name].nodes, node)

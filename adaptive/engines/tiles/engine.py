@@ -414,7 +414,7 @@ def anywhere(flags: np.ndarray) -> np.ndarray:
         if channels > 4:
             return np.asarray(flags.any(axis=1))
         words = flags
-    found = words[:, 0]
+    found: Any = words[:, 0]
     for column in range(1, words.shape[1]):
         found = found | words[:, column]
     return np.asarray(found != 0)
