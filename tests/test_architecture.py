@@ -65,16 +65,17 @@ ORDER = (
     "report",
     "client",
     "serving",
+    "experiments",
     "cli",
     "face",
 )
 
 #: What only some rooms may import, of packages that are not ours.
 RESERVED = {
-    "flask": {"serving"},
+    "flask": {"serving", "networks"},
     "uvicorn": {"serving"},
     "prometheus_client": {"serving"},
-    "urllib3": {"client"},
+    "urllib3": {"client", "networks"},
     "click": {"cli", "jetson", "networks"},
     "torch": {"cli", "networks"},
     "onnxruntime": {"engines", "networks", "jetson"},

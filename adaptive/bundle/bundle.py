@@ -252,6 +252,7 @@ def read_candidate(values: object, where: str, labels: Sequence[str] = ()) -> Ca
             mj=entry.get("mj", float, default=None),
             untrained=entry.get("untrained", bool, default=False),
             through=_read_through(entry),
+            made=entry.get("made", str, default=None),
             input=_read_input(given),
             output=read_output(answer, labels),
         )
@@ -292,7 +293,7 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     entry = asdict(candidate)
     entry["input"] = input_to_json(candidate.input)
     entry["output"] = output_to_json(candidate.output)
-    return {n: v for n, v in entry.items() if v or n not in ("untrained", "through")}
+    return {n: v for n, v in entry.items() if v or n not in ("untrained", "through", "made")}
 
 
 def output_to_json(output: OutputSpec | BoxOutput) -> dict[str, Any]:
