@@ -7,17 +7,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import onnx_files as onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tile_networks import Layers, bottlenecks, clip
 
 from adaptive.engines.engine import OnnxEngine
 from adaptive.engines.tiles.engine import Cost, TileEngine, anywhere
 from adaptive.engines.tiles.graph import read_graph
 from adaptive.engines.tiles.state import Thresholds
 from adaptive.errors import BundleError, EngineError, InputError
-from tests.support import onnx_files as onnx
-from tests.support.tile_networks import Layers, bottlenecks, clip
 
 SHAPE = (3, 24, 24)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Sequence
 
 import numpy as np
-
-from tests.support import onnx_files as onnx
+import onnx_files as onnx
 
 
 class Layers:
