@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tile_networks import Layers, bottlenecks, clip
 
 from adaptive.engines.engine import OnnxEngine
-from adaptive.engines.tiles.engine import Cost, TileEngine, anywhere
+from adaptive.engines.tiles.engine import TileCost, TileEngine, anywhere
 from adaptive.engines.tiles.graph import read_graph
 from adaptive.engines.tiles.state import Thresholds
 from adaptive.errors import BundleError, EngineError, InputError
@@ -147,7 +147,7 @@ def test_frames_of_another_size_are_refused_and_the_state_stays(engine):
 def test_tiles_rest_where_they_do_not_pay(engine):
     """With everything changed nearly all frames are answered as the dense network does alone."""
     state = engine.state(0.0)
-    engine.costs = tuple(Cost(1.0, 10.0) for _ in engine.cut.segments)
+    engine.costs = tuple(TileCost(1.0, 10.0) for _ in engine.cut.segments)
     engine.dense_ms = 20.0
     random = np.random.default_rng(0)
     try:

@@ -89,7 +89,7 @@ class Access:
 
 
 @dataclass(frozen=True)
-class Segment:
+class TileSegment:
     """Some operators that run together on tiles.
 
     number : in the order in which they run
@@ -114,7 +114,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class View:
+class MapView:
     """A map that shows another's pixels elsewhere.
 
     source : index ndarray (rows * columns,) into the positions of `base`
@@ -145,10 +145,10 @@ class Cut:
     last: FrozenSet[str]
     shapes: Mapping[str, Tuple[int, int, int]]
     types: Mapping[str, np.dtype]
-    views: Mapping[str, View]
+    views: Mapping[str, MapView]
     constants: Mapping[str, Node]
     sizes: Mapping[str, Tuple[int, ...]]
-    segments: Tuple[Segment, ...]
+    segments: Tuple[TileSegment, ...]
     tail: Tuple[Node, ...]
     reads: Tuple[str, ...]
     why: str
@@ -203,7 +203,7 @@ class _Cutter:
         self.sizes: Dict[str, Tuple[int, ...]] = {}
         self.level: Dict[str, int] = {}
         self.last: Set[str] = set()  # maps whose channels stand last
-        self.views: Dict[str, View] = {}
+        self.views: Dict[str, MapView] = {}
         self.shapes: Dict[str, Tuple[int, int, int]] = {}
         self.tail: List[Node] = []
         self.why = ""
@@ -317,7 +317,7 @@ class _Cutter:
         if name in self.views:
             source = self.views[name].source[source]
             nodes = (*self.views[name].nodes, node)
-        self.views[out] = View(base, source, nodes)
+        self.views[out] = MapView(base, source, nodes)
         self.level[out] = self.level[base]
         self.shapes[out] = self._shape(out, False)
 
@@ -399,7 +399,7 @@ class _Cutter:
                     accesses.setdefault(access.name, access)
                     read.add(access.base)
             drafts.append((key, self.made[key], list(accesses.values())))
-        segments: List[Segment] = []
+        segments: List[TileSegment] = []
         for key, nodes, reads in drafts:
             kept = tuple(
                 name for node in nodes for name in node.outputs if name and self._kept(name, read)
@@ -407,7 +407,7 @@ class _Cutter:
             if not kept:
                 continue
             segments.append(
-                Segment(
+                TileSegment(
                     len(segments), key[0], key[1:], tuple(nodes), tuple(reads), kept,
                     self._as_rows(nodes, reads),
                 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from adaptive.causes import reason
 from adaptive.engines.engine import OnnxEngine
-from adaptive.engines.tiles.cutting import MOVES, Cut, Segment, cut
+from adaptive.engines.tiles.cutting import MOVES, Cut, TileSegment, cut
 from adaptive.engines.tiles.graph import Graph, Node, read_graph, write_model
 from adaptive.engines.tiles.models import ROWS, filling_model, segment_model, tail_model
 from adaptive.engines.tiles.places import MORE, Places
@@ -26,7 +26,7 @@ LONGEST_WAIT = 64
 TRUSTED, DOUBTED = 8, 2
 
 
-class Cost(NamedTuple):
+class TileCost(NamedTuple):
     """What a segment costs: ms = fixed + share of its tiles * whole."""
 
     fixed: float
@@ -34,7 +34,7 @@ class Cost(NamedTuple):
 
 
 class _Part(NamedTuple):
-    segment: Segment
+    segment: TileSegment
     session: Any
     names: Tuple[str, ...]
     places: Places
@@ -60,7 +60,7 @@ class TileEngine:
         self.name = dense.name
         self.dense = dense
         self.cut = cut
-        self.costs: Tuple[Cost, ...] | None = None
+        self.costs: Tuple[TileCost, ...] | None = None
         self.dense_ms: float | None = None
         self._parts = tuple(parts)
         self._filling = filling
@@ -393,7 +393,7 @@ class TileEngine:
             shares = [len(tiles) / part.places.count for tiles in (few, many)]
             apart = shares[1] - shares[0]
             whole = max((second - first) / apart, 0.0) if apart else 0.0
-            costs.append(Cost(max(first - whole * shares[0], 0.0), whole))
+            costs.append(TileCost(max(first - whole * shares[0], 0.0), whole))
         self.dense_ms = _shortest(lambda: self.dense.run(frame), runs)
         self.costs = tuple(costs)
 

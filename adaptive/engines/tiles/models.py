@@ -16,7 +16,7 @@ from adaptive.engines.tiles.cutting import (
     WINDOWS,
     Access,
     Cut,
-    Segment,
+    TileSegment,
     side_of,
     window_of,
 )
@@ -66,7 +66,7 @@ class _Model:
         return [node for node in self.cut.graph.nodes if made.intersection(node.outputs)]
 
 
-def segment_model(cut: Cut, segment: Segment) -> bytes:
+def segment_model(cut: Cut, segment: TileSegment) -> bytes:
     """A segment. It reads what its accesses gather, in their order, and gives rows.
 
     On rows an access is (positions, window, channels), on tiles (tiles, rows, columns, channels);
@@ -95,7 +95,7 @@ def segment_model(cut: Cut, segment: Segment) -> bytes:
     return model.bytes([name + ROWS for name in segment.outputs])
 
 
-def _read(model: _Model, segment: Segment, node: Node) -> Access | None:
+def _read(model: _Model, segment: TileSegment, node: Node) -> Access | None:
     """The window that a node looks at; None where it looks at one position."""
     if node.op not in WINDOWS:
         return None
@@ -112,7 +112,7 @@ def _read(model: _Model, segment: Segment, node: Node) -> Access | None:
     return found
 
 
-def _row_node(model: _Model, segment: Segment, node: Node) -> None:
+def _row_node(model: _Model, segment: TileSegment, node: Node) -> None:
     read, out = _read(model, segment, node), node.outputs[0]
     if node.op == "Conv":
         weight, rest = node.inputs[1], [name for name in node.inputs[2:] if name]
@@ -148,7 +148,7 @@ def _channelwise(model: _Model, name: str) -> str:
     return flat
 
 
-def _tile_node(model: _Model, segment: Segment, node: Node) -> None:
+def _tile_node(model: _Model, segment: TileSegment, node: Node) -> None:
     read = _read(model, segment, node)
     if read is None:
         model.nodes.append(node)
