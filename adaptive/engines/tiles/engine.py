@@ -52,6 +52,8 @@ class TileEngine:
     dense : the network as it is
     costs, dense_ms : what each segment and the whole network cost here; None where that was not
         measured, and tiles are then always tried
+    filling_ms, looking_ms : what computing a frame and keeping all maps costs, and comparing the
+        input
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class TileEngine:
         self.cut = cut
         self.costs: Tuple[TileCost, ...] | None = None
         self.dense_ms: float | None = None
+        self.filling_ms = self.looking_ms = 0.0
         self._parts = tuple(parts)
         self._filling = filling
         self._tail = tail
@@ -188,12 +191,12 @@ class TileEngine:
             return self._fill(state, frame)
         changed = self._take(state, frame)
         if not len(changed):
-            state.counts[SAME] += 1
+            state.count(SAME)
             state.shares = [0.0] * len(self._parts)
             return state.outputs
         if not self._update(state, changed):
             return self._retreat(state, frame)
-        state.counts[UPDATED] += 1
+        state.count(UPDATED)
         self._judge(state)
         return state.outputs
 
@@ -201,7 +204,7 @@ class TileEngine:
         """After an update, rest where it cost more than computing the frame would have."""
         if self.costs is None or self.dense_ms is None:
             return
-        spent = sum(c.fixed + s * c.whole for c, s in zip(self.costs, state.shares) if s)
+        spent = self.estimated_ms(state)
         state.good = state.good + 1 if spent <= self.dense_ms else min(state.good, 0) - 1
         if state.good >= TRUSTED:
             state.patience = 0
@@ -210,7 +213,7 @@ class TileEngine:
             state.patience = state.wait = min(max(1, 2 * state.patience), LONGEST_WAIT)
 
     def _plain(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
-        state.counts[PLAIN] += 1
+        state.count(PLAIN)
         state.valid = False
         state.shares = [1.0] * len(self._parts)
         state.outputs = []
@@ -238,7 +241,7 @@ class TileEngine:
         rows[:-MORE] = pixels.reshape(len(rows) - MORE, -1)
         if not state.limits:
             state.measure(self.maps)
-        state.counts[FILLED] += 1
+        state.count(FILLED)
         state.shares = [1.0] * len(self._parts)
         state.valid = True
         return state.outputs
@@ -376,6 +379,21 @@ class TileEngine:
             left += cost.fixed + min(max(known, share), 1.0) * cost.whole
         return left <= self.dense_ms
 
+    def estimated_ms(self, state: TileState) -> float:
+        """What the stream's last frame cost, by the costs that were measured.
+
+        Raises
+        ------
+        InputError
+            when they were not.
+        """
+        if self.costs is None or self.dense_ms is None:
+            raise InputError(f"{self.name} was opened without measuring its costs")
+        if state.what == UPDATED:
+            spent = (c.fixed + s * c.whole for c, s in zip(self.costs, state.shares) if s)
+            return self.looking_ms + sum(spent)
+        return {SAME: self.looking_ms, FILLED: self.filling_ms}.get(state.what, self.dense_ms)
+
     # Opening -----------------------------------------------------------------------------------
 
     def measure(self, runs: int = 3) -> None:
@@ -395,6 +413,8 @@ class TileEngine:
             whole = max((second - first) / apart, 0.0) if apart else 0.0
             costs.append(TileCost(max(first - whole * shares[0], 0.0), whole))
         self.dense_ms = _shortest(lambda: self.dense.run(frame), runs)
+        self.filling_ms = _shortest(lambda: self._fill(state, frame), runs)
+        self.looking_ms = _shortest(lambda: self._take(state, frame), runs)
         self.costs = tuple(costs)
 
 
