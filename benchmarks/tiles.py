@@ -21,10 +21,11 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 from machine import envelope, machine, machine_line, result
+from PIL import Image, ImageDraw
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.engines.tiles.engine import TileEngine
-from adaptive.engines.tiles.state import Thresholds
+from adaptive.engines.tiles.state import Thresholds, TileState
 from adaptive.images.decode import MAX_PIXELS
 from adaptive.images.decoded import DecodedImage, decode_image
 from adaptive.images.preprocess import needed_short, placed
@@ -106,7 +107,11 @@ def softmax(outputs: Sequence[np.ndarray], kind: str) -> np.ndarray:
 
 
 def measured(
-    engine: TileEngine, images: list[DecodedImage], spec: Any, thresholds: Thresholds
+    engine: TileEngine,
+    images: list[DecodedImage],
+    spec: Any,
+    thresholds: Thresholds,
+    picture: Path | None = None,
 ) -> dict[str, Any]:
     """Each frame densely and with tiles, in turn."""
     state = engine.state(thresholds)
@@ -123,11 +128,36 @@ def measured(
         dense_ms.append((between - began) * 1e3)
         tiles_ms.append((ended - between) * 1e3)
         shares.append(list(state.shares))
+    if picture is not None:
+        draw(engine, state, images[-1].tensor(spec), spec, picture)
     return {
         "dense": dense, "tiles": tiles, "dense_ms": dense_ms, "tiles_ms": tiles_ms,
         "shares": np.mean(shares[1:], axis=0), "counts": dict(state.counts),
         "bytes": state.bytes, "speed_up": sum(dense_ms) / sum(tiles_ms),
     }  # fmt: skip
+
+
+def draw(engine: TileEngine, state: TileState, frame: np.ndarray, spec: Any, path: Path) -> None:
+    """The frame, the tiles of 8x8 pixels that changed, and the share of each layer that ran."""
+    pixels = frame[0] if spec.layout == "NHWC" else frame[0].transpose(1, 2, 0)
+    low, high = float(pixels.min()), float(pixels.max())
+    shown = ((pixels - low) / max(high - low, 1e-6) * 255).astype(np.uint8)
+    changed = np.zeros(shown.shape[:2], bool)
+    changed.flat[state.pixels] = True
+    for y in range(0, changed.shape[0], 8):
+        for x in range(0, changed.shape[1], 8):
+            tile = shown[y : y + 8, x : x + 8]
+            if changed[y : y + 8, x : x + 8].any():
+                tile[..., 0] = tile[..., 0] // 2 + 127
+    side, width = 448, 16
+    page = Image.new("RGB", (side + 40 + width * len(state.shares), side), "white")
+    page.paste(Image.fromarray(shown).resize((side, side)))
+    pen = ImageDraw.Draw(page)
+    for place, share in enumerate(state.shares):
+        x = side + 20 + place * width
+        pen.rectangle((x, 20, x + width - 4, side - 20), outline="#bbbbbb")
+        pen.rectangle((x, side - 20 - (side - 40) * share, x + width - 4, side - 20), "#c0392b")
+    page.save(path)
 
 
 def overheads(engine: TileEngine, frames: int) -> dict[str, float]:
@@ -167,6 +197,7 @@ def main() -> None:
     parser.add_argument("--levels", type=int)
     parser.add_argument("--exact", action="store_true")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path, help="of each clip's last frame, to FILE.CLIP.png")
     options = parser.parse_args()
     bundle = Bundle.read(options.bundle)
     candidate = bundle.candidate(options.candidate)
@@ -189,7 +220,7 @@ def main() -> None:
             ]
             print(f"{clip.name}: {len(images)} frames, at most {max(far):.2g} apart")
         return
-    over = overheads(engine, 30)
+    over = overheads(engine, 64)
     print("  ".join(f"{name} changed: {value:.3f} of dense" for name, value in over.items()))
     reader = Boxes(engine, candidate) if boxes else None
 
@@ -202,7 +233,8 @@ def main() -> None:
         def lost(dense: Sequence[np.ndarray], tiles: Sequence[np.ndarray]) -> float:
             if reader is None:
                 return disagreement(dense, tiles)
-            return 1 - f1([matched(reader.of(dense, shown), reader.of(tiles, shown))])
+            pairs = matched(reader.of(dense, shown), reader.of(tiles, shown))
+            return 1 - f1([pairs]) if pairs[1] else float("nan")
 
         frames = [[image.tensor(spec) for image in clip] for clip in images]
         found = tuned_tiles(engine, frames, options.loss, lost)
@@ -210,6 +242,7 @@ def main() -> None:
             f"  tuned on {', '.join(c.name for c in clips)}: loss {found.loss:.3f}, "
             f"{found.speed_up:.2f} times by its own costs, {found.tried} settings; thresholds "
             f"{list(dict.fromkeys(found.thresholds.of(m) for m in engine.maps))}"
+            + ("" if found.pays else "; none pays, and the gate alone should answer")
         )
         return found.thresholds
 
@@ -218,7 +251,8 @@ def main() -> None:
     for clip in [*options.clips, *options.control]:
         thresholds = tuned([c for c in options.clips if c != clip])
         images = read(clip, spec, options.first, options.frames)
-        found = measured(engine, images, spec, thresholds)
+        shown = options.picture and options.picture.with_suffix(f".{clip.stem}.png")
+        found = measured(engine, images, spec, thresholds, shown)
         cost, count = 1 / found["speed_up"], len(images)
         if reader is not None:
             said = [reader.of(o, i) for o, i in zip(found["dense"], images)]

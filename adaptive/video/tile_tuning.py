@@ -11,11 +11,15 @@ from adaptive.engines.tiles.engine import TileEngine
 from adaptive.engines.tiles.state import Thresholds
 from adaptive.errors import InputError
 
-#: From a network's own outputs for a frame and those with tiles, what was lost, 0..1.
+#: From a network's own outputs for a frame and those with tiles, what was lost, 0..1; not a number
+#: where the frame tells nothing, as one without boxes.
 Loss = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], float]
 
 #: Thresholds that are tried, as shares of a map's deviation.
 STEPS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.65, 1.0)
+
+#: Times as fast from which tiles are worth their memory.
+WORTH = 1.1
 
 #: Groups of maps that share a threshold, beside the input.
 GROUPS = 5
@@ -27,8 +31,7 @@ class TunedTiles:
 
     thresholds : of each map
     loss : mean over the clips' frames
-    speed_up : by the costs that were measured when the network was opened; 1 where no setting
-        was cheaper than computing everything
+    speed_up : by the costs that were measured when the network was opened
     tried : how many settings were run
     """
 
@@ -36,6 +39,11 @@ class TunedTiles:
     loss: float
     speed_up: float
     tried: int
+
+    @property
+    def pays(self) -> bool:
+        """Whether it is worth its trouble; else let the gate alone answer."""
+        return self.speed_up >= WORTH
 
 
 def total_variation(dense: Sequence[np.ndarray], tiles: Sequence[np.ndarray]) -> float:
@@ -117,7 +125,7 @@ def tuned_tiles(
                 break
             if found.speed_up > best.speed_up:
                 values, best = raised, found
-    return TunedTiles(best.thresholds, best.loss, max(best.speed_up, 1.0), trial.tried)
+    return TunedTiles(best.thresholds, best.loss, best.speed_up, trial.tried)
 
 
 def _parts(names: Sequence[str], count: int) -> List[Sequence[str]]:
@@ -151,4 +159,6 @@ class _Trial:
                     costs.append(engine.estimated_ms(state))
         self.tried += 1
         mean = float(np.mean(costs))
-        return TunedTiles(thresholds, float(np.mean(losses)), engine.dense_ms / mean, self.tried)
+        told = [loss for loss in losses if not np.isnan(loss)]
+        lost = float(np.mean(told)) if told else 0.0
+        return TunedTiles(thresholds, lost, engine.dense_ms / mean, self.tried)

@@ -95,6 +95,7 @@ class TileState:
     frames : how many were answered
     counts : by what became of them
     what : became of the last frame
+    pixels : positions of the input that counted as changed in the last frame, row by row
     shares : for each segment of the last frame, the share of its tiles that ran
     """
 
@@ -103,6 +104,7 @@ class TileState:
         self.counts: Dict[str, int] = dict.fromkeys((FILLED, UPDATED, PLAIN, SAME), 0)
         self.shares: List[float] = []
         self.what = ""
+        self.pixels = np.zeros(0, np.intp)
         self.reset()
 
     def count(self, what: str) -> None:
