@@ -1,7 +1,7 @@
 """What computing only the tiles that changed saves on clips, and what it costs in agreement.
 
     python benchmarks/tiles.py BUNDLE CANDIDATE CLIP... [--control CLIP...] [--loss 0.03]
-        [--frames 100] [--tune-frames 20] [--every T] [--levels N] [--json FILE]
+        [--frames 100] [--tune-frames 20] [--every T [--input T]] [--levels N] [--json FILE]
 
 For each clip thresholds are tuned on the other clips, or are --every. Every frame is run densely
 and with tiles, in turn. Beside it stands every n-th frame at equal cost. `--control` clips are
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--tune-frames", type=int, default=20)
     parser.add_argument("--every", type=float, help="one threshold for all maps; nothing is tuned")
+    parser.add_argument("--input", type=float, help="the input's threshold, with --every")
     parser.add_argument("--levels", type=int)
     parser.add_argument("--exact", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -226,7 +227,8 @@ def main() -> None:
 
     def tuned(clips: Sequence[Path]) -> Thresholds:
         if options.every is not None:
-            return Thresholds(options.every)
+            given = options.every if options.input is None else options.input
+            return Thresholds(options.every, {engine.cut.source: given})
         images = [read(c, spec, options.first + 100, options.tune_frames) for c in clips]
         shown = images[0][0]  # boxes of a frame are compared with each other, wherever they lie
 
