@@ -31,7 +31,7 @@ from adaptive.client.exchange import KeptConnectionLost, check_length, make_pool
 from adaptive.errors import BusyError, DeadlineError, ImageError, InputError, ServiceError
 from adaptive.images.decode import ImageLike, decode, open_image
 from adaptive.limits import PREFERENCES
-from adaptive.prediction import Prediction
+from adaptive.prediction import Prediction, Reused
 
 #: Longest wait between two attempts, seconds, unless the server asks for a longer one.
 LONGEST_WAIT_S = 8.0
@@ -109,6 +109,7 @@ class Client:
         deadline_ms: float | None = None,
         prefer: str | None = None,
         request_id: str | None = None,
+        stream: str | None = None,
     ) -> Prediction:
         """Answer one image.
 
@@ -122,6 +123,9 @@ class Client:
             included; the server is told what is left
         prefer : "fast", "balanced" or "accurate"
         request_id : what the server's log shall call this request
+        stream : name of the camera whose frame this is: where nothing changed since its last
+            computed frame, that one's answer comes back, and `reused` says so. Send the frames
+            of one camera one after the other.
 
         Raises
         ------
@@ -147,6 +151,8 @@ class Client:
             headers["X-Prefer"] = prefer
         if request_id is not None:
             headers["X-Request-Id"] = _sendable("request_id", request_id)
+        if stream is not None:
+            headers["X-Stream"] = _sendable("stream", stream)
         deadline = None
         if deadline_ms is not None:
             deadline = _Deadline(deadline_ms, monotonic() + deadline_ms / 1e3)
@@ -410,6 +416,7 @@ def _prediction(value: Mapping[str, Any], url: str) -> Prediction:
             features=value.get("features"),
             votes=value.get("votes"),
             reason=value.get("reason", ""),
+            reused=None if value.get("reused") is None else Reused(**value["reused"]),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise ServiceError(f"{url} answers, but not with a prediction") from exc
