@@ -89,6 +89,7 @@ class TileState:
     Parameters
     ----------
     thresholds : from which difference on a position counts
+    always : whether tiles run where they do not pay, too
 
     Attributes
     ----------
@@ -99,8 +100,9 @@ class TileState:
     shares : for each segment of the last frame, the share of its tiles that ran
     """
 
-    def __init__(self, thresholds: Thresholds) -> None:
+    def __init__(self, thresholds: Thresholds, always: bool = False) -> None:
         self.thresholds = thresholds
+        self.always = always
         self.counts: Dict[str, int] = dict.fromkeys((FILLED, UPDATED, PLAIN, SAME), 0)
         self.shares: List[float] = []
         self.what = ""
