@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,8 @@ from adaptive.engines.tiles.engine import TileCost, TileEngine, anywhere
 from adaptive.engines.tiles.graph import read_graph
 from adaptive.engines.tiles.state import Thresholds
 from adaptive.errors import BundleError, EngineError, InputError
+from adaptive.images.video import VideoReader
+from adaptive.opencv import cv2
 
 SHAPE = (3, 24, 24)
 
@@ -347,18 +350,22 @@ def test_costs_are_measured_where_asked_for(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.0, 0.3])
-def test_ten_thousand_frames_neither_drift_nor_grow(engine, threshold):
-    state = engine.state(threshold)
+def test_ten_thousand_frames_neither_drift_nor_grow(tmp_path, threshold):
+    net = Layers((3, 12, 12))
+    x = net.one("Relu", net.conv("images", 4))
+    path = net.write(tmp_path / "net.onnx", net.head(net.conv(x, 4)))
+    tiles = TileEngine.open(path, measure=False)
+    state = tiles.state(threshold)
     random = np.random.default_rng(3)
-    frame = clip(SHAPE, 1)[0]
+    frame = clip((3, 12, 12), 1)[0]
     errors = []
     for number in range(10_000):
-        y, x = random.integers(0, 20, 2)
-        side = int(random.integers(1, 5))
+        y, x = random.integers(0, 9, 2)
+        side = int(random.integers(1, 4))
         frame[:, :, y : y + side, x : x + side] = random.normal(size=(1, 3, side, side))
-        found = engine.run_streams([state], frame)
-        if number % 50 == 0:
-            errors.append(apart(found, engine.run(frame)))
+        found = tiles.run_streams([state], frame)
+        if number % 20 == 0:
+            errors.append(apart(found, tiles.run(frame)))
         if number == 1000:
             kept, memory = state.bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert state.bytes == kept
@@ -367,4 +374,40 @@ def test_ten_thousand_frames_neither_drift_nor_grow(engine, threshold):
     if threshold == 0:
         assert max(errors) < 1e-4
     else:
-        assert np.mean(errors[-50:]) < 1.5 * np.mean(errors[5:55])
+        assert 0 < np.mean(errors[-100:]) < 1.5 * np.mean(errors[10:110])
+
+
+SHARED = {
+    "imagenet/models/mobilenet_v2_100_224.onnx": 18,
+    "imagenet/models/googlenet.onnx": 25,
+    "imagenet/models/resnet50.onnx": 20,
+    "detection/models/yolox_nano_416.onnx": 28,
+}
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_networks_equal_themselves_run_densely_on_a_clip(name):
+    data = Path(os.environ.get("ADAPTIVE_DATA", ""))
+    if not (data / name).is_file():
+        pytest.skip("ADAPTIVE_DATA names no folder with the shared networks")
+    tiles = TileEngine.open(data / name, measure=False)
+    assert len(tiles.cut.segments) >= SHARED[name]
+    last = tiles.cut.source in tiles.cut.last
+    sides = tiles.shape[1:3] if last else tiles.shape[2:]
+    frames = []
+    with VideoReader(data / "video" / "street_cars.mp4") as reader:
+        for seen in reader:
+            square = cv2.resize(seen.image, (sides[1], sides[0]))[None]
+            frames.append(square if last else square.transpose(0, 3, 1, 2).astype(np.float32) / 64)
+            if len(frames) == 4:
+                break
+    state = tiles.state(0.0)
+    for frame in frames:
+        frame = np.ascontiguousarray(frame)
+        found, wanted = tiles.run_streams([state], frame), tiles.run(frame)
+        scale = max(1.0, float(np.abs(wanted[0]).max()))
+        assert apart(found, wanted) < 1e-4 * scale
+    assert state.counts["updated"] + state.counts["same"] == 3
+    tiles.close()
