@@ -26,7 +26,7 @@ from PIL import Image
 from urllib3 import HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import ClosedPoolError, HTTPError, InvalidHeader, SSLError, TimeoutError
 
-from adaptive.checks import number, shown, whole
+from adaptive.checks import number, shown, stream_name, whole
 from adaptive.client.exchange import KeptConnectionLost, check_length, make_pool
 from adaptive.errors import BusyError, DeadlineError, ImageError, InputError, ServiceError
 from adaptive.images.decode import ImageLike, decode, open_image
@@ -152,7 +152,7 @@ class Client:
         if request_id is not None:
             headers["X-Request-Id"] = _sendable("request_id", request_id)
         if stream is not None:
-            headers["X-Stream"] = _sendable("stream", stream)
+            headers["X-Stream"] = stream_name(stream, "stream")
         deadline = None
         if deadline_ms is not None:
             deadline = _Deadline(deadline_ms, monotonic() + deadline_ms / 1e3)
