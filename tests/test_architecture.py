@@ -40,6 +40,7 @@ VALUES = {
     "opencv",
     "plugins",
     "prediction",
+    "remote",
     "segments",
 }
 
@@ -52,6 +53,7 @@ ORDER = (
     "premodel",
     "policy",
     "images",
+    "client",
     "engines",
     "bundle",
     "evaluation",
@@ -63,7 +65,6 @@ ORDER = (
     "measuring",
     "networks",
     "report",
-    "client",
     "serving",
     "cli",
     "face",

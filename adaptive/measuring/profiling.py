@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from adaptive.bundle.bundle import Bundle, input_to_json, output_to_json
 from adaptive.candidate import Candidate
-from adaptive.engines.choose import Engines
+from adaptive.engines.choose import EngineChoice, Engines
 from adaptive.errors import ImageError, InputError, TableError
 from adaptive.evaluation.replay import rank_of
 from adaptive.features.schema import SCHEMA, resolve_names
@@ -89,8 +89,8 @@ class Profiler:
         # Asked one by one, an exit is reached through those before it, without their heads.
         ways = [(name,) for name in names]
         self.networks = Networks.open(bundle, names, threads, ways, True, engines)
-        assert self.networks.choice is not None
-        self.choice = self.networks.choice
+        nothing_here = EngineChoice("none", "every candidate runs on another server")
+        self.choice = self.networks.choice or nothing_here
         # An exit runs after what it continues from, whatever the manifest's order.
         chains = self.networks.chains
         self._order = sorted(bundle.candidates, key=lambda c: len(chains[c.name]))
@@ -148,8 +148,32 @@ class Profiler:
             spent = energies(self.tasks(sample))
             self._require_mode(before.mode)
         with writing(partial.folder):
-            partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
+            partial.finish(self._meta(images, before, spent), self._energies(spent))
         return [f"{name}: {why}" for name, why in left_out.items()]
+
+    def _energies(self, spent: Energies | None) -> dict[str, float]:
+        """Millijoules by candidate: as measured here, and what the network is said to cost."""
+        found = {} if spent is None else dict(spent.mj)
+        for name in found:
+            candidate, moved = self.bundle.candidate(name), self._bytes(name)
+            if candidate.remote is not None and moved is not None:
+                found[name] += candidate.remote.network_mj(*moved)
+        return found
+
+    def _bytes(self, name: str) -> tuple[float, float] | None:
+        """Bytes sent and received for an image by a candidate on another server."""
+        engine = self.networks.engines.get(name)
+        requests = getattr(engine, "requests", 0)
+        return (engine.sent / requests, engine.received / requests) if engine and requests else None
+
+    def _entry(self, candidate: Candidate) -> dict[str, Any]:
+        """What the table says of a candidate; of one on another server, what goes over the wire."""
+        moved = self._bytes(candidate.name)
+        if candidate.remote is None or moved is None:
+            return entry_of(candidate)
+        sent, received = map(round, moved)
+        told = {"bytes_sent": sent, "bytes_received": received}
+        return {**entry_of(candidate), "remote": {**candidate.remote.to_json(), **told}}
 
     def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """One image's row and every candidate's probabilities, shape (1, classes).
@@ -309,7 +333,7 @@ class Profiler:
                 ", ".join(board["throttled_by"]),
             )
         return {
-            "candidates": [entry_of(c) for c in self.bundle.candidates],
+            "candidates": [self._entry(c) for c in self.bundle.candidates],
             **({"quality": AGREEMENT} if UNLABELLED in images.labels else {}),
             "reference": self.bundle.reference,
             "classes": len(self.bundle.labels),
