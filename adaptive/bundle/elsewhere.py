@@ -242,7 +242,7 @@ def _seen(
 
 
 @dataclass(frozen=True)
-class Answering:
+class Reached:
     """Whether a candidate on another server answers.
 
     Attributes
@@ -255,7 +255,7 @@ class Answering:
     why: str = ""
 
 
-def look_at(candidate: Candidate, key: str | None = None) -> Answering:
+def look_at(candidate: Candidate, key: str | None = None) -> Reached:
     """Ask a candidate's server what it is, and for one answer."""
     assert candidate.remote is not None
     engine = RemoteEngine(candidate.remote, candidate.input, candidate.output, key)
@@ -265,8 +265,8 @@ def look_at(candidate: Candidate, key: str | None = None) -> Answering:
         engine.run(tensor)
         began = monotonic()
         engine.run(tensor)
-        return Answering((monotonic() - began) * 1e3)
+        return Reached((monotonic() - began) * 1e3)
     except (EngineError, InputError, RuntimeError) as error:
-        return Answering(None, str(error))
+        return Reached(None, str(error))
     finally:
         engine.close()

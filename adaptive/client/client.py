@@ -23,7 +23,7 @@ from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
 from adaptive.checks import number, shown, whole
-from adaptive.client.server import Server, sendable
+from adaptive.client.connections import Connections, sendable
 from adaptive.errors import BusyError, DeadlineError, ImageError, InputError, ServiceError
 from adaptive.images.decode import ImageLike, decode, open_image
 from adaptive.limits import PREFERENCES
@@ -91,7 +91,7 @@ class Client:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self.retries = whole(retries, "retries")
-        self._server = Server(url, api_key, ssl_context)
+        self._server = Connections(url, api_key, ssl_context)
         Image.preinit()  # imports the formats, which the first array's deadline need not pay for
 
     def classify(

@@ -20,7 +20,7 @@ import numpy as np
 
 from adaptive.box_output import BoxOutput
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
-from adaptive.client.server import Raw, Server
+from adaptive.client.connections import Connections, Raw
 from adaptive.engines.breaker import Breaker
 from adaptive.engines.engine import in_parts
 from adaptive.engines.inference import (
@@ -117,7 +117,7 @@ class RemoteEngine:
     ) -> None:
         self.remote, self.spec, self.output = remote, spec, output
         self.breaker = breaker or Breaker()
-        self._server = Server(remote.url, key)
+        self._server = Connections(remote.url, key)
         self._greeted: Greeted | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -430,7 +430,7 @@ def model_info(remote: Remote, key: str | None = None) -> ModelInfo:
     ServiceError, EngineError
         when it cannot be asked, has no such model, or does not speak the protocol.
     """
-    server = Server(remote.url, key)
+    server = Connections(remote.url, key)
     end = monotonic() + max(GREETING_S, remote.timeout_ms / 1e3)
     version = "" if remote.version is None else f"/versions/{remote.version}"
     late = ServiceError(f"{remote.place}: the server did not answer in time")

@@ -169,10 +169,11 @@ class Profiler:
     def _entry(self, candidate: Candidate) -> dict[str, Any]:
         """What the table says of a candidate; of one on another server, what goes over the wire."""
         moved = self._bytes(candidate.name)
-        if candidate.remote is None or moved is None:
+        if candidate.remote is None:
             return entry_of(candidate)
-        sent, received = map(round, moved)
-        told = {"bytes_sent": sent, "bytes_received": received}
+        told = {}
+        if moved is not None:
+            told = {"bytes_sent": round(moved[0]), "bytes_received": round(moved[1])}
         return {**entry_of(candidate), "remote": {**candidate.remote.to_json(), **told}}
 
     def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

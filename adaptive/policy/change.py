@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Iterable, Sequence
 
 #: In `Change.short`, for a candidate that cannot be reached.
 ABSENT = "absent"
@@ -51,6 +51,11 @@ class Change:
             others = others if len(candidates) > 1 else ""
             return f"{lacking}{others}, so there is no answer"
         return f"{lacking}, so {candidates[self.given]} was asked"
+
+
+def unreached(candidates: Sequence[str], changes: Iterable[Change]) -> tuple[str, ...]:
+    """Names of the candidates that an image was to be asked of and that could not be reached."""
+    return tuple(dict.fromkeys(candidates[c.wanted] for c in changes if ABSENT in c.short))
 
 
 def prefers(preference: float) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Iterable, Sequence
+from typing import Sequence
 
 import numpy as np
 
-from adaptive.policy.change import ABSENT, Change
+from adaptive.policy.change import unreached
 from adaptive.policy.walk import Route, Walk
 from adaptive.prediction import Prediction
 from adaptive.routing.own_answers import OwnOutput
@@ -130,8 +130,3 @@ class Answering:
             guess=index,
             unreached=missed,
         )
-
-
-def unreached(candidates: Sequence[str], changes: Iterable[Change]) -> tuple[str, ...]:
-    """Names of the candidates that an image was to be asked of and that could not be reached."""
-    return tuple(dict.fromkeys(candidates[c.wanted] for c in changes if ABSENT in c.short))

@@ -15,9 +15,9 @@ from adaptive.errors import EngineError
 from adaptive.images.decoded import DecodedImage
 from adaptive.images.preprocess import placed
 from adaptive.policy.base import Output
+from adaptive.policy.change import unreached
 from adaptive.policy.walk import Route, Walk
 from adaptive.prediction import Prediction
-from adaptive.routing.answering import unreached
 from adaptive.routing.photo import Found, Inputs, Photo
 from adaptive.tasks.detections import Detections
 from adaptive.tasks.fusion import fuse

@@ -1,4 +1,4 @@
-"""One server that is asked again and again, over connections that are kept open."""
+"""Connections to one server, which are kept open between requests."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Raw(NamedTuple):
     body: bytes
 
 
-class Server:
-    """Requests to one server; several threads may use it at the same time.
+class Connections:
+    """Connections to one server. Several threads may use them at the same time.
 
     Answers that point elsewhere are not followed, and certificates are checked.
 
