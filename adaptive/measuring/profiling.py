@@ -15,6 +15,7 @@ import shutil
 from functools import partial
 from itertools import cycle
 from pathlib import Path, PurePath
+from time import sleep
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from adaptive.bundle.bundle import Bundle, input_to_json, output_to_json
 from adaptive.candidate import Candidate
 from adaptive.engines.choose import EngineChoice, Engines
-from adaptive.errors import ImageError, InputError, TableError
+from adaptive.errors import ImageError, InputError, TableError, UnreachableError
 from adaptive.evaluation.replay import rank_of
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import read_json, write_json, writing
@@ -52,6 +53,9 @@ log = logging.getLogger("adaptive.measuring.profiling")
 
 #: Runs of each network before anything is timed.
 WARM_UP = 5
+
+#: How often a candidate on another server is asked for one image, and how long is waited between.
+PATIENCE, LONGEST_WAIT_S = 6, 10.0
 
 
 class Profiler:
@@ -133,7 +137,7 @@ class Profiler:
             for index in todo:
                 name = images.names[index]
                 try:
-                    row, answers = self.outcome(images.root / name, images.labels[index])
+                    row, answers = self._outcome(images.root / name, images.labels[index])
                 except ImageError as error:
                     left_out[name] = str(error)
                     partial.skip(name, str(error))
@@ -175,6 +179,21 @@ class Profiler:
         if moved is not None:
             told = {"bytes_sent": round(moved[0]), "bytes_received": round(moved[1])}
         return {**entry_of(candidate), "remote": {**candidate.remote.to_json(), **told}}
+
+    def _outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """As `outcome`; a server that cannot be reached is given some time to come back.
+
+        Nothing of what failed is in the times.
+        """
+        for attempt in range(PATIENCE):
+            try:
+                return self.outcome(path, label)
+            except UnreachableError as error:
+                if attempt == PATIENCE - 1:
+                    raise
+                log.warning("%s; it is asked again", error)
+                sleep(min(error.retry_after_s, LONGEST_WAIT_S))
+        raise AssertionError
 
     def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """One image's row and every candidate's probabilities, shape (1, classes).
