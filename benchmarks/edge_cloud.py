@@ -311,10 +311,8 @@ def main() -> None:
     show(content)
     for added_ms, told in rows.items():
         print(f"\n{added_ms} ms added\n")
-        print(
-            "| policy | top-1 %, 95 % interval | mean ms | p95 ms | most ms | asked | unreached | failed |"
-        )
-        print("|---|---|---|---|---|---|---|---|")
+        print(f"| {' | '.join(COLUMNS)} |")
+        print("|---" * len(COLUMNS) + "|")
         print("\n".join(told))
     save(content, arguments.json)
 

@@ -22,6 +22,8 @@ COMMANDS = {
     "features": "features",
     "outcomes": "outcomes",
     "profile": "profile",
+    "pull": "pull",
+    "push": "push",
     "quantize": "quantize",
     "reload": "reload",
     "replay": "replay",
