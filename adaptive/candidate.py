@@ -174,6 +174,7 @@ class Candidate:
     `ms` and `mj` are the mean cost of its own preprocessing plus its run on one image; for an
     exit `NET@2` they are the increment after the candidate named in `after`. `through` is what
     runs instead where only a later exit is asked; without it the exit's head runs for nothing.
+    `made` says in a sentence how a copy of another network was made.
     """
 
     name: str
@@ -186,6 +187,7 @@ class Candidate:
     mj: float | None = None
     untrained: bool = False
     through: Through | None = None
+    made: str | None = None
     remote: Remote | None = None
 
     def __post_init__(self) -> None:

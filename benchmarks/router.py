@@ -22,8 +22,13 @@ running the network that the policy asks most often first; and the in-process li
 prepares and runs the very networks that the router ran for that image, and takes the best class.
 The ratio to the limit is the median over the images, with the interval of 95 % of a bootstrap.
 
-Three ways of deciding are measured: the bundle's own policy, always the first of its candidates,
-and always the last. Without --bundle it is the embedded one; without --images, drawn ones.
+"bare" is the limit with nothing of the library's but sizes: OpenCV's decoder, its scaling, and the
+runtime's run, and nothing is checked.
+
+Up to four ways of deciding are measured: the bundle's own policy; where that is a cascade and the
+bundle has a premodel, the hybrid of both, whose premodel moves the cascade's thresholds; always the
+first of its candidates; and always the last. Without --bundle it is the embedded one; without
+--images, drawn ones.
 """
 
 from __future__ import annotations
@@ -33,6 +38,8 @@ import io
 import sys
 from collections import Counter
 from contextlib import ExitStack, contextmanager
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Callable, Iterator, Sequence
@@ -40,17 +47,22 @@ from typing import Any, Callable, Iterator, Sequence
 import cv2
 import numpy as np
 from machine import envelope, machine_line, result, save
+from PIL import Image
 
 import adaptive.engines.answers
 import adaptive.features.extract
 from adaptive import Router
 from adaptive.bundle.bundle import Bundle, default_bundle
-from adaptive.images.decode import MAX_PIXELS
+from adaptive.candidate import InputSpec
+from adaptive.features.schema import SCHEMA
+from adaptive.images.decode import MAX_PIXELS, jpeg_scale
 from adaptive.images.decoded import DecodedImage, decode_image
-from adaptive.images.preprocess import needed_short
+from adaptive.images.preprocess import needed_short, preprocess
 from adaptive.outcomes.labelled import SUFFIXES
 from adaptive.policy.base import Policy
+from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
+from adaptive.policy.hybrid import Hybrid
 from adaptive.routing.answering import Answering
 from adaptive.routing.running import Networks, ways_of
 from features import drawn
@@ -63,6 +75,11 @@ STEPS = (
 #: What the step machine asks of a policy.
 POLICY = ("start", "first", "next", "affordable", "conclude")
 OVERHEAD = ("premodel", "policy", "answer", "rest")
+#: What is measured whole, and the one of them that is called by its network's name.
+FIRST = "decode and the first"
+WHOLE = ("classify", "limit", "bare", FIRST, "decode")
+#: How far one unit of expected gain moves the hybrid's thresholds.
+SHIFT = 0.2
 
 
 class StepClock:
@@ -131,8 +148,41 @@ def short_of(networks: Networks, names: Sequence[str]) -> int:
     return max(needed_short(candidate.input) for candidate in firsts)
 
 
-def plain_way(networks: Networks, short: int, path: Sequence[str]) -> Callable[[bytes], int]:
-    """Decode, prepare and run these candidates by hand, as one who knew the path would."""
+class BareImage:
+    """A JPEG, upright, as OpenCV alone decodes and scales it.
+
+    Parameters
+    ----------
+    scale : what its sides are divided by in decoding
+    """
+
+    def __init__(self, data: bytes, scale: int) -> None:
+        how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        reduced = 0 if scale == 1 else 8 * scale
+        self.pixels = SCHEMA.working(cv2.imdecode(np.frombuffer(data, np.uint8), how | reduced))
+        self._scaled: dict[InputSpec, np.ndarray] = {}
+
+    def tensor(self, spec: InputSpec) -> np.ndarray:
+        """A network's input."""
+        if spec not in self._scaled:
+            self._scaled[spec] = preprocess(self.pixels, spec)
+        return self._scaled[spec]
+
+
+def opened_bare(images: Sequence[bytes], short: int) -> Callable[[bytes], BareImage]:
+    """Opens these images bare; their headers are read now."""
+    sizes = {image: Image.open(io.BytesIO(image)).size for image in images}
+    scales = {image: jpeg_scale(*size, short) for image, size in sizes.items()}
+    return lambda image: BareImage(image, scales[image])
+
+
+def plain_way(
+    networks: Networks, path: Sequence[str], opened: Callable[[bytes], Any]
+) -> Callable[[bytes], int]:
+    """Decode, prepare and run these candidates by hand, as one who knew the path would.
+
+    opened : decodes an image
+    """
     runs = []
     done: set[str] = set()
     for name in path:
@@ -143,7 +193,7 @@ def plain_way(networks: Networks, short: int, path: Sequence[str]) -> Callable[[
             done.add(run.segment)
 
     def answer(data: bytes) -> int:
-        image = decode_image(data, short, MAX_PIXELS)
+        image = opened(data)
         states: dict[str, list[np.ndarray]] = {}
         best = -1
         for engine, candidate, headless in runs:
@@ -169,21 +219,24 @@ def measured(
     short = short_of(networks, router.policy.candidates)
     paths = [router.classify(image).path for image in images]
     first = Counter(path[:1] for path in paths).most_common(1)[0][0]
-    by_path = {path: plain_way(networks, short, path) for path in {*paths, first}}
-    own = [by_path[path] for path in paths]
+    ours = partial(decode_image, networks_short=short, max_pixels=MAX_PIXELS)
+    least = opened_bare(images, max(short, SCHEMA.short_side))
+    by_path = {path: plain_way(networks, path, ours) for path in {*paths, first}}
+    by_path_bare = {path: plain_way(networks, path, least) for path in set(paths)}
     clock = StepClock()
-    whole = np.empty((4, WARM_UP + rounds, len(images)))
+    whole = np.empty((len(WHOLE), WARM_UP + rounds, len(images)))
     steps = np.zeros((len(STEPS), WARM_UP + rounds, len(images)))
     for number in range(WARM_UP + rounds):
         for position, image in enumerate(images):
             ways: list[Callable[[bytes], Any]] = [
                 router.classify,
-                own[position],
+                by_path[paths[position]],
+                by_path_bare[paths[position]],
                 by_path[first],
-                lambda data: decode_image(data, short, MAX_PIXELS),
+                ours,
             ]
             # whichever comes first finds the caches as the last image left them
-            for way in np.roll(range(4), number):
+            for way in np.roll(range(len(ways)), number):
                 began = perf_counter()
                 ways[way](image)
                 whole[way, number, position] = perf_counter() - began
@@ -194,8 +247,8 @@ def measured(
                 for step, seconds in clock.stop().items():
                     steps[STEPS.index(step), number, position] = seconds
     whole, steps = whole[:, WARM_UP:] * 1e6, steps[:, WARM_UP:] * 1e6
-    names = ("classify", "limit", f"decode and {'/'.join(first) or 'nothing'}", "decode")
-    ratios = np.median(whole[0] / whole[1], axis=0)
+    names = [f"decode and {'/'.join(first)}" if name == FIRST else name for name in WHOLE]
+    ratios, bare = (np.median(whole[0] / whole[way], axis=0) for way in (1, 2))
     overhead = steps[[STEPS.index(step) for step in OVERHEAD]].sum(axis=0)
     return {
         "paths": {" > ".join(path): count for path, count in Counter(paths).most_common()},
@@ -204,6 +257,7 @@ def measured(
         "steps": {step: spread(times, steps.sum()) for step, times in zip(STEPS, steps)},
         "overhead": spread(overhead, steps.sum()),
         "ratio_to_limit": {"median": float(np.median(ratios)), "interval": bootstrap(ratios)},
+        "ratio_to_bare": {"median": float(np.median(bare)), "interval": bootstrap(bare)},
     }
 
 
@@ -223,10 +277,15 @@ def bootstrap(values: np.ndarray, draws: int = 2000) -> list[float]:
     return [float(v) for v in np.percentile(np.median(samples, axis=1), (2.5, 97.5))]
 
 
-def ways_of_deciding(own: Policy) -> dict[str, Policy]:
-    """The bundle's policy, and the fixed ones at its ends."""
+def ways_of_deciding(bundle: Bundle) -> dict[str, Policy]:
+    """The bundle's policy, a hybrid where there can be one, and the fixed ones at its ends."""
+    own, ways = bundle.policy, {bundle.policy.kind: bundle.policy}
+    if type(own) is Cascade and bundle.premodel is not None:
+        settings = {part.name: getattr(own, part.name) for part in fields(own)}
+        moved = {"premodel": bundle.premodel, "shift": SHIFT}
+        ways["hybrid"] = Hybrid(**{**settings, **moved})
     ends = dict.fromkeys((own.candidates[0], own.candidates[-1]))
-    return {own.kind: own, **{f"always {name}": Fixed(candidates=(name,)) for name in ends}}
+    return {**ways, **{f"always {name}": Fixed(candidates=(name,)) for name in ends}}
 
 
 def main() -> None:
@@ -244,7 +303,7 @@ def main() -> None:
     images = read_images(options.images, options.limit)
     bundle = Bundle.read(options.bundle or default_bundle())
     results, ways = {}, {}
-    for name, policy in ways_of_deciding(bundle.policy).items():
+    for name, policy in ways_of_deciding(bundle).items():
         networks = Networks.open(bundle, policy.candidates, 1, ways_of(policy), whole=False)
         with Router(bundle, networks, policy) as router:
             router.warm_up()
@@ -273,15 +332,15 @@ def show(name: str, way: dict[str, Any]) -> None:
         print(f"  {step:32}{us['median_us']:10.1f}{us['p95_us']:10.1f}{us['share']:8.1%}")
     for whole, found in way["results"].items():
         print(f"{whole:34}{found['median']:10.1f}{found['p95']:10.1f}")
-    low, high = way["ratio_to_limit"]["interval"]
-    print(f"classify / limit {way['ratio_to_limit']['median']:.3f} ({low:.3f} to {high:.3f})")
+    for what in ("limit", "bare"):
+        found = way[f"ratio_to_{what}"]
+        low, high = found["interval"]
+        print(f"classify / {what} {found['median']:.3f} ({low:.3f} to {high:.3f})")
 
 
 def read_images(folder: Path | None, limit: int) -> list[bytes]:
     """The bytes of the first images of a folder, or of drawn photographs as JPEG."""
     if folder is None:
-        from PIL import Image
-
         images = []
         for seed in range(min(limit, 20)):
             stream = io.BytesIO()

@@ -38,11 +38,14 @@ from adaptive.networks.images import read_folder
 @click.option("--work", type=click.Path(path_type=Path), required=True)
 @click.option("--design", "designs", multiple=True, type=click.Choice(list(DESIGNS)))
 @click.option("--epochs", "epochs", multiple=True, help="DESIGN=NUMBER; 36 unless given.")
+@click.option("--batch", "batches", multiple=True, help="DESIGN=NUMBER; 8 unless given.")
+@click.option("--until", type=int, help="Stop after so many of these epochs, and write the files.")
 @click.option("--scenes", default=4000, show_default=True, help="An epoch.")
 @click.option("--test-scenes", default=1000, show_default=True)
 @click.option("--size", default=96, show_default=True, help="Side of a scene, pixels.")
 @click.option("--test-images", type=click.Path(path_type=Path), help="Scenes to route on.")
 @click.option("--routed", default=900, show_default=True, help="How many of these.")
+@click.option("--half-weights", is_flag=True, help="Store weights in 16 bits.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 def main(
@@ -52,11 +55,14 @@ def main(
     work: Path,
     designs: tuple[str, ...],
     epochs: tuple[str, ...],
+    batches: tuple[str, ...],
+    until: int | None,
     scenes: int,
     test_scenes: int,
     size: int,
     test_images: Path | None,
     routed: int,
+    half_weights: bool,
     seed: int,
     threads: int,
 ) -> None:
@@ -65,7 +71,7 @@ def main(
     for folder in (output, test_images):
         if folder is not None:
             refuse_existing(folder, force=False)
-    wanted = dict(part.split("=") for part in epochs)
+    wanted, sizes = (dict(part.split("=") for part in parts) for parts in (epochs, batches))
     grounds = read_backgrounds(backgrounds, size)
     half = len(grounds) // 2
     learn = Composer(read_folder(objects / "train"), grounds[:half], size)
@@ -74,9 +80,11 @@ def main(
     backbone = pretrain_backbone(learn.objects, DetectorRecipe(seed=seed), work)
     rows, trained = [], {}
     for design in designs or tuple(DESIGNS):
-        recipe = DetectorRecipe(int(wanted.get(design, 36)), scenes, seed=seed)
-        checkpoint = work / f"{design}-{seed}.pt"
-        trained[design], history = train_detector(design, learn, recipe, checkpoint, backbone, test)
+        batch = int(sizes.get(design, DetectorRecipe.batch))
+        recipe = DetectorRecipe(int(wanted.get(design, 36)), scenes, batch, seed=seed)
+        trained[design], history = train_detector(
+            design, learn, recipe, work / f"{design}-{seed}.pt", backbone, test, until
+        )
         rows += [{"design": design, **line} for line in history]
     work.mkdir(parents=True, exist_ok=True)
     with open(work / "history.csv", "w", newline="") as file:
@@ -88,7 +96,9 @@ def main(
         candidates = []
         for design, network in trained.items():
             path = aside / f"{design}.onnx"
-            candidate, difference = export_small_detector(network, design, path, size, classes)
+            candidate, difference = export_small_detector(
+                network, design, path, size, classes, half_weights
+            )
             candidates.append(candidate)
             print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, within {difference:.1g}")
         last = {row["design"]: row["ap"] for row in rows}

@@ -44,7 +44,7 @@ def perceived_brightness(pixels: NDArray[np.uint8]) -> tuple[float, float]:
     model of Finley 2006, in single precision.
     """
     squares = pixels.astype(np.float32, order="C")
-    cv2.multiply(squares, squares, squares)
+    squares *= squares
     # luma's weights are those of this model
     perceived = cv2.cvtColor(squares, cv2.COLOR_RGB2GRAY)
     mean_square = cv2.mean(perceived)[0]

@@ -90,8 +90,8 @@ def edge_angle(derivatives: Gradient, positions: NDArray[np.intp]) -> list[float
         return _NONE
     dx, dy = (derivative.ravel().take(positions) for derivative in derivatives)
     with np.errstate(divide="ignore"):
-        tangents = np.divide(dx, dy, dtype=np.float64)
-    # ratios of whole numbers this small come nowhere near a bound but 0: rounding is harmless
+        tangents = np.divide(dx, dy, dtype=np.float32)
+    # Ratios of whole numbers this small come nowhere near a bound but 0: rounding is harmless.
     below = [0, *(int(np.count_nonzero(tangents < turn)) for turn in _TURNS), count]
     rising = [high - low for low, high in zip(below, below[1:])]
     counts = [*rising[4:7], rising[7] + rising[0], *rising[1:4]]

@@ -27,9 +27,13 @@ def hue(pixels: NDArray[np.uint8]) -> list[float]:
     of the image that is coloured, and a grey image has seven zeros.
     """
     hsv = _hsv(pixels)
-    coloured = cv2.inRange(hsv, (0, COLOURED, COLOURED), (255, 255, 255))
-    counts = cv2.calcHist([hsv], [0], coloured, [BINS], [0, 180])
-    size = hsv.shape[0] * hsv.shape[1]
+    hues, least, value = (cv2.extractChannel(hsv, channel) for channel in range(3))
+    # What has none gets a hue outside all bins: a histogram with a mask takes three times as long.
+    cv2.min(least, value, least)
+    cv2.threshold(least, COLOURED - 1, 255, cv2.THRESH_BINARY_INV, least)
+    cv2.bitwise_or(hues, least, hues)
+    counts = cv2.calcHist([hues], [0], None, [BINS], [0, 180])
+    size = hues.size
     # OpenCV 4 returns a column, OpenCV 5 a row
     return [count / size for count in counts.ravel().tolist()]
 

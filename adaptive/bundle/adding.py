@@ -35,6 +35,8 @@ class Recipe:
     output : "probabilities" or "logits"; by what the network answers where it is not said
     decoder : for a detector, the name of what reads its outputs
     options : of that decoder
+    class_map : which label each of a detector's numbers is: "coco", "from 1", or the names of the
+        classes that it knows, in its order; None where these are the labels
     """
 
     like: str | None = None
@@ -47,6 +49,7 @@ class Recipe:
     output: str | None = None
     decoder: str | None = None
     options: Mapping[str, Any] | None = None
+    class_map: str | Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,12 @@ def add_candidate(
         known = present.labels if present is not None else None
         names, note = check_names(labels, known, facts, images, recipe.decoder is not None)
         notes += [note] if note else []
-        output = (
-            read_boxes(recipe, names) if recipe.decoder else check_classes(recipe, facts, names)
-        )
+        output: OutputSpec | BoxOutput
+        if recipe.decoder:
+            output, told = read_boxes(recipe, names)
+            notes += told
+        else:
+            output = check_classes(recipe, facts, names)
         digest = sha256(stage / file)
         settings = settings_for(recipe, facts, images is not None)
         candidate = Candidate(name, file, digest, settings[0].spec, output)
@@ -279,13 +285,39 @@ def check_classes(recipe: Recipe, facts: NetworkFacts, labels: Sequence[str]) ->
     return OutputSpec(len(labels), kind, facts.width == len(labels) + 1)
 
 
-def read_boxes(recipe: Recipe, labels: Sequence[str]) -> BoxOutput:
-    """How a detector's outputs become boxes, by the decoder that the recipe names."""
+def read_boxes(recipe: Recipe, labels: Sequence[str]) -> tuple[BoxOutput, list[str]]:
+    """What a detector's outputs mean, and what is to be said of it."""
+    from adaptive.tasks.decoding import class_map
     from adaptive.tasks.reading import Reading
 
-    output = BoxOutput(str(recipe.decoder), len(labels), options=dict(recipe.options or {}))
+    decoder, options, given = str(recipe.decoder), dict(recipe.options or {}), recipe.class_map
+    notes = []
+    mapped = None
+    if given is not None:
+        named = given if isinstance(given, str) else [n if n in labels else None for n in given]
+        mapped = class_map(named, labels)
+        if max(mapped) < 0:
+            raise InputError(
+                f"none of the classes that the detector knows, such as {given[0]!r}, is among the "
+                f"labels, such as {labels[0]!r}; names must be the same"
+            )
+        left = [name for name, index in zip(given, mapped) if index < 0]
+        if not isinstance(given, str) and left:
+            rest = ", ..." if len(left) > 3 else ""
+            notes.append(
+                f"{len(left)} of {len(given)} classes that it knows are no labels, and their boxes "
+                f"are left out: {', '.join(left[:3])}{rest}"
+            )
+        unknown = [name for place, name in enumerate(labels) if place not in mapped]
+        if unknown:
+            rest = ", ..." if len(unknown) > 3 else ""
+            notes.append(
+                f"{len(unknown)} of {len(labels)} labels it never finds: "
+                f"{', '.join(unknown[:3])}{rest}"
+            )
+    output = BoxOutput(decoder, len(mapped or labels), class_map=mapped, options=options)
     Reading.of(output)
-    return output
+    return output, notes
 
 
 def settings_for(recipe: Recipe, facts: NetworkFacts, tried: bool) -> list[Setting]:

@@ -256,6 +256,7 @@ def read_candidate(values: object, where: str, labels: Sequence[str] = ()) -> Ca
             mj=entry.get("mj", float, default=None),
             untrained=entry.get("untrained", bool, default=False),
             through=_read_through(entry),
+            made=entry.get("made", str, default=None),
             input=_read_input(given),
             output=read_output(answer, labels),
         )
@@ -324,7 +325,9 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     if candidate.remote is not None:
         entry["remote"] = candidate.remote.to_json()
         del entry["file"], entry["sha256"]
-    return {n: v for n, v in entry.items() if v or n not in ("untrained", "through", "remote")}
+    return {
+        n: v for n, v in entry.items() if v or n not in ("untrained", "through", "made", "remote")
+    }
 
 
 def output_to_json(output: OutputSpec | BoxOutput) -> dict[str, Any]:

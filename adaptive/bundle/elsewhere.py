@@ -141,7 +141,11 @@ def add_remote(
             "that one"
         )
     output: OutputSpec | BoxOutput
-    output = read_boxes(recipe, names) if recipe.decoder else check_classes(recipe, facts, names)
+    if recipe.decoder:
+        output, told_of = read_boxes(recipe, names)
+        notes += told_of
+    else:
+        output = check_classes(recipe, facts, names)
     settings = settings_for(recipe, facts, images is not None)
     candidate = Candidate(name, "", remote.identity, settings[0].spec, output, remote=remote)
     check = None

@@ -16,9 +16,11 @@ COMMANDS = {
     "bundle": "bundle",
     "candidates": "candidates",
     "classify": "classify",
+    "compress": "compress",
     "detect": "detect",
     "doctor": "doctor",
     "evaluate": "evaluate",
+    "experiment": "experiment",
     "features": "features",
     "outcomes": "outcomes",
     "profile": "profile",
@@ -30,9 +32,11 @@ COMMANDS = {
     "serve": "serve",
     "train": "train",
     "train-exits": "train_exits",
+    "train-together": "train_together",
     "tune": "tune",
     "video": "video",
     "wheelhouse": "wheelhouse",
+    "worker": "worker",
     "zoo": "zoo",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Mapping, Sequence
 
 import click
 import numpy as np
@@ -124,9 +124,10 @@ def command(
         board = outcomes.meta.get("board")
     if source.task == "detect":
         source = with_learnt(source, taught, policy)
+    if merge is not None and source.task != "detect":
+        raise InputError("--merge is for detectors, and these candidates classify")
+    merge = _merge_of(certificate, policy, merge)
     if merge is not None:
-        if source.task != "detect":
-            raise InputError("--merge is for detectors, and these candidates classify")
         source = replace(source, merge=BoxMerge(merge))
     names = None
     positions(policy.candidates, source.names, f"the candidates of {candidates}")
@@ -176,6 +177,28 @@ def _always(source: Bundle, name: str) -> Policy:
     if name in here or not here:
         return Fixed((name,))
     return Fixed((name, source.reference if source.reference in here else here[-1]))
+
+
+def _merge_of(
+    certificate: Mapping[str, Any] | None, policy: Policy, merge: float | None
+) -> float | None:
+    """How boxes are merged: as was asked, and never otherwise than a promise speaks of.
+
+    Raises
+    ------
+    InputError
+        when the promise is of other answers.
+    """
+    if certificate is None or len(policy.candidates) < 2:
+        return merge
+    promised = certificate.get("merge")
+    if merge is not None and merge != promised:
+        told = "not merged" if promised is None else f"merged at {promised:g}"
+        raise InputError(
+            f"the certificate speaks of boxes that are {told}, and --merge is {merge:g}; tune with "
+            f"--merge {merge:g} too"
+        )
+    return None if promised is None else float(promised)
 
 
 def _alone(policy: Path) -> str | None:

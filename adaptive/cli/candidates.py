@@ -28,6 +28,9 @@ from adaptive.errors import AdaptiveError, EngineError, InputError
 from adaptive.outcomes.labelled import list_images
 from adaptive.remote import ENCODINGS, LONGEST_MS, origin
 
+#: Class maps that have a name.
+CLASS_MAPS = ("coco", "from 1")
+
 FOLDER = click.argument("folder", type=click.Path(path_type=Path), metavar="FOLDER")
 
 
@@ -80,6 +83,12 @@ def command() -> None:
     multiple=True,
     metavar="NAME=VALUE",
     help="Of the decoder; VALUE is JSON.",
+)
+@click.option(
+    "--class-map",
+    metavar="MAP",
+    help="Of a detector that knows other classes than the labels, or counts them otherwise: coco "
+    "(1 to 90 with gaps), 'from 1', or a file with the names that it knows, in its order.",
 )
 @click.option(
     "--check",
@@ -150,6 +159,7 @@ def add(
     output_kind: str | None,
     decoder: str | None,
     decoder_options: tuple[str, ...],
+    class_map: str | None,
     images: Path | None,
     table: Path | None,
     check_limit: int,
@@ -177,6 +187,8 @@ def add(
         raise InputError("--check-labels goes with --check")
     if decoder is None and decoder_options:
         raise InputError("--decoder-option goes with --decoder")
+    if decoder is None and class_map is not None:
+        raise InputError("--class-map goes with --decoder")
     if len(models) > 1 and (name is not None or reference):
         raise InputError("--name and --reference are of one network; add that by itself")
     recipe = Recipe(
@@ -190,6 +202,7 @@ def add(
         output_kind,
         decoder,
         dict(map(_option, decoder_options)),
+        _class_map(class_map),
     )
     labels = None if labels_path is None else read_labels(labels_path, 1 if decoder else 2)
     check = None if images is None else CheckImages(images, table, check_limit)
@@ -363,6 +376,16 @@ def _size(text: str | None) -> int | tuple[int, int] | None:
     if found is None:
         raise InputError(f"--size {text!r} is neither a number of pixels nor HEIGHTxWIDTH")
     return int(found[1]) if found[2] is None else (int(found[1]), int(found[2]))
+
+
+def _class_map(text: str | None) -> str | tuple[str, ...] | None:
+    if text is None or text in CLASS_MAPS:
+        return text
+    if not Path(text).is_file():
+        raise InputError(
+            f"--class-map {text!r} is neither one of {list(CLASS_MAPS)} nor a file of names"
+        )
+    return tuple(read_labels(Path(text), 1))
 
 
 def _option(text: str) -> tuple[str, Any]:

@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Mapping
 
 import click
 
@@ -27,8 +27,11 @@ from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
 
 if TYPE_CHECKING:
+    from adaptive.box_output import BoxMerge
     from adaptive.evaluation.boxes import BoxRow
+    from adaptive.outcomes.boxes import TableBoxes
     from adaptive.routing.extractors import Extractor
+    from adaptive.tasks.learnt import Learnt
 
 
 @click.command(name="evaluate")
@@ -95,11 +98,18 @@ def command(
     read = Bundle.read(bundle)
     whole = OutcomeTable.read(table)
     check_same_networks(read, whole)
-    if live and (read.task == "detect" or not whole.of_classes):
+    if live and read.task != "detect" and not whole.of_classes:
         raise InputError(
-            "--live holds classes against the table's, and the quality of this one is "
+            "--live holds classes or boxes against the table's, and the quality of this one is "
             f"{quality_words(whole.quality_name)}; without --live its policy is replayed"
         )
+    learnt: dict[str, Learnt] = {}
+    if read.task == "detect":
+        learnt = _read_as(whole, read)
+        if read.merge is not None:
+            from adaptive.outcomes.merged import with_merged
+
+            whole = with_merged(whole, table, read.merge, learnt)
     chosen = policy_named(policy, read)
     outcomes, name = chosen_part(whole, table, part, read)
     click.echo(f"images: {name}")
@@ -120,12 +130,7 @@ def command(
     click.echo(text_table(result))
     precisions: tuple[BoxRow, ...] = ()
     if read.task == "detect":
-        if live:
-            raise InputError(
-                "--live compares classes; of detectors, profile the same images with the bundle in "
-                "place of the candidates, and compare the tables"
-            )
-        precisions = _precisions(chosen, outcomes, table, read, charged)
+        precisions = _precisions(chosen, outcomes, table, learnt, read.merge, charged)
     others = other_part(whole, table, name, read)
     cascades: tuple[Policy, ...] = ()
     if premodel is not None or report_path is not None:
@@ -149,8 +154,11 @@ def command(
     if live and images is not None:
         from adaptive.routing.live import compare_live
 
+        true = None
+        if read.task == "detect":
+            true = _boxes_of(outcomes, table).true
         comparison = compare_live(
-            replace(read, policy=chosen), outcomes, images, engines, extractor
+            replace(read, policy=chosen), outcomes, images, engines, extractor, true
         )
         click.echo(comparison.text())
         report["live"] = comparison.to_json()
@@ -197,38 +205,52 @@ def command(
 
 
 def _precisions(
-    policy: Policy, outcomes: OutcomeTable, path: Path, bundle: Bundle, premodel_ms: float
+    policy: Policy,
+    outcomes: OutcomeTable,
+    path: Path,
+    learnt: Mapping[str, Learnt],
+    merge: BoxMerge | None,
+    premodel_ms: float,
 ) -> tuple[BoxRow, ...]:
     """Average precisions of what boxes lie beside the table; printed."""
-    from adaptive.box_output import BoxOutput
     from adaptive.evaluation.boxes import box_rows, text_lines
-    from adaptive.outcomes.boxes import TableBoxes, boxes_folder
-    from adaptive.tasks.learnt import Learnt
+    from adaptive.outcomes.boxes import boxes_folder
 
     folder = boxes_folder(path)
     if not folder.is_dir():
         click.echo(f"note: without {folder.name} beside it, the table tells no average precision")
         return ()
-    names = outcomes.candidates
-    images = len(OutcomeTable.read(path))
-    boxes = TableBoxes.read(folder, names, images)
-    if outcomes.row is not None:
-        boxes = boxes.select(outcomes.row)
-    learnt: dict[str, Learnt] = {}
-    told = outcomes.meta.get("learnt") or {}
-    for name in names:
+    boxes = _boxes_of(outcomes, path)
+    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms, merge)
+    click.echo("\n".join(["", *text_lines(rows)]))
+    return rows
+
+
+def _boxes_of(outcomes: OutcomeTable, path: Path) -> TableBoxes:
+    """The boxes beside a table, of the images that are looked at."""
+    from adaptive.outcomes.boxes import TableBoxes, boxes_folder
+
+    boxes = TableBoxes.read(boxes_folder(path), outcomes.candidates, len(OutcomeTable.read(path)))
+    return boxes if outcomes.row is None else boxes.select(outcomes.row)
+
+
+def _read_as(outcomes: OutcomeTable, bundle: Bundle) -> dict[str, Learnt]:
+    """By candidate, how its boxes are read: as the bundle says, else as the table does."""
+    from adaptive.box_output import BoxOutput
+    from adaptive.outcomes.merged import told_of
+    from adaptive.tasks.learnt import Learnt
+
+    told, learnt = told_of(outcomes), {}
+    for name in outcomes.candidates:
         output = bundle.candidate(name).output if name in bundle.names else None
         own = Learnt.of(output) if isinstance(output, BoxOutput) else None
-        if own is None and name in told:
-            own = Learnt.from_json(told[name])
+        own = told.get(name) if own is None else own
         if own is None:
             raise InputError(
                 f"nothing says how the scores of {name!r} are to be read; profile again"
             )
         learnt[name] = own
-    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms)
-    click.echo("\n".join(["", *text_lines(rows)]))
-    return rows
+    return learnt
 
 
 def check_same_networks(bundle: Bundle, table: OutcomeTable) -> None:

@@ -56,6 +56,14 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="X.csv")
 @click.option("--features", default="all+extra", show_default=True, help="Features to record.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--jobs",
+    type=click.IntRange(0, 1024),
+    default=1,
+    show_default=True,
+    help="Processes that find the answers; 0 is one a core. With several, times are measured "
+    "alone, on 200 of the images.",
+)
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many images.")
 @click.option(
     "--probabilities/--no-probabilities",
@@ -103,6 +111,7 @@ def command(
     output: Path | None,
     features: str,
     threads: int,
+    jobs: int,
     limit: int | None,
     probabilities: bool,
     energy: bool,
@@ -136,6 +145,8 @@ def command(
         )
     if unlabelled and labels is not None:
         raise InputError("--unlabelled is of images without labels; leave it or --labels out")
+    if latency_only and jobs != 1:
+        raise InputError("--latency-only measures times, which one process does alone; no --jobs")
     energies = None
     if energy:
         energies = EnergyPass(energy_seconds, rails)
@@ -162,6 +173,7 @@ def command(
             "an outcome table needs --candidates, --images and -o X.csv, and no more folders; "
             "BUNDLEs and --size go with --latency-only"
         )
+    from adaptive.measuring.parallel import cores
     from adaptive.measuring.profiling import Profiler
 
     check_table_name(output)
@@ -189,7 +201,7 @@ def command(
     click.echo(f"engine {profiler.choice}")
     for note in found.notes:
         click.echo(f"note: {note}", err=True)
-    left_out = profiler.profile(found, output, probabilities, energies)
+    left_out = profiler.profile(found, output, probabilities, energies, jobs or cores())
     profiler.close()
     # As whoever uses it next will read it.
     table = OutcomeTable.read(output)

@@ -77,6 +77,13 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="An outcome table of other images to test the promise on; X.csv then only tunes.",
 )
+@click.option(
+    "--merge",
+    type=click.FloatRange(0, 1),
+    metavar="CHANCE",
+    help="Of detectors: where several ran for an image, the answer is their boxes merged, of this "
+    "chance or more, as `adaptive bundle --merge` serves it.",
+)
 @click.option("--split", help="Shares that tune, calibrate and test; default the premodel's.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--certificate", "certificate_path", type=click.Path(path_type=Path))
@@ -110,6 +117,7 @@ def command(
     reference: str | None,
     bound: str | None,
     calibration_path: Path | None,
+    merge: float | None,
     split: str | None,
     seed: int,
     certificate_path: Path | None,
@@ -173,6 +181,14 @@ def command(
         outcomes = with_times(outcomes, times, times_path.name)
         if calibration is not None:
             calibration = with_times(calibration, times, times_path.name)
+    if merge is not None:
+        from adaptive.box_output import BoxMerge
+        from adaptive.outcomes.merged import told_of, with_merged
+
+        known = told_of(outcomes)  # boxes of other images are read as these have taught
+        outcomes = with_merged(outcomes, table, BoxMerge(merge), known)
+        if calibration is not None and calibration_path is not None:
+            calibration = with_merged(calibration, calibration_path, BoxMerge(merge), known)
     if not any_power_mode:
         measured = [(str(times_path or table), outcomes.meta.get("board"))]
         if calibration is not None:
@@ -227,6 +243,7 @@ def command(
             "split": tuner.split.to_json(),
             "tables": [table_hash(p) for p in (table, calibration_path, times_path) if p],
             "premodel": {} if premodel_path is None else _hashes(premodel_path),
+            **({} if merge is None else {"merge": merge}),
         }
         tuned = _looked(calibration_path or table, tuner.calibration.images, question, tuned)
     if tuned.policy is None:
@@ -240,9 +257,14 @@ def command(
                 "split": tuner.split.to_json(),
                 "hashes": {"table": table_hash(table)},
                 "details": dict(tuned.details),
+                **({} if merge is None else {"merge": merge}),
             }
             write_json(certificate_path, content)
     click.echo(f"wrote {output}: {tuned.policy.words()}")
+    if merge is not None and len(tuned.policy.candidates) > 1:
+        click.echo(
+            f"it was chosen for merged boxes: serve it so with adaptive bundle --merge {merge:g}"
+        )
     if tuned.certificate is not None:
         click.echo(f"wrote {certificate_path}: {tuned.certificate.words()}")
 

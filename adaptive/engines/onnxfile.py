@@ -50,14 +50,14 @@ def read_header(path: Path) -> OnnxHeader:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             for kind, start, end in _messages(data, "model", 0, len(data)):
                 if kind == "opset":
-                    fields = dict(_fields(data, start, end))
-                    if _text(data, fields.get(1)) in ("", "ai.onnx"):
+                    fields = dict(fields_of(data, start, end))
+                    if text_of(data, fields.get(1)) in ("", "ai.onnx"):
                         version = fields.get(2)
                         opset = version if isinstance(version, int) else 0
                 elif kind == "entry":
-                    fields = dict(_fields(data, start, end))
-                    if _text(data, fields.get(1)) == "location":
-                        external[_text(data, fields.get(2))] = None
+                    fields = dict(fields_of(data, start, end))
+                    if text_of(data, fields.get(1)) == "location":
+                        external[text_of(data, fields.get(2))] = None
     except OSError as exc:
         raise BundleError(f"{path} cannot be read: {exc.strerror}") from exc
     except (ValueError, IndexError, RecursionError) as exc:
@@ -100,12 +100,14 @@ def read_signature(path: Path) -> Signature:
     weights: set[str] = set()
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            graphs = [v for n, v in _fields(data, 0, len(data)) if n == 7 and isinstance(v, tuple)]
-            for number, value in (field for graph in graphs for field in _fields(data, *graph)):
+            graphs = [
+                v for n, v in fields_of(data, 0, len(data)) if n == 7 and isinstance(v, tuple)
+            ]
+            for number, value in (field for graph in graphs for field in fields_of(data, *graph)):
                 if not isinstance(value, tuple):
                     continue
                 if number == 5:  # weights, which old files list among the inputs too
-                    weights.update(_text(data, v) for n, v in _fields(data, *value) if n == 8)
+                    weights.update(text_of(data, v) for n, v in fields_of(data, *value) if n == 8)
                 elif number in found:
                     found[number].append(_tensor(data, *value))
     except OSError as exc:
@@ -118,22 +120,22 @@ def read_signature(path: Path) -> Signature:
 
 def _tensor(data: Buffer, start: int, end: int) -> OnnxTensor:
     """A ValueInfoProto: its name, and in its type the element type and the dimensions."""
-    fields = dict(_fields(data, start, end))
-    inside = dict(_fields(data, *_message(data, fields.get(2), 1)))
+    fields = dict(fields_of(data, start, end))
+    inside = dict(fields_of(data, *_message(data, fields.get(2), 1)))
     kind, dimensions = inside.get(1), inside.get(2)
     shape: list[int | None] = []
     if isinstance(dimensions, tuple):
-        for number, dimension in _fields(data, *dimensions):
+        for number, dimension in fields_of(data, *dimensions):
             if number == 1 and isinstance(dimension, tuple):
-                size = dict(_fields(data, *dimension)).get(1)
+                size = dict(fields_of(data, *dimension)).get(1)
                 shape.append(size if isinstance(size, int) else None)
     name = _ELEMENTS.get(kind, f"type {kind}") if isinstance(kind, int) else "no type"
-    return OnnxTensor(_text(data, fields.get(1)), name, tuple(shape))
+    return OnnxTensor(text_of(data, fields.get(1)), name, tuple(shape))
 
 
 def _message(data: Buffer, where: int | tuple[int, int] | None, number: int) -> tuple[int, int]:
     """Where the message under one field of another message lies."""
-    value = dict(_fields(data, *where)).get(number) if isinstance(where, tuple) else None
+    value = dict(fields_of(data, *where)).get(number) if isinstance(where, tuple) else None
     if not isinstance(value, tuple):
         raise ValueError("an input or output that is no tensor")
     return value
@@ -142,13 +144,13 @@ def _message(data: Buffer, where: int | tuple[int, int] | None, number: int) -> 
 def _messages(data: Buffer, kind: str, start: int, end: int) -> Iterator[tuple[str, int, int]]:
     """Every message below one of `kind` that `_INSIDE` knows, as (kind, start, end)."""
     inside = _INSIDE.get(kind, {})
-    for number, value in _fields(data, start, end):
+    for number, value in fields_of(data, start, end):
         if number in inside and isinstance(value, tuple):
             yield (inside[number], *value)
             yield from _messages(data, inside[number], *value)
 
 
-def _fields(
+def fields_of(
     data: Buffer, start: int, end: int
 ) -> Iterator[tuple[int, int | tuple[int, int] | None]]:
     """(field number, number or (start, end) of its bytes) for each field of one message."""
@@ -186,5 +188,5 @@ def _varint(data: Buffer, position: int) -> tuple[int, int]:
             raise ValueError("a number of more than 64 bits")
 
 
-def _text(data: Buffer, where: int | tuple[int, int] | None) -> str:
+def text_of(data: Buffer, where: int | tuple[int, int] | None) -> str:
     return bytes(data[where[0] : where[1]]).decode() if isinstance(where, tuple) else ""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.evaluation.replay import replay
+from adaptive.box_output import BoxMerge
+from adaptive.evaluation.replay import Replay, replay
 from adaptive.intervals import random_mix
 from adaptive.outcomes.boxes import TableBoxes
+from adaptive.outcomes.merged import MergedBoxes
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Policy
 from adaptive.tasks.average_precision import Precision, Ranking
 from adaptive.tasks.detections import Detections
-from adaptive.tasks.f1 import image_f1
-from adaptive.tasks.fusion import fuse
 from adaptive.tasks.learnt import Learnt
 from adaptive.tasks.matching import match
 
@@ -63,6 +63,7 @@ def box_rows(
     boxes: TableBoxes,
     learnt: Mapping[str, Learnt],
     premodel_ms: float = 0.0,
+    merge: BoxMerge | None = None,
 ) -> Tuple[BoxRow, ...]:
     """Each candidate for all images, the random mix at equal cost, the policy, the oracle by F1,
     and the boxes of all candidates merged.
@@ -71,6 +72,7 @@ def box_rows(
     ----------
     boxes : of the table's images
     learnt : by candidate, the map of its scores; of images that are not among these
+    merge : how the policy's boxes are merged where several ran; None where the last one answers
     """
     names = list(table.candidates)
     plain = boxes.ranking(names)
@@ -91,26 +93,19 @@ def box_rows(
     found.append(_mix_line(plain, mapped, quality, costs, float(done.ms.mean())))
     places = np.array([*(names.index(n) for n in policy.candidates), -1])  # the last: no answer
     chosen = places[done.candidate]
-    found.append(
-        line(f"policy: {policy.kind}", chosen, float(done.quality.mean()), float(done.ms.mean()))
-    )
+    f1, ms = float(done.quality.mean()), float(done.ms.mean())
+    own = line(f"policy: {policy.kind}", chosen, f1, ms)
+    if merge is not None and (done.ran.sum(axis=1) > 1).any():
+        own = _merging_line(done, boxes, learnt, merge, own)
+    found.append(own)
     order = np.argsort(costs.mean(axis=1), kind="stable")
     best = order[quality[order].argmax(axis=0)]
     f1, ms = quality[best, rows].mean(), costs[best, rows].mean()
     found.append(line("oracle by F1", best, float(f1), float(ms)))
     if len(names) > 1:
-        found.append(_merged_line(names, boxes, learnt, float(costs.sum(axis=0).mean())))
+        both = MergedBoxes(boxes, learnt, BoxMerge(MERGED_LEAST) if merge is None else merge)
+        found.append(_merged_line(names, both, float(costs.sum(axis=0).mean())))
     return tuple(found)
-
-
-def merged(
-    names: Sequence[str], boxes: TableBoxes, learnt: Mapping[str, Learnt]
-) -> List[Detections]:
-    """The boxes of several candidates in each image as one set; scores are chances."""
-    return [
-        fuse([learnt[n].score_map.detections(boxes.found[n][row]) for n in names])
-        for row in range(len(boxes))
-    ]
 
 
 def percent(precision: float) -> str:
@@ -156,15 +151,43 @@ def _mix_line(
     return BoxRow("random mix at equal cost", f1, ms, ap, ap_mapped)
 
 
-def _merged_line(
-    names: Sequence[str], boxes: TableBoxes, learnt: Mapping[str, Learnt], ms: float
+def _merged_line(names: Sequence[str], merged: MergedBoxes, ms: float) -> BoxRow:
+    """All candidates' boxes merged."""
+    own = _precision(merged.boxes, merged.found(names))
+    return BoxRow("all merged", float(merged.quality(names).mean()), ms, own.ap, own.ap, own, own)
+
+
+def _merging_line(
+    done: Replay,
+    boxes: TableBoxes,
+    learnt: Mapping[str, Learnt],
+    merge: BoxMerge,
+    last: BoxRow,
 ) -> BoxRow:
-    """All candidates' boxes merged, shown from MERGED_LEAST on."""
-    found = merged(names, boxes, learnt)
-    matches = match(boxes.true, found)
-    own = Ranking(boxes.truth, [matches]).summary(np.zeros(len(found), np.int64))
-    f1 = float(image_f1(boxes.truth, matches, MERGED_LEAST).mean())
-    return BoxRow("all merged", f1, ms, own.ap, own.ap, own, own)
+    """The policy's line where what ran is merged; scores are chances then.
+
+    last : of the boxes of what ran last alone
+    """
+    names, merged = done.policy.candidates, MergedBoxes(boxes, learnt, merge)
+    found = []
+    for row in range(len(boxes)):
+        path = [name for name, ran in zip(names, done.ran[row]) if ran]
+        if done.candidate[row] < 0:
+            found.append(Detections.none())
+        elif len(path) == 1:
+            found.append(learnt[path[0]].score_map.detections(boxes.found[path[0]][row]))
+        else:
+            found.append(merged.found(path)[row])
+    own = _precision(boxes, found)
+    return replace(
+        last, name=f"{last.name}, merged", ap=own.ap, ap_mapped=own.ap, plain=own, mapped=own
+    )
+
+
+def _precision(boxes: TableBoxes, found: Sequence[Detections]) -> Precision:
+    """COCO's numbers for one answer an image."""
+    ranking = Ranking(boxes.truth, [match(boxes.true, found)])
+    return ranking.summary(np.zeros(len(found), np.int64))
 
 
 #: Chance from which a merged box is shown.

@@ -169,7 +169,7 @@ def _collect(
         confidence[rows] = outcomes.confidence[rows] if values is None else values.max(axis=1)
         # One network alone says what it said, however sure it is made.
         if values is None or len(route.path) == 1:
-            quality[rows] = outcomes.quality[rows]
+            quality[rows] = table.path_quality([policy.candidates[c] for c in route.path])[rows]
             if top5 is not None and outcomes.top5 is not None:
                 top5[rows] = outcomes.top5[rows]
             if answers:

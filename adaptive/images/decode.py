@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Iterable, Sequence, Union
 import numpy as np
 
 from adaptive.errors import ImageError, MissingOpenCV
-from adaptive.images.metadata import bare, is_walked, orientation
+from adaptive.images.metadata import END_OF_JPEG, bare, is_walked, ordinary_size, orientation
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,9 +38,6 @@ MAX_PIXELS = 50_000_000
 #: An image of more than LARGE pixels may be so many times as long as wide: it is kept at a short
 #: side of 256, and thinner ones of one request together would fill the memory.
 LARGE, THINNEST = 1_000_000, 100
-
-#: The last bytes of a whole JPEG.
-_END_OF_JPEG = b"\xff\xd9"
 
 #: What begins like this is no path of a file, though somebody may take it for one.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
@@ -269,6 +266,9 @@ def _decode_stream(
         if is_walked(head):
             stream.seek(0)
             data = stream.read()
+            ordinary = _ordinary(data, shorts, max_pixels)
+            if ordinary is not None:
+                return ordinary
             turn, data = orientation(data), bare(data)
             stream = io.BytesIO(data)
         stream.seek(0)
@@ -339,23 +339,44 @@ def jpeg_scale(width: int, height: int, short: int) -> int:
     return next((scale for scale in (8, 4, 2) if least // scale >= short), 1)
 
 
+def _ordinary(data: bytes, shorts: Sequence[int], max_pixels: int) -> list[np.ndarray] | None:
+    """A small JPEG of the ordinary kind, of which nothing needs to be read but its size.
+
+    None of any other file, and of one that cannot be decoded, of which Pillow is to say why.
+    """
+    size = ordinary_size(data)
+    if size is None or size[0] * size[1] > min(LARGE, max_pixels):
+        return None
+    scales = [jpeg_scale(*size, short) for short in shorts]
+    found = _by_opencv(data, size, set(scales))
+    return [found[scale] for scale in scales] if len(found) == len(set(scales)) else None
+
+
 def _plain_jpeg(
     opened: Image.Image, encoded: bytes, scales: Iterable[int]
 ) -> dict[int, np.ndarray]:
-    """A whole JPEG of ordinary kind at some scales, by OpenCV; nothing of any other image.
+    """A whole JPEG in grey or colour at some scales, by OpenCV; nothing of any other image.
 
-    The pixels are those of Pillow, which has the same decoder inside, in four fifths of the
-    time. Not every version of OpenCV refuses what is cut off, so that is Pillow's.
+    Not every version of OpenCV refuses what is cut off, so that is Pillow's.
     """
     if opened.format != "JPEG" or opened.mode not in ("RGB", "L"):
         return {}
-    if not encoded.endswith(_END_OF_JPEG):
-        return {}
+    return _by_opencv(encoded, opened.size, scales) if encoded.endswith(END_OF_JPEG) else {}
+
+
+def _by_opencv(
+    encoded: bytes, size: tuple[int, int], scales: Iterable[int]
+) -> dict[int, np.ndarray]:
+    """A JPEG of this width and height at those of some scales at which OpenCV can decode it.
+
+    The pixels are those of Pillow, which has the same decoder inside, in four fifths of the
+    time.
+    """
     from adaptive.opencv import cv2
 
     data = np.frombuffer(encoded, np.uint8)
     found = {}
-    width, height = opened.size
+    width, height = size
     in_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None)  # newer versions have it
     for scale in scales:
         reduced = 0 if scale == 1 else 8 * scale  # as IMREAD_REDUCED_GRAYSCALE_2, _4 and _8

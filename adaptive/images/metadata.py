@@ -16,6 +16,12 @@ _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 #: What a JPEG's segment begins with: 255, its kind, its length.
 _HEAD = struct.Struct(">BBH")
 
+#: What its frame begins with: bits, height, width, how many layers.
+_FRAME = struct.Struct(">BHHB")
+
+#: The last bytes of a whole JPEG.
+END_OF_JPEG = b"\xff\xd9"
+
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 #: How a PNG calls texts that hold an EXIF block, as digits, and XMP.
@@ -119,6 +125,41 @@ def bare(data: bytes) -> bytes:
     size = struct.pack("<I", max(0, struct.unpack_from("<I", whole, 4)[0] - gone))
     flags = bytes([whole[20] & ~0b101100]) if whole[12:16] == b"VP8X" else whole[20:21]
     return whole[:4] + size + whole[8:20] + flags + whole[21:]
+
+
+def ordinary_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG in which nothing is out of the ordinary; None of other files.
+
+    Ordinary is 8-bit grey or colour, baseline or progressive, with tables that are whole, a JFIF
+    header at most beside them, and its end where a JPEG ends. Such a file says nothing but its
+    pixels, and no decoder finds anything to refuse in its header.
+    """
+    if not (data.startswith(_JPEG) and data.endswith(END_OF_JPEG)):
+        return None
+    place, last, size, tables = 2, len(data) - 4, None, False
+    while place <= last:
+        mark, kind, length = _HEAD.unpack_from(data, place)
+        begin, end = place + 4, place + 2 + length
+        if mark != 0xFF or length < 2 or end > len(data):
+            return None
+        if kind == 0xDA:
+            return size if tables else None
+        if kind == 0xDB:  # each of 64 bytes behind the number of its table
+            if (length - 2) % 65 or any(number > 3 for number in data[begin:end:65]):
+                return None
+            tables = True
+        elif kind in (0xC0, 0xC2) and size is None:
+            bits, height, width, layers = _FRAME.unpack_from(data, begin)
+            if bits != 8 or layers not in (1, 3) or length != 8 + 3 * layers or not height * width:
+                return None
+            size = width, height
+        elif kind == 0xE0:
+            if not data.startswith(b"JFIF\0", begin) or length < 16:
+                return None
+        elif kind not in (0xC4, 0xDD):
+            return None
+        place = end
+    return None
 
 
 def _needed(part: Part, data: bytes) -> bool:

@@ -12,7 +12,8 @@ import numpy as np
 from adaptive.box_output import BoxOutput
 from adaptive.bundle.bundle import Bundle
 from adaptive.measuring.boxed import BoxedImages
-from adaptive.measuring.profiling import Partial, Profiler
+from adaptive.measuring.partial import Partial
+from adaptive.measuring.profiling import Profiler
 from adaptive.outcomes.boxes import TableBoxes, boxes_folder
 from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.parts import Split
@@ -96,7 +97,7 @@ class BoxPartial(Partial):
 
     def finish(self, meta: Mapping[str, Any], mj: Mapping[str, float]) -> None:
         """Put the table in place, with its boxes, and remove the partial files."""
-        rows = [row for row in self._read_rows() if "left_out" not in row]
+        rows, _, meta = self._ordered(meta)
         names = [row["image"] for row in rows]
         nothing = TrueBoxes.of([], [])
         boxes = TableBoxes.of(
@@ -121,6 +122,7 @@ class BoxPartial(Partial):
             "quality": "f1",
             "split": self._split.to_json(),
             "learnt": {name: learnt[name].to_json() for name in fresh},
+            "told": {n: own.to_json() for n, own in learnt.items() if n not in fresh},
         }
         table = OutcomeTable(
             tuple(names),

@@ -10,24 +10,22 @@ import datetime
 import hashlib
 import json
 import logging
-import os
-import shutil
 from functools import partial
 from itertools import cycle
 from pathlib import Path, PurePath
 from time import sleep
-from typing import Any, Callable, Iterable, Mapping, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from adaptive.bundle.bundle import Bundle, input_to_json, output_to_json
 from adaptive.candidate import Candidate
-from adaptive.engines.choose import EngineChoice, Engines
-from adaptive.errors import ImageError, InputError, TableError, UnreachableError
+from adaptive.engines.choose import EngineChoice, EngineOptions, Engines
+from adaptive.errors import ImageError, InputError, UnreachableError
 from adaptive.evaluation.replay import rank_of
 from adaptive.features.schema import SCHEMA, resolve_names
-from adaptive.files import read_json, write_json, writing
+from adaptive.files import writing
 from adaptive.images.decode import MAX_PIXELS, ImageLike, decode
 from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
@@ -39,9 +37,11 @@ from adaptive.measuring.doubts import labels_doubt
 from adaptive.measuring.energy import IMAGES as ENERGY_IMAGES
 from adaptive.measuring.energy import Energies
 from adaptive.measuring.feature_times import FeatureTimes
+from adaptive.measuring.parallel import outcomes, sample
+from adaptive.measuring.partial import Partial
 from adaptive.outcomes.labelled import UNLABELLED, LabelledImages
 from adaptive.outcomes.quality import AGREEMENT
-from adaptive.outcomes.table import Outcomes, OutcomeTable, check_table_name, probabilities_folder
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.base import Output
 from adaptive.routing.extractors import Extractor, check_apart, names_of, origin_of
 from adaptive.routing.judging import timed_features
@@ -83,9 +83,10 @@ class Profiler:
         self.bundle = bundle
         self.threads = threads
         self._sysfs = sysfs
+        self._options = EngineOptions() if engines is None else engines.options
         self._extractor = extractor
         self._own = () if extractor is None else names_of(extractor)
-        self._ours = resolve_names(features)
+        self._asked, self._ours = features, resolve_names(features)
         check_apart(self._own, self._ours)
         self.features = (*self._ours, *self._own)
         self._short = max(needed_short(c.input) for c in bundle.candidates)
@@ -105,12 +106,15 @@ class Profiler:
         output: Path,
         keep_probabilities: bool = True,
         energies: Callable[[Mapping[str, Callable[[], object]]], Energies] | None = None,
+        jobs: int = 1,
     ) -> list[str]:
         """Write the outcome table of `images` to `output`; return what was left out, with why.
 
         Parameters
         ----------
         energies : measures the energy of a run of each candidate, in a second pass
+        jobs : processes; with several, times are measured alone, on some of the images first, and
+            the others are given theirs (`adaptive.measuring.parallel`)
 
         Raises
         ------
@@ -134,17 +138,17 @@ class Profiler:
         with writing(partial.folder), partial, tqdm(
             total=len(images), initial=len(images) - len(todo), unit="image", desc="profiling"
         ) as bar:
-            for index in todo:
+            for index, found in self._found(images, todo, jobs):
                 name = images.names[index]
-                try:
-                    row, answers = self._outcome(images.root / name, images.labels[index])
-                except ImageError as error:
-                    left_out[name] = str(error)
-                    partial.skip(name, str(error))
+                if isinstance(found, str):
+                    left_out[name] = found
+                    partial.skip(name, found)
                 else:
+                    row, answers = found
                     self._require_mode(before.mode)
                     partial.append({"image": name, **row}, answers)
                 bar.update()
+        partial.order = {name: place for place, name in enumerate(images.names)}
         partial.require_rows()
         spent = None
         if energies is not None:
@@ -180,14 +184,16 @@ class Profiler:
             told = {"bytes_sent": round(moved[0]), "bytes_received": round(moved[1])}
         return {**entry_of(candidate), "remote": {**candidate.remote.to_json(), **told}}
 
-    def _outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def patient_outcome(
+        self, path: Path, label: int, timed: bool = True
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """As `outcome`; a server that cannot be reached is given some time to come back.
 
         Nothing of what failed is in the times.
         """
         for attempt in range(PATIENCE):
             try:
-                return self.outcome(path, label)
+                return self.outcome(path, label, timed)
             except UnreachableError as error:
                 if attempt == PATIENCE - 1:
                     raise
@@ -195,10 +201,47 @@ class Profiler:
                 sleep(min(error.retry_after_s, LONGEST_WAIT_S))
         raise AssertionError
 
-    def outcome(self, path: Path, label: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    def _found(
+        self, images: LabelledImages, todo: Sequence[int], jobs: int
+    ) -> Iterator[tuple[int, Any]]:
+        """Number of an image, and its row and probabilities, or why it cannot be read."""
+        chosen = set(sample(len(images))) if jobs > 1 else set(todo)
+        for index in todo:
+            if index in chosen:
+                try:
+                    yield (
+                        index,
+                        self.patient_outcome(
+                            images.root / images.names[index], images.labels[index]
+                        ),
+                    )
+                except ImageError as error:
+                    yield index, str(error)
+        rest = [index for index in todo if index not in chosen]
+        if rest:
+            paths = [images.root / images.names[i] for i in rest]
+            labels = [images.labels[i] for i in rest]
+            yield from zip(rest, outcomes(self.elsewhere(), paths, labels, jobs))
+
+    def elsewhere(self) -> Callable[[], Callable[[Path, int], Any]]:
+        """What makes, in another process, what finds outcomes as this one does."""
+        return partial(
+            _finder,
+            type(self),
+            self.bundle.folder,
+            self.threads,
+            self._asked,
+            self._options,
+            self._extractor,
+        )
+
+    def outcome(
+        self, path: Path, label: int, timed: bool = True
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """One image's row and every candidate's probabilities, shape (1, classes).
 
-        Of an image that is not labelled the reference's answer is the label.
+        Of an image that is not labelled the reference's answer is the label. Where nothing is
+        `timed`, what runs for its time alone is left out, and so are the times.
 
         It runs as it is served. Only the inputs are made before the networks run, so that a
         candidate is charged with its own even where another one reads the same.
@@ -206,30 +249,26 @@ class Profiler:
         sized = self.bundle.task == "detect"
         image = decode_image(path, self._short, MAX_PIXELS, self._extractor is not None, sized)
         features, features_ms = timed_features(image, self.features, self._own, self._extractor)
-        photo, prepared = run_each(self.networks, self._order, image)
+        photo, prepared = run_each(self.networks, self._order, image, timed)
         if label == UNLABELLED:
             assert self.bundle.reference is not None
             said = photo.done[self.bundle.reference].probabilities
             assert said is not None
             label = int(said[0].argmax())
         answers: dict[str, np.ndarray] = {}
-        row: dict[str, Any] = {
-            "label": label,
-            "decode:ms": image.ms,
-            "features:ms": features_ms,
-            "features": features.tolist(),
-        }
+        row: dict[str, Any] = {"label": label, "features": features.tolist()}
+        if timed:
+            row.update({"decode:ms": image.ms, "features:ms": features_ms})
         for candidate in self._order:
             name = candidate.name
             output = photo.done[name]
             if output.probabilities is not None:
                 answers[name] = output.probabilities
             own = prepared.get(name, ())
-            row[name] = {
-                **self.said(output, label),
-                "ms": photo.ms[name] + sum(own),
-                **dict(zip(("scale", "normalise"), own)),
-            }
+            row[name] = self.said(output, label)
+            if timed:
+                row[name]["ms"] = photo.ms[name] + sum(own)
+                row[name].update(zip(("scale", "normalise"), own))
             if through_key(name) in photo.ms:
                 row[name]["through"] = photo.ms[through_key(name)] + sum(own)
         return row, answers
@@ -332,20 +371,24 @@ class Profiler:
                 "is kept: set the mode back and give the same command to go on"
             )
 
-    def _meta(
-        self, images: LabelledImages, before: BoardState, energies: Energies | None
-    ) -> dict[str, Any]:
+    def feature_times(self, paths: Iterable[Path]) -> dict[str, float]:
+        """Milliseconds of each feature by itself, on the first of these images that can be read."""
         times = FeatureTimes(self._ours, self._own)
-        for name in images.names:
+        for path in paths:
             try:
-                pixels = decode(images.root / name)
+                pixels = decode(path)
             except ImageError:
                 continue
-            whole = partial(decode, images.root / name, MAX_PIXELS, MAX_PIXELS)
+            whole = partial(decode, path, MAX_PIXELS, MAX_PIXELS)
             image = DecodedImage(pixels, SCHEMA.working(pixels), native=whole)
             times.take(image, self._extractor)
             if times.done:
                 break
+        return times.median()
+
+    def _meta(
+        self, images: LabelledImages, before: BoardState, energies: Energies | None
+    ) -> dict[str, Any]:
         board = board_profile(self.threads, before, self._sysfs)
         if board.get("throttled"):
             log.warning(
@@ -359,7 +402,7 @@ class Profiler:
             "classes": len(self.bundle.labels),
             "features": list(self.features),
             "schema": SCHEMA.to_json(),
-            "feature_ms": times.median(),
+            "feature_ms": self.feature_times(images.root / name for name in images.names),
             "board": board,
             "engine": self.choice.to_json(),
             **({} if self._extractor is None else {"extractor": origin_of(self._extractor)}),
@@ -370,12 +413,35 @@ class Profiler:
         }
 
 
+def _finder(
+    kind: type[Profiler],
+    folder: Path,
+    threads: int,
+    features: str,
+    options: EngineOptions,
+    extractor: Extractor | None,
+) -> Callable[[Path, int], Any]:
+    """A profiler of this process, which finds outcomes without times."""
+    made = kind(Bundle.read(folder), threads, features, None, Engines(options), extractor)
+    return partial(_untimed, made)
+
+
+def _untimed(
+    profiler: Profiler, path: Path, label: int
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    row, answers = profiler.patient_outcome(path, label, False)
+    return row, {name: values.astype(np.float16) for name, values in answers.items()}
+
+
 def run_each(
-    networks: Networks, order: Sequence[Candidate], image: DecodedImage
+    networks: Networks, order: Sequence[Candidate], image: DecodedImage, timed: bool = True
 ) -> tuple[Photo, dict[str, tuple[float, float]]]:
     """Run every candidate on one image, one after the other; the milliseconds of preparing it.
 
+    Parameters
+    ----------
     order : an exit after what it continues from
+    timed : run exits without their heads too, for their times
     """
     photo = Photo(image)
     prepared: dict[str, tuple[float, float]] = {}
@@ -385,7 +451,7 @@ def run_each(
         (photo,), _ = networks.run(candidate.name, [photo])
     # Afterwards, so that the runs above find the processor's caches as they are in use.
     for candidate in order:
-        if candidate.name in networks.segments.through:
+        if timed and candidate.name in networks.segments.through:
             (photo,) = networks.advance([Run(candidate.name, True)], [photo], again=True)
     return photo, prepared
 
@@ -407,148 +473,6 @@ def entry_of(candidate: Candidate) -> dict[str, Any]:
         # What it reads tells which candidates share the work of making it.
         "input": None if candidate.after else input_to_json(candidate.input),
     }
+    if candidate.made is not None:
+        entry["made"] = candidate.made
     return entry if candidate.through is None else {**entry, "through": candidate.through.sha256}
-
-
-class Partial:
-    """The rows of a profile that is under way, on disk as they come.
-
-    A row counts when its line in `rows.jsonl` is whole; the probabilities, which are written
-    before it, are cut back to as many rows when a run is resumed.
-    """
-
-    def __init__(
-        self, output: Path, fingerprint: Mapping[str, Any], bundle: Bundle, keep: bool
-    ) -> None:
-        self.output = output
-        self.folder = output.with_name(output.name + ".profiling")
-        self._names = [c.name for c in bundle.candidates] if keep else []
-        self._all = bundle.candidates
-        self._classes = len(bundle.labels)
-        self.seen: set[str] = set()
-        self.left_out: dict[str, str] = {}
-        check_table_name(output)
-        settings = self.folder / "settings.json"
-        if settings.exists():
-            before = read_json(settings, "the stopped run's settings")
-            if before != dict(fingerprint):
-                both = {**before, **fingerprint}
-                changed = [k for k in both if before.get(k) != fingerprint.get(k)]
-                raise InputError(
-                    f"{self.folder.name} holds a stopped run with other {', '.join(changed)}; "
-                    "remove that folder to start again"
-                )
-        else:
-            self.folder.mkdir(exist_ok=True)
-            write_json(settings, dict(fingerprint))
-        self._recover()
-
-    def __enter__(self) -> Partial:
-        self._rows = open(self.folder / "rows.jsonl", "a", encoding="utf-8")
-        self._probabilities = {
-            name: open(self.folder / f"{name}.f16", "ab", buffering=0) for name in self._names
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._rows.close()
-        for file in self._probabilities.values():
-            file.close()
-
-    def append(self, row: Mapping[str, Any], answers: Mapping[str, np.ndarray]) -> None:
-        """Record one image."""
-        for name, file in self._probabilities.items():
-            file.write(answers[name].astype(np.float16).tobytes())
-        self._line(row)
-
-    def skip(self, name: str, why: str) -> None:
-        """Record that one image cannot be read."""
-        self._line({"image": name, "left_out": why})
-
-    def require_rows(self) -> None:
-        """Raise InputError, and remove the partial files, when no image could be read."""
-        if all("left_out" in row for row in self._read_rows()):
-            shutil.rmtree(self.folder)
-            raise InputError("none of the images can be read")
-
-    def finish(self, meta: Mapping[str, Any], mj: Mapping[str, float]) -> None:
-        """Put the table in place and remove the partial files.
-
-        mj : what an image costs by candidate, where it is known; every row gets the same
-        """
-        rows = [r for r in self._read_rows() if "left_out" not in r]
-        timed = np.array([[r["decode:ms"], r["features:ms"]] for r in rows])
-        outcomes = {}
-        for candidate in self._all:
-            own = [r[candidate.name] for r in rows]
-            columns = {part: np.array([r[part] for r in own], np.float64) for part in own[0]}
-            spent = mj.get(candidate.name)
-            outcomes[candidate.name] = Outcomes(
-                columns["top1"].astype(bool),
-                columns["top5"].astype(bool),
-                columns["confidence"],
-                columns["ms"],
-                None if spent is None else np.full(len(rows), spent),
-                candidate.after,
-                columns.get("through"),
-                columns.get("scale"),
-                columns.get("normalise"),
-            )
-        table = OutcomeTable(
-            tuple(r["image"] for r in rows),
-            np.array([r["label"] for r in rows], np.int64),
-            tuple(meta["features"]),
-            np.array([r["features"] for r in rows], np.float64),
-            outcomes,
-            timed[:, 0],
-            timed[:, 1],
-            meta=meta,
-        )
-        target = probabilities_folder(self.output)
-        if target.exists():
-            shutil.rmtree(target)
-        if self._names:
-            aside = self.folder / "probabilities"
-            aside.mkdir(exist_ok=True)
-            for name in self._names:
-                values = np.fromfile(self.folder / f"{name}.f16", np.float16)
-                np.save(aside / f"{name}.npy", values.reshape(len(rows), self._classes))
-            os.replace(aside, target)
-        table.write(self.output)
-        shutil.rmtree(self.folder)
-
-    def _line(self, row: Mapping[str, Any]) -> None:
-        self._rows.write(json.dumps(row, allow_nan=False) + "\n")
-        self._rows.flush()
-
-    def _read_rows(self) -> Sequence[dict[str, Any]]:
-        path = self.folder / "rows.jsonl"
-        if not path.exists():
-            return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-    def _recover(self) -> None:
-        """Drop a line and probabilities that were cut off, and learn what is done."""
-        path = self.folder / "rows.jsonl"
-        if path.exists():
-            data = path.read_bytes()
-            whole = data.rfind(b"\n") + 1
-            if whole < len(data):
-                with open(path, "r+b") as file:
-                    file.truncate(whole)
-        try:
-            rows = self._read_rows()
-            self.seen = {r["image"] for r in rows}
-            self.left_out = {r["image"]: r["left_out"] for r in rows if "left_out" in r}
-        except (ValueError, TypeError, KeyError) as exc:
-            raise self._damaged(path) from exc
-        size = (len(rows) - len(self.left_out)) * self._classes * 2
-        for name in self._names:
-            with open(self.folder / f"{name}.f16", "ab") as file:
-                # Cut back only: making it longer would fill in probabilities of zero.
-                if file.tell() < size:
-                    raise self._damaged(Path(file.name))
-                file.truncate(size)
-
-    def _damaged(self, path: Path) -> TableError:
-        return TableError(f"{path} is damaged; remove {self.folder} to start again")

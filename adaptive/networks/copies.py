@@ -191,7 +191,7 @@ def make_copies(
     done: list[Copy] = []
     left_out: list[str] = []
     with folder_aside(output) as aside:
-        kept = [_carried(bundle, c, aside) for c in bundle.candidates]
+        kept = [carried(bundle, c, aside) for c in bundle.candidates]
         for candidate in wanted:
             if candidate.after is not None or candidate.name in continued:
                 left_out.append(f"{candidate.name} is an exit; only whole networks are copied")
@@ -221,7 +221,7 @@ def make_copies(
     return done, left_out
 
 
-def _carried(bundle: Bundle, candidate: Candidate, aside: Path) -> Candidate:
+def carried(bundle: Bundle, candidate: Candidate, aside: Path) -> Candidate:
     """The candidate in the new folder, its files beside the others."""
     through = candidate.through
     for file in candidate.files:
@@ -356,7 +356,16 @@ class _Maker:
         if made.suffix:
             file = made.path.name
             self.candidates.append(
-                replace(own, name=name, file=file, sha256=sha256(made.path), ms=None, mj=None)
+                replace(
+                    own,
+                    name=name,
+                    file=file,
+                    sha256=sha256(made.path),
+                    ms=None,
+                    mj=None,
+                    made=f"{made.kind} of {own.name}"
+                    + (f"; before that {own.made}" if own.made else ""),
+                )
             )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -53,6 +53,8 @@ PARTS = ("top5", "confidence", "ms", "mj", "through", "scale", "normalise")
 #: More classes than this are a mistake in the table.
 MAX_CLASSES = 10_000_000
 RESERVED = ("image", "label", "decode:ms", "features:ms")
+#: Rows that are written at once.
+ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,8 @@ class OutcomeTable:
     probabilities : candidate name -> ndarray (n, classes), float16
     meta : the content of X.json
     row : ndarray (n,), each image's row in the probability files
+    merged : from candidates in the order in which they ran to what their merged answers are worth,
+        for all rows of the files; None where the last one's answer is taken
     """
 
     images: tuple[str, ...]
@@ -127,6 +131,7 @@ class OutcomeTable:
     probabilities: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     meta: Mapping[str, Any] = field(default_factory=dict, repr=False)
     row: np.ndarray | None = field(default=None, repr=False)
+    merged: Callable[[Sequence[str]], np.ndarray] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -187,6 +192,13 @@ class OutcomeTable:
     def quality(self, name: str) -> np.ndarray:
         """What the answers of `name` are worth, shape (n,)."""
         return self.of(name).quality
+
+    def path_quality(self, path: Sequence[str]) -> np.ndarray:
+        """What the answer is worth after these candidates ran in this order, shape (n,)."""
+        if self.merged is None or len(path) < 2:
+            return self.quality(path[-1])
+        worth = self.merged(path)
+        return worth if self.row is None else np.asarray(worth[self.row])
 
     def right_or_wrong(self, names: Sequence[str]) -> np.ndarray:
         """Outcomes of candidates as 0 and 1, (n, len(names)), uint8; see `outcomes.quality`."""
@@ -369,31 +381,34 @@ class OutcomeTable:
         """Write `X.csv` and `X.json`; probabilities are the profiler's to write."""
         check_table_name(path)
         meta = {**self.meta, "format": FORMAT, "rows": len(self)}
-        columns: list[tuple[str, list[str]]] = [
-            ("image", list(self.images)),
-            ("label", [str(int(v)) for v in self.label]),
+        written: list[tuple[str, Callable[[slice], Sequence[str]]]] = [
+            ("image", lambda rows: self.images[rows]),
+            ("label", lambda rows: [str(int(v)) for v in self.label[rows]]),
             ("decode:ms", _texts(self.decode_ms, "%.4f")),
             ("features:ms", _texts(self.features_ms, "%.4f")),
         ]
-        columns += [(n, _texts(self.X[:, i], "%.9g")) for i, n in enumerate(self.features)]
+        written += [(n, _texts(self.X[:, i], "%.9g")) for i, n in enumerate(self.features)]
         quality = self.quality_name
         for name, o in self.outcomes.items():
             form = "%d" if o.quality.dtype == bool else "%.9g"
-            columns.append((f"{name}:{quality}", _texts(o.quality, form)))
+            written.append((f"{name}:{quality}", _texts(o.quality, form)))
             if o.top5 is not None:
-                columns.append((f"{name}:top5", _texts(o.top5, "%d")))
-            columns += [
+                written.append((f"{name}:top5", _texts(o.top5, "%d")))
+            written += [
                 (f"{name}:confidence", _texts(o.confidence, "%.9g")),
                 (f"{name}:ms", _spent(o.ms)),
             ]
             for part in ("mj", "through", "scale", "normalise"):
                 values = getattr(o, part)
                 if values is not None:
-                    columns.append((f"{name}:{part}", _spent(values)))
+                    written.append((f"{name}:{part}", _spent(values)))
         with written_aside(path) as aside:
             with open(aside, "w", newline="", encoding="utf-8") as file:
-                write_lines(file, [[name for name, _ in columns]])
-                write_lines(file, zip(*(values for _, values in columns)))
+                write_lines(file, [[name for name, _ in written]])
+                # Some rows at a time: the texts of a million would fill the memory.
+                for begin in range(0, len(self), ROWS):
+                    rows = slice(begin, begin + ROWS)
+                    write_lines(file, zip(*(texts(rows) for _, texts in written)))
             # The CSV is what makes it a table, so it comes last.
             write_json(path.with_suffix(".json"), meta)
 
@@ -476,11 +491,11 @@ def _pixels(entry: Mapping[str, Any]) -> list[Any]:
     return [entry.get(part) for part in parts]
 
 
-def _texts(values: np.ndarray, form: str) -> list[str]:
-    return [form % v for v in values.tolist()]
+def _texts(values: np.ndarray, form: str) -> Callable[[slice], Sequence[str]]:
+    return lambda rows: [form % v for v in values[rows].tolist()]
 
 
-def _spent(values: np.ndarray) -> list[str]:
+def _spent(values: np.ndarray) -> Callable[[slice], Sequence[str]]:
     """Times or energies; what is too small for five decimals must not become 0."""
     small = ((values > 0) & (values < 1e-3)).any()
     return _texts(values, "%.9g" if small else "%.5f")

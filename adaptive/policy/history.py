@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from adaptive.tasks.detections import Detections
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Output:
-    """What one candidate said about n images.
+    """What one candidate said about n images. It is not changed once it is made.
 
     Attributes
     ----------

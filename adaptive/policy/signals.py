@@ -18,8 +18,14 @@ def top(probabilities: np.ndarray) -> np.ndarray:
 
 def margin(probabilities: np.ndarray) -> np.ndarray:
     """The highest probability minus the second highest."""
+    if probabilities.ndim == 1:  # of one image by their places, which is twice as quick
+        left = probabilities.copy()
+        first = left.argmax()
+        highest = left[first]
+        left[first] = -1
+        return np.asarray(highest - left[left.argmax()])
     sorted_ = probabilities.copy()
-    sorted_.partition(-2)  # np.partition is slower on a single row
+    sorted_.partition(-2)
     return np.asarray(sorted_[..., -1] - sorted_[..., -2])
 
 

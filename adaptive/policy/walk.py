@@ -13,7 +13,6 @@ this one machine, so what is measured is what is served.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, FrozenSet, NamedTuple, Sequence, cast
 
 import numpy as np
@@ -30,9 +29,14 @@ from adaptive.policy.spending import STOP
 if TYPE_CHECKING:
     from adaptive.policy.on_columns import OnColumns
 
-#: Which image a walk of one is about.
+#: Which image a walk of one is about, and whether it is answered: making arrays takes time.
 _ALONE = np.zeros(1, np.intp)
-_ALONE.flags.writeable = False
+_YES, _NO = np.ones(1, np.bool_), np.zeros(1, np.bool_)
+for _constant in (_ALONE, _YES, _NO):
+    _constant.flags.writeable = False
+
+#: Of one image on which nothing ran.
+_NOTHING = Conclusion(None, True, False)
 
 
 @dataclass(eq=False)
@@ -125,18 +129,20 @@ class Walk:
         self._waiting: list[Step] = []
         self._finished: list[Route] = []
         self._absent: FrozenSet[int] = frozenset()
-        self._history: Callable[..., History] = History
+        self._kind: Callable[..., History] = History
+        self._own: tuple[Any, ...] = ()  # what its histories share
         self._alone = count == 1 and policy.on_numbers
         if self._alone:
             numbers = None if chances is None else chances[0].tolist()
-            self._history = partial(Single, numbers=numbers, known={})
+            self._kind, self._own = Single, (numbers, {})
             first = cast("OnColumns", policy).first
             wanted = first(numbers, ONE, limits) if start is None else int(start[0])
-            rows, nothing = _ALONE, Conclusion(None, True, False)
+            begun = Single((), (), chances, None, *self._own)
+            self._send(_ALONE, wanted, begun, limits, _NOTHING)
         else:
             wanted = policy.start(chances, count, limits) if start is None else start
-            rows, nothing = np.arange(count), Conclusion(None, np.ones(count, bool), False)
-        self._send(rows, wanted, self._history((), (), chances), limits, nothing)
+            nothing = Conclusion(None, np.ones(count, bool), False)
+            self._send(np.arange(count), wanted, History((), (), chances), limits, nothing)
 
     @property
     def wanted(self) -> Step | None:
@@ -169,8 +175,10 @@ class Walk:
         chances = self.chances
         if chances is not None and not self._alone:
             chances = chances[step.rows]
-        said = self.policy.conclude(self._history(path, outputs, chances))
-        history = self._history(path, outputs, chances, said.probabilities)
+        history = self._kind(path, outputs, chances, None, *self._own)
+        said = self.policy.conclude(history)
+        if said.probabilities is not None:
+            history = self._kind(path, outputs, chances, said.probabilities, *self._own)
         self._send(step.rows, self.policy.next(history, limits), history, limits, said)
         return tuple(self._waiting[before:])
 
@@ -187,12 +195,16 @@ class Walk:
         count, chances = len(step.rows), self.chances
         if chances is not None and not self._alone:
             chances = chances[step.rows]
-        history = self._history(step.path, step.outputs, chances)
+        history = self._kind(step.path, step.outputs, chances, None, *self._own)
         if step.path:
             said = self.policy.conclude(history)
-            history = self._history(step.path, step.outputs, chances, said.probabilities)
+            if said.probabilities is not None:
+                kept = said.probabilities
+                history = self._kind(step.path, step.outputs, chances, kept, *self._own)
+        elif self._alone:
+            said = _NOTHING
         else:
-            said = Conclusion(None, True if self._alone else np.ones(count, bool), False)
+            said = Conclusion(None, np.ones(count, bool), False)
         wanted = step.candidate if self._alone else np.full(count, step.candidate)
         self._send(step.rows, wanted, history, limits, said)
         return tuple(self._waiting[before:])
@@ -266,7 +278,9 @@ class Walk:
                 return
             values, abstained, calibrated = said
             values = None if values is None else values[np.newaxis]
-            self._finished.append(Route(rows, history, values, np.array([abstained]), calibrated))
+            self._finished.append(
+                Route(rows, history, values, _YES if abstained else _NO, calibrated)
+            )
             return
         for candidate in (given if len(rows) == 1 else np.unique(given)).tolist():
             own, seen, concluded = rows, history, said

@@ -16,6 +16,9 @@ from adaptive.routing.photo import Photo
 #: So many of the likeliest classes are told.
 BEST = 5
 
+#: Up to so many classes, sorting them as Python numbers is quickest.
+FEW = 32
+
 
 @dataclass(frozen=True)
 class Answering:
@@ -101,15 +104,19 @@ class Answering:
                 unreached=missed,
             )
         if route.probabilities is None:
-            left = history.outputs[-1].probabilities[0].copy()  # type: ignore[index]
+            chances = history.outputs[-1].probabilities[0]  # type: ignore[index]
         else:
-            left = route.probabilities[place].copy()
-        top = []
-        for _ in range(min(BEST, len(left))):
-            best = int(left.argmax())  # of equals the first; several times quicker than sorting
-            top.append((self.labels[best], float(left[best]), best))
-            left[best] = -np.inf
-        label, score, index = top[0]
+            chances = route.probabilities[place]
+        if len(chances) <= FEW:
+            numbers = chances.tolist()
+            best = sorted(range(len(numbers)), key=numbers.__getitem__, reverse=True)[:BEST]
+        else:
+            best, left = [], chances.copy()
+            for _ in range(BEST):  # several times quicker than sorting; of equals the first
+                best.append(int(left.argmax()))
+                left[best[-1]] = -np.inf
+        top5 = tuple([(self.labels[own], chances.item(own)) for own in best])
+        index, (label, score) = best[0], top5[0]
         if unsure:
             why += (
                 f"; its best guess, {label}, has a score of {score:.2f}, below "
@@ -119,7 +126,7 @@ class Answering:
             label=None if unsure else label,
             index=None if unsure else index,
             score=score,
-            top5=tuple([(name, chance) for name, chance, _ in top]),
+            top5=top5,
             candidate=None if unsure else path[-1],
             path=path,
             ms=ms,

@@ -120,7 +120,7 @@ class Judging:
         for photo, (_, ms) in zip(photos, found):
             image = photo.image if photo.image.native is None else photo.image.without_native()
             described.append(photo._replace(image=image, ms={**photo.ms, "features": ms}))
-        return Described(described, np.stack([features for features, _ in found]))
+        return Described(described, np.array([features for features, _ in found]))
 
     def vote(self, photo: Photo) -> Voted | None:
         """What the bundle's premodel says where the policy asks none; None where it can't."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -15,8 +15,13 @@ from adaptive.errors import ImageError
 from adaptive.evaluation.replay import replay
 from adaptive.outcomes.quality import TOP1, quality_words
 from adaptive.outcomes.table import OutcomeTable
+from adaptive.prediction import Prediction
 from adaptive.routing.extractors import Extractor
 from adaptive.routing.router import Router
+from adaptive.tasks.detections import Detections
+from adaptive.tasks.f1 import image_f1
+from adaptive.tasks.labels import TrueBoxes
+from adaptive.tasks.matching import Truth, match
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,27 @@ class Difference:
 
     Attributes
     ----------
-    live, replayed : name of the candidate that answered, and whether it was right
+    live, replayed : name of the candidate that answered, and what the answer is worth: bool where
+        it is right or wrong
     """
 
     image: str
-    live: tuple[str | None, bool]
-    replayed: tuple[str | None, bool]
+    live: tuple[str | None, bool | float]
+    replayed: tuple[str | None, bool | float]
+
+    def words(self, quality: str) -> str:
+        """As a line for a terminal."""
+        (live, own), (replayed, other) = self.live, self.replayed
+        return (
+            f"  {self.image}: live {live} {_worth(own, quality)}, replay {replayed} "
+            f"{_worth(other, quality)}"
+        )
+
+
+def _worth(value: bool | float, quality: str) -> str:
+    if isinstance(value, bool):
+        return "right" if value else "wrong"
+    return f"{quality_words(quality)} {100 * value:.1f}"
 
 
 @dataclass(frozen=True)
@@ -39,7 +59,7 @@ class LiveComparison:
 
     images: int
     differences: tuple[Difference, ...]
-    top1: float
+    top1: float  # the mean quality, whatever it is called
     ms: float
     replayed_ms: float
     unreadable: tuple[str, ...] = ()
@@ -66,13 +86,20 @@ class LiveComparison:
             f"{self.ms:.3f} ms an image after decoding (replay: {self.replayed_ms:.3f} ms)",
             f"live and replay agree on {self.images - len(self.differences)} of {self.images}",
         ]
-        lines += [
-            f"  {d.image}: live {d.live[0]} {'right' if d.live[1] else 'wrong'}, replay "
-            f"{d.replayed[0]} {'right' if d.replayed[1] else 'wrong'}"
-            for d in self.differences[:20]
-        ]
+        lines += [d.words(self.quality) for d in self.differences[:20]]
         lines += [f"  cannot be read: {name}" for name in self.unreadable]
         return "\n".join(lines)
+
+
+def _f1(true: TrueBoxes, found: Detections) -> float:
+    """What an answer is worth; an abstention nothing, as in the replay."""
+    if found.candidate is None:
+        return 0.0
+    return float(image_f1(Truth.of([true]), match([true], [found]), 0.0)[0])
+
+
+#: A table rounds what answers are worth by less than this.
+_ROUNDED = 1e-4
 
 
 def compare_live(
@@ -81,11 +108,14 @@ def compare_live(
     images: Path,
     engine: str | EngineOptions = "auto",
     extractor: Extractor | None = None,
+    true: Sequence[TrueBoxes] | None = None,
 ) -> LiveComparison:
-    """Classify every image of `table` with the bundle's policy, and compare.
+    """Answer every image of `table` with the bundle's policy, and compare.
 
     Differences are near-ties: a confidence that the table rounds to the other side of a
     threshold, or probabilities that it keeps in 16 bits.
+
+    true : of each image what it really holds, for a bundle that finds boxes
     """
     done = replay(bundle.policy.afresh(), table)
     differences: list[Difference] = []
@@ -95,25 +125,27 @@ def compare_live(
     with Router.load(bundle.folder, policy=policy, engine=engine, extractor=extractor) as router:
         router.warm_up()
         for row, name in enumerate(tqdm(table.images, unit="image", desc="live")):
+            answer: Prediction | Detections
+            worth: bool | float
             try:
-                answer = router.classify(images / name)
+                if true is None:
+                    answer = router.classify(images / name)
+                    worth = bool(answer.index == table.label[row])
+                else:
+                    answer = router.detect(images / name)
+                    worth = _f1(true[row], answer)
             except ImageError:
                 unreadable.append(name)
                 continue
-            correct = answer.index == table.label[row]
-            right.append(correct)
+            right.append(worth)
             spent.append(answer.ms["total"] - answer.ms["decode"])
             kept.append(row)
             position = int(done.candidate[row])
             expected = None if position < 0 else bundle.policy.candidates[position]
-            if answer.candidate != expected or correct != done.quality[row]:
-                differences.append(
-                    Difference(
-                        name,
-                        (answer.candidate, bool(correct)),
-                        (expected, bool(done.quality[row])),
-                    )
-                )
+            replayed = done.quality[row].item()
+            if answer.candidate != expected or abs(worth - replayed) > _ROUNDED:
+                told = bool(replayed) if true is None else float(replayed)
+                differences.append(Difference(name, (answer.candidate, worth), (expected, told)))
     return LiveComparison(
         len(right),
         tuple(differences),

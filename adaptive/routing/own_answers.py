@@ -15,7 +15,7 @@ from adaptive.routing.running import Networks
 from adaptive.segments import Run
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class OwnOutput(Output):
     """What one candidate said about n images: its answers, and how sure it is of each.
 

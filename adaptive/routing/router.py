@@ -17,7 +17,7 @@ from adaptive.checks import finite, shown, whole
 from adaptive.engines.choose import EngineChoice, EngineOptions
 from adaptive.errors import InputError
 from adaptive.images.decode import MAX_PIXELS, ImageLike
-from adaptive.images.decoded import decode_image, warm_up_image
+from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
 from adaptive.images.preprocess import needed_short
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
@@ -50,7 +50,9 @@ from adaptive.routing.running import Networks, checked, ways_of
 from adaptive.routing.scheduler import Scheduler
 from adaptive.routing.watch import Watch
 from adaptive.video.gate import FrameGate
-from adaptive.video.stream import Stream, Streams
+from adaptive.video.stream import Stream, Ways, classify_streams
+from adaptive.video.streams import Streams
+from adaptive.video.view import View
 
 if TYPE_CHECKING:
     from adaptive.routing.detecting import BoxAnswering
@@ -130,6 +132,8 @@ class Router(OffLoop):
         self._names = tuple(dict.fromkeys((*given.candidates, *self._watch.audited)))
         firsts = [bundle.candidate(opened.chains[name][0]) for name in self._names]
         self._short = max(needed_short(candidate.input) for candidate in firsts)
+        seen = [bundle.candidate(opened.chains[name][0]).input for name in given.candidates]
+        self.view = View.of(seen, whole=self._judging.needed)
         native = extractor is not None
         self.decode = partial(
             decode_image,
@@ -366,10 +370,33 @@ class Router(OffLoop):
         InputError
             when too many streams are open, or this one is with another gate.
         """
-        return self._streams.open(name, gate, self.classify, self.detect)
+        ways = Ways(self.decode, self.classify, self.detect)
+        return self._streams.open(name, gate, self.view, ways)
+
+    def classify_streams(
+        self,
+        frames: Iterable[tuple[Stream, ImageLike]],
+        limits: Limits = UNLIMITED,
+        *,
+        times_s: Sequence[float] | None = None,
+    ) -> list[Prediction]:
+        """Answer one frame of each of several streams, and compute what changed as one batch.
+
+        Parameters
+        ----------
+        frames : streams of this router, each with its frame
+        limits : as for `classify_batch`
+        times_s : when each frame is shown; by the clock when left out
+
+        Raises
+        ------
+        InputError, ImageError
+            as `Stream.classify`; and when a stream is there twice.
+        """
+        return classify_streams(frames, self.classify_batch, limits, times_s)
 
     def _drive(
-        self, image: ImageLike, limits: Limits, began: float
+        self, image: ImageLike | DecodedImage, limits: Limits, began: float
     ) -> tuple[Walk, Photo, np.ndarray | None]:
         """Carry one image through the policy: its walk, what ran, and its features if it needs any.
 
@@ -378,7 +405,8 @@ class Router(OffLoop):
         if limits is not UNLIMITED:
             check_limits(limits, 1)
         policy, networks = self.policy, self._networks
-        photo, features, chances = Photo(self.decode(image)), None, None
+        decoded = image if isinstance(image, DecodedImage) else self.decode(image)
+        photo, features, chances = Photo(decoded), None, None
         if self._judging.needed:
             (photo,), features, chances = self._judging.judge([photo])
         account = None

@@ -211,7 +211,9 @@ class Networks:
                 photo = now[place]
                 if found.raw is not None:
                     found = self._detectors[name].read(found, photo.image)
-                carried = {**photo.carried, name: found.state}
+                carried = photo.carried
+                if name in self._continued:
+                    carried = {**carried, name: found.state}
                 spent = {**photo.ms, run.step: ms + found.ms}
                 if found.output is None:
                     passed = (*photo.passed, name)
@@ -238,6 +240,12 @@ class Networks:
         output = None if run.headless else self._outputs[segment]
         continued = segment in self._continued
         values, states = run_checked(self.engines[run.step], inputs, output, continued, run.step)
+        if count == 1:
+            alone = None
+            if values is not None:
+                best = int(values.argmax())  # far quicker than the maximum of a single row
+                alone = Output(values[0, best : best + 1], values)
+            return [Found(alone, states, (perf_counter() - began) * 1e3, 1)]
         outputs: list[Output | None] = [None] * count
         if values is not None:
             confidence = np.maximum.reduce(values, axis=1)

@@ -17,14 +17,14 @@ Sizes = Mapping[str, Tuple[int, int]]
 
 #: What may be wrong with labels, and what was done about it.
 KINDS: Dict[str, str] = {
-    "unlabelled": "images without labels, left out",
-    "imageless": "labels without their image, left out",
-    "twice": "labels of an image that has others already, left out",
-    "other size": "images of another size than their labels say, left out",
-    "unreadable": "boxes that are not four finite numbers, left out",
-    "unknown class": "boxes of an unknown class, left out",
-    "no area": "boxes without area, left out",
-    "outside": "boxes that lie outside their image, left out",
+    "unlabelled": "images without labels",
+    "imageless": "labels without their image",
+    "twice": "labels of an image that has others already",
+    "other size": "images of another size than their labels say",
+    "unreadable": "boxes that are not four finite numbers",
+    "unknown class": "boxes of an unknown class",
+    "no area": "boxes without area",
+    "outside": "boxes that lie outside their image",
     "beyond": "boxes that reach beyond their image by more than a pixel, kept",
 }
 

@@ -61,6 +61,7 @@ class Members:
     copies : ndarray (n, columns), how many classes each column stands for; one each when left out
     seed : of the parts in cross-validation
     orders, learned : what the search has sorted and learned already
+    merged : from a path to what its merged answers are worth; None where the last one answers
     common, traits, place : where exponents follow the image: the members whose do not, the
         traits (n, t) that they follow, and where these stand among the premodel's `width`
     """
@@ -81,6 +82,7 @@ class Members:
     place: int = 0
     width: int = 0
     judge: Members | None = field(default=None, repr=False)
+    merged: Callable[[Sequence[str]], np.ndarray] | None = field(default=None, repr=False)
     _signals: dict[tuple[object, ...], np.ndarray] = field(default_factory=dict, repr=False)
     _costs: dict[tuple[str, ...], float] = field(default_factory=dict, repr=False)
     _fitted: dict[tuple[str, ...], Fitted | Following] = field(default_factory=dict, repr=False)
@@ -103,7 +105,11 @@ class Members:
         # Averages are answers of their own, whose quality only labels of classes tell.
         known = table.of_classes and all(n in table.probabilities for n in names)
         if not known:
-            return cls(names, table.label, None, confidence, quality, cost, path_cost, seed=seed)
+            merged = None if table.merged is None else table.path_quality
+            return cls(
+                names, table.label, None, confidence, quality, cost, path_cost, seed=seed,
+                merged=merged,
+            )  # fmt: skip
         classes = table.probabilities[names[0]].shape[1]
         columns = min(CLASSES + DRAWN, classes)
         label = np.empty(len(table), np.intp)
@@ -254,11 +260,15 @@ class Members:
     def right(self, path: Sequence[str], average: bool) -> np.ndarray:
         """What the answer after `path` is worth, (n,); bool where it is right or wrong."""
         if not average or len(path) == 1:
-            return self.quality[path[-1]]
+            return self._worth(path)
         key = ("right", tuple(path))
         if key not in self._signals:
             self.foreseen(path, average)
         return self._signals[key]
+
+    def _worth(self, path: Sequence[str]) -> np.ndarray:
+        """What the last one's answer is worth, or the merged one of all where they are merged."""
+        return self.quality[path[-1]] if self.merged is None else self.merged(path)
 
     def foreseen(self, path: Sequence[str], average: bool) -> np.ndarray:
         """The chance that the answer after `path` is right, by all candidates together, (n,).
@@ -269,7 +279,7 @@ class Members:
         wrong about.
         """
         if self.logs is None:
-            return self.quality[path[-1]].astype(np.float32)
+            return self._worth(path).astype(np.float32)
         own = tuple(path) if average else tuple(path[-1:])
         key = ("foreseen", own)
         if key not in self._signals:

@@ -1,15 +1,14 @@
 """Whether a frame still shows what the last computed one did.
 
-gate = FrameGate("difference", threshold=25, share=0.01, age_s=2)
-seen = look(frame, gate.compare)
-change(before, seen, gate).what  # "still"
+gate = FrameGate.parse("margin:0.25:0.05:1")
+change(before, now, gate).what  # "still"; both as `View.picture` gives them
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,17 +16,21 @@ from adaptive.checks import finite, shown
 from adaptive.errors import InputError
 from adaptive.opencv import cv2
 
-#: What a gate may compare.
-DIFFERENCE, HISTOGRAM = "difference", "histogram"
+#: What a gate may go by.
+MARGIN, DIFFERENCE, HISTOGRAM = "margin", "difference", "histogram"
 
 #: What became of a frame: reused, or why it was computed.
 STILL, FIRST, MOVED, LIGHT, CUT, OLD = "still", "first", "moved", "light", "cut", "old"
 
-#: A frame is halved while its shorter side has at least so many pixels.
-SHORT = {DIFFERENCE: 320, HISTOGRAM: 160}
+#: Threshold and share of each kind where a text leaves them out.
+USUAL = {MARGIN: (0.25, 0.05), DIFFERENCE: (15.0, 0.0), HISTOGRAM: (0.01, 0.01)}
 
-#: Side of a tile, in pixels of the halved frame.
+#: Side of a tile, in pixels of the picture that is compared.
 TILE = 8
+
+#: With "margin", a tile has changed where a pixel differs by more levels than this; while nothing
+#: is known of how answers move, no pixel may differ by more than the second.
+CHANGED, UNKNOWN = 25.0, 15.0
 
 #: Blocks along each side and bins a channel of the histograms, as Huynh 2019, 3.4.3, has them.
 BLOCKS, BINS = 8, 16
@@ -45,10 +48,14 @@ class FrameGate:
 
     Parameters
     ----------
-    compare : "difference" of pixels, or "histogram": blocks of colour histograms by their
-        chi-square distance (Huynh 2019, 3.4.3)
-    threshold : from which a tile has changed: levels of 0..255 that any of its pixels differs by
-        more than, or the distance of a block's histograms, 0..1, of which 0.01 does
+    compare : "margin": by how far the answer may have moved, told from how much the pictures
+        differ and from what this stream's answers did so far, against how clear the last answer
+        was (see `Sensitivity`); "difference" of pixels; or "histogram": blocks of colour
+        histograms by their chi-square distance (Huynh 2019, 3.4.3)
+    threshold : "margin": the share of the answer's margin that may be used up, 0..1.
+        "difference": levels of 0..255 that any pixel of a tile differs by more than, where it
+        has changed. "histogram": the distance of a block's histograms from which it has changed,
+        0..1, of which 0.01 does
     share : of the tiles that may have changed, 0..1
     age_s : seconds that an answer may be old
 
@@ -58,14 +65,14 @@ class FrameGate:
         when one of them is not what it is to be.
     """
 
-    compare: str = DIFFERENCE
-    threshold: float = 25.0
-    share: float = 0.01
+    compare: str = MARGIN
+    threshold: float = USUAL[MARGIN][0]
+    share: float = USUAL[MARGIN][1]
     age_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.compare not in SHORT:
-            known = "neither 'difference' nor 'histogram'"
+        if self.compare not in USUAL:
+            known = "neither 'margin' nor 'difference' nor 'histogram'"
             raise InputError(f"compare {shown(self.compare)} is {known}")
         most = 255 if self.compare == DIFFERENCE else 1
         for name, high in (("threshold", most), ("share", 1), ("age_s", math.inf)):
@@ -73,6 +80,10 @@ class FrameGate:
             if not 0 <= value <= high:
                 allowed = "at least 0" if math.isinf(high) else f"between 0 and {high}"
                 raise InputError(f"{name} {value:g} is not {allowed}")
+        if self.compare == DIFFERENCE and 0 < self.threshold < 1:
+            raise InputError(
+                f"threshold {self.threshold:g} is less than one of 255 levels; 0 or 1 to 255 do"
+            )
 
     def __str__(self) -> str:
         return f"{self.compare}:{self.threshold:g}:{self.share:g}:{self.age_s:g}"
@@ -93,11 +104,10 @@ class FrameGate:
             numbers = [math.nan] * 4
         if len(numbers) > 3 or any(map(math.isnan, numbers)):
             raise InputError(
-                f"{text!r} is no gate; COMPARE:THRESHOLD:SHARE:AGE_S is, as difference:25:0.01:1"
+                f"{text!r} is no gate; COMPARE:THRESHOLD:SHARE:AGE_S is, as {cls()} or "
+                "difference:15:0:1"
             )
-        if compare == HISTOGRAM and not numbers:
-            numbers = [0.01]
-        return cls(compare, *numbers)
+        return cls(compare, *numbers, *USUAL.get(compare, ())[len(numbers) :])
 
 
 class FrameChange(NamedTuple):
@@ -111,28 +121,22 @@ class FrameChange(NamedTuple):
     share: float
 
 
-def look(frame: np.ndarray, compare: str) -> np.ndarray:
-    """What a gate keeps of a frame: the frame halved, by OpenCV's mean of four pixels.
-
-    frame : ndarray (height, width, 3), uint8
-    """
-    height, width = frame.shape[:2]
-    small: Any = frame
-    while min(height, width) >= SHORT[compare]:
-        height, width = height // 2, width // 2
-        small = cv2.resize(
-            small[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA
-        )
-    return np.array(small) if small is frame else np.asarray(small)
-
-
 def change(before: np.ndarray, now: np.ndarray, gate: FrameGate) -> FrameChange:
-    """How one frame differs from another of the same size; both as `look` gives them."""
+    """How one picture differs from another of the same size; both as `View.picture` gives them.
+
+    With "margin" this is what holds while nothing is known of how answers move: a difference of
+    more than 15 levels anywhere is a change.
+    """
+    if gate.compare == HISTOGRAM:
+        return told(before, now, changed_blocks(before, now, gate.threshold), gate.share)
     if gate.compare == DIFFERENCE:
-        share = changed_pixels(before, now, gate.threshold)
-    else:
-        share = changed_blocks(before, now, gate.threshold)
-    if share <= gate.share:
+        return told(before, now, changed_pixels(before, now, gate.threshold), gate.share)
+    return told(before, now, changed_pixels(before, now, UNKNOWN), 0.0)
+
+
+def told(before: np.ndarray, now: np.ndarray, share: float, allowed: float) -> FrameChange:
+    """What a share of changed tiles means."""
+    if share <= allowed:
         return FrameChange(STILL, share)
     if share < EVERYWHERE:
         return FrameChange(MOVED, share)

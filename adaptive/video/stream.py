@@ -2,46 +2,88 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from time import monotonic, perf_counter
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Callable, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from adaptive.checks import shown
-from adaptive.errors import InputError
+from adaptive.errors import DeadlineError, InputError
+from adaptive.images.decode import ImageLike
+from adaptive.images.decoded import DecodedImage
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.prediction import Prediction, Reused
 from adaptive.tasks.detections import Detections
-from adaptive.video.gate import CUT, FIRST, OLD, STILL, FrameGate, change, look
+from adaptive.video.computed import LastComputed
+from adaptive.video.gate import CUT, FIRST, STILL, FrameGate
+from adaptive.video.view import View
 
-#: Streams that a router holds at a time.
-MOST_STREAMS = 64
+#: An answer that was made in so much of the time that is allowed now is reused.
+LEAST_TIME = 0.8
 
 
-class Kept:
-    """A computed frame: what the gate keeps of it, its answer, and when it was.
+class Ways(NamedTuple):
+    """What answers a frame that is computed.
 
-    asked : all that the answer depends on beside the frame
+    decode : makes pixels of encoded bytes, a path or a file
+    classify, detect : as a router's; they take what `decode` gives, too
     """
 
-    def __init__(
-        self,
-        small: np.ndarray,
-        shape: Tuple[int, ...],
-        asked: Tuple[Any, ...],
-        answer: Any,
-        frame: int,
-        time_s: float,
-    ) -> None:
-        self.small = small
-        self.shape = shape
-        self.asked = asked
-        self.answer = answer
-        self.frame = frame
-        self.time_s = time_s
+    decode: Callable[[Any], DecodedImage]
+    classify: Callable[..., Prediction]
+    detect: Callable[..., Detections]
+
+
+class Asked(NamedTuple):
+    """All that an answer depends on beside the frame."""
+
+    way: str
+    explain: bool
+    remaining_ms: float
+    others: Tuple[float, ...]
+
+    @classmethod
+    def of(cls, way: str, limits: Limits, explain: bool) -> Asked:
+        """Of one request."""
+        others = float(limits.remaining_mj), limits.preference, float(limits.allowance_ms)
+        return cls(way, explain, float(limits.remaining_ms), others)
+
+    def answered_by(self, other: Asked) -> bool:
+        """Whether the other's answer does: made for the same, and with about as much time."""
+        if (self.way, self.explain, self.others) != (other.way, other.explain, other.others):
+            return False
+        return other.remaining_ms >= LEAST_TIME * self.remaining_ms
+
+
+class Kept(NamedTuple):
+    """The last computed answer, and the frame that it was given to."""
+
+    shape: Tuple[int, ...]
+    asked: Asked
+    answer: Any
+    frame: int
+
+
+class Seen(NamedTuple):
+    """A frame that was looked at, and what becomes of it.
+
+    frame : as it came, or decoded where it came encoded
+    ms : what looking took
+    kept : what is answered with where it is still
+    """
+
+    what: str
+    frame: Any
+    shape: Tuple[int, ...]
+    picture: np.ndarray
+    time_s: float
+    ms: float
+    kept: Kept | None
 
 
 class Stream:
@@ -53,7 +95,8 @@ class Stream:
     ----------
     name : of the camera
     gate : what still counts as the same frame
-    classify, detect : answer a frame that is computed
+    view : what of a frame is compared
+    ways : what computes the answer to a frame
     close : called once when the stream is closed
 
     Attributes
@@ -67,25 +110,28 @@ class Stream:
         self,
         name: str,
         gate: FrameGate,
-        classify: Callable[..., Prediction],
-        detect: Callable[..., Detections],
-        close: Callable[[Stream], None],
+        view: View,
+        ways: Ways,
+        close: Callable[[Stream], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.gate = gate
         self.frames = 0
         self.counts: Counter[str] = Counter()
-        self._ways = {"classify": classify, "detect": detect}
+        self._view = view
+        self._ways = ways
         self._close = close
+        self._computed = LastComputed(gate)
         self._kept: Kept | None = None
         self._last_s: float | None = None
         self._lock = threading.Lock()
 
     def classify(
         self,
-        frame: np.ndarray,
+        frame: ImageLike,
         limits: Limits = UNLIMITED,
         explain: bool = False,
+        request_id: str | None = None,
         *,
         time_s: float | None = None,
     ) -> Prediction:
@@ -93,9 +139,9 @@ class Stream:
 
         Parameters
         ----------
-        frame : ndarray (height, width, 3), uint8, RGB
-        limits, explain : as for `Router.classify`; where they are others than the last answer's,
-            the frame is computed
+        frame : as for `Router.classify`; an ndarray (height, width, 3), uint8, RGB, costs least
+        limits, explain, request_id : as for `Router.classify`. Where they are others than the
+            last answer's, the frame is computed; a deadline may be up to a fifth longer.
         time_s : when the frame is shown, for its age; by the clock when left out. Where it goes
             back, somebody sought, and the frame is computed.
 
@@ -106,28 +152,36 @@ class Stream:
 
         Raises
         ------
-        InputError
-            when the frame is no such array.
+        InputError, ImageError
+            when the frame is none, or cannot be read.
+        DeadlineError
+            when earlier frames of the stream take until the deadline has passed.
         """
-        found: Prediction = self._answer("classify", frame, limits, explain, time_s)
+        asked = Asked.of("classify", limits, explain)
+        with self._held(limits):
+            found: Prediction = self._answer(frame, asked, limits, request_id, time_s)
         return found
 
     def detect(
         self,
-        frame: np.ndarray,
+        frame: ImageLike,
         limits: Limits = UNLIMITED,
         explain: bool = False,
+        request_id: str | None = None,
         *,
         time_s: float | None = None,
     ) -> Detections:
         """Find the objects of one frame, as `classify` does for classes."""
-        found: Detections = self._answer("detect", frame, limits, explain, time_s)
+        asked = Asked.of("detect", limits, explain)
+        with self._held(limits):
+            found: Detections = self._answer(frame, asked, limits, request_id, time_s)
         return found
 
     def reset(self) -> None:
         """Forget the last answer: the camera was moved, or opened again."""
         with self._lock:
             self._kept = self._last_s = None
+            self._computed = LastComputed(self.gate)
 
     def close(self) -> None:
         """Give the stream's place back; a later frame is still answered, and computed."""
@@ -139,108 +193,115 @@ class Stream:
         """The share of frames that were not computed."""
         return self.counts[STILL] / max(self.frames, 1)
 
-    def _answer(
-        self, way: str, frame: np.ndarray, limits: Limits, explain: bool, time_s: float | None
-    ) -> Any:
-        if (
-            not isinstance(frame, np.ndarray)
-            or frame.dtype != np.uint8
-            or frame.ndim != 3
-            or frame.shape[2] != 3
-            or not frame.size
-        ):
-            raise InputError(
-                f"frame {shown(frame)} is no array (height, width, 3) of uint8, RGB; a stream "
-                "compares pixels, so decode it first"
+    @contextmanager
+    def _held(self, limits: Limits = UNLIMITED) -> Iterator[None]:
+        """Answer no other frame meanwhile."""
+        left_ms = float(np.min(limits.remaining_ms))
+        if not self._lock.acquire(timeout=-1 if math.isinf(left_ms) else max(left_ms, 0) / 1e3):
+            raise DeadlineError(
+                f"the stream {self.name!r} was answering earlier frames until the deadline passed"
             )
-        with self._lock:
-            began = perf_counter()
-            now_s = monotonic() if time_s is None else float(time_s)
-            asked = (way, explain, *_told(limits))
-            small = look(frame, self.gate.compare)
-            what = self._look(small, frame.shape, asked, now_s)
-            kept, self._last_s = self._kept, now_s
-            number = self.frames + 1
-            if what == STILL:
-                assert kept is not None
-                ms = {"gate": (perf_counter() - began) * 1e3}
-                ms["total"] = ms["gate"]
-                was = Reused(kept.frame, number - kept.frame, now_s - kept.time_s)
-                answer = replace(kept.answer, ms=ms, path=(), reused=was)
-            else:
-                self._kept = None  # nothing half-made is left where the answer fails
-                answer = self._ways[way](frame, limits, explain)
-                self._kept = Kept(small, frame.shape, asked, answer, number, now_s)
-            self.frames = number
-            self.counts[what] += 1
-            return answer
+        try:
+            yield
+        finally:
+            self._lock.release()
 
-    def _look(
-        self, small: np.ndarray, shape: Tuple[int, ...], asked: Tuple[Any, ...], now_s: float
+    def _answer(
+        self,
+        frame: ImageLike,
+        asked: Asked,
+        limits: Limits,
+        request_id: str | None,
+        time_s: float | None,
+    ) -> Any:
+        seen = self._see(frame, asked, time_s)
+        if seen.what == STILL:
+            return self._reuse(seen)
+        way = getattr(self._ways, asked.way)
+        return self._keep(seen, asked, way(seen.frame, limits, asked.explain, request_id))
+
+    def _see(self, frame: ImageLike, asked: Asked, time_s: float | None) -> Seen:
+        """Look at a frame. What is computed for it is kept by `_keep`, or else nothing is."""
+        began = perf_counter()
+        now_s = monotonic() if time_s is None else float(time_s)
+        decoded: Any = frame
+        pixels = frame
+        if not isinstance(frame, np.ndarray):
+            decoded = self._ways.decode(frame)
+            pixels = decoded.pixels
+        elif frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+            raise InputError(f"frame {shown(frame)} is no array (height, width, 3) of uint8, RGB")
+        picture = self._view.picture(pixels)
+        what = self._judge(picture, pixels.shape, asked, now_s)
+        self._last_s = now_s
+        spent_ms = (perf_counter() - began) * 1e3
+        kept = self._kept
+        if what != STILL:
+            self._kept = None  # nothing half-made is left where the answer fails
+        return Seen(what, decoded, pixels.shape, picture, now_s, spent_ms, kept)
+
+    def _judge(
+        self, picture: np.ndarray, shape: Tuple[int, ...], asked: Asked, now_s: float
     ) -> str:
         """What becomes of a frame."""
         kept = self._kept
-        if kept is None or kept.asked != asked:
+        if kept is None or not asked.answered_by(kept.asked):
+            self._computed.lose()
             return FIRST
         if kept.shape != shape or (self._last_s is not None and now_s < self._last_s):
+            self._computed.lose()
             return CUT
-        if now_s - kept.time_s > self.gate.age_s:
-            return OLD
-        return change(kept.small, small, self.gate).what
+        return self._computed.judge(picture, now_s).what
+
+    def _reuse(self, seen: Seen) -> Any:
+        """The last answer, for this frame."""
+        assert seen.kept is not None
+        number = self._count(STILL)
+        age_s = seen.time_s - self._computed.time_s
+        was = Reused(seen.kept.frame, number - seen.kept.frame, age_s)
+        decode = seen.frame.ms if isinstance(seen.frame, DecodedImage) else None
+        ms = {} if decode is None else {"decode": decode}
+        ms.update(gate=seen.ms - (decode or 0.0), total=seen.ms)
+        return replace(seen.kept.answer, ms=ms, path=(), reused=was)
+
+    def _keep(self, seen: Seen, asked: Asked, answer: Any) -> Any:
+        """Remember what was computed for a frame."""
+        self._computed.accept(seen.picture, seen.time_s, seen.what, answer)
+        self._kept = Kept(seen.shape, asked, answer, self._count(seen.what))
+        return answer
+
+    def _count(self, what: str) -> int:
+        self.frames += 1
+        self.counts[what] += 1
+        return self.frames
 
 
-def _told(limits: Limits) -> Tuple[float, ...]:
-    """The numbers of one image's limits."""
-    return (
-        float(limits.remaining_ms),
-        float(limits.remaining_mj),
-        limits.preference,
-        float(limits.allowance_ms),
-    )
-
-
-class Streams:
-    """A router's streams by name, so many at most."""
-
-    def __init__(self) -> None:
-        self._streams: Dict[str, Stream] = {}
-        self._lock = threading.Lock()
-
-    def open(
-        self,
-        name: str,
-        gate: FrameGate | None,
-        classify: Callable[..., Prediction],
-        detect: Callable[..., Detections],
-    ) -> Stream:
-        """The stream of that name; made where there is none.
-
-        Raises
-        ------
-        InputError
-            when there are too many, or there is one with another gate.
-        """
-        if gate is not None and not isinstance(gate, FrameGate):
-            raise InputError(f"gate {shown(gate)} is no FrameGate; FrameGate() makes one")
-        with self._lock:
-            found = self._streams.get(name)
-            if found is not None:
-                if gate is not None and gate != found.gate:
-                    raise InputError(
-                        f"the stream {name!r} is open with the gate {found.gate}; close it first"
-                    )
-                return found
-            if len(self._streams) >= MOST_STREAMS:
-                raise InputError(
-                    f"{MOST_STREAMS} streams are open, and no more may be; close one first"
-                )
-            made = Stream(
-                name, FrameGate() if gate is None else gate, classify, detect, self._forget
-            )
-            self._streams[name] = made
-            return made
-
-    def _forget(self, stream: Stream) -> None:
-        with self._lock:
-            if self._streams.get(stream.name) is stream:
-                del self._streams[stream.name]
+def classify_streams(
+    pairs: Iterable[Tuple[Stream, ImageLike]],
+    classify_batch: Callable[[List[Any], Limits], List[Prediction]],
+    limits: Limits,
+    times_s: Sequence[float] | None,
+) -> List[Prediction]:
+    """Answer one frame of each of several streams; see `Router.classify_streams`."""
+    given = list(pairs)
+    for stream, _ in given:
+        if not isinstance(stream, Stream):
+            raise InputError(f"{shown(stream)} is no stream; Router.stream makes one")
+    streams = [stream for stream, _ in given]
+    twice = [stream.name for stream, many in Counter(streams).items() if many > 1]
+    if twice:
+        raise InputError(f"the stream {twice[0]!r} is there twice; give one frame of each")
+    if times_s is not None and len(times_s) != len(given):
+        raise InputError(f"{len(given)} frames have {len(times_s)} times; one each is needed")
+    asked = Asked.of("classify", limits, False)
+    with ExitStack() as held:
+        for stream in sorted(streams, key=id):  # in one order, or two calls wait for each other
+            held.enter_context(stream._held(limits))
+        times = [None] * len(given) if times_s is None else times_s
+        seen = [s._see(frame, asked, when) for (s, frame), when in zip(given, times)]
+        wanted = [frame for (_, frame), one in zip(given, seen) if one.what != STILL]
+        computed = iter(classify_batch(wanted, limits) if wanted else ())
+        return [
+            s._reuse(one) if one.what == STILL else s._keep(one, asked, next(computed))
+            for s, one in zip(streams, seen)
+        ]

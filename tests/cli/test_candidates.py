@@ -118,6 +118,27 @@ def test_a_detector_is_added_with_its_decoder(tmp_path: Path, labels: Path) -> N
     assert Bundle.read(tmp_path / "nets").names == ("boxes",)
 
 
+def test_a_detector_that_knows_other_classes(tmp_path: Path, labels: Path) -> None:
+    boxes = np.array([[0, 0, 8, 8], [8, 0, 16, 8], [0, 8, 8, 16]], np.float32)
+    box_network(tmp_path / "boxes.onnx", boxes, 16)
+    known = tmp_path / "known.txt"
+    known.write_text("blue\nmauve\nred\n")
+    options = ("--labels", labels, "--decoder", "proposals", "--resize", "fit", "--class-map")
+    given = ("add", tmp_path / "boxes.onnx", "-o", tmp_path / "nets", *options)
+    added = run(*given, known)
+    assert added.exit_code == 0, added.exception
+    assert "1 of 3 classes that it knows are no labels, and their boxes" in added.output
+    assert "are left out: mauve" in added.output
+    assert "1 of 3 labels it never finds: green" in added.output
+    entry = Bundle.read(tmp_path / "nets").candidates[0]
+    assert isinstance(entry.output, BoxOutput)
+    assert (entry.output.class_map, entry.output.classes) == ((2, -1, 0), 3)
+    known.write_text("mauve\npink\n")
+    other = run(*given, known, "--force")
+    assert "none of the classes that the detector knows, such as 'mauve'" in str(other.exception)
+    assert "is for COCO's 80 labels; here are 3" in str(run(*given, "coco", "--force").exception)
+
+
 def test_of_several_files_those_that_cannot_be_added_are_listed(
     tmp_path: Path, labels: Path
 ) -> None:
@@ -140,6 +161,8 @@ def test_of_several_files_those_that_cannot_be_added_are_listed(
         (("--check-labels", "x.csv"), "--check-labels goes with --check"),
         (("--decoder-option", "a=1"), "--decoder-option goes with --decoder"),
         (("--decoder", "final", "--decoder-option", "a"), "is not NAME=VALUE"),
+        (("--class-map", "coco"), "--class-map goes with --decoder"),
+        (("--decoder", "final", "--class-map", "from 0"), "neither one of ['coco', 'from 1'] nor"),
         (("--like", "imagenet"), "it reads uint8"),
     ],
 )

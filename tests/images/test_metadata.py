@@ -16,7 +16,7 @@ from PIL import Image
 
 from adaptive.errors import ImageError
 from adaptive.images.decode import decode
-from adaptive.images.metadata import bare, exif_orientation, orientation
+from adaptive.images.metadata import bare, exif_orientation, ordinary_size, orientation
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3)).astype(np.uint8)
 EXIF = b"Exif\0\0"
@@ -276,3 +276,48 @@ def test_any_file_can_be_walked(data: bytes, changes: list[tuple[int, int]], end
     damaged = bytes(content[:end] if end > 4 else content)
     assert orientation(damaged) in range(1, 9)
     assert len(bare(damaged)) <= len(damaged)
+
+
+@pytest.mark.parametrize("form", ["RGB", "L", "progressive"])
+def test_a_jpeg_of_pixels_alone_is_ordinary(form: str) -> None:
+    stream = io.BytesIO()
+    image = Image.fromarray(PIXELS if form != "L" else PIXELS[..., 0])
+    image.save(stream, "JPEG", progressive=form == "progressive")
+    assert ordinary_size(stream.getvalue()) == (40, 24)
+
+
+def test_what_else_a_jpeg_may_hold_is_for_pillow_to_judge() -> None:
+    whole, cmyk = encoded("JPEG"), io.BytesIO()
+    Image.fromarray(PIXELS).convert("CMYK").save(cmyk, "JPEG")
+    others = {
+        "EXIF": jpeg(EXIF + tiff("<")),
+        "a comment": jpeg(b"hello", 0xFE),
+        "four layers": cmyk.getvalue(),
+        "no end": whole[:-2],
+        "no scan": whole[: whole.index(b"\xff\xda")] + b"\xff\xd9",
+        "no tables": whole[:20] + whole[whole.index(b"\xff\xc0") :],
+        "no height": whole.replace(b"\x08\x00\x18\x00\x28", b"\x08\x00\x00\x00\x28"),
+        "12 bits": whole.replace(b"\x08\x00\x18\x00\x28", b"\x0c\x00\x18\x00\x28"),
+        "another file": encoded("PNG"),
+    }
+    assert ordinary_size(whole) == (40, 24)
+    for name, data in others.items():
+        assert ordinary_size(data) is None, name
+
+
+def test_ordinary_or_not_the_pixels_are_the_same() -> None:
+    plain = encoded("JPEG")
+    np.testing.assert_array_equal(decode(plain), decode(jpeg(b"hello", 0xFE)))
+    np.testing.assert_array_equal(decode(plain), np.asarray(Image.open(io.BytesIO(plain))))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), max_size=3),
+    st.integers(0, 2000),
+)
+def test_any_bytes_may_be_ordinary_or_not(changes: list[tuple[int, int]], end: int) -> None:
+    data = bytearray(encoded("JPEG"))
+    for place, value in changes:
+        data[place % len(data)] = value
+    size = ordinary_size(bytes(data[:end]))
+    assert size is None or min(size) > 0

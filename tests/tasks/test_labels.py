@@ -322,7 +322,7 @@ def test_a_document_type_in_another_encoding_is_refused_too(tmp_path: Path) -> N
 def test_summaries_name_the_first_and_count_the_rest(tmp_path: Path) -> None:
     sizes = {**SIZES, **{f"{i}.jpg": (9, 9) for i in range(5)}}
     labels = read_yolo(yolo(tmp_path, a="", b=""), LABELS, sizes)
-    assert labels.summary(named=2) == ["5 images without labels, left out: 0.jpg, 1.jpg, ..."]
+    assert labels.summary(named=2) == ["5 images without labels: 0.jpg, 1.jpg, ..."]
 
 
 def test_true_boxes_of_wrong_types_are_refused() -> None:

@@ -77,10 +77,17 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, x: Tensor, queries: Tensor, image: Tensor, positions: Tensor, padded: Tensor | None
+        self,
+        x: Tensor,
+        queries: Tensor,
+        image: Tensor,
+        positions: Tensor,
+        padded: Tensor | None,
+        apart: Tensor | None = None,
     ) -> Tensor:
         where = x + queries
-        x = self.norm1(x + self.dropout(self.self_attn(where, where, x, need_weights=False)[0]))
+        near = self.self_attn(where, where, x, need_weights=False, attn_mask=apart)[0]
+        x = self.norm1(x + self.dropout(near))
         seen = self.multihead_attn(
             x + queries, image + positions, image, key_padding_mask=padded, need_weights=False
         )[0]
@@ -125,9 +132,17 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(weight)
 
     def forward(
-        self, features: Tensor, queries: Tensor, positions: Tensor, padded: Tensor | None
+        self,
+        features: Tensor,
+        queries: Tensor,
+        positions: Tensor,
+        padded: Tensor | None,
+        apart: Tensor | None = None,
     ) -> list[Tensor]:
-        """Per decoder layer, shape (n, queries, width)."""
+        """Per decoder layer, shape (n, queries, width).
+
+        apart : bool tensor of shape (queries, queries), true where two may not see each other
+        """
         image = features.flatten(2).permute(2, 0, 1)
         places = positions.flatten(2).permute(2, 0, 1)
         asked = queries[:, None].expand(-1, image.shape[1], -1)
@@ -136,7 +151,7 @@ class Transformer(nn.Module):
             image = layer(image, places, blank)
         x, answers = torch.zeros_like(asked), []
         for layer in self.decoder.layers:
-            x = layer(x, asked, image, places, blank)
+            x = layer(x, asked, image, places, blank, apart)
             answers.append(self.decoder.norm(x).transpose(0, 1))
         return answers
 
@@ -190,8 +205,18 @@ class DETR(nn.Module):
         self.backbone = nn.Sequential(backbone)  # the position's code, [1] there, has no weights
         self.width = width
 
-    def stages(self, images: Tensor, padded: Tensor | None = None) -> list[tuple[Tensor, Tensor]]:
-        """Every decoder layer's answer, as `forward` gives the last one's."""
+    def stages(
+        self,
+        images: Tensor,
+        padded: Tensor | None = None,
+        queries: Tensor | None = None,
+        apart: Tensor | None = None,
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Every decoder layer's answer, as `forward` gives the last one's.
+
+        queries : in place of its own, (k, width)
+        apart : bool tensor of shape (k, k), true where two of them may not see each other
+        """
         features = self.input_proj(self.backbone(images))
         shape = features.shape[-2:]
         blank = None
@@ -200,7 +225,8 @@ class DETR(nn.Module):
             blank = small[:, 0].to(torch.bool)
         seen = features.new_zeros((1, *shape), dtype=torch.bool) if blank is None else blank
         positions = sine_positions(seen, self.width)
-        answers = self.transformer(features, self.query_embed.weight, positions, blank)
+        asked = self.query_embed.weight if queries is None else queries
+        answers = self.transformer(features, asked, positions, blank, apart)
         return [(self.class_embed(x), self.bbox_embed(x)) for x in answers]
 
     def forward(self, images: Tensor, padded: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,8 @@ class SetLoss:
     centred : whether boxes come as centre and sides, not corners
     kind, distance, overlap : weights
     nothing : weight of "nothing" in the softmax
+    several : answers that each object takes in every stage but the last: more to learn from at
+        first (Jia et al. 2023, arXiv 2207.13080, learn from one and from several)
     """
 
     focal: bool
@@ -47,6 +49,7 @@ class SetLoss:
     distance: float = 5.0
     overlap: float = 2.0
     nothing: float = 0.1
+    several: int = 1
 
     def __call__(self, stages: Sequence[tuple[Tensor, Tensor]], truth: Sequence[Objects]) -> Tensor:
         """The loss of a batch.
@@ -56,16 +59,18 @@ class SetLoss:
         """
         found = max(1, sum(len(one.labels) for one in truth))
         total = stages[0][0].new_zeros(())
-        for logits, boxes in stages:
+        for number, (logits, boxes) in enumerate(stages, 1):
+            several = 1 if number == len(stages) else self.several
             corners = box_convert(boxes, "cxcywh", "xyxy") if self.centred else boxes
-            image, answer, wanted = self._matched(logits, corners, boxes, truth)
+            image, answer, wanted = self._matched(logits, corners, boxes, truth, several)
             labels = torch.cat([one.labels for one in truth])[wanted]
             true = torch.cat([one.boxes for one in truth])[wanted]
-            total = total + self.kind * self._classes(logits, image, answer, labels, found)
+            count = found * several
+            total = total + self.kind * self._classes(logits, image, answer, labels, count)
             near = box_convert(true, "xyxy", "cxcywh") if self.centred else true
             off = nn.functional.l1_loss(boxes[image, answer], near, reduction="sum")
             apart = 1 - torch.diag(generalized_box_iou(corners[image, answer], true))
-            total = total + (self.distance * off + self.overlap * apart.sum()) / found
+            total = total + (self.distance * off + self.overlap * apart.sum()) / count
         return total
 
     def _classes(
@@ -85,28 +90,38 @@ class SetLoss:
 
     @torch.no_grad()
     def _matched(
-        self, logits: Tensor, corners: Tensor, boxes: Tensor, truth: Sequence[Objects]
+        self,
+        logits: Tensor,
+        corners: Tensor,
+        boxes: Tensor,
+        truth: Sequence[Objects],
+        several: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Image, answer, and row among all true boxes, of each pair (the Hungarian method)."""
+        labels = torch.cat([one.labels for one in truth])
+        true = torch.cat([one.boxes for one in truth])
+        # of every answer to every object of the batch; an image looks at its own
+        chance = logits.flatten(0, 1).sigmoid() if self.focal else logits.flatten(0, 1).softmax(1)
+        cost = -chance
+        if self.focal:
+            # the focal loss of a right answer less that of a wrong one
+            right = 0.25 * (1 - chance) ** 2 * -(chance + 1e-8).log()
+            wrong = 0.75 * chance**2 * -(1 - chance + 1e-8).log()
+            cost = right - wrong
+        near = box_convert(true, "xyxy", "cxcywh") if self.centred else true
+        cost = self.kind * cost[:, labels]
+        cost = cost + self.distance * torch.cdist(boxes.flatten(0, 1), near, p=1)
+        cost = cost - self.overlap * generalized_box_iou(corners.flatten(0, 1), true)
+        costs = np.nan_to_num(cost.numpy(), nan=1e6).reshape(*logits.shape[:2], len(labels))
         images, answers, wanted, before = [], [], [], 0
         for row, one in enumerate(truth):
-            if len(one.labels):
-                chance = logits[row].sigmoid() if self.focal else logits[row].softmax(1)
-                cost = -chance[:, one.labels]
-                if self.focal:
-                    # the focal loss of a right answer less that of a wrong one
-                    right = 0.25 * (1 - chance) ** 2 * -(chance + 1e-8).log()
-                    wrong = 0.75 * chance**2 * -(1 - chance + 1e-8).log()
-                    cost = (right - wrong)[:, one.labels]
-                near = box_convert(one.boxes, "xyxy", "cxcywh") if self.centred else one.boxes
-                cost = self.kind * cost + self.distance * torch.cdist(boxes[row], near, p=1)
-                cost = cost - self.overlap * generalized_box_iou(corners[row], one.boxes)
-                left, right_ = linear_sum_assignment(np.nan_to_num(cost.numpy(), nan=1e6))
-                images.append(np.full(len(left), row))
-                answers.append(left)
-                wanted.append(right_ + before)
-            before += len(one.labels)
-        empty = [np.empty(0, np.int64)]
-        parts = (np.concatenate(part or empty) for part in (images, answers, wanted))
+            own = np.arange(before, before + len(one.labels))
+            columns = np.tile(own, min(several, logits.shape[1] // max(1, len(own))) or 1)
+            left, chosen = linear_sum_assignment(costs[row][:, columns])
+            images.append(np.full(len(left), row))
+            answers.append(left)
+            wanted.append(columns[chosen])
+            before += len(own)
+        parts = (np.concatenate(part) for part in (images, answers, wanted))
         image, answer, goal = (torch.from_numpy(part.astype(np.int64)) for part in parts)
         return image, answer, goal

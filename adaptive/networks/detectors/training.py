@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import asdict, dataclass
@@ -42,7 +43,7 @@ class DetectorRecipe:
 
     epochs: int = 36
     scenes: int = 4000
-    batch: int = 16
+    batch: int = 8
     weight_decay: float = 1e-4
     backbone: int = 5
     seed: int = 0
@@ -132,23 +133,22 @@ def train_detector(
     checkpoint: Path,
     backbone: dict[str, Any],
     test: Sequence[Scene],
+    until: int | None = None,
 ) -> tuple[SmallDetector, list[dict[str, float]]]:
     """Train one of the small detectors; return it, in evaluation mode, and its AP by epoch.
 
     `checkpoint` is written after every epoch and continued from when it exists; one made by
     another recipe is refused. AP is of the moving average of the weights on `test`, measured
-    after the first five epochs and every fifth one.
+    after the first five epochs, every fifth one and the last.
+
+    until : stop after so many of the recipe's epochs; another run may go on
     """
     one = DESIGNS[design]
     classes = composer.objects.classes
     torch.manual_seed(recipe.seed)
     network = one.build(len(classes), composer.size)
     network.bottom_up.load_state_dict(backbone)
-    averaged = torch.optim.swa_utils.AveragedModel(
-        network,
-        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998),  # type: ignore[no-untyped-call]
-        use_buffers=True,
-    )
+    averaged = torch.optim.swa_utils.AveragedModel(network, avg_fn=_followed, use_buffers=True)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=one.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -156,8 +156,8 @@ def train_detector(
     total = steps * recipe.epochs
 
     def rate(step: int) -> float:
-        warm = min(500.0, total / 5)
-        return min(1.0, (step + 1) / warm) * (1.0 if step < 0.75 * total else 0.1)
+        warm = min(200.0, total / 5)
+        return min(1.0, (step + 1) / warm) * (0.51 + 0.49 * math.cos(math.pi * step / total))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     made = {"design": design, "recipe": asdict(recipe), "size": composer.size}
@@ -175,7 +175,8 @@ def train_detector(
             part.load_state_dict(state)  # type: ignore[attr-defined]
         history, begun = saved["history"], saved["epoch"]
         print(f"resuming {checkpoint.name} after epoch {begun}", flush=True)
-    for epoch in range(begun, recipe.epochs):
+    last = recipe.epochs if until is None else min(until, recipe.epochs)
+    for epoch in range(begun, last):
         network.train()
         running, since = 0.0, time.monotonic()
         for step in tqdm(range(steps), desc=f"{design} {epoch + 1}", leave=False):
@@ -191,15 +192,32 @@ def train_detector(
             averaged.update_parameters(network)
             running += value.item()
         line = f"{design} epoch {epoch + 1}/{recipe.epochs} loss {running / steps:.3f}"
-        if epoch < 5 or epoch % 5 == 4 or epoch + 1 == recipe.epochs:
-            kept: Any = averaged.module
-            summary = precision(test, answers(kept, design, test, classes))
-            history.append({"epoch": epoch + 1, "ap": summary.ap, "ap50": summary.ap50})
-            line += f" AP {100 * summary.ap:.1f}, AP50 {100 * summary.ap50:.1f}"
+        if epoch < 5 or epoch % 5 == 4 or epoch + 1 == last:
+            history.append(_measured(epoch + 1, averaged, design, test, classes))
+            line += " AP {ap:.1%}, AP50 {ap50:.1%}".format(**history[-1])
         print(f"{line} ({time.monotonic() - since:.0f} s)", flush=True)
         _save(checkpoint, {"made": made, "epoch": epoch + 1, "history": history}, parts)
+    done = max(begun, last)
+    if not history or history[-1]["epoch"] < done:  # it was stopped in between
+        history.append(_measured(done, averaged, design, test, classes))
     result: Any = averaged.module
     return result.eval(), history
+
+
+def _measured(
+    epoch: int, averaged: Any, design: str, test: Sequence[Scene], classes: Sequence[str]
+) -> dict[str, float]:
+    """A line of the history, of the averaged weights."""
+    found = precision(test, answers(averaged.module, design, test, classes))
+    return {"epoch": epoch, "ap": found.ap, "ap50": found.ap50}
+
+
+def _followed(average: Tensor, now: Tensor, steps: Tensor | int) -> Tensor:
+    """A moving average over the last 500 steps, and over fewer at the beginning."""
+    share = max(0.002, 1 / (1 + 0.1 * float(steps)))
+    if not average.is_floating_point():
+        return now  # a count of batches
+    return average + share * (now - average)
 
 
 def tensors(scenes: Sequence[Scene]) -> tuple[Tensor, list[Objects]]:

@@ -48,7 +48,10 @@ def compose_problems(
             if not (path.parent / rule["path"]).exists():
                 yield f"{where} watches {rule['path']}, which is not there"
         build = service.get("build")
-        if build is not None and not (path.parent / build["context"] / build["dockerfile"]).exists():
+        if (
+            build is not None
+            and not (path.parent / build["context"] / build["dockerfile"]).exists()
+        ):
             yield f"{where} is built from {build['dockerfile']}, which is not there"
         words = service.get("command", DEFAULTS.get(name, []))
         command = f"adaptive {' '.join(words)}"
@@ -57,5 +60,9 @@ def compose_problems(
                 yield f"{where} runs {command!r}, which is no command; there are {sorted(options)}"
             for variable in service.get("environment", {}):
                 known = options.get(command, ())
-                if command in options and variable.startswith("ADAPTIVE_") and variable not in known:
+                if (
+                    command in options
+                    and variable.startswith("ADAPTIVE_")
+                    and variable not in known
+                ):
                     yield f"{where}: {variable} is no option of {command}"

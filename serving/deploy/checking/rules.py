@@ -40,7 +40,7 @@ def amount(text: object) -> Decimal:
 
 def requests_within_limits(rendered: Rendered) -> Iterator[str]:
     """An API server refuses what asks for more than it allows."""
-    for workload, container, where in _containers(rendered):
+    for _, container, where in _containers(rendered):
         asked = container.get("resources", {}).get("requests", {})
         allowed = container.get("resources", {}).get("limits", {})
         for name in ("cpu", "memory"):
@@ -56,7 +56,7 @@ def requests_within_limits(rendered: Rendered) -> Iterator[str]:
 
 def probes_name_what_is_there(rendered: Rendered) -> Iterator[str]:
     """A probe of a wrong path or port restarts a healthy pod for ever."""
-    for workload, container, where in _containers(rendered):
+    for _, container, where in _containers(rendered):
         ports = {p.get("name"): p["containerPort"] for p in container.get("ports", [])}
         known = PATHS.get(" ".join(container.get("command", [])), set())
         secure = "ADAPTIVE_TLS_CERT" in environment(container)
@@ -268,7 +268,8 @@ def scaling_fits(rendered: Rendered) -> Iterator[str]:
 def addresses_lead_to_services(rendered: Rendered) -> Iterator[str]:
     """A host of this release in a variable is a service of it, at a port that it has."""
     ports = {
-        s["metadata"]["name"]: [p["port"] for p in s["spec"]["ports"]] for s in rendered.of("Service")
+        s["metadata"]["name"]: [p["port"] for p in s["spec"]["ports"]]
+        for s in rendered.of("Service")
     }
     for name in ("ADAPTIVE_QUEUE", "AWS_ENDPOINT_URL"):
         for value in _values(rendered, name):

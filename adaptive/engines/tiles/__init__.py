@@ -1,0 +1,1 @@
+"""A network that computes only what changed since a stream's last frame."""

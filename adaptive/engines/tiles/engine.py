@@ -1,0 +1,489 @@
+"""An engine that computes only the tiles of a network that changed since a stream's last frame."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from adaptive.causes import reason
+from adaptive.engines.engine import OnnxEngine
+from adaptive.engines.tiles.cutting import MOVES, Cut, Segment, cut
+from adaptive.engines.tiles.graph import Graph, Node, read_graph, write_model
+from adaptive.engines.tiles.models import filling_model, segment_model, tail_model
+from adaptive.engines.tiles.places import MORE, Places
+from adaptive.engines.tiles.state import FILLED, PLAIN, SAME, UPDATED, Thresholds, TileState
+from adaptive.errors import EngineError, InputError, MissingExtra
+
+#: Frames that are answered plainly, at most, before tiles are tried again.
+LONGEST_WAIT = 32
+
+#: Frames that must have paid until a scene is trusted again.
+TRUSTED = 8
+
+
+class Cost(NamedTuple):
+    """What a segment costs: ms = fixed + share of its tiles * whole."""
+
+    fixed: float
+    whole: float
+
+
+class _Part(NamedTuple):
+    segment: Segment
+    session: Any
+    names: Tuple[str, ...]
+    places: Places
+
+
+class TileEngine:
+    """A network in segments, run on what changed.
+
+    Made by `TileEngine.open`. It holds no stream's state, so any number of streams share one, and
+    several threads may, each with states of its own.
+
+    Attributes
+    ----------
+    cut : where it was cut
+    dense : the network as it is
+    costs, dense_ms : what each segment and the whole network cost here; None where that was not
+        measured, and tiles are then always tried
+    """
+
+    def __init__(
+        self, dense: OnnxEngine, cut: Cut, parts: Sequence[_Part], filling: Any, tail: Any
+    ) -> None:
+        self.name = dense.name
+        self.dense = dense
+        self.cut = cut
+        self.costs: Tuple[Cost, ...] | None = None
+        self.dense_ms: float | None = None
+        self._parts = tuple(parts)
+        self._filling = filling
+        self._tail = tail
+        self._last = cut.source in cut.last
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        threads: int = 1,
+        *,
+        levels: int | None = None,
+        measure: bool = True,
+        shape: Sequence[int] | None = None,
+    ) -> TileEngine:
+        """Cut a network's file and open its parts.
+
+        Parameters
+        ----------
+        path : the ONNX file, of opset 11 to 17, with one input of four axes
+        threads : inside one operator
+        levels : so many levels of segments at most; what lies behind them runs densely. All that
+            can be cut when left out.
+        measure : take the time of each part, to know when tiles do not pay
+        shape : of the input, where the file leaves sides free
+
+        Raises
+        ------
+        BundleError
+            when the file is none.
+        EngineError
+            when nothing of it can be cut, or the runtime refuses it.
+        """
+        graph = read_graph(path)
+        dense = OnnxEngine(path, threads)
+        shape = _shape_of(dense, shape)
+        probed = _probe(graph, dense, shape, threads)
+        made = cut(graph, probed, _moved(graph, probed, threads), levels)
+        parts = []
+        for segment in made.segments:
+            session = _session(segment_model(made, segment), threads, graph.name, segment.name)
+            names = tuple(entry.name for entry in session.get_inputs())
+            parts.append(_Part(segment, session, names, Places(made, segment)))
+        filling = _session(filling_model(made), threads, graph.name, "the whole")
+        tail = _session(tail_model(made), threads, graph.name, "the tail")
+        engine = cls(dense, made, parts, filling, tail)
+        if measure:
+            engine.measure()
+        return engine
+
+    @property
+    def shape(self) -> Tuple[int, ...]:
+        """Of one frame's input, with an axis of one before it."""
+        channels, rows, columns = self.cut.shapes[self.cut.source]
+        return (1, rows, columns, channels) if self._last else (1, channels, rows, columns)
+
+    def state(self, thresholds: Thresholds | float = 0.0) -> TileState:
+        """The state of a new stream.
+
+        Raises
+        ------
+        InputError
+            when the thresholds name a map that is not kept.
+        """
+        given = thresholds if isinstance(thresholds, Thresholds) else Thresholds(thresholds)
+        unknown = sorted(set(given.maps) - set(self.maps))
+        if unknown:
+            raise InputError(
+                f"{self.name} keeps no map {unknown[0]!r}; it keeps {list(self.maps[:3])} and "
+                f"{len(self.maps) - 3} more"
+            )
+        return TileState(given)
+
+    @property
+    def maps(self) -> Tuple[str, ...]:
+        """Names of the maps that a stream keeps: the input, and then from front to back."""
+        return (self.cut.source, *(name for s in self.cut.segments for name in s.outputs))
+
+    def run(self, *inputs: np.ndarray) -> List[np.ndarray]:
+        """Run a batch densely; see Engine.run."""
+        return self.dense.run(*inputs)
+
+    def run_streams(self, states: Sequence[TileState], frames: np.ndarray) -> List[np.ndarray]:
+        """Answer one frame of each of several streams.
+
+        Parameters
+        ----------
+        states : one for each frame; a stream may stand in a batch once
+        frames : ndarray (streams, ...), as the network reads it
+
+        Raises
+        ------
+        InputError
+            when frames are not as the network reads them, or a state comes twice.
+        """
+        frames = np.asarray(frames)
+        if len(frames) != len(states) or frames.shape[1:] != self.shape[1:]:
+            raise InputError(
+                f"{self.name} was given frames of shape {frames.shape} for {len(states)} streams; "
+                f"({len(states)}, {', '.join(map(str, self.shape[1:]))}) is allowed"
+            )
+        wanted = self.cut.types[self.cut.source]
+        if frames.dtype != wanted:
+            raise InputError(f"{self.name} was given frames of {frames.dtype}; it reads {wanted}")
+        if len({id(state) for state in states}) < len(states):
+            raise InputError(f"{self.name}: a stream stands in a batch twice; it may once")
+        answers = [self._one(state, frames[i : i + 1]) for i, state in enumerate(states)]
+        if len(answers) == 1:
+            return list(answers[0])
+        return [np.concatenate(outputs) for outputs in zip(*answers)]
+
+    def close(self) -> None:
+        """Free the sessions."""
+        self.dense.close()
+        self._parts, self._filling, self._tail = (), None, None
+
+    # One frame ---------------------------------------------------------------------------------
+
+    def _one(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
+        if state.wait:
+            state.wait -= 1
+            return self._plain(state, frame)
+        if not state.valid:
+            return self._fill(state, frame)
+        changed = self._take(state, frame)
+        if not len(changed):
+            state.counts[SAME] += 1
+            state.shares = [0.0] * len(self._parts)
+            return state.outputs
+        if not self._update(state, changed):
+            return self._retreat(state, frame)
+        state.counts[UPDATED] += 1
+        state.good += 1
+        if state.good >= TRUSTED:
+            state.patience = 0
+        return state.outputs
+
+    def _plain(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
+        state.counts[PLAIN] += 1
+        state.valid = False
+        state.shares = [1.0] * len(self._parts)
+        state.outputs = []
+        return self.dense.run(frame)
+
+    def _retreat(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
+        """Answer a frame for which tiles do not pay; the more often, the longer they rest."""
+        state.good = 0
+        again, state.patience = state.patience, min(max(1, 2 * state.patience), LONGEST_WAIT)
+        if not again:
+            return self._fill(state, frame)
+        state.wait = again
+        return self._plain(state, frame)
+
+    def _fill(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
+        """Compute the whole frame, and keep every map."""
+        if not state.rows:
+            state.begin(self.cut)
+        state.valid = False  # until all of it is written
+        source = self.cut.source
+        found = _run(self._filling, self.name, "the whole", {source: frame})
+        count = len(self.cut.graph.outputs)
+        for name, values in zip(self.maps[1:], found[count:]):
+            rows = state.rows[name]
+            rows[:-MORE] = values.reshape(len(rows) - MORE, -1)
+        state.frame = frame.copy()
+        rows = state.rows[source]
+        pixels = frame[0] if self._last else frame[0].transpose(1, 2, 0)
+        rows[:-MORE] = pixels.reshape(len(rows) - MORE, -1)
+        if not state.limits:
+            state.measure(self.maps)
+        state.outputs = found[:count]
+        state.counts[FILLED] += 1
+        state.shares = [1.0] * len(self._parts)
+        state.valid = True
+        return state.outputs
+
+    def _take(self, state: TileState, frame: np.ndarray) -> np.ndarray:
+        """Write the pixels that changed into the stream's input; says which."""
+        assert state.frame is not None
+        kept, limit = state.frame, state.limits[self.cut.source]
+        axis = 2 if self._last else 0
+        if limit == 0:
+            differs = (frame[0] != kept[0]).any(axis=axis)
+        elif frame.dtype == np.uint8:
+            apart = np.maximum(frame[0], kept[0]) - np.minimum(frame[0], kept[0])
+            differs = (apart > limit).any(axis=axis)
+        else:
+            apart = frame[0] - kept[0]
+            np.abs(apart, out=apart)
+            differs = (apart > limit).any(axis=axis)
+        places = np.flatnonzero(differs)
+        if len(places):
+            if self._last:
+                flat = kept.reshape(-1, kept.shape[3])
+                flat[places] = frame.reshape(flat.shape)[places]
+                state.rows[self.cut.source][places] = flat[places]
+            else:
+                planes = kept.reshape(kept.shape[1], -1)
+                now = frame.reshape(planes.shape)[:, places]
+                planes[:, places] = now
+                state.rows[self.cut.source][places] = now.T
+        return places
+
+    def _update(self, state: TileState, places: np.ndarray) -> bool:
+        """Carry a change through the network; False where computing everything is cheaper."""
+        changed: Dict[str, np.ndarray] = {self.cut.source: places}
+        shares = [0.0] * len(self._parts)
+        state.valid = False  # until all of it is written
+        for number, part in enumerate(self._parts):
+            tiles = self._touched(part, changed)
+            if tiles is None:
+                continue
+            shares[number] = len(tiles) / part.places.count
+            if not self._pays(number, shares[number]):
+                return False
+            self._run_part(state, part, tiles, changed)
+        if any(name in changed for name in self.cut.reads):
+            feeds = {}
+            for entry, name in zip(self._tail.get_inputs(), self.cut.reads):
+                channels, height, width = self.cut.shapes[name]
+                feeds[entry.name] = state.rows[name][:-MORE].reshape(1, height, width, channels)
+            state.outputs = _run(self._tail, self.name, "the tail", feeds)
+        state.shares = shares
+        state.valid = True
+        return True
+
+    def _touched(self, part: _Part, changed: Dict[str, np.ndarray]) -> np.ndarray | None:
+        """The tiles that read something that changed."""
+        flags: np.ndarray | None = None
+        for reading in part.places.readings:
+            places = changed.get(reading.base)
+            if places is None:
+                continue
+            if flags is None:
+                flags = np.zeros(part.places.count + 1, bool)
+            flags[reading.touched.take(places, axis=0)] = True
+        if flags is None:
+            return None
+        tiles = np.flatnonzero(flags[:-1])
+        return tiles if len(tiles) else None
+
+    def _run_part(
+        self, state: TileState, part: _Part, tiles: np.ndarray, changed: Dict[str, np.ndarray]
+    ) -> None:
+        """Run a segment on some tiles, and keep what changed by more than its map's limit."""
+        places = part.places
+        feeds = {}
+        for name, reading in zip(part.names, places.readings):
+            rows = reading.rows.take(tiles, axis=0).ravel()
+            values = state.rows[reading.base].take(rows, axis=0, mode="clip")
+            feeds[name] = values.reshape(len(tiles), *reading.shape)
+        found = _run(part.session, self.name, part.segment.name, feeds)
+        written = places.written.take(tiles, axis=0).ravel()
+        for name, now in zip(part.segment.outputs, found):
+            rows, limit = state.rows[name], state.limits[name]
+            before = rows.take(written, axis=0, mode="clip")
+            if limit:
+                np.subtract(now, before, out=before)
+                np.abs(before, out=before)
+                differs = before.max(axis=1) > limit
+            else:
+                differs = (now != before).any(axis=1)
+            if not places.whole:
+                differs &= written < places.inside
+            which = np.flatnonzero(differs)
+            if not len(which):
+                continue
+            if len(which) == len(written):
+                rows[written], changed[name] = now, written
+            else:
+                changed[name] = written[which]
+                rows[changed[name]] = now[which]
+
+    def _pays(self, number: int, share: float) -> bool:
+        """Whether going on with tiles costs less than computing the frame in full.
+
+        The segments behind are taken to be touched as much as this one.
+        """
+        if self.costs is None or self.dense_ms is None:
+            return True
+        left = sum(cost.fixed + share * cost.whole for cost in self.costs[number:])
+        return left <= self.dense_ms
+
+    # Opening -----------------------------------------------------------------------------------
+
+    def measure(self, runs: int = 3) -> None:
+        """Take the time of each segment at two shares of its tiles, and of the whole network."""
+        state = self.state()
+        frame = np.zeros(self.shape, self.cut.types[self.cut.source])
+        self._fill(state, frame)
+        costs = []
+        for part in self._parts:
+            few, many = (np.arange(0, part.places.count, step) for step in (8, 2))
+            first, second = (
+                _shortest(partial(self._run_part, state, part, tiles, {}), runs)
+                for tiles in (few, many)
+            )
+            shares = [len(tiles) / part.places.count for tiles in (few, many)]
+            apart = shares[1] - shares[0]
+            whole = max((second - first) / apart, 0.0) if apart else 0.0
+            costs.append(Cost(max(first - whole * shares[0], 0.0), whole))
+        self.dense_ms = _shortest(lambda: self.dense.run(frame), runs)
+        self.costs = tuple(costs)
+
+
+def _shortest(run: Any, runs: int) -> float:
+    run()
+    found = []
+    for _ in range(runs):
+        began = perf_counter()
+        run()
+        found.append((perf_counter() - began) * 1e3)
+    return min(found)
+
+
+def _shape_of(dense: OnnxEngine, shape: Sequence[int] | None) -> Tuple[int, ...]:
+    if len(dense.inputs) != 1:
+        raise EngineError(
+            f"{dense.name} reads {len(dense.inputs)} inputs {dense.inputs}; a network that is cut "
+            "into tiles reads one"
+        )
+    named = dense.input_shapes[0]
+    if len(named) != 4:
+        raise EngineError(
+            f"{dense.name} reads {dense.inputs[0]!r} of shape {named}; maps of four axes can be "
+            "cut into tiles"
+        )
+    sides = list(named[1:] if shape is None else shape[-3:])
+    free = [side for side in sides if not isinstance(side, int) or side < 1]
+    if free:
+        raise EngineError(
+            f"{dense.name} leaves sides of its input free {named}; say which with shape="
+        )
+    return (1, *sides)
+
+
+_NUMPY = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+
+
+def _probe(
+    graph: Graph, dense: OnnxEngine, shape: Tuple[int, ...], threads: int
+) -> Dict[str, np.ndarray]:
+    """What every tensor of a network holds when it reads zeros."""
+    kind = dense.input_types[0]
+    if kind not in _NUMPY:
+        raise EngineError(
+            f"{dense.name} reads {kind}; a network that is cut into tiles reads {sorted(_NUMPY)}"
+        )
+    frame = np.zeros(shape, _NUMPY[kind])
+    names = list(dict.fromkeys(name for node in graph.nodes for name in node.outputs if name))
+    session = _session(
+        write_model(graph, graph.nodes, [], names, {}, list(graph.declared.values())),
+        threads, graph.name, "the whole",
+    )  # fmt: skip
+    found = _run(session, graph.name, "the whole", {graph.inputs[0]: frame})
+    return {graph.inputs[0]: frame, **dict(zip(names, found))}
+
+
+def _moved(graph: Graph, probed: Dict[str, np.ndarray], threads: int) -> Dict[str, np.ndarray]:
+    """Of each operator that moves pixels alone, which position each output shows.
+
+    It is run on a map that holds the number of each position, and so by its own rules.
+    """
+    found = {}
+    makers = {name: node for node in graph.nodes for name in node.outputs}
+    for node in graph.nodes:
+        if node.op not in MOVES or node.inputs[0] in graph.weights:
+            continue
+        before, after = probed[node.inputs[0]], probed[node.outputs[0]]
+        if before.ndim != 4 or after.ndim != 4 or before.shape[:2] != after.shape[:2]:
+            continue
+        if node.op != "Slice" and node.text("mode", "nearest") != "nearest":
+            continue
+        needed: List[Node] = []
+        wanted = [name for name in node.inputs[1:] if name]
+        while wanted:
+            maker = makers.get(wanted.pop())
+            if maker is not None and maker not in needed:
+                needed.insert(0, maker)
+                wanted += maker.inputs
+        if any(name in graph.inputs for maker in needed for name in maker.inputs):
+            continue
+        channels, rows, columns = before.shape[1:]
+        ramp = np.arange(rows * columns, dtype=np.float32).reshape(1, 1, rows, columns)
+        ramp = np.repeat(ramp, channels, axis=1)
+        ordered = [entry for entry in graph.nodes if entry in needed]
+        data = write_model(
+            graph, [*ordered, node], [(node.inputs[0], ramp.dtype, ramp.shape)],
+            node.outputs[:1], {},
+        )  # fmt: skip
+        session = _session(data, threads, graph.name, node.op)
+        (shown,) = _run(session, graph.name, node.op, {node.inputs[0]: ramp})
+        places = shown[0, 0].astype(np.intp)
+        if shown.shape == after.shape and (shown[0] == places.astype(np.float32)).all():
+            found[node.outputs[0]] = places.ravel()
+    return found
+
+
+def _session(data: bytes, threads: int, network: str, part: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as exc:
+        raise MissingExtra("running a network", "onnxruntime", "cpu") from exc
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    if threads > 1:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    options.enable_mem_pattern = False  # one is kept for each number of tiles, and never freed
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # ONNX Runtime's errors share no public base class
+        raise EngineError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot load {part} of {network}, cut into "
+            f"tiles: {reason(exc)}"
+        ) from exc
+
+
+def _run(session: Any, network: str, part: str, feeds: Dict[str, np.ndarray]) -> List[np.ndarray]:
+    try:
+        found: List[np.ndarray] = session.run(None, feeds)
+    except Exception as exc:  # ONNX Runtime's errors share no public base class
+        shapes = {name: values.shape for name, values in feeds.items()}
+        raise EngineError(f"{part} of {network} failed on {shapes}: {reason(exc)}") from exc
+    return found

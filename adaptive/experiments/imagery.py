@@ -1,0 +1,149 @@
+"""The images of an experiment: a folder, or a place that fsspec reaches, listed with labels."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterator, Sequence
+
+from adaptive.csvfile import read_csv
+from adaptive.errors import InputError
+from adaptive.experiments.store import file_system
+from adaptive.imagefiles import SUFFIXES
+from adaptive.outcomes.labelled import UNLABELLED, list_images, list_unlabelled
+
+
+@dataclass(frozen=True)
+class Imagery:
+    """Images with their labels.
+
+    Attributes
+    ----------
+    root : the folder or URL, as a worker is told it
+    stamps : one an image; another one where the file changed
+    omitted, notes : sentences
+    """
+
+    root: str
+    names: tuple[str, ...]
+    labels: tuple[int, ...]
+    stamps: tuple[str, ...]
+    omitted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def find_images(
+    images: str,
+    folder: Path,
+    classes: Sequence[str],
+    table: Path | None,
+    unlabelled: bool,
+    limit: int | None,
+) -> Imagery:
+    """The images at a path, relative to `folder`, or at a URL; see `list_images`."""
+    if "://" in images:
+        return _elsewhere(images.rstrip("/"), classes, table, unlabelled, limit)
+    root = (folder / Path(images).expanduser()).resolve()
+    if unlabelled:
+        found = list_unlabelled(root, limit)
+    else:
+        found = list_images(root, classes, table, limit)
+    stamps = tuple(_stamp(root / name) for name in found.names)
+    return Imagery(str(root), found.names, found.labels, stamps, found.omitted, found.notes)
+
+
+def _stamp(path: Path) -> str:
+    """What changes when a file does; a file that is not there has none."""
+    try:
+        told = os.stat(path)
+    except OSError:
+        return ""
+    return f"{told.st_size}-{told.st_mtime_ns}"
+
+
+def _elsewhere(
+    url: str, classes: Sequence[str], table: Path | None, unlabelled: bool, limit: int | None
+) -> Imagery:
+    files, root = file_system(url)
+    try:
+        told = files.find(root, detail=True)
+    except FileNotFoundError:
+        raise InputError(f"there are no images at {url}") from None
+    known = {}
+    for path, entry in told.items():
+        name = str(path)[len(root) :].lstrip("/")
+        if Path(name).suffix.lower() in SUFFIXES:
+            tag = entry.get("ETag") or entry.get("mtime") or entry.get("LastModified") or ""
+            known[name] = f"{entry.get('size')}-{str(tag).strip(chr(34))}"
+    if not known:
+        raise InputError(f"there are no images at {url}")
+    # Labels are checked by the same lines as a folder's: by empty files of the same names.
+    with _hollow(known) as hollow:
+        if unlabelled:
+            found = list_unlabelled(hollow, limit)
+        elif table is not None:
+            wanted = list(read_csv(table).text("image"))
+            missing = [name for name in wanted if name not in known]
+            found = list_images(hollow, classes, table, limit)
+            if len(missing) == len(wanted):
+                raise InputError(f"none of the images of {table.name} is at {url}")
+        else:
+            found = list_images(hollow, classes, None, limit)
+    stamps = tuple(known.get(name, "") for name in found.names)
+    labels = found.labels if not unlabelled else (UNLABELLED,) * len(found.names)
+    return Imagery(url, found.names, labels, stamps, found.omitted, found.notes)
+
+
+@contextlib.contextmanager
+def _hollow(names: dict[str, str]) -> Iterator[Path]:
+    """A folder with empty files of these names."""
+    root = Path(tempfile.mkdtemp(prefix="adaptive-names-"))
+    try:
+        for name in names:
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        yield root
+    finally:
+        shutil.rmtree(root)
+
+
+@contextlib.contextmanager
+def fetched(root: str, names: Sequence[str]) -> Iterator[Path]:
+    """The folder that images lie in; those of a URL are fetched for as long as the block runs.
+
+    Raises
+    ------
+    InputError
+        when this machine does not have the folder.
+    """
+    if "://" not in root:
+        if not Path(root).is_dir():
+            raise InputError(
+                f"this machine has no folder {root}; mount it here too, or give the images as a "
+                "URL that workers reach, such as s3://BUCKET/PREFIX"
+            )
+        yield Path(root)
+        return
+    files, prefix = file_system(root)
+    local = Path(tempfile.mkdtemp(prefix="adaptive-images-"))
+    try:
+        found = files.cat([f"{prefix}/{name}" for name in names], on_error="return")
+        for name in names:
+            content = found.get(f"{prefix}/{name}")
+            if isinstance(content, bytes):
+                path = local / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            elif not isinstance(content, FileNotFoundError):
+                raise OSError(f"{root}/{name} cannot be fetched: {content}")
+        yield local
+    finally:
+        shutil.rmtree(local, ignore_errors=True)

@@ -1,0 +1,95 @@
+"""Shards on this machine's cores: the engine that needs neither queue nor network."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from adaptive.experiments.engine import Engine, Lost
+from adaptive.experiments.shard import Shard
+from adaptive.experiments.store import FolderStore, Store, StoreError, open_store
+from adaptive.experiments.work import Work
+
+_work: Work | None = None
+
+
+class LocalEngine(Engine):
+    """Processes of this machine, one shard each at a time.
+
+    Parameters
+    ----------
+    store : a folder
+    jobs : processes
+    board : what this machine is called
+    """
+
+    def __init__(self, store: Store, jobs: int, board: str) -> None:
+        self._told = (store.url, board)
+        self._folder = isinstance(store, FolderStore)
+        self.jobs = jobs
+        self._pool: ProcessPoolExecutor | None = None
+        self._futures: dict[str, Future[str]] = {}
+
+    def submit(self, key: str, shard: Shard) -> None:
+        """Run a shard when a process is free."""
+        if self._pool is None:
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(self.jobs, context, _begin, self._told)
+        try:
+            self._futures[key] = self._pool.submit(_perform, key)
+        except BrokenProcessPool:
+            self._drop()
+            raise Lost("a process died") from None
+
+    def waiting(self) -> set[str]:
+        """Keys of shards that are queued or run.
+
+        Raises
+        ------
+        StoreError
+            when the store has no room.
+        """
+        waiting = set()
+        for key, future in list(self._futures.items()):
+            if not future.done():
+                waiting.add(key)
+                continue
+            del self._futures[key]
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, BrokenProcessPool):
+                self._drop()
+                return set()
+            if isinstance(error, StoreError):
+                raise error
+            if error is not None and not isinstance(error, OSError):
+                raise error
+        return waiting
+
+    def close(self) -> None:
+        """End the processes; what is not begun is dropped."""
+        if self._pool is not None:
+            for future in self._futures.values():
+                future.cancel()
+            self._pool.shutdown(wait=True)
+            self._drop()
+
+    def _drop(self) -> None:
+        self._pool = None
+        self._futures = {}
+
+
+def _begin(url: str, board: str) -> None:
+    global _work
+    # Ctrl-C is the parent's to handle: shards that run are finished.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # One that the parent left behind ends with its shard.
+    parent = os.getppid()
+    _work = Work(open_store(url), board=board, stopping=lambda: os.getppid() != parent)
+
+
+def _perform(key: str) -> str:
+    assert _work is not None
+    return _work.perform(key)

@@ -1,0 +1,1 @@
+"""Smaller copies of networks: layers decomposed, or filters pruned."""

@@ -1,0 +1,140 @@
+"""How a group learns: rounds, epochs, losses. Also the step that every side trains with."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptive.errors import InputError
+from adaptive.networks.federated.messages import KINDS
+from adaptive.networks.losses import distillation
+
+
+@dataclass(frozen=True)
+class GroupRecipe:
+    """How edges and server learn together.
+
+    Attributes
+    ----------
+    rounds : of training at all edges, then at the server
+    edge_epochs, server_epochs : a round
+    batch : images a step
+    learning_rate : of SGD with Nesterov's momentum, its peak: up over the first tenth of the
+        rounds, then down to nothing by a cosine
+    weight_decay : of weights of convolutions and linear layers
+    temperature : softens the answers that one side learns from the other
+    alpha : weight of the other side's answers beside the labels' 1; 0 leaves them out
+    way_back : whether the server's answers go back to the edges
+    depth : layers of the ResNet whose tail the server has: 20, 32, 56
+    maps : how feature maps travel, float32, float16 or int8
+    shift : pixels by which an image is moved at random
+    seed : of weights, order and augmentation
+    """
+
+    rounds: int = 20
+    edge_epochs: int = 1
+    server_epochs: int = 2
+    batch: int = 128
+    learning_rate: float = 0.1
+    weight_decay: float = 5e-4
+    temperature: float = 3.0
+    alpha: float = 1.0
+    way_back: bool = True
+    depth: int = 20
+    maps: str = "float16"
+    shift: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.rounds, self.edge_epochs, self.server_epochs) < 1 or self.batch < 2:
+            raise InputError(
+                "rounds and epochs are at least 1 and a batch at least 2, got "
+                f"{self.rounds} rounds, {self.edge_epochs} and {self.server_epochs} epochs, "
+                f"a batch of {self.batch}"
+            )
+        if self.maps not in KINDS:
+            raise InputError(f"feature maps travel as {', '.join(KINDS)}, not as {self.maps!r}")
+        if not self.temperature > 0 or not self.alpha >= 0:
+            raise InputError(
+                f"the temperature is above 0 and alpha at least 0, got {self.temperature} and "
+                f"{self.alpha}"
+            )
+
+    def loss(self, logits: Tensor, labels: Tensor, other: Tensor | None) -> Tensor:
+        """Cross entropy, and the distance from the other side's logits where there are any."""
+        value = nn.functional.cross_entropy(logits, labels)
+        if other is not None and self.alpha:
+            value = value + self.alpha * distillation(logits, other, self.temperature)
+        return value
+
+    def rate(self, done: float) -> float:
+        """Learning rate when the share `done` of all rounds is over, in 0..1."""
+        if done < 0.1:
+            return self.learning_rate * max(done, 0.01) / 0.1
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
+class Learner:
+    """A network, its optimiser and its checkpoint."""
+
+    def __init__(self, network: nn.Module, recipe: GroupRecipe, checkpoint: Path | None) -> None:
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.recipe = recipe
+        self.checkpoint = checkpoint
+        groups: list[dict[str, Any]] = [
+            {
+                "params": [p for p in network.parameters() if p.ndim > 1],
+                "weight_decay": recipe.weight_decay,
+            },
+            {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.SGD(
+            groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True
+        )
+
+    def step(self, inputs: Tensor, labels: Tensor, other: Tensor | None, done: float) -> float:
+        """One step of SGD; returns its loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.recipe.rate(done)
+        value = self.recipe.loss(self.network(inputs), labels, other)
+        self.optimiser.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return value.item()
+
+    def save(self, about: dict[str, Any]) -> None:
+        """Write weights, optimiser and `about`, whole or not at all."""
+        if self.checkpoint is None:
+            return
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.checkpoint.with_suffix(".partial")
+        state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        torch.save({**state, "recipe": asdict(self.recipe), "about": about}, aside)
+        os.replace(aside, self.checkpoint)
+
+    def load(self) -> dict[str, Any] | None:
+        """Go on from the checkpoint: what `save` was told, or None where there is none.
+
+        Raises
+        ------
+        InputError
+            when it was made with another recipe.
+        """
+        if self.checkpoint is None or not self.checkpoint.exists():
+            return None
+        saved = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+        if saved["recipe"] != asdict(self.recipe):
+            raise InputError(
+                f"checkpoint {self.checkpoint} was made with {saved['recipe']}, not with "
+                f"{asdict(self.recipe)}; delete it to start again, or learn as it did"
+            )
+        self.network.load_state_dict(saved["network"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        about: dict[str, Any] = saved["about"]
+        return about

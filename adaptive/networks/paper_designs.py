@@ -1,0 +1,83 @@
+"""Networks for 32 x 32 photographs that papers compress, so that figures can stand side by side.
+
+ALL-CNN-C (Springenberg et al. 2015, table 1) has no dense layer and no residual sum; its layers
+can shrink one by one. ResNet-20 (He et al. 2016, section 4.2) ties the channels of several layers
+by its sums. Both have batch normalisation behind every convolution but the last.
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from torch import Tensor, nn
+
+from adaptive.errors import InputError
+from adaptive.networks.small import SmallNetwork, conv_bn
+
+
+def all_cnn_c(classes: int = 10, width: float = 1.0) -> SmallNetwork:
+    """281 million multiply-adds at width 1, 17.8 million at a quarter.
+
+    width : factor on the number of filters of every layer, each rounded to a multiple of 8
+    """
+    a, b = _scaled(96, width), _scaled(192, width)
+    body = nn.Sequential(
+        conv_bn(3, a, 3),
+        conv_bn(a, a, 3),
+        conv_bn(a, a, 3, 2),
+        conv_bn(a, b, 3),
+        conv_bn(b, b, 3),
+        conv_bn(b, b, 3, 2),
+        conv_bn(b, b, 3),
+        conv_bn(b, b, 1),
+    )
+    # the average of a 1 x 1 convolution's outputs is the linear layer of the averaged inputs
+    return SmallNetwork(body, b, classes)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a sum; a 1 x 1 convolution carries the input where shapes differ.
+
+    The sum is rectified behind, not in front (He et al. 2016, CVPR).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv_bn(inputs, outputs, 3, stride), conv_bn(outputs, outputs, 3, activate=False)
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = conv_bn(inputs, outputs, 1, stride, activate=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x) + self.shortcut(x)
+        return y.relu()
+
+
+def resnet_20(classes: int = 10, width: float = 1.0) -> SmallNetwork:
+    """41 million multiply-adds at width 1.
+
+    width : factor on the number of filters of every layer, each rounded to a multiple of 8
+    """
+    a, b, c = (_scaled(count, width) for count in (16, 32, 64))
+    blocks: list[nn.Module] = [conv_bn(3, a, 3)]
+    before = a
+    for stage, channels in enumerate((a, b, c)):
+        for position in range(3):
+            blocks.append(BasicBlock(before, channels, 2 if stage and not position else 1))
+            before = channels
+    return SmallNetwork(nn.Sequential(*blocks), c, classes)
+
+
+def _scaled(count: int, width: float) -> int:
+    if not width > 0:
+        raise InputError(f"a width of {width} leaves no filters; give more than 0")
+    return max(8, round(count * width / 8) * 8)
+
+
+#: The designs by name; each takes the number of classes and the width.
+PAPER_DESIGNS: dict[str, Callable[[int, float], SmallNetwork]] = {
+    "all-cnn-c": all_cnn_c,
+    "resnet-20": resnet_20,
+}

@@ -1,0 +1,198 @@
+"""Learning together against FedAvg, one network for all images, and each edge alone.
+
+    python benchmarks/federated.py DATA/cifar10 --work WORK -o federated.json
+
+DATA holds `train/CLASS/IMAGE` and `test/CLASS/IMAGE`. Edges are simulated in one process, through
+the same messages as between processes. A stopped run goes on from WORK; every row is one training
+or one group, and rows that WORK has are not run again. Accuracy is top-1 on the test images.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Callable
+
+import click
+import numpy as np
+import torch
+from machine import envelope, save
+from torch import nn
+
+from adaptive.files import write_json
+from adaptive.intervals import Estimate, mean, share
+from adaptive.networks.costs import multiply_adds
+from adaptive.networks.federated.baselines import Whole, federated_average, train_central
+from adaptive.networks.federated.edge import Edge
+from adaptive.networks.federated.group import group_accuracy, learn_together
+from adaptive.networks.federated.halves import EdgeNetwork
+from adaptive.networks.federated.parts import deal, read_split
+from adaptive.networks.federated.recipe import GroupRecipe
+from adaptive.networks.federated.server import GroupServer
+from adaptive.networks.images import ImageArrays, hold_out, read_folder
+
+SPLITS = ("iid", "dirichlet:0.5")
+
+
+class Rows:
+    """Runs one row after the other, and keeps what each came to."""
+
+    def __init__(
+        self, train: ImageArrays, test: ImageArrays, recipe: GroupRecipe, edges: int, work: Path
+    ) -> None:
+        self.train, self.test, self.recipe = train, test, recipe
+        self.edges, self.work = edges, work
+
+    def group(self, split: str, seed: int, **changes: Any) -> dict[str, Any]:
+        """FedGKT; `changes` are of the recipe."""
+        recipe = replace(self.recipe, seed=seed, **changes)
+        kind = "-".join(f"{k}-{v}" for k, v in sorted(changes.items()))
+        folder = self.work / f"group-{split.replace(':', '-')}-{seed}{'-' + kind if kind else ''}"
+        edges = self._edges(split, recipe, folder)
+        server = GroupServer(self.train.classes, recipe, folder / "server.pt")
+        sent = folder / "traffic.json"
+        before = json.loads(sent.read_text()) if sent.exists() else {"up": 0, "down": 0}
+
+        def say(line: str) -> None:
+            print(f"{folder.name}: {line}", flush=True)
+
+        traffic = learn_together(edges, server, say, progress=False)
+        total = {
+            "up": before["up"] + sum(traffic.up.values()),
+            "down": before["down"] + sum(traffic.down.values()),
+        }
+        write_json(sent, total)
+        found = group_accuracy(edges, server, self.test)
+        return {
+            "edge alone": _as_json(found.alone),
+            "edge and server": _as_json(found.together),
+            "bytes an edge": {way: count / self.edges for way, count in total.items()},
+        }
+
+    def averaged(self, split: str, seed: int) -> dict[str, Any]:
+        """FedAvg of the edges' small network; not resumed within."""
+        recipe = replace(self.recipe, seed=seed)
+        averaged = federated_average(self._edges(split, recipe, None), recipe, lambda line: None)
+        found = self._right(averaged.network)
+        return {"top-1": _as_json(share(found)), "bytes an edge": averaged.bytes}
+
+    def alone(self, split: str, seed: int) -> dict[str, Any]:
+        """Each edge on its own images alone, for as many epochs."""
+        recipe = replace(self.recipe, seed=seed)
+        found = []
+        for edge in self._edges(split, recipe, None):
+            for number in range(1, recipe.rounds + 1):
+                edge.learn(number, None)
+            found.append(self._right(edge.network))
+        return {"top-1": _as_json(mean(np.mean(found, axis=0)))}
+
+    def central(self, size: str, seed: int) -> dict[str, Any]:
+        """One network on all images: the edges' small one, or the whole of the large one."""
+        recipe = replace(self.recipe, seed=seed)
+        torch.manual_seed(seed)
+        classes = len(self.train.classes)
+        network: nn.Module = EdgeNetwork(classes)
+        epochs = recipe.rounds * recipe.edge_epochs
+        if size == "large":
+            network = Whole(classes, recipe.depth)
+            epochs = recipe.rounds * recipe.server_epochs
+        checkpoint = self.work / f"central-{size}-{seed}.pt"
+        trained = train_central(network, self.train, recipe, epochs, checkpoint, _quiet)
+        return {"top-1": _as_json(share(self._right(trained))), "epochs": epochs}
+
+    def _edges(self, split: str, recipe: GroupRecipe, folder: Path | None) -> list[Edge]:
+        dealt = deal(self.train.labels, self.edges, read_split(split), recipe.seed)
+        return [
+            Edge(
+                f"edge-{k + 1}",
+                self.train.subset(rows),
+                recipe,
+                None if folder is None else folder / f"edge-{k + 1}.pt",
+            )
+            for k, rows in enumerate(dealt)
+        ]
+
+    @torch.no_grad()
+    def _right(self, network: nn.Module) -> np.ndarray:
+        network.eval()
+        images = torch.from_numpy(self.test.images)
+        found = [network(images[k : k + 500]).argmax(1) for k in range(0, len(images), 500)]
+        right: np.ndarray = torch.cat(found).numpy() == self.test.labels
+        return right
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+def _as_json(estimate: Estimate) -> dict[str, float]:
+    return {key: round(100 * value, 2) for key, value in asdict(estimate).items()}
+
+
+@click.command()
+@click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--work", type=click.Path(path_type=Path), required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@click.option("--images", default=10_000, show_default=True, help="To learn from, all edges.")
+@click.option("--edges", default=4, show_default=True)
+@click.option("--rounds", default=20, show_default=True)
+@click.option("--seeds", default="0,1", show_default=True)
+@click.option("--threads", default=1, show_default=True)
+def main(
+    data: Path,
+    work: Path,
+    output: Path,
+    images: int,
+    edges: int,
+    rounds: int,
+    seeds: str,
+    threads: int,
+) -> None:
+    """Run all rows, print each as it is done, and write them all."""
+    torch.set_num_threads(threads)
+    work.mkdir(parents=True, exist_ok=True)
+    everything, test = read_folder(data / "train"), read_folder(data / "test")
+    _, chosen = hold_out(everything.labels, images, 0)
+    rows = Rows(everything.subset(chosen), test, GroupRecipe(rounds=rounds), edges, work)
+    plan: list[tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...], dict[str, Any]]] = []
+    numbers = [int(seed) for seed in seeds.split(",")]
+    for seed in numbers:
+        for split in SPLITS:
+            plan.append((f"FedAvg, small {split} {seed}", rows.averaged, (split, seed), {}))
+            plan.append((f"each edge alone {split} {seed}", rows.alone, (split, seed), {}))
+        plan.append((f"central small - {seed}", rows.central, ("small", seed), {}))
+        for split in SPLITS:
+            plan.append((f"FedGKT {split} {seed}", rows.group, (split, seed), {}))
+        plan.append((f"central large - {seed}", rows.central, ("large", seed), {}))
+    first = numbers[0]
+    plan += [
+        (f"FedGKT, no way back iid {first}", rows.group, ("iid", first), {"way_back": False}),
+        (f"FedGKT, no KL iid {first}", rows.group, ("iid", first), {"alpha": 0.0}),
+        (f"FedGKT, 8-bit maps iid {first}", rows.group, ("iid", first), {"maps": "int8"}),
+    ]
+    kept = work / "rows.json"
+    done: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    for name, run, arguments, changes in plan:
+        if name not in done:
+            done[name] = run(*arguments, **changes)
+            write_json(kept, done)
+        print(f"{name}: {done[name]}", flush=True)
+    settings = {**asdict(rows.recipe), "images": images, "edges": edges, "seeds": numbers}
+    about = {**settings, "multiply-adds an image": _costs(rows)}
+    save(envelope("federated", {}, about, threads=threads, rows=done), output)
+
+
+def _costs(rows: Rows) -> dict[str, int]:
+    image = torch.from_numpy(rows.test.images[:1])
+    classes = len(rows.train.classes)
+    edge, whole = EdgeNetwork(classes), Whole(classes, rows.recipe.depth)
+    return {
+        "edge": multiply_adds(edge, image),
+        "extractor": multiply_adds(edge.extractor, image),
+        "whole": multiply_adds(whole, image),
+    }
+
+
+if __name__ == "__main__":
+    main()
