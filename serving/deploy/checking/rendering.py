@@ -60,7 +60,7 @@ CASES = (
          "queue.external.tls=true,queue.external.passwordSecret.name=redis,store.external.region=eu-west-1"),
         ("redis", "s3"),
     ),
-    Case("pages alone", ("server.enabled=false,front.enabled=true,front.keysSecret.name=keys",), ("keys",)),
+    Case("pages alone", ("server.enabled=false,front.enabled=true,front.keysSecret.name=keys,front.claim=images",), ("keys",), ("images",)),
     Case("images from one's own registry", ("imagePullSecrets[0]=registry,image.repository=r.example.com/b,image.tag=v7",), ("registry",)),
     Case("engines that are kept", ("server.cacheClaim=engines",), (), ("engines",)),
     Case("a PC's GPU", (), profile="pc-gpu"),
