@@ -59,7 +59,10 @@ def numbers(values: Any, what: str) -> tuple[float, ...]:
     if is_number(values):
         raise InputError(f"{what} {shown(values)} is a single number; give a list, [{values}]")
     found = listed(values, what, "numbers")
-    return tuple(number(value, f"{what} holds {shown(value)}; that") for value in found)
+    for value in found:
+        if not isinstance(value, float):  # what is one, as most are, needs no more of a look
+            number(value, f"{what} holds {shown(value)}; that")
+    return tuple(map(float, found))
 
 
 def texts(values: Any, what: str) -> tuple[str, ...]:

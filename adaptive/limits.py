@@ -73,6 +73,8 @@ def _amounts(value: Any, name: str) -> Number:
     """A number, or one for each image, as a float or an array of floats."""
     if is_number(value):
         return number(value, name)
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype == np.float64:
+        return value.copy()
     return np.asarray(numbers(value, name))
 
 

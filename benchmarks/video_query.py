@@ -143,6 +143,7 @@ def report(
     labels: Sequence[str],
     level: float,
     query: Remembered,
+    every: Sequence[IndexChoice],
 ) -> None:
     kinds = {name: kinds_of([name], labels)[0] for name in wanted}
     print("| clip | class | frames with it | made by | precision | recall | ingest x | query x |")
@@ -158,7 +159,7 @@ def report(
                     "in this clip, or in no other | | | | |"
                 )
                 continue
-            choice = tuned(others, [kind], level, query=query)
+            choice = tuned(others, [kind], level, every, query=query)
             if choice is None:
                 print(
                     f"| {clip.name} | {name} | {true} of {len(clip.frames)} | nothing reaches "
@@ -178,14 +179,18 @@ def report(
 
 
 def unions(
-    clips: Sequence[ObservedClip], kind: int, name: str, level: float, query: Remembered
+    clips: Sequence[ObservedClip],
+    kind: int,
+    name: str,
+    level: float,
+    query: Remembered,
+    every: Sequence[IndexChoice],
 ) -> None:
     """Table 5.10's question: one candidate, or several united, at equal recall on all clips."""
     print(
         f"\n{name}: the cheapest way on all clips together whose precision and recall are "
         f"{100 * level:g}%"
     )
-    every = choices(len(clips[0].candidates))
     for own in sorted({choice.candidates for choice in every}, key=len):
         mine = [one for one in every if one.candidates == own]
         choice = tuned(clips, [kind], level, mine, query=query)
@@ -219,7 +224,7 @@ def day(path: Path, labels: Sequence[str], name: str, choice: IndexChoice) -> No
         "",
     )
     grey = np.zeros((90, 160, 3), np.uint8)
-    rate = 10.0
+    rate = 1.0  # frames a second that the gate lets through
     seen: List[SeenFrame] = []
     for number, frame in enumerate(clip.frames, start=1):
         own = [frame.cheap[place] for place in choice.candidates]
@@ -284,6 +289,8 @@ def main() -> None:
     parser.add_argument("--cheap", action="append")
     parser.add_argument("--class", dest="classes", action="append")
     parser.add_argument("--level", type=float, default=0.99)
+    parser.add_argument("--threshold", dest="thresholds", action="append", type=float)
+    parser.add_argument("--ms", help="of each network, the strong one last; timed when left out")
     parser.add_argument("--day", type=Path, metavar="CLIP.npz")
     options = parser.parse_args()
     cheap = options.cheap or ["fastestdet_352", "nanodet_m_320"]
@@ -295,7 +302,10 @@ def main() -> None:
         return
     options.work.mkdir(parents=True, exist_ok=True)
     look(options.clips, options.bundle, cheap, options.strong, options.work)
-    times = timed(options.clips[0], options.bundle, [*cheap, options.strong], 30)
+    if options.ms:
+        times = [float(ms) for ms in options.ms.split(",")]
+    else:
+        times = timed(options.clips[0], options.bundle, [*cheap, options.strong], 30)
     print(", ".join(f"{n} {ms:.1f} ms" for n, ms in zip([*cheap, options.strong], times)))
     clips = [
         dataclasses.replace(
@@ -303,10 +313,15 @@ def main() -> None:
         )
         for path in options.clips
     ]
+    every = [
+        choice
+        for choice in choices(len(cheap))
+        if not options.thresholds or choice.threshold in options.thresholds
+    ]
     query = Remembered([kinds_of([name], labels)[0] for name in classes])
-    report(clips, classes, labels, options.level, query)
+    report(clips, classes, labels, options.level, query, every)
     for name in classes:
-        unions(clips, kinds_of([name], labels)[0], name, options.level, query)
+        unions(clips, kinds_of([name], labels)[0], name, options.level, query, every)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,13 @@ class Collector:
         )
         loaded = generation.loaded
         yield _gauge("bundle_loaded_seconds", "When it was loaded, seconds since 1970.", loaded)
+        streams = generation.streams
+        yield _gauge("streams", "Streams whose last frame is known.", len(streams))
+        told = "Frames of streams since the bundle was loaded: still were reused, others computed."
+        frames = {(what,): float(count) for what, count in streams.counts().items()}
+        yield _counter("stream_frames", told, frames, ("what",))
+        told = "Streams that had to go for others since the bundle was loaded."
+        yield _counter("streams_dropped", told, streams.dropped)
         if self.admission is not None:
             waiting, longest = len(self.admission), self.admission.longest
             yield _gauge("queue_depth", "Requests that wait for a thread.", waiting)

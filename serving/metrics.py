@@ -34,7 +34,7 @@ class Metrics:
         )
         self._step_seconds = self._histogram(
             "adaptive_step_seconds",
-            "Time of one step before the networks: queue, decode, features, premodel.",
+            "Time of one step before the networks: queue, decode, gate, features, premodel.",
             "step",
         )
         self._candidate_seconds = self._histogram(

@@ -13,7 +13,7 @@ from adaptive.serving.metrics import Metrics
 from adaptive.serving.protocols import ROUTER, Duration, ModelStatistics
 from adaptive.serving.record import current
 
-_STEPS = ("decode", "features", "premodel")
+_STEPS = ("decode", "gate", "features", "premodel")
 
 #: Parts of a request to a model, by ModelStatistics.
 _PARTS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
@@ -65,7 +65,7 @@ class Statistics:
             spent = ms[name] / 1e3
             metrics.candidate(name, spent)
             total += spent
-        whole, decoded = ms["total"] / 1e3, ms["decode"] / 1e3
+        whole, decoded = ms["total"] / 1e3, ms.get("decode", 0.0) / 1e3
         self.run(ROUTER, 1, whole)
         self.spent(
             ROUTER,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Mapping, Protocol, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple, Protocol, Sequence
 
 import numpy as np
 
@@ -68,6 +68,13 @@ class ModelStatistics:
     last_inference_ms: int = 0
     inference_count: int = 0
     execution_count: int = 0
+
+
+class StreamKey(NamedTuple):
+    """Which camera a frame is of: whose, and what they call it."""
+
+    owner: str
+    name: str
 
 
 class CandidateModel(Protocol):
@@ -138,6 +145,7 @@ class ModelService(Protocol):
         limits: Limits = ...,
         explain: bool = ...,
         request_id: str | None = ...,
+        stream: StreamKey | None = ...,
     ) -> Detections:
         """Find what is in one image."""
         ...
@@ -149,6 +157,7 @@ class ModelService(Protocol):
         limits: Limits = ...,
         explain: bool = ...,
         request_id: str | None = ...,
+        stream: StreamKey | None = ...,
     ) -> Prediction:
         """Answer one image."""
         ...

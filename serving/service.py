@@ -26,7 +26,13 @@ from adaptive.routing.generation import Generation, Settings
 from adaptive.serving.deadlines import limits_from
 from adaptive.serving.metrics import Metrics
 from adaptive.serving.model_statistics import Statistics
-from adaptive.serving.protocols import ROUTER, Headers, ModelState, ModelStatistics
+from adaptive.serving.protocols import (
+    ROUTER,
+    Headers,
+    ModelState,
+    ModelStatistics,
+    StreamKey,
+)
 from adaptive.serving.readiness import Readiness
 from adaptive.serving.record import current
 
@@ -114,10 +120,12 @@ class Service:
         limits: Limits = UNLIMITED,
         explain: bool = False,
         request_id: str | None = None,
+        stream: StreamKey | None = None,
     ) -> Prediction:
-        """Answer one image; see `Router.classify`."""
+        """Answer one image; see `Router.classify`, and of a stream `Stream.classify`."""
         with self._using() as generation, self._statistics.request(ROUTER, 1):
-            answer = generation.classify(image, limits, explain, request_id)
+            asked = generation if stream is None else generation.stream(*stream)
+            answer = asked.classify(image, limits, explain, request_id)
         self._statistics.answer(answer)
         record = current()
         if record is not None:
@@ -131,14 +139,16 @@ class Service:
         limits: Limits = UNLIMITED,
         explain: bool = False,
         request_id: str | None = None,
+        stream: StreamKey | None = None,
     ) -> Detections:
-        """Find what is in one image; see `Router.detect`."""
+        """Find what is in one image; see `Router.detect`, and of a stream `Stream.detect`."""
         with self._using() as generation:
             require_task(generation.bundle.folder.name, generation.bundle.task, "detect")
             from adaptive.routing.detecting import as_prediction
 
             with self._statistics.request(ROUTER, 1):
-                found = generation.detect(image, limits, explain, request_id)
+                asked = generation if stream is None else generation.stream(*stream)
+                found = asked.detect(image, limits, explain, request_id)
         answer = as_prediction(found)
         self._statistics.answer(answer)
         record = current()

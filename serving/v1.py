@@ -13,6 +13,7 @@ from werkzeug.wrappers import Request
 from adaptive.serving.answers import Answer, as_json
 from adaptive.serving.body import read_unpacked
 from adaptive.serving.protocols import ModelService
+from adaptive.serving.streams import stream_from
 
 if TYPE_CHECKING:
     from adaptive.prediction import Prediction
@@ -58,12 +59,14 @@ def _answer(
     query = environ.get("QUERY_STRING", "")
     explain = EXPLAIN[query] if query in EXPLAIN else _explain(query)
     limits = service.limits_from(EnvironHeaders(environ))
+    stream = stream_from(environ)
     image = _image_bytes(environ, max_body_bytes)
     found = ask(
         image,
         limits=limits,
         explain=bool(explain),
         request_id=environ.get("adaptive.request_id"),
+        **({} if stream is None else {"stream": stream}),
     )
     return as_json(found.to_json(explain))
 

@@ -257,7 +257,7 @@ def read_candidate(values: object, where: str, labels: Sequence[str] = ()) -> Ca
             untrained=entry.get("untrained", bool, default=False),
             through=_read_through(entry),
             made=entry.get("made", str, default=None),
-            input=_read_input(given),
+            input=read_input(given),
             output=read_output(answer, labels),
         )
     except BundleError:
@@ -266,7 +266,8 @@ def read_candidate(values: object, where: str, labels: Sequence[str] = ()) -> Ca
         raise BundleError(f"{where}: {exc}") from exc
 
 
-def _read_input(given: Fields) -> InputSpec:
+def read_input(given: Fields) -> InputSpec:
+    """An entry's `input`."""
     size, pad = (given.get(n, int, list, default=d) for n, d in (("size", ...), ("pad", 0)))
     return InputSpec(
         size=tuple(size) if isinstance(size, list) else size,

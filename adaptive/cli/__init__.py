@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "experiment": "experiment",
     "features": "features",
+    "identify": "identify",
     "outcomes": "outcomes",
     "profile": "profile",
     "pull": "pull",

@@ -192,7 +192,8 @@ def command(
         assert images is not None
         found = list_images(images, bundle.labels, labels)
         others = None if unlabelled is None else list_unlabelled(unlabelled)
-        material = labelled_material(found, repair, search or 300, check, seed, others)
+        guiding = 0 if limit is None else search or 300
+        material = labelled_material(found, repair, guiding, check, seed, others)
     folder = work or output.with_name(f"{output.name}-work")
     _, left_out = compress(bundle, material, output, recipe, folder, only, force, click.echo)
     for line in left_out:

@@ -276,3 +276,78 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     except OSError:
         return str(path), 0, 0
     return str(path), told.st_size, told.st_mtime_ns
+
+
+@configurable
+@command.command(name="serve")
+@click.option("--store", metavar="URL", required=True, help="As given to run.")
+@click.option("--queue", metavar="URL", help="Where runs that are begun here send their shards.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    default=Path("experiments"),
+    show_default=True,
+    help="Where experiment files lie that the form writes; paths in them are relative to it.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--port",
+    default=8090,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen at; 0 takes a free one.",
+)
+@click.option(
+    "--keys",
+    "keys_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Ask for one of the bearer keys in FILE, one a line; it is read again when it changes.",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Speak TLS with this certificate chain (PEM).",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Its private key (PEM), where that is not in the same file.",
+)
+def serve(
+    store: str,
+    queue: str | None,
+    folder: Path,
+    host: str,
+    port: int,
+    keys_path: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
+    """Show runs, reports and images on a page, and run what its form declares.
+
+    Without --keys, experiments are begun from this machine alone.
+    """
+    from adaptive.experiments.begun import LONGEST, Begun
+    from adaptive.experiments.frontend import create_app, gate
+    from adaptive.serving.admission import Admissions
+    from adaptive.serving.asgi import Adapter
+    from adaptive.serving.keys import Keys
+    from adaptive.serving.process import run as run_server
+    from adaptive.serving.server import Server
+    from adaptive.serving.tls import CertificateFiles
+
+    if tls_cert is None and tls_key is not None:
+        raise InputError("--tls-key is of no use without --tls-cert")
+    keys = None if keys_path is None else Keys(keys_path)
+    tls = None if tls_cert is None else CertificateFiles(tls_cert, tls_key).context
+    opened = open_store(store if "://" in store else str(Path(store).resolve()))
+    begun = Begun(folder, opened.url, queue)
+    app = create_app(opened, begun)
+    adapter = Adapter(app, Admissions(4), 4 * LONGEST, gate(keys))
+    try:
+        run_server(Server(adapter, host, port, tls=tls), "experiments")
+    finally:
+        begun.close()

@@ -34,7 +34,7 @@ _OPTIONS = (
         "--reuse",
         metavar="GATE",
         help="Give the last computed answer to a frame in which nothing changed; "
-        "margin:0.25:0.05:1 or another gate that `adaptive video reuse` was asked about.",
+        "margin:0.2:0.1:1 or another gate that `adaptive video reuse` was asked about.",
     ),
 )
 

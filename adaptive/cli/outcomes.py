@@ -11,6 +11,7 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.files import refuse_existing
 from adaptive.monitoring.audited_table import AuditedTable
 from adaptive.monitoring.logged import Logged
+from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable, check_table_name
 
 
@@ -43,7 +44,8 @@ def command(
 
     LOG is a decision log of `adaptive serve --log LOG --audit all --audit-share S`; LOG.1, LOG.2
     and so on are read too. A log holds no labels, so the table's quality is agreement: whether an
-    answer is the reference's. Exit code 1 when lines had to be left out, which are then listed.
+    answer is the reference's, or of boxes their F1 against the reference's. Exit code 1 when lines
+    had to be left out, which are then listed.
     """
     check_table_name(output)
     refuse_existing(output, force)
@@ -52,8 +54,9 @@ def command(
     made.write(output)
     table = OutcomeTable.read(output)  # as whoever uses it next will read it
     click.echo(f"{output}: {len(table)} audited requests, {len(table.candidates)} candidates")
+    words = quality_words(table.quality_name)
     for name in table.candidates:
-        click.echo(f"  {name:20} {100 * table.quality(name).mean():6.2f} % agreement")
+        click.echo(f"  {name:20} {100 * table.quality(name).mean():6.2f} % {words}")
     for line in made.notes:
         click.echo(f"note: {line}")
     for line in made.omitted:

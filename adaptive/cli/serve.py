@@ -15,6 +15,8 @@ from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.monitoring.audit import SCOPES, Audit
 from adaptive.routing.bucket import Bucket
+from adaptive.video.gate import FrameGate
+from adaptive.video.streams import IDLE_S, MOST_STREAMS
 
 if TYPE_CHECKING:
     from adaptive.routing.extractors import Extractor
@@ -138,6 +140,28 @@ if TYPE_CHECKING:
     type=click.Choice(SCOPES),
     help="What an audit runs: the reference, or all candidates, for `adaptive replay`.",
 )
+@click.option(
+    "--reuse",
+    default=str(FrameGate()),
+    show_default=True,
+    metavar="GATE",
+    help="When the frame of a stream (X-Stream) gets the last computed answer; see `adaptive "
+    "video reuse`.",
+)
+@click.option(
+    "--streams",
+    default=MOST_STREAMS,
+    show_default=True,
+    type=click.IntRange(0, 4096),
+    help="Streams that are known at a time; the least recently used goes first. 0 takes none.",
+)
+@click.option(
+    "--stream-idle-s",
+    default=IDLE_S,
+    show_default=True,
+    type=click.FloatRange(1, 86_400),
+    help="Forget a stream that sent nothing for so long.",
+)
 @extractor_option("What computes the features of your own that the bundle's premodel reads.")
 @engine_options
 def command(
@@ -160,6 +184,9 @@ def command(
     log_path: Path | None,
     audit_share: float,
     audit_scope: str,
+    reuse: str,
+    streams: int,
+    stream_idle_s: float,
     extractor: Extractor | None,
     engines: EngineOptions,
 ) -> None:
@@ -198,6 +225,9 @@ def command(
             observers=() if decisions is None else (decisions,),
             engines=engines,
             extractor=extractor,
+            reuse=FrameGate.parse(reuse),
+            streams=streams,
+            stream_idle_s=stream_idle_s,
         )
         keys = None if keys_path is None else Keys(keys_path)
         certificate = None if tls_cert is None else CertificateFiles(tls_cert, tls_key)

@@ -11,10 +11,12 @@ import click
 from tqdm import tqdm
 
 from adaptive.cli.engines import engine_options
+from adaptive.cli.video_identify import command as identify_command
 from adaptive.cli.video_index import command as index_command
 from adaptive.cli.video_query import command as query_command
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
+from adaptive.files import refuse_existing, written_aside
 from adaptive.images.video import VideoFrame, VideoReader
 from adaptive.routing.router import Router
 from adaptive.video.gate import FrameGate
@@ -27,6 +29,7 @@ def command() -> None:
     """What reuse between the frames of a video is worth, and what was seen in it."""
 
 
+command.add_command(identify_command)
 command.add_command(index_command)
 command.add_command(query_command)
 
@@ -49,7 +52,11 @@ command.add_command(query_command)
     metavar="CLIP",
     help="Choose the gate on this clip; may be given several times. CLIP... only report.",
 )
-@click.option("--cross", is_flag=True, help="For each of CLIP..., choose the gate on the others.")
+@click.option(
+    "--cross",
+    is_flag=True,
+    help="For each of CLIP..., choose the gate on the others, and show the default beside it.",
+)
 @click.option(
     "--loss",
     type=click.FloatRange(0, 1),
@@ -64,6 +71,13 @@ command.add_command(query_command)
 )
 @click.option("--frames", type=click.IntRange(2), help="Of each clip, so many at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write a page that shows each clip over time.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing report.")
 @engine_options
 def reuse(
     clips: Tuple[Path, ...],
@@ -74,6 +88,8 @@ def reuse(
     gate: str | None,
     frames: int | None,
     as_json: bool,
+    report: Path | None,
+    force: bool,
     engines: EngineOptions,
 ) -> None:
     """Compute every frame of CLIPs, and say what a gate between frames would have saved.
@@ -89,23 +105,38 @@ def reuse(
     twice = {p.resolve() for p in tuning} & {p.resolve() for p in clips}
     if twice:
         raise InputError(f"{min(twice).name} tunes and reports; a clip may do one of them")
+    if report is not None:
+        refuse_existing(report, force)
     rests: List[str] = []
+    rows: List[Tuple[Replayed, FrameGate | None]] = []
+
+    def row(clip: Replayed, chosen: FrameGate | None) -> None:
+        rows.append((clip, chosen))
+        _show(clip, chosen, as_json)
+
     with Router.load(bundle, engine=engines) as router:
         router.warm_up()
-        tried = list(TRIED_BOXES if router.bundle.task == "detect" else TRIED)
+        tried = [FrameGate(), *(TRIED_BOXES if router.bundle.task == "detect" else TRIED)]
         given = [] if gate is None else [FrameGate.parse(gate)]
         if cross:
             found = [_replay(router, path, tried, frames, rests) for path in clips]
             for clip in found:
-                chosen = _chosen([other for other in found if other is not clip], loss)
-                _show(clip, chosen, as_json)
+                row(clip, tried[0])
+                row(clip, _chosen([other for other in found if other is not clip], loss))
         else:
             if tuning:
                 chosen = _chosen([_replay(router, p, tried, frames, rests) for p in tuning], loss)
                 given = [] if chosen is None else [chosen]
             for path in clips if given or not tuning else ():
                 one = given or [FrameGate()]
-                _show(_replay(router, path, one, frames, rests), one[0], as_json)
+                row(_replay(router, path, one, frames, rests), one[0])
+    if report is not None:
+        from adaptive.report.video import video_page
+
+        judged = [(clip, of) for clip, of in rows if of is not None]
+        with written_aside(report) as aside:
+            aside.write_text(video_page(judged, bundle.name), encoding="utf-8")
+        click.echo(f"wrote {report}", err=True)
     for rest in rests:
         click.echo(f"left out: {rest}", err=True)
     sys.exit(1 if rests else 0)

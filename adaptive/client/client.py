@@ -27,7 +27,7 @@ from adaptive.client.connections import Connections, sendable
 from adaptive.errors import BusyError, DeadlineError, ImageError, InputError, ServiceError
 from adaptive.images.decode import ImageLike, decode, open_image
 from adaptive.limits import PREFERENCES
-from adaptive.prediction import Prediction
+from adaptive.prediction import Prediction, Reused
 
 #: Longest wait between two attempts, seconds, unless the server asks for a longer one.
 LONGEST_WAIT_S = 8.0
@@ -102,6 +102,7 @@ class Client:
         deadline_ms: float | None = None,
         prefer: str | None = None,
         request_id: str | None = None,
+        stream: str | None = None,
     ) -> Prediction:
         """Answer one image.
 
@@ -115,6 +116,9 @@ class Client:
             included; the server is told what is left
         prefer : "fast", "balanced" or "accurate"
         request_id : what the server's log shall call this request
+        stream : name of the camera whose frame this is: where nothing changed since its last
+            computed frame, that one's answer comes back, and `reused` says so. Send the frames
+            of one camera one after the other.
 
         Raises
         ------
@@ -140,6 +144,8 @@ class Client:
             headers["X-Prefer"] = prefer
         if request_id is not None:
             headers["X-Request-Id"] = sendable("request_id", request_id)
+        if stream is not None:
+            headers["X-Stream"] = sendable("stream", stream)
         deadline = None
         if deadline_ms is not None:
             deadline = _Deadline(deadline_ms, monotonic() + deadline_ms / 1e3)
@@ -347,6 +353,7 @@ def _prediction(value: Mapping[str, Any], url: str) -> Prediction:
             votes=value.get("votes"),
             reason=value.get("reason", ""),
             unreached=tuple(value.get("unreached", ())),
+            reused=None if value.get("reused") is None else Reused(**value["reused"]),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise ServiceError(f"{url} answers, but not with a prediction") from exc

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import platform
+import stat
 import tempfile
 import uuid
 from dataclasses import replace
@@ -70,7 +71,7 @@ class Work:
         self.store = store
         self.board = board or board_model()
         self._stopping = stopping
-        self._cache = cache or Path(tempfile.gettempdir()) / f"adaptive-candidates-{os.getuid()}"
+        self._cache = cache or own_folder() / "candidates"
         self._open: tuple[str, Profiler, Mapping[str, str]] | None = None
 
     def perform(self, key: str) -> str:
@@ -226,11 +227,26 @@ def usable(bundle: Bundle, options: EngineOptions, threads: int) -> tuple[Bundle
     return replace(bundle, candidates=ordered, reference=reference), why
 
 
+def own_folder() -> Path:
+    """A folder of this user's workers on this machine, which nobody else may write to.
+
+    Raises
+    ------
+    InputError
+        when it is somebody else's.
+    """
+    folder = Path(tempfile.gettempdir()) / f"adaptive-worker-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    told = folder.lstat()
+    if told.st_uid != os.getuid() or stat.S_IMODE(told.st_mode) & 0o022 or folder.is_symlink():
+        raise InputError(f"{folder} is not this user's alone; remove it, or set TMPDIR")
+    return folder
+
+
 @contextlib.contextmanager
 def alone(timed: bool) -> Iterator[None]:
     """Times are measured while no other worker of this machine runs a shard."""
-    path = Path(tempfile.gettempdir()) / f"adaptive-worker-{os.getuid()}.lock"
-    with open(path, "a") as file:
+    with open(own_folder() / "lock", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX if timed else fcntl.LOCK_SH)
         try:
             yield

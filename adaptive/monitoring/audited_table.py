@@ -1,7 +1,7 @@
 """A log's audited requests as an outcome table: what a server's own cameras saw, to tune on.
 
 A log holds no labels. What an answer is worth is whether it is the reference's, so the quality
-of such a table is `agreement`.
+of such a table is `agreement`; of boxes it is their F1 against the reference's, `f1_agreement`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from adaptive.evaluation.replay import rank_of
 from adaptive.features.schema import SCHEMA
 from adaptive.files import folder_aside
 from adaptive.monitoring.logged import Audited, Logged
-from adaptive.outcomes.quality import AGREEMENT
+from adaptive.outcomes.quality import AGREEMENT, BOX_AGREEMENT
 from adaptive.outcomes.table import OutcomeTable, check_table_name, probabilities_folder
 
 
@@ -189,7 +189,8 @@ def _described(
         candidates.append({**entry, "sha256": hashes[name]} if name in hashes else entry)
     times = [row.time for row in rows]
     meta: dict[str, Any] = {
-        "quality": AGREEMENT,
+        "quality": BOX_AGREEMENT if logged.of_boxes else AGREEMENT,
+        **({"task": "detect"} if logged.of_boxes else {}),
         "reference": logged.reference,
         "candidates": candidates,
         "features": list(table.features),

@@ -11,7 +11,7 @@ from adaptive.candidate import positions
 from adaptive.errors import InputError
 from adaptive.evaluation.replay import replay
 from adaptive.intervals import Estimate, mean, share
-from adaptive.monitoring.logged import Logged
+from adaptive.monitoring.logged import Audited, Logged
 from adaptive.policy.base import Policy
 
 
@@ -149,7 +149,7 @@ def counterfactual(policy: Policy, logged: Logged, premodel_ms: float = 0.0) -> 
     if policy.abstain_below is not None:
         guessing = replace(policy, abstain_below=None)
         told = replay(guessing, table, premodel_ms=premodel_ms)
-    agrees = told.quality & usable
+    agrees = np.where(usable, told.quality, False) if table.binary else told.quality * usable
     shares = {
         name: _share(usable & (done.candidate == position), missing, rows)
         for position, name in enumerate(policy.candidates)
@@ -157,8 +157,7 @@ def counterfactual(policy: Policy, logged: Logged, premodel_ms: float = 0.0) -> 
     if (usable & done.abstained).any():
         shares["no answer"] = _share(usable & done.abstained, missing, rows)
     compared = [row for row in logged.rows if row.reference is not None]
-    answered = np.array([-1 if row.served is None else row.served for row in compared])
-    served = answered == table.label
+    served = np.array([_served(row) for row in compared])
     return Counterfactual(
         logged,
         policy,
@@ -167,17 +166,27 @@ def counterfactual(policy: Policy, logged: Logged, premodel_ms: float = 0.0) -> 
         _share(agrees, missing, rows),
         shares,
         mean(done.ms[usable]) if usable.any() else None,
-        share(served),
+        _share(served, 0, rows),
         mean(np.array([row.served_ms for row in compared])),
         mean(agrees.astype(float) - served) if not missing else None,
     )
 
 
+def _served(row: Audited) -> bool | float:
+    """What a served answer is worth beside the reference's."""
+    if row.agreement is not None:
+        return row.agreement
+    return row.reference is not None and row.served == row.reference[1]
+
+
 def _share(found: np.ndarray, missing: int, rows: int) -> Estimate:
-    """A share with its interval, or with the bounds that hold whatever the missing rows are."""
+    """A share with its interval, or with the bounds that hold whatever the missing rows are.
+
+    Of a graded quality the mean.
+    """
     if not missing:
-        return share(found)
-    count = int(found.sum())
+        return share(found) if found.dtype == bool else mean(found)
+    count = float(found.sum())
     return Estimate(count / rows, count / rows, (count + missing) / rows)
 
 

@@ -40,6 +40,7 @@ class Outcome:
     ms : its own preprocessing plus its run; the increment after `after` for an exit
     audit : whether it ran only for an audit
     together : on how many images it ran at once; `ms` is this one's share of that
+    agreement : of boxes in an audit, F1 against the reference's; None otherwise
     """
 
     probabilities: np.ndarray = field(repr=False)
@@ -47,6 +48,7 @@ class Outcome:
     after: str | None = None
     audit: bool = False
     together: int = 1
+    agreement: float | None = None
 
     @property
     def index(self) -> int:
@@ -74,6 +76,7 @@ class Decision:
     policy, bundle : what was asked, see `policy_hash` and `bundle_hash`
     limited : whether limits, a bucket or a preference may have changed the answer
     own : index of what an audited policy answers without them; None where it abstains
+    agreement : of an audited answer in boxes, its F1 against the reference's; None otherwise
     """
 
     prediction: Prediction
@@ -89,6 +92,7 @@ class Decision:
     request_id: str | None = None
     limited: bool = False
     own: int | None = None
+    agreement: float | None = None
 
     @property
     def disagrees(self) -> bool | None:
@@ -96,8 +100,11 @@ class Decision:
 
         Where the policy abstained with a guess, that is compared, as a certificate counts it;
         without one it disagrees with every answer. A reference that ran without an audit does not
-        count: it runs where images are hard.
+        count: it runs where images are hard. Boxes are other ones where their F1 against the
+        reference's is below 1.
         """
+        if self.agreement is not None:
+            return self.agreement < 1
         answer = None if self.reference is None else self.outcomes.get(self.reference)
         if self.audit is None or answer is None:
             return None
@@ -113,6 +120,8 @@ class Decision:
         """
         if self.disagrees is None or not self.limited:
             return self.disagrees
+        if self.agreement is not None:  # what boxes it would have found is not asked
+            return None
         assert self.reference is not None
         return self.own != self.outcomes[self.reference].index
 
@@ -140,6 +149,8 @@ class Decision:
             "audit": self.audit,
             "reference": None,
         }
+        if self.agreement is not None:
+            line["agreement"] = round(self.agreement, 6)
         if self.disagrees is not None and self.reference is not None:
             line["reference"] = {
                 "name": self.reference,
@@ -340,7 +351,9 @@ def _outcome(outcome: Outcome, probabilities: bool) -> dict[str, Any]:
         values["audit"] = True
     if outcome.together > 1:
         values["together"] = outcome.together
-    if probabilities:
+    if outcome.agreement is not None:
+        values["agreement"] = round(outcome.agreement, 6)
+    elif probabilities:
         halves = np.asarray(outcome.probabilities, "<f2").tobytes()
         values["probabilities"] = base64.b64encode(halves).decode("ascii")
     return values

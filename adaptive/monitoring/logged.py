@@ -39,6 +39,7 @@ class LoggedAnswer:
     ms: float
     after: str | None = None
     probabilities: np.ndarray | None = field(default=None, repr=False)
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Audited:
     name : of its own, from the content of its line, so the same line always bears the same one
     time : seconds since 1970
     together : whether a candidate ran on several images at once
+    agreement : of answers in boxes, F1 of the served one against the reference's
     """
 
     served: int | None
@@ -70,6 +72,7 @@ class Audited:
     name: str
     time: float
     together: bool
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,11 @@ class Logged:
     audited: dict[str, int]
     unreadable: int = 0
     elsewhere: int = 0
+
+    @property
+    def of_boxes(self) -> bool:
+        """Whether answers are boxes, whose agreement is graded."""
+        return any(row.agreement is not None for row in self.rows)
 
     @classmethod
     def read(cls, path: str | Path | Sequence[Path], bundle: Bundle | None = None) -> Logged:
@@ -136,9 +144,12 @@ class Logged:
         for name in names:
             found = [row.answers.get(name) for row in rows]
             right = np.array([a is not None and a.index == r for a, r in zip(found, label)], bool)
+            worth, top5 = right, None if self.of_boxes else right
+            if self.of_boxes:
+                worth = np.array([0.0 if a is None else a.agreement or 0.0 for a in found])
             outcomes[name] = Outcomes(
-                right,
-                right,
+                worth,
+                top5,
                 np.array([0.0 if a is None else a.confidence for a in found]),
                 np.array([0.0 if a is None else a.ms for a in found]),
                 None,
@@ -272,6 +283,7 @@ def _row(fields: Fields, line: bytes) -> Audited:
             answer.get("ms", float),
             answer.get("after", str, default=None),
             _probabilities(answer.get("probabilities", str, default=None)),
+            _agreement(answer),
         )
     given_answer = fields.get("index", int, default=None)
     return Audited(
@@ -286,7 +298,15 @@ def _row(fields: Fields, line: bytes) -> Audited:
         hashlib.sha256(line.strip()).hexdigest()[:16],
         fields.get("time", float, default=0.0),
         together,
+        _agreement(fields),
     )
+
+
+def _agreement(fields: Fields) -> float | None:
+    value: float | None = fields.get("agreement", float, default=None)
+    if value is not None and not 0 <= value <= 1:
+        raise InputError(f"{fields.where}: agreement {value} is not in 0..1")
+    return value
 
 
 def _reference(fields: Fields) -> tuple[str, int]:

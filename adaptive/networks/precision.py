@@ -72,7 +72,7 @@ def unpacked(model: ModelProto) -> ModelProto:
     """A copy of the network whose weights are in 32 bits, where they are cast to them anyway.
 
     Networks that store 16-bit weights and cast them as they are loaded look so to `convolutions`
-    as they compute.
+    as they compute. Weights that are another layer's too, by a node that copies them, are its own.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -81,11 +81,16 @@ def unpacked(model: ModelProto) -> ModelProto:
     kept = []
     for node in graph.node:
         to = next((a.i for a in node.attribute if a.name == "to"), None)
-        if node.op_type != "Cast" or node.input[0] not in weights or to != TensorProto.FLOAT:
+        copied = node.op_type == "Identity" or (node.op_type == "Cast" and to == TensorProto.FLOAT)
+        if not copied or node.input[0] not in weights:
             kept.append(node)
             continue
-        values = numpy_helper.to_array(weights[node.input[0]]).astype(np.float32)
-        graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        values = numpy_helper.to_array(weights[node.input[0]])
+        if node.op_type == "Cast":
+            values = values.astype(np.float32)
+        tensor = numpy_helper.from_array(values, node.output[0])
+        graph.initializer.append(tensor)
+        weights[node.output[0]] = tensor
     if len(kept) < len(graph.node):
         read = {name for node in kept for name in node.input}
         tensors = [i for i in graph.initializer if i.name in read]

@@ -12,11 +12,17 @@ from adaptive.intervals import Estimate, mean, share
 #: Whether the class was right, and whether it was the class that the reference gives.
 TOP1, AGREEMENT = "top1", "agreement"
 
+#: F1 of boxes where the reference's stand for the true ones.
+BOX_AGREEMENT = "f1_agreement"
+
+#: Qualities by which the reference is always right.
+AGREEMENTS = (AGREEMENT, BOX_AGREEMENT)
+
 #: Qualities of classes: of averaged probabilities they are known too, from the table's labels.
 OF_CLASSES = (TOP1, AGREEMENT)
 
 #: How qualities are written in sentences and on axes; others by their own name.
-_WORDS = {TOP1: "top-1", AGREEMENT: "agreement", "f1": "F1"}
+_WORDS = {TOP1: "top-1", AGREEMENT: "agreement", "f1": "F1", BOX_AGREEMENT: "F1 agreement"}
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 

@@ -36,7 +36,7 @@ from adaptive.files import (
     written_aside,
 )
 from adaptive.outcomes.quality import (
-    AGREEMENT,
+    AGREEMENTS,
     OF_CLASSES,
     TOP1,
     check_quality,
@@ -149,7 +149,7 @@ class OutcomeTable:
     @property
     def agrees_with(self) -> str | None:
         """The candidate whose answers stand for the right ones; None where others do."""
-        known = self.meta.get("reference") if self.quality_name == AGREEMENT else None
+        known = self.meta.get("reference") if self.quality_name in AGREEMENTS else None
         return known if known in self.outcomes else None
 
     @property

@@ -67,6 +67,11 @@ def fit_following(
     parts = int(part.max()) + 1
     F = np.column_stack([np.ones(n), traits])
     width = F.shape[1]
+    # Part by part, so that each is a slice and need not be picked out at every step.
+    order = np.argsort(part, kind="stable")
+    ends = np.searchsorted(part[order], np.arange(parts), side="right").tolist()
+    slices = [slice(*pair) for pair in zip([0, *ends], ends)]
+    insides = [F[order[own]] for own in slices]
     centred = centred_on(logs, label)
     with np.errstate(divide="ignore"):
         base = np.log(common.weights)
@@ -80,16 +85,17 @@ def fit_following(
         value, slope, bend = moments(centred, copies, weights)
         gradient = np.zeros((parts, k * width))
         curvature = np.zeros((parts, k * width, k * width))
-        for one in range(parts):
-            own = part == one
-            inside = F[own]
-            for i in range(k):
-                here = slice(i * width, (i + 1) * width)
-                gradient[one, here] = (slope[i, own] * weights[i, own]) @ inside
-                for j in range(i + 1):
-                    there = slice(j * width, (j + 1) * width)
-                    each = bend[i, j, own] * weights[i, own] * weights[j, own]
-                    curvature[one, here, there] = (inside * each[:, np.newaxis]).T @ inside
+        factors, slope, bend = weights[:, order], slope[:, order], bend[:, :, order]
+        for i in range(k):
+            here = slice(i * width, (i + 1) * width)
+            each = slope[i] * factors[i]
+            for one, (own, inside) in enumerate(zip(slices, insides)):
+                gradient[one, here] = each[own] @ inside
+            for j in range(i + 1):
+                there = slice(j * width, (j + 1) * width)
+                both = bend[i, j] * factors[i] * factors[j]
+                for one, (own, inside) in enumerate(zip(slices, insides)):
+                    curvature[one, here, there] = (inside * both[own, np.newaxis]).T @ inside
                     curvature[one, there, here] = curvature[one, here, there].T
         loss = float(value.sum()) + 0.5 * float(pull @ theta.ravel() ** 2)
         return gradient, curvature, weights, loss

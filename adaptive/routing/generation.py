@@ -13,7 +13,7 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.errors import InputError
 from adaptive.images.decode import MAX_PIXELS
-from adaptive.images.decoded import decode_image, warm_up_image
+from adaptive.images.decoded import DecodedImage, decode_image, warm_up_image
 from adaptive.jetson.watch import watching
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.monitoring.audit import Audit
@@ -30,9 +30,9 @@ from adaptive.routing.loaded import Loaded, NotLoaded
 from adaptive.routing.photo import Photo
 from adaptive.routing.router import Router
 from adaptive.routing.running import Networks, ways_of
-
-if TYPE_CHECKING:
-    pass
+from adaptive.video.gate import FrameGate
+from adaptive.video.stream import Stream, Ways
+from adaptive.video.streams import IDLE_S, MOST_STREAMS, PassingStreams
 
 if TYPE_CHECKING:
     from adaptive.tasks.detections import Detections
@@ -56,6 +56,9 @@ class Settings:
     observers : are shown every decision
     engines : what may run the networks
     extractor : computes features of a user's own, for every bundle that is loaded
+    reuse : what still counts as the same frame of a stream
+    streams, stream_idle_s : streams at a time, 0 for none, and the seconds after which one that
+        sends nothing is forgotten
     """
 
     threads: int = 1
@@ -68,6 +71,9 @@ class Settings:
     observers: tuple[Observer, ...] = ()
     engines: EngineOptions = field(default_factory=EngineOptions)
     extractor: Extractor | None = None
+    reuse: FrameGate = field(default_factory=FrameGate)
+    streams: int = MOST_STREAMS
+    stream_idle_s: float = IDLE_S
 
     def __post_init__(self) -> None:
         if self.models not in MODELS:
@@ -92,6 +98,7 @@ class Generation:
     Attributes
     ----------
     alone : the candidates that answer by themselves
+    streams : what is known of the cameras whose frames it answers
 
     Raises
     ------
@@ -142,6 +149,13 @@ class Generation:
             opened.enter_context(watching(self.router))
             self.hashes = (bundle_hash(bundle), policy_hash(bundle.policy))
             kept = [member for name in needed for member in networks.chains[name]]
+            self.streams = PassingStreams(
+                settings.reuse,
+                self.router.view,
+                Ways(self.router.decode, self.classify, self.detect),
+                settings.streams,
+                settings.stream_idle_s,
+            )
             self.alone = Loaded(networks, self._engines, settings.threads, kept, names)
             self._opened = opened.pop_all()
         self._using = threading.Lock()
@@ -196,7 +210,11 @@ class Generation:
             self.router.warm_up(names)
 
     def classify(
-        self, image: bytes, limits: Limits, explain: bool, request_id: str | None
+        self,
+        image: bytes | DecodedImage,
+        limits: Limits,
+        explain: bool,
+        request_id: str | None,
     ) -> Prediction:
         """The router's answer to one image."""
         if isinstance(self.networks, Batching):
@@ -205,13 +223,29 @@ class Generation:
         return self.router.classify(image, limits, explain, request_id)
 
     def detect(
-        self, image: bytes, limits: Limits, explain: bool, request_id: str | None
+        self,
+        image: bytes | DecodedImage,
+        limits: Limits,
+        explain: bool,
+        request_id: str | None,
     ) -> Detections:
         """The router's answer to one image, in boxes."""
         if isinstance(self.networks, Batching):
             with self.networks.until(limits):
                 return self.router.detect(image, limits, explain, request_id)
         return self.router.detect(image, limits, explain, request_id)
+
+    def stream(self, owner: str, name: str) -> Stream:
+        """One camera's stream, which is its owner's.
+
+        Raises
+        ------
+        InputError
+            when there are to be none.
+        """
+        if not self.settings.streams:
+            raise InputError("this server keeps no streams; leave X-Stream out")
+        return self.streams.stream(owner, name)
 
     def classify_batch(self, images: Sequence[bytes], limits: Limits) -> list[Prediction]:
         """The router's answers to several images of one request."""

@@ -71,15 +71,6 @@ def check_kinds(policy: Any, bucket: Any, audit: Any) -> None:
             )
 
 
-def check_audited(bundle: Bundle) -> None:
-    """Refuse audits of a bundle that finds boxes: an audit compares classes."""
-    if bundle.task == "detect":
-        raise InputError(
-            f"bundle {bundle.folder.name!r} finds boxes, and an audit compares classes; leave "
-            "audits out, and measure its answers on labelled images with `adaptive profile`"
-        )
-
-
 def check_called(extractor: Any, observers: Any) -> tuple[Observer, ...]:
     """The observers, where they and the extractor can be called as they will be."""
     if extractor is not None and not callable(extractor):

@@ -39,7 +39,6 @@ from adaptive.routing.judging import Judging
 from adaptive.routing.models import Modelled, check_answers, open_models
 from adaptive.routing.offloop import OffLoop
 from adaptive.routing.opening import (
-    check_audited,
     check_called,
     check_kinds,
     check_limits,
@@ -108,8 +107,6 @@ class Router(OffLoop):
         observers = check_called(extractor, observers)
         positions(given.candidates, bundle.names, "the bundle")
         check_policy(given, bundle.task)
-        if audit is not None:
-            check_audited(bundle)
         opened = engines if isinstance(engines, Networks) else Networks(bundle, checked(engines))
         check_answers(given, opened, audit, observers)
         opened.check_open(
@@ -266,7 +263,7 @@ class Router(OffLoop):
 
     def classify(
         self,
-        image: ImageLike,
+        image: ImageLike | DecodedImage,
         limits: Limits = UNLIMITED,
         explain: bool = False,
         request_id: str | None = None,
@@ -275,8 +272,8 @@ class Router(OffLoop):
 
         Parameters
         ----------
-        image : encoded bytes, a path, an open file, a Pillow image, or an ndarray
-            (height, width, 3), uint8, RGB
+        image : encoded bytes, a path, an open file, a Pillow image, an ndarray
+            (height, width, 3), uint8, RGB, or what `decode` made of one
         limits : deadline, energy and preference for this image
         explain : compute features and the premodel's votes even where the policy does not, and
             say more in the prediction's `explanation`. What the policy does not need is computed
@@ -314,7 +311,7 @@ class Router(OffLoop):
 
     def detect(
         self,
-        image: ImageLike,
+        image: ImageLike | DecodedImage,
         limits: Limits = UNLIMITED,
         explain: bool = False,
         request_id: str | None = None,
@@ -354,7 +351,8 @@ class Router(OffLoop):
             self._boxes = BoxAnswering.of(self.bundle, self._judging.names)
         answer = self._boxes.detections(walk, route, 0, photo, own, total_ms)
         if self._watch.watching:
-            self._watch.show([photo], [as_prediction(answer)], walk, limits, request_id)
+            said = as_prediction(answer)
+            self._watch.show([photo], [said], walk, limits, request_id, [answer])
         return answer if votes is None else replace(answer, votes=votes)
 
     def stream(self, name: str = "camera", gate: FrameGate | None = None) -> Stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple, Sequence
 
@@ -24,9 +25,12 @@ from adaptive.monitoring.drift import Monitor
 from adaptive.policy.base import Policy
 from adaptive.policy.walk import Walk
 from adaptive.prediction import Prediction
+from adaptive.routing.detecting import least_of
 from adaptive.routing.judging import Judging
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks
+from adaptive.tasks.detections import Detections
+from adaptive.tasks.f1 import agreement
 
 log = logging.getLogger("adaptive.routing.watch")
 
@@ -70,6 +74,7 @@ class Watch:
         self.observers = tuple(observers)
         self.audited = () if audit is None else audit.names(bundle)
         self._reference = bundle.reference
+        self._least = least_of(bundle)
         self._after = {c.name: c.after for c in bundle.candidates}
         self._networks = networks
         self._judging = judging
@@ -124,8 +129,12 @@ class Watch:
         walk: Walk,
         limits: Limits,
         request_id: str | None = None,
+        found: Sequence[Detections] = (),
     ) -> None:
-        """Audit what is to be audited, and show all decisions. Raises nothing of its own."""
+        """Audit what is to be audited, and show all decisions. Raises nothing of its own.
+
+        found : the answers in boxes, where they are that
+        """
         if not self.watching:
             return
         wanted = [self.audit is not None and self.audit.wants() for _ in photos]
@@ -134,6 +143,8 @@ class Watch:
             decision = self._decision(
                 photo, audited.get(row), answer, limits.rows(row), walk.limited(row), request_id
             )
+            if found and row in audited:
+                decision = self._compared(decision, audited[row].photo, found[row])
             if self.audit is not None and decision.disagrees is not None:
                 self.audit.count(decision.disagrees)
             self._hand_out(decision)
@@ -176,6 +187,22 @@ class Watch:
             limited,
             None if audited is None else audited.own,
         )
+
+    def _compared(self, decision: Decision, photo: Photo, found: Detections) -> Decision:
+        """An audited decision in boxes, held against the reference's: what is worth how much."""
+        shown = {
+            name: output.boxes[0].above(self._least[name])
+            for name, output in photo.done.items()
+            if output.boxes is not None
+        }
+        if self._reference not in shown:
+            return decision
+        true = shown[self._reference]
+        outcomes = {
+            name: replace(outcome, agreement=agreement(true, shown[name]))
+            for name, outcome in decision.outcomes.items()
+        }
+        return replace(decision, outcomes=outcomes, agreement=agreement(true, found))
 
     def _audit(
         self,
@@ -227,7 +254,7 @@ class Watch:
             for name in {m for n in photo.done for m in self._networks.chains[n]}:
                 ((photo,), _) = self._networks.run(name, [photo])
             own = features = None
-            if walk.limited(row):
+            if walk.limited(row) and not self._least:  # whose answers are classes
                 photo, own = self._own(photo, walk, row)
             if names and answers[row].features is None:
                 (photo,), (values,) = self._judging.describe([photo])

@@ -7,7 +7,9 @@ from typing import Any, Tuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptive.tasks.matching import Matches, Truth
+from adaptive.tasks.detections import Detections
+from adaptive.tasks.labels import TrueBoxes
+from adaptive.tasks.matching import Matches, Truth, match
 
 
 def image_f1(truth: Truth, matches: Matches, threshold: float) -> NDArray[np.float64]:
@@ -51,6 +53,12 @@ def best_threshold(truth: Truth, matches: Matches) -> float:
     if gain[best] < 0:
         return float(np.nextafter(scores[0], scores.dtype.type(2)))
     return float(scores[last[best]])
+
+
+def agreement(reference: Detections, found: Detections) -> float:
+    """F1 of boxes where those of a reference, all of them, stand for the true ones."""
+    true = TrueBoxes.of(reference.boxes, reference.classes)
+    return float(image_f1(Truth.of([true]), match([true], [found]), 0.0)[0])
 
 
 def _flags(matches: Matches) -> Tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -62,7 +62,7 @@ def _add(
             f"{folder}/{where}: {' '.join(words)[:60]!r} is not a class and the four numbers of a "
             "box, or the points of a polygon"
         )
-    if kind != int(kind) or not 0 <= kind < len(found.labels):
+    if not 0 <= kind < len(found.labels) or kind != int(kind):  # it may be infinite
         found.flaws.append(Flaw("unknown class", f"{where} ({words[0]})"))
         return
     if not all(map(math.isfinite, shares)):

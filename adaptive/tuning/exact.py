@@ -129,8 +129,8 @@ def _probability(images: int, fewest: np.ndarray, loss: np.ndarray, gain: np.nda
         with np.errstate(divide="ignore", invalid="ignore"):
             share = np.where(both > 0, gain[part, np.newaxis] / both, 0.0)
             win, lose = np.log(share), np.log1p(-share)
-            more = np.exp(up + _times(old, win) + _times(m[:-1] - old + 1, lose))
-            less = np.exp(down + _times(old, win) + _times(m[1:] - old, lose))
+            gained, lost = _times(old, win), _times(m[1:] - old, lose)
+            more, less = np.exp(up + gained + lost), np.exp(down + gained + lost)
             count = np.exp(among + _times(m, np.log(both)) + _times(images - m, np.log1p(-both)))
         tails = np.empty(count.shape)
         tails[:, 0] = float(fewest[0] == 0)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Callable, Mapping, Tuple
+from typing import Callable, Iterator, Mapping, Tuple
 
 import numpy as np
 
+from adaptive.columns import Columns, Many, columns_of, leading
 from adaptive.policy.gain import ALONE, Gain, paths_of
 
 Path = Tuple[int, ...]
@@ -61,29 +62,55 @@ class Learned:
 
         With `own` by the coefficients that are served, otherwise by the cross-fitted ones.
         """
-        n = len(self.right[(0,)])
         right, worth = self.right[(0,)].copy(), self.foreseen[(0,)].copy()
-        cost = np.full(n, self.steps((0,)))
-        rows: dict[Path, np.ndarray] = {(0,): np.arange(n)}
-        values = self.served if own else self.values
+        cost = np.full(len(right), self.steps((0,)))
+        for path, rows in self._reached(price, own):
+            right[rows] = self.right[path][rows]
+            worth[rows] = self.foreseen[path][rows]
+            cost[rows] += self.steps(path)
+        return right, worth, cost
+
+    def _cost(self, price: float, own: bool) -> np.ndarray:
+        """The cost alone, see `walk`."""
+        cost = np.full(len(self.right[(0,)]), self.steps((0,)))
+        for path, rows in self._reached(price, own):
+            cost[rows] += self.steps(path)
+        return cost
+
+    def _reached(self, price: float, own: bool) -> Iterator[tuple[Path, np.ndarray]]:
+        """Each path that images go on to, and which, those of shorter paths first."""
+        rows: dict[Path, np.ndarray] = {}
+        columns = self._served_columns if own else self._columns
         for path, ways in paths_of(self.count).items():
-            here = rows.get(path)
-            if here is None or not len(here):
+            here = rows.get(path)  # None of the first candidate, which all images reach
+            if path != (0,) and (here is None or not len(here)):
                 continue
             spent = [sum(self.steps((*path, *way[:end])) for end in range(1, len(way) + 1))
                      for way in ways]  # fmt: skip
-            net = values[path][here] - price * np.array(spent)
-            best = np.argmax(net, axis=1)
-            on = net[np.arange(len(here)), best] > 0
+            place, most = leading(
+                [
+                    (column if here is None else column[here]) - price * own_spent
+                    for column, own_spent in zip(columns[path], spent)
+                ],
+                Many(len(self.right[(0,)]) if here is None else len(here)),
+            )
+            on = most > 0
             for target in {way[0] for way in ways}:
-                first = np.array([way[0] == target for way in ways])
-                chosen = here[on & first[best]]
+                chosen = on
+                first = [way[0] == target for way in ways]
+                if not all(first):
+                    chosen = on & np.array(first)[place]
                 reached = (*path, target)
-                right[chosen] = self.right[reached][chosen]
-                worth[chosen] = self.foreseen[reached][chosen]
-                cost[chosen] += self.steps(reached)
-                rows[reached] = chosen
-        return right, worth, cost
+                rows[reached] = np.flatnonzero(chosen) if here is None else here[chosen]
+                yield reached, rows[reached]
+
+    @cached_property
+    def _columns(self) -> Mapping[Path, Columns]:
+        return {path: columns_of(values) for path, values in self.values.items()}
+
+    @cached_property
+    def _served_columns(self) -> Mapping[Path, Columns]:
+        return {path: columns_of(values) for path, values in self.served.items()}
 
     @cached_property
     def curve(self) -> np.ndarray:
@@ -101,7 +128,7 @@ class Learned:
         found = []
         for price in prices:
             _, worth, cost = self.walk(price, own)
-            found.append((price, float(cost.mean()), float(worth.mean())))
+            found.append((price, _mean(cost), float(worth.mean())))
         return np.array(found)
 
     def reached(self, budget: float) -> float:
@@ -122,7 +149,7 @@ class Learned:
         low, high = float(prices[within[0] - 1]), float(prices[within[0]])
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            if self.walk(middle, own)[2].mean() <= budget:
+            if _mean(self._cost(middle, own)) <= budget:
                 high = middle
             else:
                 low = middle
@@ -138,6 +165,11 @@ class Learned:
                 net[row, 0] -= price * spent
             found.append(Gain(path, ways, net))
         return tuple(found)
+
+
+def _mean(values: np.ndarray) -> float:
+    """As the method of an array of float64, which takes longer than to add up so few."""
+    return float(np.add.reduce(values) / len(values))
 
 
 def learn(

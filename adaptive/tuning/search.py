@@ -97,8 +97,7 @@ def _pairs(members: Members, budget: float) -> Iterator[Trial]:
             continue
         count = _count(share, len(members))
         for signal, average in _settings(members, 2):
-            order = np.argsort(members.score(path[:1], False, signal), kind="stable")
-            on = order[:count]
+            on = _unsure(members, path[:1], False, signal)[:count]
             right, value = _mixed(members, path, average, on)
             yield Trial(
                 "averaging cascade" if average else "cascade",
@@ -121,16 +120,17 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
         if most <= 0:
             continue
         for signal, average in _settings(members, 3):
-            early = members.score(path[:1], False, signal)
-            late = members.score(path[:2], average, signal)
-            order = np.argsort(early, kind="stable")
+            order = _unsure(members, path[:1], False, signal)
+            later = _unsure(members, path[:2], average, signal)
             for relative in MIDDLES:
                 reach = relative * most
                 last = min((rest - reach * second) / third, reach)
                 if last <= 0:
                     continue
                 on = order[: _count(reach, n)]
-                further = on[np.argsort(late[on], kind="stable")[: _count(last, n)]]
+                reached = np.zeros(n, bool)
+                reached[on] = True
+                further = later[reached[later]][: _count(last, n)]
                 right, value = _mixed(members, path, average, on, further)
                 yield Trial(
                     "cascade of three",
@@ -142,6 +142,22 @@ def _threes(members: Members, budget: float) -> Iterator[Trial]:
                     signal,
                     average,
                 )
+
+
+def _unsure(members: Members, path: tuple[str, ...], average: bool, signal: str) -> np.ndarray:
+    """All images, those first of which a signal after `path` is least sure.
+
+    Of equals those come first of which it was less sure one candidate earlier. The order is the
+    same at every budget, so it is made once.
+    """
+    key = ("unsure", path, average, signal)
+    if key not in members.orders:
+        order = np.arange(len(members))
+        if len(path) > 1:
+            order = _unsure(members, path[:-1], False, signal)
+        score = members.score(path, average, signal)[order]
+        members.orders[key] = order[np.argsort(score, kind="stable")]
+    return members.orders[key]
 
 
 def _premodels(members: Members, budget: float, judged: Judged) -> Iterator[Trial]:

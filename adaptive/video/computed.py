@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 
 from adaptive.opencv import cv2
+from adaptive.tasks.detections import Detections
 from adaptive.video.gate import (
     CHANGED,
     CUT,
+    EVERYWHERE,
     FIRST,
+    LEARNING,
     MARGIN,
-    MOVED,
     OLD,
     STILL,
     FrameChange,
     FrameGate,
     change,
-    changed_pixels,
+    changed_tiles,
     told,
 )
 from adaptive.video.sensitivity import Sensitivity, margin, moved
@@ -26,6 +28,10 @@ from adaptive.video.sensitivity import Sensitivity, margin, moved
 
 class LastComputed:
     """What a gate remembers of one stream; live and in replay the same.
+
+    With "margin" a stream's first five frames that differ at all are computed, to learn how its
+    answers move. Boxes have no margin; they are reused where no pixel differs by more than 15
+    levels.
 
     Parameters
     ----------
@@ -53,20 +59,28 @@ class LastComputed:
             return FrameChange(CUT, 1.0)
         if time_s - self.time_s > self.gate.age_s:
             return FrameChange(OLD, 1.0)
-        per_level = self._sensitivity.per_level
-        if self.gate.compare != MARGIN or per_level is None:
+        if self.gate.compare != MARGIN or isinstance(self.answer, Detections):
             return change(before, picture, self.gate)
-        if per_level * mean_levels(before, picture) > self.gate.threshold * self._margin:
-            found = told(before, picture, changed_pixels(before, picture, CHANGED), 0.0)
-            return FrameChange(MOVED, found.share) if found.what == STILL else found
-        return told(before, picture, changed_pixels(before, picture, CHANGED), self.gate.share)
+        differs = cv2.absdiff(before, picture)
+        levels, per_level = mean_levels(differs), self._sensitivity.per_level
+        share = changed_tiles(differs, CHANGED)
+        if per_level is None:
+            if not levels:
+                return FrameChange(STILL, 0.0)  # the very same frame
+            return (
+                FrameChange(LEARNING, share) if share < EVERYWHERE else told(before, picture, share)
+            )
+        if per_level * levels > self.gate.threshold * self._margin or share > self.gate.share:
+            return told(before, picture, share)
+        return FrameChange(STILL, share)
 
     def accept(self, picture: np.ndarray, time_s: float, what: str, answer: Any) -> None:
         """A frame was computed, for the reason that `judge` gave."""
-        if self.gate.compare == MARGIN:
+        if self.gate.compare == MARGIN and not isinstance(answer, Detections):
             before = self._picture
             if before is not None and before.shape == picture.shape and what != CUT:
-                self._sensitivity.learn(mean_levels(before, picture), moved(self.answer, answer))
+                levels = mean_levels(cv2.absdiff(before, picture))
+                self._sensitivity.learn(levels, moved(self.answer, answer))
             self._margin = margin(answer)
         self._picture, self.time_s, self.answer = picture, time_s, answer
 
@@ -80,6 +94,6 @@ class LastComputed:
         return 0 if self._picture is None else self._picture.nbytes
 
 
-def mean_levels(before: np.ndarray, now: np.ndarray) -> float:
+def mean_levels(differs: np.ndarray) -> float:
     """By how many levels of 0..255 two pictures differ, over all pixels and channels."""
-    return float(cv2.norm(before, now, cv2.NORM_L1)) / before.size
+    return float(cv2.norm(differs, cv2.NORM_L1)) / differs.size

@@ -12,10 +12,11 @@ from typing import Callable, Iterable, List, Tuple
 import numpy as np
 
 from adaptive.images.video import VideoFrame
-from adaptive.video.gate import STILL, FrameGate, change, look
+from adaptive.video.gate import STILL, FrameGate, change
 from adaptive.video.index import CAMERA, CLIP, Clip
 from adaptive.video.index_writer import IndexWriter, SeenFrame
 from adaptive.video.lookers import Looker, Waiting
+from adaptive.video.view import View
 
 #: Objects, and bytes of pictures, that are filed together, and seconds that a camera's may wait.
 OBJECTS, BYTES, WAIT_S = 512, 16_000_000, 2.0
@@ -34,6 +35,7 @@ class Newest:
 
     def __init__(self, gate: FrameGate | None) -> None:
         self.gate = gate
+        self._view = View()
         self.reset()
 
     def reset(self) -> None:
@@ -45,7 +47,7 @@ class Newest:
         """Whether something changed since the last frame that passed."""
         if self.gate is None:
             return True
-        small = look(image, self.gate.compare)
+        small = self._view.picture(image)
         before = self._small
         if (
             before is not None

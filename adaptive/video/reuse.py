@@ -27,29 +27,24 @@ _AGES = (0.5, 1.0)
 TRIED = tuple(
     [
         FrameGate(MARGIN, part, share, age_s)
-        for part in (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.7)
-        for share in (0.02, 0.05, 0.1, 1.0)
+        for part in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
+        for share in (0.05, 0.1, 1.0)
         for age_s in _AGES
     ]
     + [
         FrameGate(DIFFERENCE, levels, share, age_s)
         for levels in (15.0, 25.0, 50.0)
-        for share in (0.0, 0.005, 0.01, 0.02, 0.04)
+        for share in (0.0, 0.01, 0.03)
         for age_s in _AGES
     ]
-    + [
-        FrameGate(HISTOGRAM, distance, share, age_s)
-        for distance in (0.005, 0.01)
-        for share in (0.0, 0.05)
-        for age_s in _AGES
-    ]
+    + [FrameGate(HISTOGRAM, 0.01, share, age_s) for share in (0.0, 0.05) for age_s in _AGES]
 )
 TRIED_BOXES = tuple(
     [
         FrameGate(DIFFERENCE, levels, share, age_s)
         for levels in (15.0, 25.0, 50.0)
-        for share in (0.0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16)
-        for age_s in (0.06, 0.1, 0.15, 0.25, 0.5, 1.0)
+        for share in (0.0, 0.005, 0.01, 0.03, 0.1)
+        for age_s in (0.05, 0.1, 0.2, 0.5, 1.0)
     ]
 )
 

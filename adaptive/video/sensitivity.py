@@ -14,19 +14,15 @@ from adaptive.tasks.matching import Truth, match
 #: the fourth largest.
 REMEMBERED, NEEDED, TAKEN = 32, 4, 0.9
 
-#: Boxes of at least this score are compared, and how much of F1 may be lost of a detector's
-#: answer: it stands where a classifier's margin does.
-SCORE, ROOM = 0.3, 0.3
+#: Boxes of at least this score are compared.
+SCORE = 0.3
 
 
 def margin(answer: Any) -> float:
     """How far an answer may move before it is another, 0..1.
 
-    Of classes: the best probability less the second. Of boxes: a fixed part of F1. Of a
-    program's own answers: how sure it is.
+    Of classes: the best probability less the second. Of a program's own answers: how sure it is.
     """
-    if isinstance(answer, Detections):
-        return ROOM
     if not answer.top5:
         return float(answer.score or 0.0)
     second = answer.top5[1][1] if len(answer.top5) > 1 else 0.0
@@ -36,11 +32,8 @@ def margin(answer: Any) -> float:
 def moved(before: Any, now: Any) -> float:
     """How far an answer moved towards another one, 0..2.
 
-    Of classes: by how much the first answer's lead over the best other class changed. Of boxes:
-    1 less the F1 of the first boxes against the second at an overlap of 0.5.
+    Of classes: by how much the first answer's lead over the best other class changed.
     """
-    if isinstance(now, Detections):
-        return 1 - boxes_f1(now, before)
     if not before.top5:
         return float(before.answer != now.answer)
     label = before.top5[0][0]

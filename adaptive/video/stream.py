@@ -39,7 +39,7 @@ class Ways(NamedTuple):
     detect: Callable[..., Detections]
 
 
-class Asked(NamedTuple):
+class StreamRequest(NamedTuple):
     """All that an answer depends on beside the frame."""
 
     way: str
@@ -48,12 +48,12 @@ class Asked(NamedTuple):
     others: Tuple[float, ...]
 
     @classmethod
-    def of(cls, way: str, limits: Limits, explain: bool) -> Asked:
+    def of(cls, way: str, limits: Limits, explain: bool) -> StreamRequest:
         """Of one request."""
         others = float(limits.remaining_mj), limits.preference, float(limits.allowance_ms)
         return cls(way, explain, float(limits.remaining_ms), others)
 
-    def answered_by(self, other: Asked) -> bool:
+    def answered_by(self, other: StreamRequest) -> bool:
         """Whether the other's answer does: made for the same, and with about as much time."""
         if (self.way, self.explain, self.others) != (other.way, other.explain, other.others):
             return False
@@ -64,12 +64,12 @@ class Kept(NamedTuple):
     """The last computed answer, and the frame that it was given to."""
 
     shape: Tuple[int, ...]
-    asked: Asked
+    asked: StreamRequest
     answer: Any
     frame: int
 
 
-class Seen(NamedTuple):
+class LookedAt(NamedTuple):
     """A frame that was looked at, and what becomes of it.
 
     frame : as it came, or decoded where it came encoded
@@ -102,8 +102,8 @@ class Stream:
     Attributes
     ----------
     frames : how many were asked
-    counts : frames by what became of them: "still" were reused, and "first", "moved", "light",
-        "cut" and "old" were computed, each for that reason
+    counts : frames by what became of them: "still" were reused, and "first", "learning",
+        "moved", "light", "cut" and "old" were computed, each for that reason
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Stream:
         DeadlineError
             when earlier frames of the stream take until the deadline has passed.
         """
-        asked = Asked.of("classify", limits, explain)
+        asked = StreamRequest.of("classify", limits, explain)
         with self._held(limits):
             found: Prediction = self._answer(frame, asked, limits, request_id, time_s)
         return found
@@ -172,7 +172,7 @@ class Stream:
         time_s: float | None = None,
     ) -> Detections:
         """Find the objects of one frame, as `classify` does for classes."""
-        asked = Asked.of("detect", limits, explain)
+        asked = StreamRequest.of("detect", limits, explain)
         with self._held(limits):
             found: Detections = self._answer(frame, asked, limits, request_id, time_s)
         return found
@@ -209,7 +209,7 @@ class Stream:
     def _answer(
         self,
         frame: ImageLike,
-        asked: Asked,
+        asked: StreamRequest,
         limits: Limits,
         request_id: str | None,
         time_s: float | None,
@@ -220,17 +220,18 @@ class Stream:
         way = getattr(self._ways, asked.way)
         return self._keep(seen, asked, way(seen.frame, limits, asked.explain, request_id))
 
-    def _see(self, frame: ImageLike, asked: Asked, time_s: float | None) -> Seen:
+    def _see(self, frame: ImageLike, asked: StreamRequest, time_s: float | None) -> LookedAt:
         """Look at a frame. What is computed for it is kept by `_keep`, or else nothing is."""
         began = perf_counter()
         now_s = monotonic() if time_s is None else float(time_s)
         decoded: Any = frame
-        pixels = frame
         if not isinstance(frame, np.ndarray):
             decoded = self._ways.decode(frame)
-            pixels = decoded.pixels
+            pixels: np.ndarray = decoded.pixels
         elif frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
             raise InputError(f"frame {shown(frame)} is no array (height, width, 3) of uint8, RGB")
+        else:
+            pixels = frame
         picture = self._view.picture(pixels)
         what = self._judge(picture, pixels.shape, asked, now_s)
         self._last_s = now_s
@@ -238,10 +239,10 @@ class Stream:
         kept = self._kept
         if what != STILL:
             self._kept = None  # nothing half-made is left where the answer fails
-        return Seen(what, decoded, pixels.shape, picture, now_s, spent_ms, kept)
+        return LookedAt(what, decoded, pixels.shape, picture, now_s, spent_ms, kept)
 
     def _judge(
-        self, picture: np.ndarray, shape: Tuple[int, ...], asked: Asked, now_s: float
+        self, picture: np.ndarray, shape: Tuple[int, ...], asked: StreamRequest, now_s: float
     ) -> str:
         """What becomes of a frame."""
         kept = self._kept
@@ -253,7 +254,7 @@ class Stream:
             return CUT
         return self._computed.judge(picture, now_s).what
 
-    def _reuse(self, seen: Seen) -> Any:
+    def _reuse(self, seen: LookedAt) -> Any:
         """The last answer, for this frame."""
         assert seen.kept is not None
         number = self._count(STILL)
@@ -264,7 +265,7 @@ class Stream:
         ms.update(gate=seen.ms - (decode or 0.0), total=seen.ms)
         return replace(seen.kept.answer, ms=ms, path=(), reused=was)
 
-    def _keep(self, seen: Seen, asked: Asked, answer: Any) -> Any:
+    def _keep(self, seen: LookedAt, asked: StreamRequest, answer: Any) -> Any:
         """Remember what was computed for a frame."""
         self._computed.accept(seen.picture, seen.time_s, seen.what, answer)
         self._kept = Kept(seen.shape, asked, answer, self._count(seen.what))
@@ -293,7 +294,7 @@ def classify_streams(
         raise InputError(f"the stream {twice[0]!r} is there twice; give one frame of each")
     if times_s is not None and len(times_s) != len(given):
         raise InputError(f"{len(given)} frames have {len(times_s)} times; one each is needed")
-    asked = Asked.of("classify", limits, False)
+    asked = StreamRequest.of("classify", limits, False)
     with ExitStack() as held:
         for stream in sorted(streams, key=id):  # in one order, or two calls wait for each other
             held.enter_context(stream._held(limits))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Iterable, NamedTuple, Tuple
 
 import numpy as np
@@ -19,7 +19,7 @@ LEAST_SHARE, LEAST = 0.7, 112
 USUAL = 224
 
 
-class Part(NamedTuple):
+class ViewPart(NamedTuple):
     """A part of a frame, and how often it is halved."""
 
     top: int
@@ -29,7 +29,6 @@ class Part(NamedTuple):
     halvings: int
 
 
-@dataclass(frozen=True)
 class View:
     """What is compared of a frame: the part that any network sees, not much finer than it does.
 
@@ -42,8 +41,11 @@ class View:
     whole : compare the whole frame in any case, since something else looks at it
     """
 
-    inputs: Tuple[InputSpec, ...] = ()
-    whole: bool = False
+    def __init__(self, inputs: Tuple[InputSpec, ...] = (), whole: bool = False) -> None:
+        self.inputs = inputs
+        self.whole = whole
+        #: The part of a frame of this height and width; frames of one camera have one.
+        self.part = lru_cache(maxsize=8)(self._part)
 
     @classmethod
     def of(cls, inputs: Iterable[InputSpec], whole: bool = False) -> View:
@@ -51,8 +53,7 @@ class View:
         found = tuple(inputs)
         return cls(found, whole or not found or any(isinstance(i, Pixels) for i in found))
 
-    def part(self, height: int, width: int) -> Part:
-        """Of a frame of this size."""
+    def _part(self, height: int, width: int) -> ViewPart:
         top, left, bottom, right = 0, 0, height, width
         fitted = [i for i in self.inputs if not isinstance(i, Pixels)]
         boxes = [source_box(height, width, spec) for spec in fitted]
@@ -65,7 +66,7 @@ class View:
         halvings = 0
         while short // 2 >= LEAST and 0.5 ** (halvings + 1) >= LEAST_SHARE * finest:
             short, halvings = short // 2, halvings + 1
-        return Part(top, left, bottom - top, right - left, halvings)
+        return ViewPart(top, left, bottom - top, right - left, halvings)
 
     def picture(self, frame: np.ndarray) -> np.ndarray:
         """What is compared of a frame, ndarray (height, width, 3), uint8; a copy.

@@ -212,6 +212,19 @@ def test_kept_connection_that_turns_out_closed_loses_no_request():
         assert [body for _, _, body in script.requests] == [b"x", b"y", b"y"]
 
 
+def test_frame_of_a_stream_says_from_which_frame_its_answer_is():
+    reused = {**ANSWER, "reused": {"frame": 3, "frames": 2, "age_s": 0.08}}
+    with scripted((200, {}, reused), (200, {}, ANSWER)) as script:
+        with Client(script.url) as client:
+            assert client.classify(b"x", stream="door").reused == (3, 2, 0.08)
+            assert client.classify(b"x").reused is None
+            with pytest.raises(InputError, match="stream has characters"):
+                client.classify(b"x", stream="a\nb")
+        (_, headers, _), (_, others, _) = script.requests
+        assert headers["X-Stream"] == "door"
+        assert "X-Stream" not in others
+
+
 def test_fresh_connection_that_is_closed_is_an_error():
     with scripted("close") as script, Client(script.url) as client:
         with pytest.raises(ServiceError, match="cannot be reached"):

@@ -17,9 +17,15 @@ from adaptive.box_output import BoxMerge
 from adaptive.bundle.bundle import write_bundle
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
+from adaptive.monitoring.audited_table import AuditedTable
+from adaptive.monitoring.counterfactual import counterfactual
+from adaptive.monitoring.logged import Logged
+from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.exponents import Exponents
 from adaptive.policy.fixed import Fixed
+from adaptive.tasks.detections import Detections
+from adaptive.tasks.f1 import agreement
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +188,51 @@ def test_each_task_refuses_the_other(folder: Path, tiny_candidates: Path) -> Non
         router.detect(image())
 
 
-def test_audits_are_refused(folder: Path) -> None:
-    with pytest.raises(InputError, match="finds boxes, and an audit compares classes"):
-        Router.load(folder, audit=Audit(0.5))
+def test_audits_hold_boxes_against_the_references(folder: Path, tmp_path: Path) -> None:
+    """And a decision log becomes a table of F1 against the reference's boxes."""
+    source = Bundle.read(folder)
+    small, large = source.candidates
+    blind = replace(small, output=replace(small.output, shown=0.6))  # to what is dim
+    source = replace(source, candidates=(blind, large))
+    write_bundle(tmp_path / "bundle", source, Fixed(("small",)), names=source.names)
+    log = tmp_path / "log.jsonl"
+    draw = np.random.default_rng(0)
+    images = [image(*draw.integers(0, 256, 3).tolist()) for _ in range(60)]
+    audit = Audit(1.0, "all")
+    with Router.load(tmp_path / "bundle", audit=audit, log=log) as router:
+        answers = [router.detect(one, Limits(remaining_ms=1e6)) for one in images]
+    with Router.load(tmp_path / "bundle", policy=Fixed(("large",))) as router:
+        best = [router.detect(one) for one in images]
+    worth = [agreement(true, found) for true, found in zip(best, answers)]
+    assert 0 < np.mean(worth) < 1
+    assert audit.status()["audited"] == 60
+    assert audit.status()["failures"] == 0
+    assert audit.status()["disagreements"] == sum(one < 1 for one in worth)
+    assert "audit" in answers[0].ms
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["agreement"] for line in lines] == pytest.approx(worth, abs=1e-6)
+    own = [line["outcomes"]["small"]["agreement"] for line in lines]
+    assert own == pytest.approx(worth, abs=1e-6)
+
+    made = AuditedTable.of(Logged.read(log, Bundle.read(tmp_path / "bundle")))
+    made.write(tmp_path / "x.csv")
+    table = OutcomeTable.read(tmp_path / "x.csv")
+    assert (table.quality_name, table.agrees_with) == ("f1_agreement", "large")
+    assert sorted(table.quality("small")) == pytest.approx(sorted(worth), abs=1e-5)
+    assert (table.quality("large") == 1).all()
+    told = counterfactual(Fixed(("large",)), Logged.read(log))
+    assert told.agreement.value == 1
+    assert told.served_agreement.value == pytest.approx(np.mean(worth), abs=1e-6)
+    assert told.gain is not None
+    assert told.gain.value == pytest.approx(1 - np.mean(worth), abs=1e-6)
+
+
+def test_agreement_is_f1_of_boxes() -> None:
+    one = Detections.of([[0, 0, 8, 8], [8, 0, 16, 8]], [0.9, 0.8], [0, 1])
+    assert agreement(one, one) == 1
+    assert agreement(Detections.none(), Detections.none()) == 1
+    assert agreement(one, Detections.none()) == 0
+    assert agreement(one, one.only(np.array([True, False]))) == pytest.approx(2 / 3)
 
 
 def test_decisions_are_logged(folder: Path, tmp_path: Path) -> None:

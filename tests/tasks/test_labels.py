@@ -198,9 +198,10 @@ def test_yolo_files_in_folders_belong_to_images_in_folders(tmp_path: Path) -> No
 
 def test_yolo_flaws_are_named_by_file_and_line(tmp_path: Path) -> None:
     lines = "3 .5 .5 .1 .1\n0.5 .5 .5 .1 .1\n1 .5 .5 0 .1\n1 2 .5 .1 .1\n1 nan .5 .1 .1\n0 1 1 1 1"
+    lines += "\ninf .5 .5 .1 .1"
     labels = read_yolo(yolo(tmp_path, a=lines, gone="0 .5 .5 .1 .1"), LABELS, SIZES)
     assert kinds(labels) == {
-        "unknown class": ["a.txt line 1 (3)", "a.txt line 2 (0.5)"],
+        "unknown class": ["a.txt line 1 (3)", "a.txt line 2 (0.5)", "a.txt line 7 (inf)"],
         "no area": ["a.txt line 3"],
         "outside": ["a.txt line 4"],
         "unreadable": ["a.txt line 5"],

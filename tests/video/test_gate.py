@@ -19,8 +19,8 @@ def test_a_gate_is_read_as_it_is_written(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "whole"),
     [
-        ("margin", "margin:0.25:0.05:1"),
-        ("margin:0.1", "margin:0.1:0.05:1"),
+        ("margin", "margin:0.2:0.1:1"),
+        ("margin:0.1", "margin:0.1:0.1:1"),
         ("difference", "difference:15:0:1"),
         ("difference:20", "difference:20:0:1"),
         ("histogram", "histogram:0.01:0.01:1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from adaptive.cli.video import command
+from adaptive.errors import InputError
 from adaptive.images.video import VideoFrame
 from adaptive.prediction import Prediction
+from adaptive.tasks.detections import Detections
 from adaptive.video.gate import FrameGate
 from adaptive.video.replay import replayed
 from adaptive.video.reuse import tuned, worth
@@ -46,6 +49,40 @@ def test_agreement_and_age_are_those_counted_by_hand() -> None:
     assert found.sure is None  # no score reaches 0.5
 
 
+def boxed(image: np.ndarray) -> Detections:
+    """One box, as far to the right as the image is light."""
+    left = float(image[0, 0, 0])
+    return Detections.of([[left, 0, left + 100, 100]], [0.9], [0])
+
+
+def test_boxes_are_judged_by_f1_with_those_of_the_frame_itself() -> None:
+    gate = FrameGate("difference", 40, 0.0, 10.0)
+    # the box moves by 20, an overlap of 0.67, by 40, one of 0.43, and back; none wakes the gate
+    clip = replayed("made", frames([100, 120, 140, 100, 140]), boxed, [gate], View())
+    assert clip.sources[gate].tolist() == [0, 0, 0, 0, 0]
+    assert clip.agreement(clip.sources[gate]).tolist() == [1, 1, 0, 1, 0]
+    found = worth(clip, gate)
+    assert found.agreement.value == pytest.approx(0.6)
+    assert (found.variation, found.bands) == (None, {})
+
+
+def test_bands_and_variation_are_those_counted_by_hand() -> None:
+    def graded(image: np.ndarray) -> Prediction:
+        p = int(image[0, 0, 0]) / 200
+        label, score = ("light", p) if p >= 0.5 else ("dark", 1 - p)
+        other = "dark" if label == "light" else "light"
+        return Prediction(label, 0, score, ((label, score), (other, 1 - score)), "a", ("a",), {})
+
+    clip = replayed("made", frames([90, 110, 110, 160, 160]), graded, [GATE], View())
+    assert clip.sources[GATE].tolist() == [0, 0, 0, 3, 3]
+    found = worth(clip, GATE)
+    # 90 is dark, 0.55 sure; 110 light, 0.55; 160 light, 0.8
+    assert found.bands == {0.5: (pytest.approx(1 / 3), 0.6), 0.75: (1.0, 0.4)}
+    assert found.variation == pytest.approx(2 * 0.1 / 5)
+    assert found.sure == pytest.approx(3 / 5)
+    assert found.at_least < found.agreement.value
+
+
 def test_every_nth_frame_is_mixed_between_whole_numbers() -> None:
     clip = replayed("made", frames([0, 200] * 6), by_light, [GATE], View())
     assert clip.every_nth(1.0) == 1.0
@@ -67,5 +104,38 @@ def test_the_command_says_what_it_found(tiny_bundle: Path, data: Path) -> None:
     arguments = ["reuse", clip, "--bundle", str(tiny_bundle), "--frames", "30"]
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
-    assert "30 frames, gate margin:0.25:0.05:1" in done.output
+    assert "30 frames, gate margin:0.2:0.1:1" in done.output
     assert "every n-th frame at equal cost" in done.output
+
+
+def test_gates_are_chosen_on_the_other_clips_and_drawn(
+    tiny_bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    clips = [str(data / "video" / name) for name in ("highway_video.avi", "street_cars.mp4")]
+    page = tmp_path / "page.html"
+    arguments = ["reuse", *clips, "--bundle", str(tiny_bundle), "--frames", "12", "--json"]
+    done = CliRunner().invoke(command, [*arguments, "--cross", "--report", str(page)])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [row["clip"] for row in rows] == [Path(c).name for c in clips for _ in range(2)]
+    assert rows[0]["gate"] == rows[2]["gate"] == "margin:0.2:0.1:1"
+    text = page.read_text()
+    assert text.count("<svg") >= 2
+    assert "of 12 frames were computed" in text
+    again = CliRunner().invoke(command, [*arguments, "--report", str(page)])
+    assert isinstance(again.exception, InputError)
+    assert "exists" in str(again.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--cross"], "--cross takes two clips or more"),
+        (["--tune", "b.avi", "--gate", "margin"], "leave --gate out"),
+        (["--tune", "a.avi"], "a.avi tunes and reports"),
+    ],
+)
+def test_what_cannot_be_chosen_is_one_sentence(more: list, says: str) -> None:
+    done = CliRunner().invoke(command, ["reuse", "a.avi", "--bundle", "x", *more])
+    assert isinstance(done.exception, InputError)
+    assert says in str(done.exception)

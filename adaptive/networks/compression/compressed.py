@@ -21,7 +21,7 @@ from adaptive.networks import precision
 from adaptive.networks.compression.counting import count
 from adaptive.networks.compression.decomposition import Decomposer, Decomposition
 from adaptive.networks.compression.finetuning import fine_tuned, note_made, write_network
-from adaptive.networks.compression.layer_times import clock_of
+from adaptive.networks.compression.layer_times import LayerTimes, clock_of
 from adaptive.networks.compression.pruning import Pruned, Pruner, PruneRecipe
 from adaptive.networks.compression.recipes import (
     Material,
@@ -236,7 +236,8 @@ class _SmallerMaker:
             nonlocal decomposer
             if decomposer is None:
                 images = pixels_of(self._material.repair, own)
-                times = self._work / f"{own.name}-layers-{own.sha256[:12]}.json"
+                file = self._work / f"{own.name}-layers-{own.sha256[:12]}.json"
+                times = LayerTimes(file, recipe.threads)
                 decomposer = Decomposer(
                     self._model, images, recipe.threads, recipe.seed, times, own.name
                 )

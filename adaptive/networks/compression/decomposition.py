@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
 import numpy as np
@@ -44,7 +43,7 @@ class Decomposer:
     ----------
     model : the network, in 32 bits
     images : unlabelled inputs that repair what is lost; none leave it as it is
-    file : keeps what was measured of the layers
+    times : measures layers, of this machine
     """
 
     def __init__(
@@ -53,13 +52,13 @@ class Decomposer:
         images: Sequence[np.ndarray] = (),
         threads: int = 1,
         seed: int = 0,
-        file: Path | None = None,
+        times: LayerTimes | None = None,
         name: str = "the network",
     ) -> None:
         self._model = model
         self._name = name
         self.layers: list[Layer] = layers_of(model, name)
-        self._times = LayerTimes(file, threads)
+        self._times = times or LayerTimes(threads=threads)
         self._images = images
         self._threads = threads
         self._seed = seed
@@ -126,7 +125,7 @@ class Decomposer:
             raise InputError(f"a loss of {limit} cannot be kept to; give 0 or more, such as 0.01")
         low, high = 0, len(shares) - 1
         found: Decomposition | None = None
-        why = ""
+        why, measured = "", False
         while low <= high:
             middle = (low + high) // 2
             try:
@@ -137,14 +136,16 @@ class Decomposer:
                 continue
             lost = loss(made)
             say(f"share {shares[middle]}: {100 * lost:+.2f} points lost")
+            measured = True
             if lost <= limit + 1e-9:
                 found, low = made, middle + 1
             else:
                 high = middle - 1
         if found is None:
             raise InputError(
-                why
-                or f"{self._name} loses more than {limit} of top-1 at every share at which a layer "
-                "is faster here; allow a larger loss"
+                f"{self._name} loses more than {limit} of top-1 at every share at which a layer is "
+                "faster here; allow a larger loss"
+                if measured
+                else why
             )
         return found

@@ -7,7 +7,7 @@ now hand it. Errors of the layers before are so made good as far as a linear map
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 import numpy as np
 from onnx import ModelProto, numpy_helper
@@ -54,7 +54,7 @@ class Repair:
         self._layers = {layer.name: layer for layer in layers}
         run = StagedRun(model, images, threads)
         self._wanted = {
-            layer.name: self._sampled(run.value(layer.name), layer.name)
+            layer.name: run.value(layer.name, self._sampler(layer.name))
             for layer in tqdm(layers, desc="outputs", unit="layer", leave=False)
         }
 
@@ -65,7 +65,7 @@ class Repair:
         names = [name for name in self._layers if name in parts]
         for name in tqdm(names, desc="repair", unit="layer", leave=False):
             part = parts[name]
-            given = self._sampled(run.value(part.middle), name)
+            given = run.value(part.middle, self._sampler(name))
             weight = numpy_helper.to_array(tensors[part.last])
             bias = numpy_helper.to_array(tensors[part.bias])
             fitted, offset = fit(
@@ -81,10 +81,15 @@ class Repair:
             ):
                 tensors[key].CopyFrom(numpy_helper.from_array(values.astype(np.float32), key))
 
-    def _sampled(self, values: np.ndarray, name: str) -> np.ndarray:
-        """The chosen positions as rows, shape (images x positions, channels), float64."""
-        flat = values.reshape(*values.shape[:2], -1)[:, :, self._places[name]]
-        return flat.transpose(0, 2, 1).reshape(-1, values.shape[1]).astype(np.float64)
+    def _sampler(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
+        """Takes the chosen positions of a layer's output as rows, float64."""
+        places = self._places[name]
+
+        def sampled(values: np.ndarray) -> np.ndarray:
+            flat = values.reshape(*values.shape[:2], -1)[:, :, places]
+            return flat.transpose(0, 2, 1).reshape(-1, values.shape[1]).astype(np.float64)
+
+        return sampled
 
 
 def fit(

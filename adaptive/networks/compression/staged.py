@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -43,15 +43,19 @@ class StagedRun:
             for name in node.input:
                 self._readers[name] = position
 
-    def value(self, name: str) -> np.ndarray:
+    def value(
+        self, name: str, pick: Callable[[np.ndarray], np.ndarray] = lambda values: values
+    ) -> np.ndarray:
         """A tensor of all images, shape (n, ...); runs the nodes that come before.
 
         Ask for tensors in the network's order: what nothing reads any more is forgotten.
+
+        pick : what is wanted of each batch of it, where the whole would be large
         """
         end = self._makers.get(name, -1) + 1
         if end > self._at:
             self._run(end, name)
-        return np.concatenate(self._live[name])
+        return np.concatenate([pick(values) for values in self._live[name]])
 
     def _run(self, end: int, wanted: str) -> None:
         graph = self._model.graph

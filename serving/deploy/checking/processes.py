@@ -137,7 +137,9 @@ class Processes:
     def _here(self, text: str) -> str:
         """A value with this machine's hosts and paths."""
         text = re.sub(r"trial-adaptive-(\w+):\d+", lambda m: f"127.0.0.1:{self._port(m[1])}", text)
-        return re.sub(r"^/(tmp|cache|bundles|experiments)(?=/|$)", lambda m: str(self._folder(m[1])), text)
+        return re.sub(
+            r"^/(tmp|cache|bundles|experiments)(?=/|$)", lambda m: str(self._folder(m[1])), text
+        )
 
     def _folder(self, name: str) -> Path:
         folder = self.work / name

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box_candidates import box_candidates
+from click.testing import CliRunner, Result
+from moving_squares import GREEN, RED, write_clip
+
+from adaptive.cli.video import command
+from adaptive.errors import AdaptiveError
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clips") / "squares.avi")
+
+
+@pytest.fixture(scope="module")
+def index(clip: Path, tiny_candidates: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("index") / "index"
+    made = ("index", clip, "-o", folder, "--bundle", tiny_candidates, "--json")
+    both = ("--cheap", "net@1", "--cheap", "net@2", "--k", 1)
+    result = run(*made, *both, "--threshold", 0.3, "--gate", "none")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.output)
+    assert (said["frames"], said["looked"]) == (90, 90)
+    assert said["objects"] >= len(RED) + len(GREEN)
+    return folder
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(command, [str(a) for a in arguments])
+
+
+def refused(says: str, *arguments: Any) -> None:
+    result = run(*arguments)
+    assert isinstance(result.exception, AdaptiveError), result.output
+    assert says in str(result.exception)
+
+
+def test_a_query_gives_intervals_a_page_and_thumbnails(
+    index: Path, clip: Path, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    asked = ("query", index, "red", "--bundle", tiny_candidates, "--strong", "strong")
+    page, pictures = tmp_path / "seen.html", tmp_path / "pictures"
+    result = run(*asked, "--json", "--page", page, "--thumbnails", pictures)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.output)
+    spans = [(i["first_frame"], i["last_frame"]) for i in said["intervals"]]
+    assert (RED[0], RED[-1]) in spans or spans == [(RED[0], RED[-1])]
+    assert said["right"] <= said["judged"]
+    text = page.read_text()
+    assert text.count("<tr><td>") == len(spans)
+    assert "<script" not in text
+    assert "data:" not in text
+    assert len(list(pictures.iterdir())) == len(spans)
+    result = run(*asked)
+    assert f"frames {RED[0]} to {RED[-1]} of squares.avi" in result.output
+
+
+def test_the_classes_are_listed(index: Path) -> None:
+    result = run("query", index, "--classes", "--json")
+    assert set(json.loads(result.output)) <= {"blue", "green", "red"}
+    assert json.loads(result.output)["red"] >= 1
+
+
+def test_a_clip_that_moved_away_is_told(
+    index: Path, clip: Path, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    asked = ("query", index, "red", "--bundle", tiny_candidates, "--strong", "strong")
+    there = ("--thumbnails", tmp_path / "pictures", "--clips", tmp_path)
+    refused("the clip 'squares.avi' is not at", *asked, *there)
+    (tmp_path / "squares.avi").write_bytes(b"another")
+    refused("is not the clip 'squares.avi' that was indexed", *asked, *there)
+    shutil.copyfile(clip, tmp_path / "squares.avi")
+    assert run(*asked, *there).exit_code == 0
+
+
+def test_what_cannot_be_is_refused_in_a_sentence(
+    index: Path, clip: Path, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    refused("know no class 'car'", "query", index, "car", "--bundle", tiny_candidates)
+    refused("--bundle FOLDER has the network that judges", "query", index, "red")
+    refused("'soon' is no time; 75, 1:15", "query", index, "red", "--from", "soon")
+    refused("is no index of video", "query", tmp_path, "red", "--bundle", tiny_candidates)
+    out = ("-o", tmp_path / "new", "--bundle", tiny_candidates)
+    refused("name clips, or --camera SOURCE, and only one", "index", *out)
+    refused("name clips, or --camera SOURCE, and only one", "index", clip, "--camera", 0, *out)
+    refused("is no file; name clips", "index", tmp_path / "gone.avi", *out)
+    refused("is no time such as", "index", clip, "--start", "yesterday", *out)
+    refused("candidate 'other' is not in the bundle", "index", clip, "--cheap", "other", *out)
+    assert not (tmp_path / "new").exists()
+
+
+def test_detectors_file_their_boxes(clip: Path, tmp_path: Path) -> None:
+    bundle = box_candidates(tmp_path / "detectors")
+    folder = tmp_path / "index"
+    made = ("index", clip, "-o", folder, "--bundle", bundle, "--threshold", 0.4)
+    result = run(*made, "--frames", 40, "--name", "yard", "--start", "2026-11-26T08:00:00")
+    assert result.exit_code == 0, result.output
+    result = run("query", folder, "--classes", "--json")
+    kinds = list(json.loads(result.output))
+    assert kinds
+    result = run("query", folder, kinds[0], "--bundle", bundle, "--strong", "large", "--json",
+                 "--from", "2026-11-26T07:00:00", "--camera", "yard")  # fmt: skip
+    said = json.loads(result.output)
+    assert said["right"] == said["judged"] > 0
