@@ -153,3 +153,24 @@ def test_whole_way_from_an_address_to_a_server_that_goes_on_alone(
     absent = run("doctor", "--bundle", bundle)
     assert absent.exit_code == 0
     assert "cannot be reached" in absent.output
+
+
+def test_experiment_names_a_model_on_another_server_by_its_url(tmp_path: Path) -> None:
+    from adaptive.experiments.assembled import assemble_candidates
+    from adaptive.experiments.declared import read_experiment
+
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels.csv").write_text("image,label\n")
+    file = tmp_path / "far.toml"
+    with inference_server(Behaviour()) as url:
+        file.write_text(
+            'name = "far"\n[data]\nimages = "images"\nlabels = "labels.csv"\n'
+            f'[[candidates.network]]\nurl = "{url}/v2/models/colours"\nlike = "0..1"\n'
+            '[[policy]]\nfixed = "colours"\n'
+        )
+        experiment = read_experiment(file)
+        assembled = assemble_candidates(experiment, experiment.candidates, tmp_path / "made")
+    assert assembled.omitted == ()
+    remote = assembled.bundle.candidate("colours").remote
+    assert remote is not None
+    assert remote.url == url

@@ -371,8 +371,7 @@ with open(folder / "labels.csv", "w", newline="") as file:
 name = "small"
 seed = 1
 
-[[data]]
-name = "noise"
+[data]
 images = "images"
 labels = "labels.csv"
 
@@ -380,6 +379,12 @@ labels = "labels.csv"
 folder = "{default_bundle()}"
 
 [measure]
-times = false
+features = "paper7"
+times = 0
+shard = 20
+
+[[policy]]
+name = "small"
+fixed = "mobilenet"
 ''')
 """
