@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, Iterable
 
 import numpy as np
 
 from adaptive.errors import InputError
+
+#: What a camera's stream may be called over HTTP.
+STREAM_NAME = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
 
 
 def is_number(value: object) -> bool:
@@ -137,3 +141,19 @@ def listed(values: Any, what: str, of: str) -> list[Any]:
     if isinstance(values, np.ndarray) and values.ndim != 1:
         raise InputError(f"{what} has shape {values.shape}; give one row of {of}")
     return list(values)
+
+
+def stream_name(name: Any, what: str) -> str:
+    """`name` if a request may call a stream so.
+
+    Raises
+    ------
+    InputError
+        when it may not.
+    """
+    if not isinstance(name, str) or not STREAM_NAME.fullmatch(name):
+        raise InputError(
+            f"{what} {shown(name)} is no name of a stream; up to 64 letters, digits and "
+            "._:/+=@- are"
+        )
+    return name

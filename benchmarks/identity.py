@@ -42,12 +42,13 @@ def main() -> None:
     parser.add_argument("clips", nargs="*", type=Path, metavar="CLIP")
     parser.add_argument("--networks", type=Path, required=True)
     parser.add_argument("--detector", type=Path, required=True)
+    parser.add_argument("--least", type=float, default=0.7)
     parser.add_argument("--rate", type=float, default=0.01)
     options = parser.parse_args()
     print(machine_line(machine()))
     embedders = open_embedders(options.networks)
     with Router.load(options.detector) as router:
-        parts = parts_of(router)
+        parts = parts_of(router, options.least)
         rows: Dict[str, List[np.ndarray]] = {e.network.name: [] for e in embedders}
         spent: Dict[str, List[float]] = {e.network.name: [] for e in embedders}
         names: List[str] = []
@@ -68,7 +69,8 @@ def main() -> None:
         for name, own in spent.items():
             print(f"  {name}: {np.median(own):.1f} ms")
         print(
-            "| left-out person | threshold | open set: matched falsely | in the store: right | wrong |"
+            "| left-out person | threshold | open set: matched falsely | in the store: right "
+            "| wrong |"
         )
         false: List[float] = []
         right: List[bool] = []

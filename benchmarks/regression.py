@@ -8,9 +8,10 @@ The limit is what cannot be left out: decode the image, make each network's tens
 network that the policy ran, under ONNX Runtime alone. For each image `Router.classify` and the
 limit take turns, in the same process and on the same core, and the ratio of the two is far more
 portable than either time. It is taken by the wall clock and by the thread's processor time, which
-sees no waiting but is steady where other programs run. It is taken for two policies of the
-embedded default: its cheapest network for every image ("fixed"), and its own policy ("own"),
-whose features and premodel are then part of what is held against the limit.
+sees no waiting but is steady where other programs run. It is taken for four policies of the
+embedded default: its cheapest network for every image ("fixed"), the dearest that its policy asks
+("dearest"), its own policy ("own"), and the hybrid of that and its premodel ("hybrid"), whose
+features and premodel are then part of what is held against the limit.
 
 Each of --processes processes gives one ratio, so that what differs between processes is in the
 noise too. Exit code 1: a ratio is worse than the recorded one by more than --tolerance beyond its
@@ -35,7 +36,7 @@ from machine import envelope, result, save, show
 
 BASELINE = Path(__file__).with_name("baseline.json")
 WARM_UP = 3
-POLICIES = ("fixed", "own")
+POLICIES = ("fixed", "dearest", "own", "hybrid")
 CLOCKS = {"wall": perf_counter, "processor": thread_time}
 
 
@@ -57,6 +58,8 @@ def name_of(policy: str, clock: str) -> str:
 
 def measured(policy: str, images: int, rounds: int, slow_us: float) -> dict[str, float]:
     """The ratio of the times of `Router.classify` and of the limit, in this process, by clock."""
+    from router import hybrid_of
+
     from adaptive import Bundle, Router
     from adaptive.bundle.bundle import default_bundle
     from adaptive.features.schema import SCHEMA
@@ -66,7 +69,11 @@ def measured(policy: str, images: int, rounds: int, slow_us: float) -> dict[str,
     cheapest = min(
         (c for c in bundle.candidates if c.after is None), key=lambda c: c.ms or float("inf")
     )
-    chosen = Fixed((cheapest.name,)) if policy == "fixed" else None
+    chosen = {
+        "fixed": Fixed((cheapest.name,)),
+        "dearest": Fixed(bundle.policy.candidates[-1:]),
+        "hybrid": hybrid_of(bundle),
+    }.get(policy)
     photos = [jpeg(seed) for seed in range(images)]
     with Router.load(policy=chosen, engine="onnx") as router:
         paths = [router.classify(photo).path for photo in photos]

@@ -277,15 +277,21 @@ def bootstrap(values: np.ndarray, draws: int = 2000) -> list[float]:
     return [float(v) for v in np.percentile(np.median(samples, axis=1), (2.5, 97.5))]
 
 
+def hybrid_of(bundle: Bundle) -> Policy | None:
+    """The bundle's cascade, its thresholds moved by its premodel; None where it is or has none."""
+    own = bundle.policy
+    if type(own) is not Cascade or bundle.premodel is None:
+        return None
+    settings = {part.name: getattr(own, part.name) for part in fields(own)}
+    return Hybrid(**{**settings, "premodel": bundle.premodel, "shift": SHIFT})
+
+
 def ways_of_deciding(bundle: Bundle) -> dict[str, Policy]:
     """The bundle's policy, a hybrid where there can be one, and the fixed ones at its ends."""
-    own, ways = bundle.policy, {bundle.policy.kind: bundle.policy}
-    if type(own) is Cascade and bundle.premodel is not None:
-        settings = {part.name: getattr(own, part.name) for part in fields(own)}
-        moved = {"premodel": bundle.premodel, "shift": SHIFT}
-        ways["hybrid"] = Hybrid(**{**settings, **moved})
+    own, mixed = bundle.policy, hybrid_of(bundle)
     ends = dict.fromkeys((own.candidates[0], own.candidates[-1]))
-    return {**ways, **{f"always {name}": Fixed(candidates=(name,)) for name in ends}}
+    fixed = {f"always {name}": Fixed(candidates=(name,)) for name in ends}
+    return {own.kind: own, **({} if mixed is None else {"hybrid": mixed}), **fixed}
 
 
 def main() -> None:

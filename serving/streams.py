@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any, Mapping
 
-from adaptive.errors import InputError
+from adaptive.checks import stream_name
 from adaptive.serving.protocols import StreamKey
 
 STREAM = "X-Stream"
-
-NAME = re.compile(r"[A-Za-z0-9._:/+=@-]{1,64}")
 
 
 def stream_from(environ: Mapping[str, Any]) -> StreamKey | None:
@@ -28,12 +25,7 @@ def stream_from(environ: Mapping[str, Any]) -> StreamKey | None:
     name = environ.get("HTTP_X_STREAM")
     if name is None:
         return None
-    name = name.strip()
-    if not NAME.fullmatch(name):
-        raise InputError(
-            f"{STREAM} {name[:40]!r} is no name of a stream; up to 64 letters, digits and "
-            "._:/+=@- are"
-        )
+    name = stream_name(name.strip(), STREAM)
     _, _, key = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     owner = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
     return StreamKey(owner, name)

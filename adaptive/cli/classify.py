@@ -19,9 +19,11 @@ from adaptive.cli.features import ImagePath, find_images
 from adaptive.cli.frames import frame_options, frames_of
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import ImageError, InputError
+from adaptive.files import refuse_existing, written_aside
 from adaptive.images.decode import ImageLike
 from adaptive.images.video import VideoFrame, VideoReader
 from adaptive.prediction import Prediction
+from adaptive.report.steps import StepTimes
 from adaptive.routing.extractors import Extractor
 from adaptive.routing.router import Router
 from adaptive.video.gate import FrameGate
@@ -53,6 +55,13 @@ WINDOW = 30
     help="At the end, what the bundle's reference alone takes for these images, measured.",
 )
 @click.option(
+    "--times",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.svg",
+    help="At the end, where the time went: a table by path and step, and its picture in FILE.svg.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing FILE.svg of --times.")
+@click.option(
     "--top",
     type=click.IntRange(1, 5),
     default=1,
@@ -75,6 +84,8 @@ def command(
     as_json: bool,
     explain: bool,
     compare: bool,
+    times: Path | None,
+    force: bool,
     top: int,
     extractor: Extractor | None,
     engines: EngineOptions,
@@ -104,6 +115,10 @@ def command(
             "--compare is a sentence about image files and a bundle; leave --url, --camera, "
             "--video, --json and --extractor out"
         )
+    if times is not None and not images:
+        raise InputError("--times is about image files; leave --camera and --video out")
+    if times is not None:
+        refuse_existing(times, force)
     if reuse is not None and (images or url is not None):
         raise InputError("--reuse is for --camera or --video, answered here")
     gate = None if reuse is None else FrameGate.parse(reuse)
@@ -112,6 +127,7 @@ def command(
         found, passed = listed(images)
         for line in passed:
             click.echo(f"left out: {line}", err=True)
+        taken = StepTimes()
         with _answerer(bundle, url, key_file, engines, explain, extractor) as router:
             if compare:
                 from adaptive.cli.comparing import compared, reference_alone
@@ -119,10 +135,14 @@ def command(
                 assert isinstance(router, Router)
                 with reference_alone(router, bundle, engines) as alone:
                     alone.warm_up()
-                    left_out = classify_files(router, found, lines)
+                    left_out = classify_files(router, found, lines, taken)
                     click.echo(compared(router, alone, found))
             else:
-                left_out = classify_files(router, found, lines)
+                left_out = classify_files(router, found, lines, taken)
+        if times is not None:
+            with written_aside(times) as aside:
+                aside.write_text(taken.drawing(), encoding="utf-8")
+            click.echo(taken.table(), err=as_json)  # what reads JSON lines gets nothing else
         sys.exit(1 if left_out or passed else 0)
     reader = frames_of(camera, video, every or 1, patience)
     with _answerer(bundle, url, key_file, engines, explain, extractor) as router, reader:
@@ -209,8 +229,12 @@ class AnswerPrinter:
         return "\n".join(f"    {name}: {text}" for name, text in parts if text)
 
 
-def classify_files(router: Answerer, images: Sequence[Path], lines: AnswerPrinter) -> int:
+def classify_files(
+    router: Answerer, images: Sequence[Path], lines: AnswerPrinter, taken: StepTimes
+) -> int:
     """Print one line for each image, and list those that cannot be read on stderr.
+
+    taken : adds up what their steps took
 
     Returns
     -------
@@ -230,6 +254,7 @@ def classify_files(router: Answerer, images: Sequence[Path], lines: AnswerPrinte
             if len(images) > 1:
                 click.echo(f"left out: {error}", err=True)
             continue
+        taken.add(answer)
         if lines.as_json:
             click.echo(lines.json(answer, image=str(image)))
             continue

@@ -330,13 +330,10 @@ def serve(
 
     Without --keys, experiments are begun from this machine alone.
     """
-    from adaptive.experiments.begun import LONGEST, Begun
-    from adaptive.experiments.frontend import create_app, gate
-    from adaptive.serving.admission import Admissions
-    from adaptive.serving.asgi import Adapter
+    from adaptive.experiments.begun import Begun
+    from adaptive.experiments.frontend import assemble
     from adaptive.serving.keys import Keys
     from adaptive.serving.process import run as run_server
-    from adaptive.serving.server import Server
     from adaptive.serving.tls import CertificateFiles
 
     if tls_cert is None and tls_key is not None:
@@ -345,9 +342,7 @@ def serve(
     tls = None if tls_cert is None else CertificateFiles(tls_cert, tls_key).context
     opened = open_store(store if "://" in store else str(Path(store).resolve()))
     begun = Begun(folder, opened.url, queue)
-    app = create_app(opened, begun)
-    adapter = Adapter(app, Admissions(4), 4 * LONGEST, gate(keys))
     try:
-        run_server(Server(adapter, host, port, tls=tls), "experiments")
+        run_server(assemble(opened, begun, host, port, keys, tls), "experiments")
     finally:
         begun.close()

@@ -40,6 +40,14 @@ detector_option = click.option(
     help="Finds faces or persons; without it each image shows one.",
 )
 
+least_option = click.option(
+    "--least",
+    type=click.FloatRange(0, 1),
+    default=0.7,
+    show_default=True,
+    help="Score from which a detector's box shows somebody.",
+)
+
 
 @click.group(name="identify")
 def command() -> None:
@@ -81,15 +89,21 @@ def make(store: Path, networks: Path, thresholds: Tuple[str, ...], force: bool) 
 @click.argument("images", nargs=-1, required=True, type=ImagePath(), metavar="IMAGE_OR_DIR...")
 @networks_option
 @detector_option
+@least_option
 def add(
-    store: Path, name: str, images: Tuple[Path, ...], networks: Path, detector: Path | None
+    store: Path,
+    name: str,
+    images: Tuple[Path, ...],
+    networks: Path,
+    detector: Path | None,
+    least: float,
 ) -> None:
     """Add NAME to STORE by images of that person, or more images of one who is there.
 
     Exit code 1 where an image cannot be read, or the detector finds nobody on it.
     """
     paths, passed = listed(images)
-    with editing(store) as opened, opened_networks(opened, networks, detector) as (
+    with editing(store) as opened, opened_networks(opened, networks, detector, least) as (
         embedders,
         parts,
     ):
@@ -117,6 +131,7 @@ def add(
 @click.argument("images", nargs=-1, required=True, type=ImagePath(), metavar="IMAGE_OR_DIR...")
 @networks_option
 @detector_option
+@least_option
 @click.option(
     "--learn",
     is_flag=True,
@@ -128,12 +143,15 @@ def match(
     images: Tuple[Path, ...],
     networks: Path,
     detector: Path | None,
+    least: float,
     learn: bool,
     as_json: bool,
 ) -> None:
     """Who of STORE is on images (folders with all below them); it is only read without --learn."""
     paths, passed = listed(images)
-    with read_or_edit(store, learn) as opened, opened_networks(opened, networks, detector) as (
+    with read_or_edit(store, learn) as opened, opened_networks(
+        opened, networks, detector, least
+    ) as (
         embedders,
         parts,
     ):
@@ -204,6 +222,7 @@ def forget(store: Path, names: Tuple[str, ...]) -> None:
 @click.argument("people", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @networks_option
 @detector_option
+@least_option
 @click.option(
     "--rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -219,7 +238,13 @@ def forget(store: Path, names: Tuple[str, ...]) -> None:
     help="Probability with which the promise may be broken.",
 )
 def tune(
-    store: Path, people: Path, networks: Path, detector: Path | None, rate: float, delta: float
+    store: Path,
+    people: Path,
+    networks: Path,
+    detector: Path | None,
+    least: float,
+    rate: float,
+    delta: float,
 ) -> None:
     """Choose STORE's thresholds on PEOPLE, a folder with a folder of photographs for each person.
 
@@ -227,7 +252,7 @@ def tune(
     PEOPLE is added to STORE.
     """
     passed: List[str] = []
-    with editing(store) as opened, opened_networks(opened, networks, detector) as (
+    with editing(store) as opened, opened_networks(opened, networks, detector, least) as (
         embedders,
         parts,
     ):
@@ -311,7 +336,7 @@ def read_or_edit(store: Path, learn: bool) -> Iterator[IdentityStore]:
 
 @contextmanager
 def opened_networks(
-    store: IdentityStore, networks: Path, detector: Path | None
+    store: IdentityStore, networks: Path, detector: Path | None, least: float
 ) -> Iterator[Tuple[List[Embedder], Parts]]:
     """The store's networks, open, and what finds people."""
     embedders = open_embedders(networks)
@@ -320,14 +345,14 @@ def opened_networks(
         yield embedders, _whole
         return
     with Router.load(detector) as router:
-        yield embedders, parts_of(router)
+        yield embedders, parts_of(router, least)
 
 
-def parts_of(router: Router) -> Parts:
-    """The boxes that a detector finds, cut out, surest first."""
+def parts_of(router: Router, least: float) -> Parts:
+    """The boxes of a score that a detector finds, cut out, surest first."""
 
     def parts(image: np.ndarray) -> List[Tuple[np.ndarray, Tuple[int, int, int, int]]]:
-        found = router.detect(image)
+        found = router.detect(image).above(least)
         height, width = image.shape[:2]
         cut = []
         for row in np.argsort(-found.scores, kind="stable").tolist():

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from adaptive.cli.identify import (
     People,
+    least_option,
     networks_option,
     opened_networks,
     read_or_edit,
@@ -30,6 +31,7 @@ from adaptive.video.identity import identify
     metavar="BUNDLE",
     help="Finds faces or persons.",
 )
+@least_option
 @click.option(
     "--learn",
     is_flag=True,
@@ -43,6 +45,7 @@ def command(
     store: Path,
     networks: Path,
     detector: Path,
+    least: float,
     learn: bool,
     every: int,
     frames: int | None,
@@ -52,7 +55,9 @@ def command(
 
     Exit code 1 where the clip ends early.
     """
-    with read_or_edit(store, learn) as opened, opened_networks(opened, networks, detector) as (
+    with read_or_edit(store, learn) as opened, opened_networks(
+        opened, networks, detector, least
+    ) as (
         embedders,
         parts,
     ):

@@ -25,7 +25,7 @@ from adaptive.routing.crops import judging
 from adaptive.routing.router import Router
 from adaptive.video.index import CLIP, Clip, VideoIndex
 from adaptive.video.ingest import print_of
-from adaptive.video.query import Interval, Seen, ask, kinds_of
+from adaptive.video.query import Interval, QueryAnswer, ask, kinds_of
 
 
 @click.command(name="query")
@@ -202,7 +202,7 @@ def _list(index: VideoIndex, as_json: bool) -> None:
         click.echo("nothing is indexed yet, or nothing was found in it")
 
 
-def _show(seen: Seen) -> None:
+def _show(seen: QueryAnswer) -> None:
     for interval in seen.intervals:
         start_s = interval.clip.start_s
         box = " ".join(map(str, interval.box))

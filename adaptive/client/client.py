@@ -22,7 +22,7 @@ from PIL import Image
 from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
-from adaptive.checks import number, shown, whole
+from adaptive.checks import number, shown, stream_name, whole
 from adaptive.client.connections import Connections, sendable
 from adaptive.errors import BusyError, DeadlineError, ImageError, InputError, ServiceError
 from adaptive.images.decode import ImageLike, decode, open_image
@@ -145,7 +145,7 @@ class Client:
         if request_id is not None:
             headers["X-Request-Id"] = sendable("request_id", request_id)
         if stream is not None:
-            headers["X-Stream"] = sendable("stream", stream)
+            headers["X-Stream"] = stream_name(stream, "stream")
         deadline = None
         if deadline_ms is not None:
             deadline = _Deadline(deadline_ms, monotonic() + deadline_ms / 1e3)

@@ -79,7 +79,9 @@ class Experiment:
         """
         several = len(self.data) > 1
         for number, data in enumerate(self.data):
-            sections = {"data": data, "candidates": self.candidates, "measure": self.measure}
+            # The networks are one folder of candidates, and no grid of several.
+            networks = {k: [v] if k == "network" else v for k, v in self.candidates.items()}
+            sections = {"data": data, "candidates": networks, "measure": self.measure}
             flat = {(s, k): v for s, values in sections.items() for k, v in values.items()}
             for chosen in grid(flat):
                 found: dict[str, dict[str, Any]] = {s: {} for s in sections}

@@ -12,14 +12,17 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from adaptive.errors import AdaptiveError, BusyError, InputError
-from adaptive.experiments.begun import Begun
+from adaptive.experiments.begun import LONGEST, Begun
 from adaptive.experiments.status import progress_of, record_of, runs
 from adaptive.experiments.store import Store, StoreError
 from adaptive.experiments.viewing import Viewer
 from adaptive.report.experiment import tables_of
+from adaptive.serving.admission import Admissions
 from adaptive.serving.answers import Answer, as_json
+from adaptive.serving.asgi import Adapter
 from adaptive.serving.keys import Keys
 from adaptive.serving.page import HEADERS
+from adaptive.serving.server import Server
 
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -61,6 +64,20 @@ def gate(keys: Keys | None) -> Callable[[Mapping[str, Any]], Answer | None]:
         return None if own else _NOT_FROM_HERE
 
     return look
+
+
+def assemble(
+    store: Store, begun: Begun, host: str, port: int, keys: Keys | None = None, tls: Any = None
+) -> Server:
+    """A server with the application, not yet running.
+
+    Raises
+    ------
+    InputError
+        when the address does not exist or is taken.
+    """
+    adapter = Adapter(create_app(store, begun), Admissions(4), 4 * LONGEST, gate(keys))
+    return Server(adapter, host, port, tls=tls)
 
 
 def create_app(store: Store, begun: Begun) -> Flask:

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from adaptive.report import svg
 from adaptive.video.index import Clip
-from adaptive.video.query import Interval, Seen
+from adaptive.video.query import Interval, QueryAnswer
 
 #: Width of the drawings, and height of a time line.
 WIDTH, BAR = 720.0, 26.0
@@ -19,7 +19,7 @@ WIDTH, BAR = 720.0, 26.0
 LISTED = 500
 
 
-def seen_page(seen: Seen, clips: Sequence[Clip]) -> str:
+def seen_page(seen: QueryAnswer, clips: Sequence[Clip]) -> str:
     """The whole document.
 
     Parameters

@@ -51,17 +51,22 @@ CREATE TABLE cluster (
     used INTEGER NOT NULL
 );
 CREATE TABLE sighting (
-    id INTEGER PRIMARY KEY, cluster INTEGER NOT NULL, clip INTEGER NOT NULL,
-    first_frame INTEGER NOT NULL, last_frame INTEGER NOT NULL,
-    from_s REAL NOT NULL, to_s REAL NOT NULL,
-    x1 INTEGER NOT NULL, y1 INTEGER NOT NULL, x2 INTEGER NOT NULL, y2 INTEGER NOT NULL
-);
+    id INTEGER NOT NULL, cluster INTEGER NOT NULL, clip INTEGER NOT NULL,
+    last_frame INTEGER NOT NULL, from_s REAL NOT NULL, to_s REAL NOT NULL, runs BLOB NOT NULL,
+    PRIMARY KEY (cluster, id)
+) WITHOUT ROWID;
 CREATE INDEX cluster_class ON cluster (class);
 CREATE INDEX cluster_centroid ON cluster (centroid);
 CREATE INDEX centroid_picture ON centroid (picture);
-CREATE INDEX sighting_cluster ON sighting (cluster, from_s);
+CREATE INDEX sighting_id ON sighting (id);
 CREATE INDEX sighting_clip ON sighting (clip, last_frame);
 """
+
+#: A run of frames in which an object of a cluster was seen. A row of `sighting` holds, as bytes,
+#: those of one cluster that one transaction added.
+RUN = np.dtype(
+    [("first", "<i8"), ("last", "<i8"), ("from_s", "<f8"), ("to_s", "<f8"), ("box", "<i4", (4,))]
+)
 
 
 @dataclass(frozen=True)
@@ -313,20 +318,27 @@ class VideoIndex:
     ) -> Sightings:
         """What was seen of clusters, by clip and time."""
         where, values = _range(clips, from_s, to_s)
-        rows: List[Tuple[Any, ...]] = []
+        parts: List[np.ndarray] = [np.empty(0, RUN)]
+        about: List[Tuple[int, int, float]] = [(0, 0, 0.0)]
         with translated(self.folder):
+            starts = {clip.id: clip.start_s for clip in read_clips(self._base)}
             for cluster in clusters:
-                rows += self._base.execute(
-                    "SELECT cluster, clip, first_frame, last_frame, from_s, to_s, x1, y1, x2, y2 "
-                    "FROM sighting JOIN clip ON clip.id = sighting.clip "
+                for clip, runs in self._base.execute(
+                    "SELECT clip, runs FROM sighting JOIN clip ON clip.id = sighting.clip "
                     f"WHERE cluster = ?{where}",
                     (cluster, *values),
-                ).fetchall()
-        table = np.array(rows, np.float64).reshape(-1, 10)
-        table = table[np.lexsort((table[:, 3], table[:, 2], table[:, 1]))]
-        numbers = table.astype(np.int64)
-        own = (numbers[:, 0], numbers[:, 1], numbers[:, 2], numbers[:, 3])
-        return Sightings(*own, table[:, 4], table[:, 5], numbers[:, 6:])
+                ):
+                    parts.append(np.frombuffer(runs, RUN))
+                    about.append((cluster, clip, starts[clip]))
+        found = np.concatenate(parts)
+        counts = [len(part) for part in parts]
+        own, of, start_s = (np.repeat(np.array(column), counts) for column in zip(*about))
+        keep = (found["to_s"] + start_s > from_s) & (found["from_s"] + start_s < to_s)
+        found, own, of = found[keep], own[keep], of[keep]
+        order = np.lexsort((found["last"], found["first"], of))
+        found, boxes = found[order], found["box"][order].astype(np.int64)
+        frames, times = (found["first"], found["last"]), (found["from_s"], found["to_s"])
+        return Sightings(own[order], of[order], *frames, *times, boxes)
 
 
 def _range(

@@ -22,7 +22,7 @@ from adaptive.tasks.boxes import ious
 from adaptive.tasks.detections import Detections
 from adaptive.video.clusters import Cluster, Clusters
 from adaptive.video.gate import FrameGate
-from adaptive.video.ingest import Newest
+from adaptive.video.ingest import LastPassed
 from adaptive.video.lookers import BoxLooker, Detected, box_features, united
 
 #: Overlap from which a strong box is of an object; as `routing.crops.judging` has it.
@@ -80,7 +80,7 @@ class IndexChoice(NamedTuple):
     threshold: float
 
 
-class Found(NamedTuple):
+class QueryCounts(NamedTuple):
     """What a query comes to on a clip.
 
     returned, true, both : frames that it gives, that hold the class, that do both
@@ -125,7 +125,7 @@ def observed(
     InputError
         when there are no frames.
     """
-    newest, found = Newest(gate), []
+    newest, found = LastPassed(gate), []
     spent = np.zeros(len(candidates) + 1)
     for frame in frames:
         passes = newest.passes(frame.image, frame.time_s)
@@ -146,7 +146,9 @@ def observed(
     return ObservedClip(name, tuple(candidates), found, tuple(ms[:-1]), ms[-1])
 
 
-def queried(clip: ObservedClip, choice: IndexChoice, kinds: Sequence[int]) -> Dict[int, Found]:
+def queried(
+    clip: ObservedClip, choice: IndexChoice, kinds: Sequence[int]
+) -> Dict[int, QueryCounts]:
     """What queries for classes come to on a clip that is indexed in this way.
 
     The index is that of `Ingest` with a `BoxLooker`, kept in memory; pictures are judged as they
@@ -183,7 +185,7 @@ def queried(clip: ObservedClip, choice: IndexChoice, kinds: Sequence[int]) -> Di
                 used += 1
         for cluster_number in current:
             members[cluster_number].add(number)
-    answer: Dict[int, Found] = {}
+    answer: Dict[int, QueryCounts] = {}
     for kind in kinds:
         own_clusters = [n for n, (of, _, _) in about.items() if of == kind]
         given: Set[int] = set()
@@ -193,12 +195,12 @@ def queried(clip: ObservedClip, choice: IndexChoice, kinds: Sequence[int]) -> Di
         true = set(np.flatnonzero(clip.truth(kind)).tolist())
         pictures = len({about[n][1] for n in own_clusters})
         counts = len(given), len(true), len(given & true), len(clip.frames)
-        answer[kind] = Found(*counts, len(own_clusters), pictures)
+        answer[kind] = QueryCounts(*counts, len(own_clusters), pictures)
     return answer
 
 
 #: What `queried` is.
-Query = Callable[[ObservedClip, IndexChoice, Sequence[int]], Dict[int, Found]]
+Query = Callable[[ObservedClip, IndexChoice, Sequence[int]], Dict[int, QueryCounts]]
 
 
 def choices(candidates: int, several: bool = True) -> List[IndexChoice]:
@@ -260,7 +262,7 @@ def ingest_ms(clip: ObservedClip, choice: IndexChoice) -> float:
     return passed * sum(clip.cheap_ms[place] for place in choice.candidates)
 
 
-def pooled(found: Sequence[Found]) -> Tuple[float, float, int]:
+def pooled(found: Sequence[QueryCounts]) -> Tuple[float, float, int]:
     """Precision and recall over several clips' frames, and the frames that hold the class."""
-    total = Found(*(sum(column) for column in zip(*found)))
+    total = QueryCounts(*(sum(column) for column in zip(*found)))
     return total.precision, total.recall, total.true

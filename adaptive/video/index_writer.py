@@ -22,6 +22,7 @@ from adaptive.video.index import (
     CENTROIDS,
     CLIP,
     DATABASE,
+    RUN,
     SCHEMA,
     Clip,
     IndexSettings,
@@ -64,14 +65,17 @@ class SeenFrame(NamedTuple):
 
 
 class _Run:
-    """Frames one after the other in which an object of a cluster was seen."""
+    """Frames one after the other in which an object of a cluster was seen; none yet at first."""
 
-    def __init__(self, row: int, cluster: int, frame: int, time_s: float, box: np.ndarray) -> None:
-        self.row = row
+    def __init__(self, cluster: int, frame: int, time_s: float, box: np.ndarray) -> None:
         self.cluster = cluster
-        self.first = self.last = frame
+        self.first, self.last = frame, frame - 1
         self.from_s = self.to_s = time_s
         self.box = box
+
+    def after(self) -> _Run:
+        """The same object after what is written of it."""
+        return _Run(self.cluster, self.last + 1, self.to_s, self.box)
 
 
 class _New:
@@ -82,7 +86,7 @@ class _New:
         self.centroids: List[Tuple[int, np.ndarray, Tuple[int, ...]]] = []
         self.clusters: List[Tuple[int, int, int, int]] = []
         self.used: Dict[int, int] = {}
-        self.runs: Dict[int, _Run] = {}
+        self.runs: List[_Run] = []
 
 
 class IndexWriter:
@@ -212,7 +216,8 @@ class IndexWriter:
         done : whether the clip is whole now
         """
         new = _New()
-        new.runs.update({run.row: run for runs in self._open.values() for run in runs})
+        self._open = {n: [run.after() for run in runs] for n, runs in self._open.items()}
+        new.runs += [run for runs in self._open.values() for run in runs]
         with translated(self.folder), writing(self.folder / DATABASE):
             self._base.execute("BEGIN IMMEDIATE")
             try:
@@ -298,14 +303,16 @@ class IndexWriter:
         self._open = {}
         with translated(self.folder):
             rows = self._base.execute(
-                "SELECT id, cluster, first_frame, from_s, x1, y1, x2, y2 FROM sighting WHERE "
-                "clip = ? AND last_frame = ? ORDER BY id",
+                "SELECT cluster, runs FROM sighting WHERE clip = ? AND last_frame = ? ORDER BY id",
                 (clip.id, clip.frames),
             ).fetchall()
-        for row in rows:
-            own, cluster, first, from_s, *box = row
-            run = _Run(own, cluster, first, from_s, np.array(box, np.int64))
-            self._open.setdefault(run.cluster, []).append(run)
+        for cluster, runs in rows:
+            for found in np.frombuffer(runs, RUN):
+                if found["last"] == clip.frames:
+                    box = found["box"].astype(np.int64)
+                    run = _Run(cluster, clip.frames + 1, float(found["to_s"]), box)
+                    run.last = clip.frames
+                    self._open.setdefault(cluster, []).append(run)
 
     def _hold(self, frame: int, time_s: float) -> None:
         """What is being seen is seen up to there."""
@@ -362,11 +369,10 @@ class IndexWriter:
             runs.remove(run)
             low, high = np.minimum(run.box, seen.box)[:2], np.maximum(run.box, seen.box)[2:]
             run.box = np.concatenate([low, high])
-            run.last, run.to_s = frame.number, frame.time_s
         else:
-            row = self._take("sighting")
-            run = _Run(row, cluster, frame.number, frame.time_s, seen.box)
-        new.runs[run.row] = run
+            run = _Run(cluster, frame.number, frame.time_s, seen.box)
+            new.runs.append(run)
+        run.last, run.to_s = frame.number, frame.time_s
         self._open.setdefault(cluster, []).append(run)
 
     def _store(self, clip: Clip, new: _New) -> None:
@@ -388,27 +394,38 @@ class IndexWriter:
         self._base.executemany(
             "UPDATE cluster SET used = ? WHERE id = ?", [(u, c) for c, u in new.used.items()]
         )
-        self._base.executemany(
-            "INSERT OR REPLACE INTO sighting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (r.row, r.cluster, clip.id, r.first, r.last, r.from_s, r.to_s, *r.box.tolist())
-                for r in new.runs.values()
-            ],
-        )
+        of: Dict[int, List[_Run]] = {}
+        for run in new.runs:
+            if run.last >= run.first:
+                of.setdefault(run.cluster, []).append(run)
+        for cluster, runs in of.items():
+            packed = np.array(
+                [(r.first, r.last, r.from_s, r.to_s, tuple(r.box.tolist())) for r in runs], RUN
+            )
+            self._base.execute(
+                "INSERT INTO sighting VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    self._take("sighting"),
+                    cluster,
+                    clip.id,
+                    int(packed["last"].max()),
+                    float(packed["from_s"].min()),
+                    float(packed["to_s"].max()),
+                    packed.tobytes(),
+                ),
+            )
 
     def _shorten(self, limit: float) -> None:
         """Let the oldest sightings go, and clusters of which none is left."""
         while self.size() > limit:
             total = self._base.execute("SELECT count(*) FROM sighting").fetchone()[0]
             going = max(1, int(total * (1 - CUT_TO)))
-            held = {run.row for runs in self._open.values() for run in runs}
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 rows = self._base.execute(
                     "SELECT id FROM sighting ORDER BY id LIMIT ?", (going,)
                 ).fetchall()
-                gone = [row for row in rows if row[0] not in held]
-                self._base.executemany("DELETE FROM sighting WHERE id = ?", gone)
+                self._base.executemany("DELETE FROM sighting WHERE id = ?", rows)
                 empty = self._base.execute(
                     "SELECT id FROM cluster WHERE id NOT IN (SELECT cluster FROM sighting)"
                 ).fetchall()
@@ -430,8 +447,10 @@ class IndexWriter:
                     self._base.execute("ROLLBACK")
                 raise
             self._clusters.forget(row[0] for row in empty)
+            for row in empty:
+                self._open.pop(row[0], None)
             self._free += [row[0] for row in unnamed]
-            if not gone:
+            if not rows:
                 return
 
 

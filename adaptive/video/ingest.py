@@ -25,7 +25,7 @@ OBJECTS, BYTES, WAIT_S = 512, 16_000_000, 2.0
 _ENDS = 1 << 20
 
 
-class Newest:
+class LastPassed:
     """What a gate remembers of a stream: the last frame that it let through.
 
     Parameters
@@ -90,7 +90,7 @@ class Ingest:
         self.writer = writer
         self.looker = looker
         gate = writer.settings.gate
-        self._newest = Newest(FrameGate.parse(gate) if gate else None)
+        self._newest = LastPassed(FrameGate.parse(gate) if gate else None)
 
     def clip(
         self,

@@ -51,7 +51,7 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Seen:
+class QueryAnswer:
     """The answer to a query.
 
     Attributes
@@ -95,7 +95,7 @@ def ask(
     from_s: float = -math.inf,
     to_s: float = math.inf,
     gap_s: float = 0.0,
-) -> Seen:
+) -> QueryAnswer:
     """When and where something of these classes was seen.
 
     Parameters
@@ -150,7 +150,7 @@ def ask(
     total_ms = (perf_counter() - began) * 1e3
     ms = {"index": total_ms - spent_ms, "network": spent_ms, "total": total_ms}
     counts = len(clusters), len(centroids), len(shown), len(right)
-    return Seen(tuple(wanted), tuple(intervals), *counts, ms)
+    return QueryAnswer(tuple(wanted), tuple(intervals), *counts, ms)
 
 
 def joined(

@@ -108,6 +108,24 @@ def test_explain_says_why(tiny_bundle: Path, tiny_images: Path) -> None:
     assert "total" in lines[4]
 
 
+def test_times_say_where_the_time_went(
+    tiny_bundle: Path, tiny_images: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "times.svg"
+    arguments = ["--bundle", tiny_bundle, "--times", picture]
+    told = run(tiny_images, *arguments)
+    assert told.exit_code == 0, told.stderr
+    assert "    decode  " in told.stdout
+    assert picture.read_text(encoding="utf-8").startswith("<svg")
+    assert_refused("give --force to replace it", tiny_images, *arguments)
+    as_json = run(tiny_images, *arguments, "--force", "--json")
+    assert "    decode  " in as_json.stderr
+    assert all(line.startswith("{") for line in as_json.stdout.splitlines())
+    assert_refused(
+        "--times is about image files", "--video", "x.mp4", "--times", picture, "--force"
+    )
+
+
 def test_compare_measures_the_reference_alone(
     tiny_bundle: Path, tiny_images: Path, tmp_path: Path
 ) -> None:

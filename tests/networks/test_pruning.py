@@ -13,9 +13,10 @@ pytest.importorskip("torch_pruning", reason="filters are grouped with torch-prun
 import onnx
 import torch
 
-from adaptive.bundle.bundle import default_bundle
+from adaptive.bundle.bundle import Bundle, default_bundle
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.errors import InputError
+from adaptive.networks.compression import pruning
 from adaptive.networks.compression.counting import count
 from adaptive.networks.compression.filters import groups_of, take_out
 from adaptive.networks.compression.finetuning import write_network
@@ -71,7 +72,7 @@ def test_the_papers_networks_cost_what_they_say() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet", "inception", "resnet"])
 def test_the_torch_network_answers_what_the_file_answers(name: str) -> None:
-    bundle = default_bundle()
+    bundle = Bundle.read(default_bundle())
     path = bundle.folder / bundle.candidate(name).file
     network = OnnxNetwork(onnx.load(str(path)), name).eval()
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
@@ -239,8 +240,9 @@ def test_the_loop_leaves_multiples_of_eight(importance: str, tmp_path: Path) -> 
     assert kept
     assert all(width % 8 == 0 for width in made.widths.values())
     if importance != "mask":
-        # a third of 24 in each of two iterations
-        assert list(made.widths.values()) == [8, 8]
+        # a third of 24, then a third of 16, which is saved up until eight can go
+        assert [one.voted for one in made.iterations] == [16, 10]
+        assert list(made.widths.values()) == [16, 16]
 
 
 def test_a_stopped_run_goes_on_to_the_same_network(tmp_path: Path) -> None:
@@ -262,18 +264,17 @@ def test_another_runs_folder_is_refused(tmp_path: Path) -> None:
         pruner(model, tmp_path / "run", importance="random").prune()
 
 
-def test_an_iteration_over_the_limit_is_not_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("after", "kept"), [(0.893, True), (0.885, False)])
+def test_an_iteration_is_kept_within_the_limit_alone(
+    after: float, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = iter([[0.9], [after]])
+    monkeypatch.setattr(pruning, "accuracy", lambda *_: next(told))
     model = small(tmp_path / "s.onnx")
-    made = pruner(
-        model,
-        tmp_path / "run",
-        importance="l1",
-        max_loss=0.0,
-        share=0.7,
-        tune=TrainingRecipe(epochs=1, batch=40, learning_rate=1e4, shift=1),
-    ).prune()
-    assert [one.kept for one in made.iterations] == [False]
-    assert list(made.widths.values()) == [24, 24]
+    changed = {"importance": "l1", "max_loss": 0.01, "iterations": 1}
+    made = pruner(model, tmp_path / "run", **changed).prune()
+    assert [one.kept for one in made.iterations] == [kept]
+    assert list(made.widths.values()) == ([16, 16] if kept else [24, 24])
 
 
 def test_a_network_of_eight_filters_has_none_to_give(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Sequence
+from typing import Iterator, List, Sequence
 
 import cv2
 import numpy as np
 
+from adaptive.images.video import VideoFrame
 from adaptive.video.index import IndexSettings
 from adaptive.video.lookers import MovingLooker
 from adaptive.video.objects import MovingObjects
@@ -31,6 +32,12 @@ def frames(squares: bool = True) -> List[np.ndarray]:
                 frame[40:64, left : left + 24] = colour
         found.append(frame)
     return found
+
+
+def shown(squares: bool = True) -> Iterator[VideoFrame]:
+    """The frames as a reader gives those of the clip."""
+    for number, frame in enumerate(frames(squares), start=1):
+        yield VideoFrame(number, (number - 1) / 25, frame)
 
 
 def write_clip(path: Path, squares: bool = True) -> Path:

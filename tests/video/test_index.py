@@ -8,15 +8,27 @@ import sqlite3
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any, List
 
 import numpy as np
 import pytest
-from moving_squares import COUNT, GREEN, LABELS, RED, frames, judge, looker, settings, write_clip
+from moving_squares import (
+    COUNT,
+    GREEN,
+    LABELS,
+    RED,
+    frames,
+    judge,
+    looker,
+    settings,
+    shown,
+    write_clip,
+)
 
 from adaptive.errors import BundleError, InputError
-from adaptive.images.video import VideoFrame, VideoReader
+from adaptive.images.video import VideoFrame
 from adaptive.video.index import CENTROIDS, DATABASE, IndexSettings, VideoIndex
 from adaptive.video.index_writer import IndexWriter, SeenFrame, SeenObject
 from adaptive.video.ingest import Ingest
@@ -31,8 +43,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fill(folder: Path, clip: Path, **more: Any) -> Any:
-    with IndexWriter(folder, settings(**more)) as writer, VideoReader(clip, live=False) as reader:
-        return Ingest(writer, looker()).clip(reader, clip)
+    with IndexWriter(folder, settings(**more)) as writer:
+        return Ingest(writer, looker()).clip(shown("empty" not in clip.name), clip)
 
 
 def dump(folder: Path) -> Any:
@@ -77,8 +89,7 @@ def test_times_cameras_and_gaps(clip: Path, tmp_path: Path) -> None:
     folder = tmp_path / "index"
     with IndexWriter(folder, settings()) as writer:
         for camera, start_s in (("door", 1000.0), ("yard", 5000.0)):
-            with VideoReader(clip, live=False) as reader:
-                Ingest(writer, looker()).clip(reader, clip, camera, start_s)
+            Ingest(writer, looker()).clip(shown(), clip, camera, start_s)
     with VideoIndex(folder) as index:
         every = ask(index, ["red", "green"], judge)
         yard = ask(index, ["red", "green"], judge, cameras=["yard"])
@@ -187,16 +198,14 @@ def test_a_stopped_clip_goes_on_as_if_it_had_not_stopped(
     monkeypatch.setattr("adaptive.video.ingest.OBJECTS", 3)
     fill(tmp_path / "whole", clip)
 
-    def stops(reader: VideoReader) -> Any:
-        for frame in reader:
+    def stops() -> Any:
+        for frame in shown():
             if frame.number == 33:  # in the midst of the red square's way
                 raise KeyboardInterrupt
             yield frame
 
-    with pytest.raises(KeyboardInterrupt), IndexWriter(
-        tmp_path / "parts", settings()
-    ) as writer, VideoReader(clip, live=False) as reader:
-        Ingest(writer, looker()).clip(stops(reader), clip)
+    with pytest.raises(KeyboardInterrupt), IndexWriter(tmp_path / "parts", settings()) as writer:
+        Ingest(writer, looker()).clip(stops(), clip)
     with VideoIndex(tmp_path / "parts") as index:
         (stopped,) = index.clips()
         (one,) = ask(index, ["red"], judge).intervals
@@ -212,18 +221,17 @@ import sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import adaptive.video.ingest as ingest
-from adaptive.images.video import VideoReader
 from adaptive.video.index_writer import IndexWriter
-from moving_squares import looker, settings
+from moving_squares import looker, settings, shown
 ingest.OBJECTS = 2
 clip = Path(sys.argv[2])
-def slowly(reader):
-    for frame in reader:
+def slowly():
+    for frame in shown():
         time.sleep(0.02)
         yield frame
-with IndexWriter(Path(sys.argv[3]), settings()) as writer, VideoReader(clip, live=False) as reader:
+with IndexWriter(Path(sys.argv[3]), settings()) as writer:
     print("writes", flush=True)
-    ingest.Ingest(writer, looker()).clip(slowly(reader), clip)
+    ingest.Ingest(writer, looker()).clip(slowly(), clip)
 """
 
 
@@ -333,11 +341,10 @@ def test_the_features_of_a_centroid_are_read_again_as_written(clip: Path, tmp_pa
 
 
 def test_a_camera_is_filed_run_by_run(tmp_path: Path) -> None:
-    shown = [VideoFrame(n, n / 25, frame) for n, frame in enumerate(frames(), start=1)]
     with IndexWriter(tmp_path / "index", settings()) as writer:
         before = time.time()
-        Ingest(writer, looker()).camera(iter(shown), "door", "0")
-        Ingest(writer, looker()).camera(iter(shown[:50]), "door", "0")
+        Ingest(writer, looker()).camera(shown(), "door", "0")
+        Ingest(writer, looker()).camera(islice(shown(), 50), "door", "0")
     with VideoIndex(tmp_path / "index") as index:
         first, second = index.clips()
         found = ask(index, ["red"], judge, from_s=before)

@@ -1,0 +1,148 @@
+"""Decomposed networks, time against accuracy: `python benchmarks/compression.py --work WORK`.
+
+Parts, each a call of the commands that a user would make, with their folders kept in WORK:
+
+* cifar: the embedded default's residual network on the 32 x 32 test images of DATA/cifar10, at
+  several shares of variance and repaired on images without labels, with an eight-bit copy of each
+* imagenet: the networks of benchmarks/imagenet.py that `--network` names, repaired on the first
+  1,000 photographs without their labels and measured on the others
+* tune: profiles those others with all candidates, and tunes a policy with the smaller copies and
+  one without them, at the same drop
+
+Times are of one thread, medians in turns, by that thread's processor time; the whole command can
+be run under `chrt -f 20 taskset -c 1` where the machine has other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from imagenet import make_candidates
+from machine import machine, machine_line
+
+from adaptive.bundle.bundle import default_bundle
+from adaptive.files import read_json
+
+CIFAR_SHARES = (0.9, 0.8, 0.75, 0.7, 0.6)
+IMAGENET_SHARES = (0.95, 0.9, 0.8, 0.7)
+
+
+def adaptive(*options: object) -> None:
+    """One command of the command line."""
+    subprocess.run([sys.executable, "-m", "adaptive", *map(str, options)], check=True)
+
+
+def table(folder: Path) -> str:
+    """What a folder of smaller copies says of them, as Markdown."""
+    found = read_json(folder / "compressed.json", "the folder's note")["copies"]
+    own = {line["name"]: line for line in found}
+    lines = [
+        "| network | top-1, % | agrees, % | M multiply-adds | fewer | parameters "
+        "| MB | ms | faster |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for line in found:
+        whole = own[line["of"]]
+        fewer = whole["multiply_adds"] / line["multiply_adds"]
+        faster = whole["ms"] / line["ms"]
+        told = f"{faster:.2f}x" if faster >= 1 else f"{1 / faster:.2f}x slower"
+        lines.append(
+            f"| {line['name']} | {100 * line['top1']:.2f} | {100 * line['agreement']:.2f} | "
+            f"{line['multiply_adds'] / 1e6:.1f} | {fewer:.2f}x | "
+            f"{line['parameters'] / 1e6:.2f}M | {line['megabytes']:.1f} | {line['ms']:.3f} | "
+            f"{told} |"
+        )
+    return "\n".join(lines)
+
+
+def cifar(data: Path, work: Path, repair: int, check: int) -> None:
+    folder = work / "cifar"
+    keep = [word for share in CIFAR_SHARES for word in ("--keep", share)]
+    adaptive(
+        "compress", default_bundle(), "-o", folder, "--tucker", *keep, "--only", "resnet",
+        "--images", data / "cifar10" / "test", "--repair", repair, "--check", check, "--force",
+    )  # fmt: skip
+    print(table(folder))
+    names = ["resnet", *(f"resnet-tucker{round(100 * share)}" for share in CIFAR_SHARES)]
+    adaptive(
+        "quantize", folder, "-o", work / "cifar-int8", "--int8", "cpu", "--images",
+        data / "cifar10" / "train", "--check", check, "--force",
+        *(word for name in names for word in ("--only", name)),
+    )  # fmt: skip
+
+
+def imagenet(data: Path, work: Path, networks: list[str], repair: int, check: int) -> None:
+    unlabelled, others = dealt(data, work)
+    keep = [word for share in IMAGENET_SHARES for word in ("--keep", share)]
+    for name in networks:
+        adaptive(
+            "compress", work / "candidates", "-o", work / f"small-{name}", "--tucker", *keep,
+            "--only", name, "--images", data / "imagenet" / "images", "--labels", others,
+            "--unlabelled", unlabelled, "--repair", repair, "--check", check,
+            "--work", work / "made", "--force",
+        )  # fmt: skip
+        print(table(work / f"small-{name}"))
+
+
+def dealt(data: Path, work: Path) -> tuple[Path, Path]:
+    """A folder of the first 1,000 photographs, and the labels of the others."""
+    unlabelled, others = work / "unlabelled", work / "others.csv"
+    if not others.exists():
+        with open(data / "imagenet" / "labels.csv", newline="") as file:
+            head, *rows = csv.reader(file)
+        unlabelled.mkdir(parents=True, exist_ok=True)
+        for name, _ in rows[:1000]:
+            shutil.copyfile(data / "imagenet" / "images" / name, unlabelled / Path(name).name)
+        with open(others, "w", newline="") as file:
+            csv.writer(file).writerows([head, *rows[1000:]])
+        make_candidates(data, work / "candidates")
+    return unlabelled, others
+
+
+def tune(data: Path, work: Path, networks: list[str], drop: str) -> None:
+    """Whether the front moves: one policy with the smaller copies, and one without them."""
+    _, others = dealt(data, work)
+    for folder in ("candidates", *(f"small-{name}" for name in networks)):
+        outcomes = work / f"{folder}.csv"
+        if not outcomes.exists():
+            adaptive(
+                "profile", "--candidates", work / folder, "--images", data / "imagenet" / "images",
+                "--labels", others, "-o", outcomes,
+            )  # fmt: skip
+        adaptive(
+            "tune", outcomes, "--max-accuracy-drop", drop, "--reference", "resnet50",
+            "-o", work / f"{folder}-policy.json", "--force",
+        )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    home = os.environ.get("ADAPTIVE_DATA", str(Path.home() / "adaptive-data"))
+    parser.add_argument("--data", type=Path, default=Path(home))
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--parts", default="cifar,imagenet,tune")
+    parser.add_argument("--network", action="append", choices=["resnet50", "googlenet"])
+    parser.add_argument("--repair", type=int, default=300)
+    parser.add_argument("--check", type=int, default=1000)
+    parser.add_argument("--drop", default="0.01,0.02,0.05")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    networks = arguments.network or ["googlenet", "resnet50"]
+    print(machine_line(machine(1)))
+    parts = arguments.parts.split(",")
+    if "cifar" in parts:
+        cifar(arguments.data, arguments.work, arguments.repair, arguments.check)
+    if "imagenet" in parts:
+        imagenet(arguments.data, arguments.work, networks, arguments.repair, arguments.check)
+    if "tune" in parts:
+        tune(arguments.data, arguments.work, networks, arguments.drop)
+
+
+if __name__ == "__main__":
+    main()
