@@ -31,6 +31,7 @@ FOLDERS = {
 #: package with files that are not modules -> folder
 SHIPPED = {
     "adaptive": "adaptive",
+    "adaptive.experiments": "adaptive/experiments",
     "adaptive.report": "adaptive/report",
     "adaptive.serving": "serving",
     "adaptive.jetson": "jetson",
