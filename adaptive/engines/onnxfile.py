@@ -100,9 +100,7 @@ def read_signature(path: Path) -> Signature:
     weights: set[str] = set()
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            graphs = [
-                v for n, v in fields_of(data, 0, len(data)) if n == 7 and isinstance(v, tuple)
-            ]
+            graphs = [v for n, v in fields_of(data, 0, len(data)) if n == 7 and isinstance(v, tuple)]
             for number, value in (field for graph in graphs for field in fields_of(data, *graph)):
                 if not isinstance(value, tuple):
                     continue

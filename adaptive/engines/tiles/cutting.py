@@ -460,9 +460,7 @@ class _Cutter:
                 return False
         for read in reads:
             window, channels = read.window, self.shapes[read.base][0]
-            if window.kernel[0] * window.kernel[1] > (
-                1 if channels < int(__import__("os").environ.get("LEAST", "16")) else WIDEST
-            ):
+            if window.kernel[0] * window.kernel[1] > (1 if channels < int(__import__('os').environ.get('LEAST','16')) else WIDEST):
                 return False
         if any(node.op == "Conv" for node in nodes):
             return True
@@ -504,7 +502,7 @@ def window_of(
 
 
 #: Sides that a tile may have.
-SIDES = tuple(map(int, __import__("os").environ.get("SIDES", "4,8,5,7,6,3").split(",")))
+SIDES = tuple(map(int,__import__('os').environ.get('SIDES','4,8,5,7,6,3').split(',')))
 
 
 def side_of(shape: Tuple[int, int]) -> int:
