@@ -37,6 +37,10 @@ SHIPPED = {
 }
 
 
+#: What deploys a server and checks that; it is not part of the package.
+DEPLOY = ROOT / "serving" / "deploy" / "checking"
+
+
 def setting(name: str) -> list[str]:
     """A list of strings from pyproject.toml; Python 3.8 has no reader of its own."""
     found = re.search(rf'^"?{re.escape(name)}"? = (\[.*?\])', PROJECT, re.M | re.S)
@@ -51,6 +55,7 @@ def sources() -> set[str]:
         f"{package}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, package in FOLDERS.items()
         for path in (ROOT / folder).rglob("*.py")
+        if DEPLOY not in path.parents
     }
 
 

@@ -88,6 +88,7 @@ class OnnxEngine:
                 f"(opset {header.opset}): {_refusal(exc)}"
             ) from exc
         self.name = path.stem
+        self.threads = threads
         self.providers: list[str] = self._session.get_providers()
         self.inputs: list[str] = [entry.name for entry in self._session.get_inputs()]
         self.outputs: list[str] = [entry.name for entry in self._session.get_outputs()]

@@ -100,7 +100,8 @@ def read_signature(path: Path) -> Signature:
     weights: set[str] = set()
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            graphs = [v for n, v in fields_of(data, 0, len(data)) if n == 7 and isinstance(v, tuple)]
+            whole = fields_of(data, 0, len(data))
+            graphs = [v for n, v in whole if n == 7 and isinstance(v, tuple)]
             for number, value in (field for graph in graphs for field in fields_of(data, *graph)):
                 if not isinstance(value, tuple):
                     continue
@@ -187,4 +188,5 @@ def _varint(data: Buffer, position: int) -> tuple[int, int]:
 
 
 def text_of(data: Buffer, where: int | tuple[int, int] | None) -> str:
+    """The text at (start, end); "" where there is none."""
     return bytes(data[where[0] : where[1]]).decode() if isinstance(where, tuple) else ""

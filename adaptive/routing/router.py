@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,7 @@ from adaptive.routing.opening import (
 from adaptive.routing.photo import Photo
 from adaptive.routing.running import Networks, checked, ways_of
 from adaptive.routing.scheduler import Scheduler
+from adaptive.routing.tiled import TiledNetworks, tile_states
 from adaptive.routing.watch import Watch
 from adaptive.video.gate import FrameGate
 from adaptive.video.stream import Stream, Ways, classify_streams
@@ -54,6 +56,7 @@ from adaptive.video.streams import Streams
 from adaptive.video.view import View
 
 if TYPE_CHECKING:
+    from adaptive.engines.tiles.state import Thresholds
     from adaptive.routing.detecting import BoxAnswering
     from adaptive.tasks.detections import Detections
 
@@ -114,6 +117,7 @@ class Router(OffLoop):
         )
         self._networks = opened
         self._streams = Streams()
+        self._tiles: TiledNetworks | None = None  # made when a stream asks for tiles
         self.bundle = bundle
         self.policy = given if bucket is None else with_costs(given, self._networks, bucket)
         self._measured = self.policy
@@ -355,21 +359,42 @@ class Router(OffLoop):
             self._watch.show([photo], [said], walk, limits, request_id, [answer])
         return answer if votes is None else replace(answer, votes=votes)
 
-    def stream(self, name: str = "camera", gate: FrameGate | None = None) -> Stream:
+    def stream(
+        self,
+        name: str = "camera",
+        gate: FrameGate | None = None,
+        tiles: Thresholds | float | None = None,
+    ) -> Stream:
         """One camera's state: it answers a frame in which nothing changed without computing it.
 
         Parameters
         ----------
         name : of the camera; the same name gives the same stream until that is closed
         gate : what still counts as the same frame; see `adaptive.video.gate`
+        tiles : of a frame that is computed, compute only the tiles that changed, layer by layer;
+            from which difference on they did, see `adaptive.engines.tiles.state`. At 0 the
+            answers are those of computing everything. None computes everything. For a stream that
+            is open already it changes nothing.
 
         Raises
         ------
         InputError
-            when too many streams are open, or this one is with another gate.
+            when too many streams are open, or this one is with another gate; when no network can
+            be cut into tiles.
         """
         ways = Ways(self.decode, self.classify, self.detect)
+        if tiles is not None:
+            ways = self._tiled_ways(tiles)
         return self._streams.open(name, gate, self.view, ways)
+
+    def _tiled_ways(self, tiles: Thresholds | float) -> Ways:
+        """What answers a stream's frames with networks that compute what changed."""
+        if self._tiles is None:
+            self._tiles = TiledNetworks(self._networks)
+        own = copy.copy(self)
+        own._networks = self._tiles.of(tiles)
+        states = tile_states(own._networks).values()
+        return Ways(self.decode, own.classify, own.detect, lambda: [s.reset() for s in states])
 
     def classify_streams(
         self,
@@ -415,9 +440,15 @@ class Router(OffLoop):
             walk = Walk(policy, 1, chances, left)
             while (step := walk.wanted) is not None:
                 name = policy.candidates[step.candidate]
-                (photo,) = networks.advance(networks.runs[name], [photo])
+                if name in networks.remote:
+                    photo = networks.ask(name, photo, left)
+                else:
+                    (photo,) = networks.advance(networks.runs[name], [photo])
                 left = UNLIMITED if account is None else account.left([photo], step.rows)
-                walk.feed(step, photo.done[name], left)
+                if name in photo.done:
+                    walk.feed(step, photo.done[name], left)
+                else:
+                    walk.lose(step, left)
         finally:
             if account is not None:
                 account.close([photo])
@@ -520,9 +551,13 @@ class Router(OffLoop):
         return self._networks.choice
 
     def status(self) -> dict[str, Any]:
-        """Where bucket and all that is watched stand, as JSON; None for what there is not."""
+        """Where bucket and all that is watched stand, as JSON; None for what there is not.
+
+        Candidates on other servers stand under "remote", where there are such.
+        """
         bucket = None if self.bucket is None else self.bucket.status()
-        return {"bucket": bucket, **self._watch.status()}
+        remote = self._networks.elsewhere()
+        return {"bucket": bucket, **self._watch.status(), **({"remote": remote} if remote else {})}
 
     @property
     def drift(self) -> Monitor | None:
@@ -556,6 +591,8 @@ class Router(OffLoop):
         """Close the engines and the log, after what was asked from event loops is answered."""
         self._end_calls()
         self._networks.close()
+        if self._tiles is not None:
+            self._tiles.close()
         self._watch.close()
 
     def __enter__(self) -> Router:

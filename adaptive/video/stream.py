@@ -32,11 +32,13 @@ class Ways(NamedTuple):
 
     decode : makes pixels of encoded bytes, a path or a file
     classify, detect : as a router's; they take what `decode` gives, too
+    forget : called where a stream begins anew: at its first frame, a cut, another size
     """
 
     decode: Callable[[Any], DecodedImage]
     classify: Callable[..., Prediction]
     detect: Callable[..., Detections]
+    forget: Callable[[], None] = lambda: None
 
 
 class StreamRequest(NamedTuple):
@@ -217,6 +219,8 @@ class Stream:
         seen = self._see(frame, asked, time_s)
         if seen.what == STILL:
             return self._reuse(seen)
+        if seen.what in (FIRST, CUT):
+            self._ways.forget()
         way = getattr(self._ways, asked.way)
         return self._keep(seen, asked, way(seen.frame, limits, asked.explain, request_id))
 

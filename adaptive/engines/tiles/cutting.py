@@ -89,7 +89,7 @@ class Access:
 
 
 @dataclass(frozen=True)
-class Segment:
+class TileSegment:
     """Some operators that run together on tiles.
 
     number : in the order in which they run
@@ -114,7 +114,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class View:
+class MapView:
     """A map that shows another's pixels elsewhere.
 
     source : index ndarray (rows * columns,) into the positions of `base`
@@ -145,10 +145,10 @@ class Cut:
     last: FrozenSet[str]
     shapes: Mapping[str, Tuple[int, int, int]]
     types: Mapping[str, np.dtype]
-    views: Mapping[str, View]
+    views: Mapping[str, MapView]
     constants: Mapping[str, Node]
     sizes: Mapping[str, Tuple[int, ...]]
-    segments: Tuple[Segment, ...]
+    segments: Tuple[TileSegment, ...]
     tail: Tuple[Node, ...]
     reads: Tuple[str, ...]
     why: str
@@ -203,7 +203,7 @@ class _Cutter:
         self.sizes: Dict[str, Tuple[int, ...]] = {}
         self.level: Dict[str, int] = {}
         self.last: Set[str] = set()  # maps whose channels stand last
-        self.views: Dict[str, View] = {}
+        self.views: Dict[str, MapView] = {}
         self.shapes: Dict[str, Tuple[int, int, int]] = {}
         self.tail: List[Node] = []
         self.why = ""
@@ -312,11 +312,12 @@ class _Cutter:
         out, base = node.outputs[0], self._base(name)
         if base in self.last:
             raise Refusal("reads a map whose channels stand last")
-        source, nodes = self.moved[out], (node,)
+        source = self.moved[out]
+        nodes: Tuple[Node, ...] = (node,)
         if name in self.views:
             source = self.views[name].source[source]
             nodes = (*self.views[name].nodes, node)
-        self.views[out] = View(base, source, nodes)
+        self.views[out] = MapView(base, source, nodes)
         self.level[out] = self.level[base]
         self.shapes[out] = self._shape(out, False)
 
@@ -398,7 +399,7 @@ class _Cutter:
                     accesses.setdefault(access.name, access)
                     read.add(access.base)
             drafts.append((key, self.made[key], list(accesses.values())))
-        segments: List[Segment] = []
+        segments: List[TileSegment] = []
         for key, nodes, reads in drafts:
             kept = tuple(
                 name for node in nodes for name in node.outputs if name and self._kept(name, read)
@@ -406,7 +407,7 @@ class _Cutter:
             if not kept:
                 continue
             segments.append(
-                Segment(
+                TileSegment(
                     len(segments), key[0], key[1:], tuple(nodes), tuple(reads), kept,
                     self._as_rows(nodes, reads),
                 )
@@ -460,7 +461,7 @@ class _Cutter:
                 return False
         for read in reads:
             window, channels = read.window, self.shapes[read.base][0]
-            if window.kernel[0] * window.kernel[1] > (1 if channels < int(__import__('os').environ.get('LEAST','16')) else WIDEST):
+            if window.kernel[0] * window.kernel[1] > (1 if channels < 16 else WIDEST):
                 return False
         if any(node.op == "Conv" for node in nodes):
             return True
@@ -501,13 +502,14 @@ def window_of(
     return window, (after[0], after[1])
 
 
-#: Sides that a tile may have.
-SIDES = tuple(map(int,__import__('os').environ.get('SIDES','4,8,5,7,6,3').split(',')))
+#: Sides that a tile may have, the best first, for maps of at least so many rows.
+SIDES = ((96, (8, 7, 6, 5, 4)), (0, (4, 5, 7, 6, 3, 8)))
 
 
 def side_of(shape: Tuple[int, int]) -> int:
     """A tile's side: one that divides the map's where there is one, or else 4."""
-    for side in SIDES:
+    (sides,) = [sides for least, sides in SIDES if min(shape) >= least][:1]
+    for side in sides:
         if shape[0] % side == 0 and shape[1] % side == 0:
             return side
     return min(4, max(shape))

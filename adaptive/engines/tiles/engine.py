@@ -11,21 +11,22 @@ import numpy as np
 
 from adaptive.causes import reason
 from adaptive.engines.engine import OnnxEngine
-from adaptive.engines.tiles.cutting import MOVES, Cut, Segment, cut
+from adaptive.engines.tiles.cutting import MOVES, Cut, TileSegment, cut
 from adaptive.engines.tiles.graph import Graph, Node, read_graph, write_model
-from adaptive.engines.tiles.models import filling_model, segment_model, tail_model
+from adaptive.engines.tiles.models import ROWS, filling_model, segment_model, tail_model
 from adaptive.engines.tiles.places import MORE, Places
 from adaptive.engines.tiles.state import FILLED, PLAIN, SAME, UPDATED, Thresholds, TileState
 from adaptive.errors import EngineError, InputError, MissingExtra
 
 #: Frames that are answered plainly, at most, before tiles are tried again.
-LONGEST_WAIT = 32
+LONGEST_WAIT = 64
 
-#: Frames that must have paid until a scene is trusted again.
-TRUSTED = 8
+#: Frames in a row that must have paid until a scene is trusted again, and that must not have paid
+#: until it is doubted.
+TRUSTED, DOUBTED = 8, 2
 
 
-class Cost(NamedTuple):
+class TileCost(NamedTuple):
     """What a segment costs: ms = fixed + share of its tiles * whole."""
 
     fixed: float
@@ -33,7 +34,7 @@ class Cost(NamedTuple):
 
 
 class _Part(NamedTuple):
-    segment: Segment
+    segment: TileSegment
     session: Any
     names: Tuple[str, ...]
     places: Places
@@ -51,6 +52,8 @@ class TileEngine:
     dense : the network as it is
     costs, dense_ms : what each segment and the whole network cost here; None where that was not
         measured, and tiles are then always tried
+    filling_ms, looking_ms : what computing a frame and keeping all maps costs, and comparing the
+        input
     """
 
     def __init__(
@@ -59,8 +62,9 @@ class TileEngine:
         self.name = dense.name
         self.dense = dense
         self.cut = cut
-        self.costs: Tuple[Cost, ...] | None = None
+        self.costs: Tuple[TileCost, ...] | None = None
         self.dense_ms: float | None = None
+        self.filling_ms = self.looking_ms = 0.0
         self._parts = tuple(parts)
         self._filling = filling
         self._tail = tail
@@ -117,8 +121,13 @@ class TileEngine:
         channels, rows, columns = self.cut.shapes[self.cut.source]
         return (1, rows, columns, channels) if self._last else (1, channels, rows, columns)
 
-    def state(self, thresholds: Thresholds | float = 0.0) -> TileState:
+    def state(self, thresholds: Thresholds | float = 0.0, always: bool = False) -> TileState:
         """The state of a new stream.
+
+        Parameters
+        ----------
+        thresholds : from which difference on a position counts, of all maps or of each
+        always : whether tiles run where they do not pay, too
 
         Raises
         ------
@@ -132,7 +141,7 @@ class TileEngine:
                 f"{self.name} keeps no map {unknown[0]!r}; it keeps {list(self.maps[:3])} and "
                 f"{len(self.maps) - 3} more"
             )
-        return TileState(given)
+        return TileState(given, always)
 
     @property
     def maps(self) -> Tuple[str, ...]:
@@ -185,21 +194,31 @@ class TileEngine:
             return self._plain(state, frame)
         if not state.valid:
             return self._fill(state, frame)
-        changed = self._take(state, frame)
+        changed = state.pixels = self._take(state, frame)
         if not len(changed):
-            state.counts[SAME] += 1
+            state.count(SAME)
             state.shares = [0.0] * len(self._parts)
             return state.outputs
         if not self._update(state, changed):
             return self._retreat(state, frame)
-        state.counts[UPDATED] += 1
-        state.good += 1
-        if state.good >= TRUSTED:
-            state.patience = 0
+        state.count(UPDATED)
+        self._judge(state)
         return state.outputs
 
+    def _judge(self, state: TileState) -> None:
+        """After an update, rest where it cost more than computing the frame would have."""
+        if state.always or self.costs is None or self.dense_ms is None:
+            return
+        spent = self.estimated_ms(state)
+        state.good = state.good + 1 if spent <= self.dense_ms else min(state.good, 0) - 1
+        if state.good >= TRUSTED:
+            state.patience = 0
+        elif state.good <= -DOUBTED:
+            state.good = 0
+            state.patience = state.wait = min(max(4, 4 * state.patience), LONGEST_WAIT)
+
     def _plain(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
-        state.counts[PLAIN] += 1
+        state.count(PLAIN)
         state.valid = False
         state.shares = [1.0] * len(self._parts)
         state.outputs = []
@@ -208,7 +227,7 @@ class TileEngine:
     def _retreat(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
         """Answer a frame for which tiles do not pay; the more often, the longer they rest."""
         state.good = 0
-        again, state.patience = state.patience, min(max(1, 2 * state.patience), LONGEST_WAIT)
+        again, state.patience = state.patience, min(max(4, 4 * state.patience), LONGEST_WAIT)
         if not again:
             return self._fill(state, frame)
         state.wait = again
@@ -220,28 +239,45 @@ class TileEngine:
             state.begin(self.cut)
         state.valid = False  # until all of it is written
         source = self.cut.source
-        found = _run(self._filling, self.name, "the whole", {source: frame})
-        count = len(self.cut.graph.outputs)
-        for name, values in zip(self.maps[1:], found[count:]):
-            rows = state.rows[name]
-            rows[:-MORE] = values.reshape(len(rows) - MORE, -1)
+        state.outputs = self._filled(state, frame)
         state.frame = frame.copy()
         rows = state.rows[source]
         pixels = frame[0] if self._last else frame[0].transpose(1, 2, 0)
         rows[:-MORE] = pixels.reshape(len(rows) - MORE, -1)
         if not state.limits:
             state.measure(self.maps)
-        state.outputs = found[:count]
-        state.counts[FILLED] += 1
+        state.count(FILLED)
         state.shares = [1.0] * len(self._parts)
         state.valid = True
         return state.outputs
+
+    def _filled(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
+        """Run the whole network, which writes every map where the stream keeps it."""
+        binding = self._filling.io_binding()
+        binding.bind_cpu_input(self.cut.source, np.ascontiguousarray(frame))
+        outputs = self.cut.graph.outputs
+        for name in outputs:
+            binding.bind_output(name, "cpu")
+        for name in self.maps[1:]:
+            rows = state.rows[name]
+            channels, height, width = self.cut.shapes[name]
+            shape = (1, height, width, channels)
+            where = rows.ctypes.data
+            binding.bind_output(name + ROWS, "cpu", 0, rows.dtype.type, shape, where)
+        try:
+            self._filling.run_with_iobinding(binding)
+        except Exception as exc:  # ONNX Runtime's errors share no public base class
+            raise EngineError(f"{self.name} failed on {frame.shape}: {reason(exc)}") from exc
+        return [value.numpy() for value in binding.get_outputs()[: len(outputs)]]
 
     def _take(self, state: TileState, frame: np.ndarray) -> np.ndarray:
         """Write the pixels that changed into the stream's input; says which."""
         assert state.frame is not None
         kept, limit = state.frame, state.limits[self.cut.source]
         axis = 2 if self._last else 0
+        some = np.s_[:, ::16] if self._last else np.s_[:, :, ::16]
+        if np.array_equal(frame[some], kept[some]) and np.array_equal(frame, kept):
+            return np.zeros(0, np.intp)  # a still frame is told at a third of the cost
         if limit == 0:
             differs = (frame[0] != kept[0]).any(axis=axis)
         elif frame.dtype == np.uint8:
@@ -268,24 +304,29 @@ class TileEngine:
         """Carry a change through the network; False where computing everything is cheaper."""
         changed: Dict[str, np.ndarray] = {self.cut.source: places}
         shares = [0.0] * len(self._parts)
+        before = state.profile
         state.valid = False  # until all of it is written
         for number, part in enumerate(self._parts):
             tiles = self._touched(part, changed)
             if tiles is None:
                 continue
             shares[number] = len(tiles) / part.places.count
-            if not self._pays(number, shares[number]):
+            if not (state.always or self._pays(number, shares[number], before)):
                 return False
             self._run_part(state, part, tiles, changed)
         if any(name in changed for name in self.cut.reads):
-            feeds = {}
-            for entry, name in zip(self._tail.get_inputs(), self.cut.reads):
-                channels, height, width = self.cut.shapes[name]
-                feeds[entry.name] = state.rows[name][:-MORE].reshape(1, height, width, channels)
-            state.outputs = _run(self._tail, self.name, "the tail", feeds)
-        state.shares = shares
+            state.outputs = self._tailed(state)
+        state.shares = state.profile = shares
         state.valid = True
         return True
+
+    def _tailed(self, state: TileState) -> List[np.ndarray]:
+        """The network's outputs from the maps that are kept."""
+        feeds = {}
+        for entry, name in zip(self._tail.get_inputs(), self.cut.reads):
+            channels, height, width = self.cut.shapes[name]
+            feeds[entry.name] = state.rows[name][:-MORE].reshape(1, height, width, channels)
+        return _run(self._tail, self.name, "the tail", feeds)
 
     def _touched(self, part: _Part, changed: Dict[str, np.ndarray]) -> np.ndarray | None:
         """The tiles that read something that changed."""
@@ -320,9 +361,9 @@ class TileEngine:
             if limit:
                 np.subtract(now, before, out=before)
                 np.abs(before, out=before)
-                differs = before.max(axis=1) > limit
+                differs = anywhere(before > limit)
             else:
-                differs = (now != before).any(axis=1)
+                differs = anywhere(now != before)
             if not places.whole:
                 differs &= written < places.inside
             which = np.flatnonzero(differs)
@@ -334,15 +375,36 @@ class TileEngine:
                 changed[name] = written[which]
                 rows[changed[name]] = now[which]
 
-    def _pays(self, number: int, share: float) -> bool:
+    def _pays(self, number: int, share: float, before: Sequence[float]) -> bool:
         """Whether going on with tiles costs less than computing the frame in full.
 
-        The segments behind are taken to be touched as much as this one.
+        The segments behind are taken to be touched as much more than this one as they were in the
+        frame before.
         """
         if self.costs is None or self.dense_ms is None:
             return True
-        left = sum(cost.fixed + share * cost.whole for cost in self.costs[number:])
+        grown = share / before[number] if before and before[number] else 1.0
+        left = 0.0
+        for place in range(number, len(self.costs)):
+            cost = self.costs[place]
+            known = before[place] * grown if before else share
+            left += cost.fixed + min(max(known, share), 1.0) * cost.whole
         return left <= self.dense_ms
+
+    def estimated_ms(self, state: TileState) -> float:
+        """What the stream's last frame cost, by the costs that were measured.
+
+        Raises
+        ------
+        InputError
+            when they were not.
+        """
+        if self.costs is None or self.dense_ms is None:
+            raise InputError(f"{self.name} was opened without measuring its costs")
+        if state.what == UPDATED:
+            spent = (c.fixed + s * c.whole for c, s in zip(self.costs, state.shares) if s)
+            return self.looking_ms + sum(spent)
+        return {SAME: self.looking_ms, FILLED: self.filling_ms}.get(state.what, self.dense_ms)
 
     # Opening -----------------------------------------------------------------------------------
 
@@ -361,9 +423,55 @@ class TileEngine:
             shares = [len(tiles) / part.places.count for tiles in (few, many)]
             apart = shares[1] - shares[0]
             whole = max((second - first) / apart, 0.0) if apart else 0.0
-            costs.append(Cost(max(first - whole * shares[0], 0.0), whole))
+            costs.append(TileCost(max(first - whole * shares[0], 0.0), whole))
         self.dense_ms = _shortest(lambda: self.dense.run(frame), runs)
-        self.costs = tuple(costs)
+        self.filling_ms = _shortest(lambda: self._fill(state, frame), runs)
+        # One segment after the other finds nothing in the processor's caches: what that takes
+        # beyond their own times, and the tail, are shared out among them.
+        few = [np.arange(0, part.places.count, 16) for part in self._parts]
+        known = sum(
+            cost.fixed + len(tiles) / part.places.count * cost.whole
+            for cost, tiles, part in zip(costs, few, self._parts)
+        )
+        other = frame.copy()
+        other[:, :, :9] += 1
+        looking, update = [], []
+        for number in range(runs + 1):
+            looking.append(_shortest(partial(self._take, state, other if number % 2 else frame), 1))
+            update.append(_shortest(partial(self._pass, state, few), 1))
+        rest = max(min(update) - known, 0.0) / len(costs)
+        self.looking_ms = min(looking)
+        self.costs = tuple(TileCost(cost.fixed + rest, cost.whole) for cost in costs)
+
+    def _pass(self, state: TileState, tiles: Sequence[np.ndarray]) -> None:
+        """Run some tiles of each segment, and the tail."""
+        for part, some in zip(self._parts, tiles):
+            reading = part.places.readings[0]
+            self._touched(part, {reading.base: some % len(reading.touched)})
+            self._run_part(state, part, some, {})
+        state.outputs = self._tailed(state)
+
+
+def anywhere(flags: np.ndarray) -> np.ndarray:
+    """Of an array (positions, channels) of bool, the positions at which any channel is set.
+
+    NumPy's own reduction takes ten times as long on the short rows of early maps: flags are joined
+    eight at a time.
+    """
+    channels = flags.shape[1]
+    for word in (np.int64, np.int32):
+        count, rest = divmod(channels, np.dtype(word).itemsize)
+        if rest == 0 and count <= 16:
+            words = flags.view(word)
+            break
+    else:
+        if channels > 4:
+            return np.asarray(flags.any(axis=1))
+        words = flags
+    found: Any = words[:, 0]
+    for column in range(1, words.shape[1]):
+        found = found | words[:, column]
+    return np.asarray(found != 0)
 
 
 def _shortest(run: Any, runs: int) -> float:

@@ -16,7 +16,7 @@ from adaptive.engines.tiles.cutting import (
     WINDOWS,
     Access,
     Cut,
-    Segment,
+    TileSegment,
     side_of,
     window_of,
 )
@@ -26,7 +26,7 @@ from adaptive.engines.tiles.graph import Node, write_model
 ROWS = "/rows"
 
 
-class _Model:
+class _Draft:
     """Nodes, inputs and constants of one model, while it is put together."""
 
     def __init__(self, cut: Cut) -> None:
@@ -66,13 +66,13 @@ class _Model:
         return [node for node in self.cut.graph.nodes if made.intersection(node.outputs)]
 
 
-def segment_model(cut: Cut, segment: Segment) -> bytes:
+def segment_model(cut: Cut, segment: TileSegment) -> bytes:
     """A segment. It reads what its accesses gather, in their order, and gives rows.
 
     On rows an access is (positions, window, channels), on tiles (tiles, rows, columns, channels);
     each output is (positions, channels).
     """
-    model, side = _Model(cut), side_of(segment.shape)
+    model, side = _Draft(cut), side_of(segment.shape)
     for read in segment.reads:
         channels, dtype = cut.shapes[read.base][0], cut.types[read.base]
         if segment.rows:
@@ -95,7 +95,7 @@ def segment_model(cut: Cut, segment: Segment) -> bytes:
     return model.bytes([name + ROWS for name in segment.outputs])
 
 
-def _read(model: _Model, segment: Segment, node: Node) -> Access | None:
+def _read(model: _Draft, segment: TileSegment, node: Node) -> Access | None:
     """The window that a node looks at; None where it looks at one position."""
     if node.op not in WINDOWS:
         return None
@@ -112,7 +112,7 @@ def _read(model: _Model, segment: Segment, node: Node) -> Access | None:
     return found
 
 
-def _row_node(model: _Model, segment: Segment, node: Node) -> None:
+def _row_node(model: _Draft, segment: TileSegment, node: Node) -> None:
     read, out = _read(model, segment, node), node.outputs[0]
     if node.op == "Conv":
         weight, rest = node.inputs[1], [name for name in node.inputs[2:] if name]
@@ -138,7 +138,7 @@ def _row_node(model: _Model, segment: Segment, node: Node) -> None:
         model.nodes.append(node)
 
 
-def _channelwise(model: _Model, name: str) -> str:
+def _channelwise(model: _Draft, name: str) -> str:
     """A constant of one number, or of one a channel, as it is combined with rows."""
     if name not in model.cut.sizes or not model.cut.sizes[name]:
         return name
@@ -148,7 +148,7 @@ def _channelwise(model: _Model, name: str) -> str:
     return flat
 
 
-def _tile_node(model: _Model, segment: Segment, node: Node) -> None:
+def _tile_node(model: _Draft, segment: TileSegment, node: Node) -> None:
     read = _read(model, segment, node)
     if read is None:
         model.nodes.append(node)
@@ -164,7 +164,7 @@ def _tile_node(model: _Model, segment: Segment, node: Node) -> None:
 
 def tail_model(cut: Cut) -> bytes:
     """From maps, as rows (1, rows, columns, channels), to the network's outputs."""
-    model = _Model(cut)
+    model = _Draft(cut)
     for name in cut.reads:
         channels, rows, columns = cut.shapes[name]
         if name in cut.last:
@@ -182,7 +182,7 @@ def tail_model(cut: Cut) -> bytes:
 
 def filling_model(cut: Cut) -> bytes:
     """The whole network, giving its outputs and then every map that is kept, as rows."""
-    model = _Model(cut)
+    model = _Draft(cut)
     model.nodes += [n for n in cut.graph.nodes if not set(n.outputs) & set(cut.constants)]
     outputs = list(cut.graph.outputs)
     for segment in cut.segments:

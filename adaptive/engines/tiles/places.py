@@ -6,13 +6,13 @@ from typing import List, Tuple
 
 import numpy as np
 
-from adaptive.engines.tiles.cutting import Access, Cut, Segment, side_of
+from adaptive.engines.tiles.cutting import Access, Cut, TileSegment, side_of
 
 #: Rows after a map's own: zeros, lowest numbers, and one that is written and never read.
 ZERO, LEAST, ASIDE, MORE = 0, 1, 2, 3
 
 
-class Reading:
+class TileReading:
     """How a segment reads one map.
 
     Attributes
@@ -23,7 +23,7 @@ class Reading:
     shape : of what is gathered for a tile
     """
 
-    def __init__(self, cut: Cut, segment: Segment, access: Access, side: int) -> None:
+    def __init__(self, cut: Cut, segment: TileSegment, access: Access, side: int) -> None:
         channels, *whole = cut.shapes[access.base]
         inside = whole[0] * whole[1]
         view = cut.views.get(access.tensor)
@@ -51,7 +51,7 @@ class Reading:
         self.touched = _touched(self.rows, inside)
 
 
-def _lines(segment: Segment, access: Access, side: int, axis: int) -> np.ndarray:
+def _lines(segment: TileSegment, access: Access, side: int, axis: int) -> np.ndarray:
     """Along one axis, what each tile looks at, (tiles, window); outside of the map too."""
     window = access.window
     tiles = np.arange(-(-segment.shape[axis] // side))
@@ -88,7 +88,7 @@ class Places:
     whole : whether every one of them lies in the map
     """
 
-    def __init__(self, cut: Cut, segment: Segment) -> None:
+    def __init__(self, cut: Cut, segment: TileSegment) -> None:
         side = 1 if segment.rows else side_of(segment.shape)
         self.side = side
         rows, columns = segment.shape
@@ -100,6 +100,6 @@ class Places:
         self.written = np.ascontiguousarray(place.reshape(self.count, -1), np.intp)
         self.inside = rows * columns
         self.whole = bool((self.written < self.inside).all())
-        self.readings: List[Reading] = [
-            Reading(cut, segment, access, side) for access in segment.reads
+        self.readings: List[TileReading] = [
+            TileReading(cut, segment, access, side) for access in segment.reads
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from adaptive.checks import finite, shown
 from adaptive.engines.tiles.cutting import Cut
 from adaptive.engines.tiles.places import LEAST, MORE, ZERO
 from adaptive.errors import InputError
+from adaptive.files import read_json, write_json
 
 #: What became of a frame.
 FILLED, UPDATED, PLAIN, SAME = "filled", "updated", "plain", "same"
@@ -51,6 +53,24 @@ class Thresholds:
     def __hash__(self) -> int:
         return hash((self.every, tuple(sorted(self.maps.items()))))
 
+    def write(self, path: Path) -> None:
+        """Keep them in a file."""
+        write_json(path, {"format": 1, "every": self.every, "maps": self.maps})
+
+    @classmethod
+    def read(cls, path: Path) -> Thresholds:
+        """Read what `write` has written.
+
+        Raises
+        ------
+        InputError
+            when the file holds no thresholds.
+        """
+        held = read_json(path, "the thresholds of tiles")
+        if not isinstance(held, dict) or held.get("format") != 1 or "every" not in held:
+            raise InputError(f"{path} holds no thresholds of tiles of format 1")
+        return cls(held["every"], held.get("maps"))
+
     def of(self, name: str) -> float:
         """A map's threshold."""
         return self.maps.get(name, self.every)
@@ -69,19 +89,30 @@ class TileState:
     Parameters
     ----------
     thresholds : from which difference on a position counts
+    always : whether tiles run where they do not pay, too
 
     Attributes
     ----------
     frames : how many were answered
     counts : by what became of them
+    what : became of the last frame
+    pixels : positions of the input that counted as changed in the last frame, row by row
     shares : for each segment of the last frame, the share of its tiles that ran
     """
 
-    def __init__(self, thresholds: Thresholds) -> None:
+    def __init__(self, thresholds: Thresholds, always: bool = False) -> None:
         self.thresholds = thresholds
+        self.always = always
         self.counts: Dict[str, int] = dict.fromkeys((FILLED, UPDATED, PLAIN, SAME), 0)
         self.shares: List[float] = []
+        self.what = ""
+        self.pixels = np.zeros(0, np.intp)
         self.reset()
+
+    def count(self, what: str) -> None:
+        """Note what became of a frame."""
+        self.what = what
+        self.counts[what] += 1
 
     @property
     def frames(self) -> int:
@@ -104,7 +135,8 @@ class TileState:
         self.valid = False
         self.wait = 0  # frames that are answered plainly before tiles are tried again
         self.patience = 0  # how many the next wait has
-        self.good = 0  # frames since the last that did not pay
+        self.good = 0  # frames in a row that paid; below 0, that did not
+        self.profile: List[float] = []  # shares of the last update
 
     def begin(self, cut: Cut) -> None:
         """Make the maps, empty."""
