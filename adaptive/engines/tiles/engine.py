@@ -220,6 +220,7 @@ class TileEngine:
     def _plain(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
         state.count(PLAIN)
         state.valid = False
+        state.profile = []
         state.shares = [1.0] * len(self._parts)
         state.outputs = []
         return self.dense.run(frame)
@@ -379,16 +380,16 @@ class TileEngine:
         """Whether going on with tiles costs less than computing the frame in full.
 
         The segments behind are taken to be touched as much more than this one as they were in the
-        frame before.
+        frame before. Nothing is known of that after a rest, and one frame is tried: many pixels may
+        change, and all for nothing that the next layers see.
         """
-        if self.costs is None or self.dense_ms is None:
+        if self.costs is None or self.dense_ms is None or not before:
             return True
-        grown = share / before[number] if before and before[number] else 1.0
+        grown = share / before[number] if before[number] else 1.0
         left = 0.0
         for place in range(number, len(self.costs)):
             cost = self.costs[place]
-            known = before[place] * grown if before else share
-            left += cost.fixed + min(max(known, share), 1.0) * cost.whole
+            left += cost.fixed + min(before[place] * grown, 1.0) * cost.whole
         return left <= self.dense_ms
 
     def estimated_ms(self, state: TileState) -> float:
@@ -428,17 +429,17 @@ class TileEngine:
         self.filling_ms = _shortest(lambda: self._fill(state, frame), runs)
         # One segment after the other finds nothing in the processor's caches: what that takes
         # beyond their own times, and the tail, are shared out among them.
-        few = [np.arange(0, part.places.count, 16) for part in self._parts]
+        sparse = [np.arange(0, part.places.count, 16) for part in self._parts]
         known = sum(
             cost.fixed + len(tiles) / part.places.count * cost.whole
-            for cost, tiles, part in zip(costs, few, self._parts)
+            for cost, tiles, part in zip(costs, sparse, self._parts)
         )
         other = frame.copy()
         other[:, :, :9] += 1
         looking, update = [], []
         for number in range(runs + 1):
             looking.append(_shortest(partial(self._take, state, other if number % 2 else frame), 1))
-            update.append(_shortest(partial(self._pass, state, few), 1))
+            update.append(_shortest(partial(self._pass, state, sparse), 1))
         rest = max(min(update) - known, 0.0) / len(costs)
         self.looking_ms = min(looking)
         self.costs = tuple(TileCost(cost.fixed + rest, cost.whole) for cost in costs)
