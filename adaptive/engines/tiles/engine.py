@@ -305,15 +305,17 @@ class TileEngine:
         """Carry a change through the network; False where computing everything is cheaper."""
         changed: Dict[str, np.ndarray] = {self.cut.source: places}
         shares = [0.0] * len(self._parts)
-        before = state.profile
+        before, spent = state.profile, 0.0
         state.valid = False  # until all of it is written
         for number, part in enumerate(self._parts):
             tiles = self._touched(part, changed)
             if tiles is None:
                 continue
-            shares[number] = len(tiles) / part.places.count
-            if not (state.always or self._pays(number, shares[number], before)):
+            shares[number] = share = len(tiles) / part.places.count
+            if not (state.always or self._pays(number, share, before, spent)):
                 return False
+            if self.costs is not None:
+                spent += self.costs[number].fixed + share * self.costs[number].whole
             self._run_part(state, part, tiles, changed)
         if any(name in changed for name in self.cut.reads):
             state.outputs = self._tailed(state)
@@ -376,15 +378,17 @@ class TileEngine:
                 changed[name] = written[which]
                 rows[changed[name]] = now[which]
 
-    def _pays(self, number: int, share: float, before: Sequence[float]) -> bool:
+    def _pays(self, number: int, share: float, before: Sequence[float], spent: float) -> bool:
         """Whether going on with tiles costs less than computing the frame in full.
 
         The segments behind are taken to be touched as much more than this one as they were in the
         frame before. Nothing is known of that after a rest, and one frame is tried: many pixels may
         change, and all for nothing that the next layers see.
         """
-        if self.costs is None or self.dense_ms is None or not before:
+        if self.costs is None or self.dense_ms is None:
             return True
+        if not before:
+            return spent <= self.dense_ms
         grown = share / before[number] if before[number] else 1.0
         left = 0.0
         for place in range(number, len(self.costs)):
