@@ -72,7 +72,7 @@ ORDER = (
 
 #: What only some rooms may import, of packages that are not ours.
 RESERVED = {
-    "flask": {"serving", "networks"},
+    "flask": {"experiments", "networks", "serving"},
     "uvicorn": {"serving"},
     "prometheus_client": {"serving"},
     "urllib3": {"client", "networks"},

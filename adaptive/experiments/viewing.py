@@ -55,7 +55,7 @@ class Viewer:
         names = [n for n in told["candidates"] if f"{n}/top1" in result.arrays]
         right = {n: result.arrays[f"{n}/top1"] for n in names}
         every = np.stack(list(right.values()), axis=1)
-        shown: np.ndarray = np.ones(len(result.images), bool)
+        shown: Any = np.ones(len(result.images), bool)
         if missed == "differ":
             shown = every.any(axis=1) & ~every.all(axis=1)
         elif missed:

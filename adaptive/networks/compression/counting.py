@@ -19,7 +19,7 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
-class Counts:
+class NetworkCounts:
     """What one image costs.
 
     Attributes
@@ -37,7 +37,7 @@ class Counts:
         return sum(self.layers.values())
 
 
-def count(model: ModelProto, name: str = "the network") -> Counts:
+def count(model: ModelProto, name: str = "the network") -> NetworkCounts:
     """Count a network's multiply-adds and parameters for one image.
 
     A layer in eight bits counts like one in 32: what is multiplied are as many numbers.
@@ -69,7 +69,7 @@ def count(model: ModelProto, name: str = "the network") -> Counts:
         if len(node.input) > 2 and node.input[2]:
             bias = weights.get(node.input[2]) or shapes.get(node.input[2]) or ()
             parameters += prod(bias)
-    return Counts(layers, parameters)
+    return NetworkCounts(layers, parameters)
 
 
 def shapes_of(model: ModelProto, name: str = "the network") -> dict[str, Shape]:

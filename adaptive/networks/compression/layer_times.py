@@ -12,7 +12,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from adaptive.files import read_json, write_json
-from adaptive.networks.compression.layers import Layer, Parts, Ranks, whole
+from adaptive.networks.compression.layers import FactoredLayer, Layer, Ranks, whole
 from adaptive.networks.precision import open_session
 
 #: Runs of each that are timed, after two that are not.
@@ -58,7 +58,7 @@ class LayerTimes:
         own, smaller = self._known[key]
         return own, smaller
 
-    def _measure(self, layer: Layer, parts: Parts) -> list[float]:
+    def _measure(self, layer: Layer, parts: FactoredLayer) -> list[float]:
         clock = clock_of(self._threads)
         sessions = [
             open_session(_alone(layer, one).SerializeToString(), self._threads)
@@ -74,7 +74,7 @@ class LayerTimes:
         return [float(value) for value in np.median(spent[2:], axis=0)]
 
 
-def _alone(layer: Layer, parts: Parts) -> onnx.ModelProto:
+def _alone(layer: Layer, parts: FactoredLayer) -> onnx.ModelProto:
     """A network of these nodes and nothing else."""
     nodes = []
     for node in parts.nodes:

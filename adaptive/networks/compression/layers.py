@@ -26,7 +26,7 @@ Ranks = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Parts:
+class FactoredLayer:
     """What a layer becomes.
 
     Attributes
@@ -113,7 +113,7 @@ class Layer:
         each = before * inputs * left + out * (left * right * size + right * outputs)
         return int(self.groups * each)
 
-    def parts(self, ranks: Ranks) -> Parts:
+    def parts(self, ranks: Ranks) -> FactoredLayer:
         """The nodes and weights that this layer becomes.
 
         Raises
@@ -129,7 +129,7 @@ class Layer:
             return self._dense(ranks[0])
         return self._tucker(ranks) if self.method == "tucker" else self._pointwise(ranks[0])
 
-    def _tucker(self, ranks: Ranks) -> Parts:
+    def _tucker(self, ranks: Ranks) -> FactoredLayer:
         factors = [tucker(kernel, (ranks[0], ranks[1])) for kernel in self.of_groups()]
         weights = (
             np.concatenate([f.first[:, :, None, None] for f in factors]),
@@ -138,7 +138,7 @@ class Layer:
         )
         return self._convolutions(weights, place=1)
 
-    def _pointwise(self, rank: int) -> Parts:
+    def _pointwise(self, rank: int) -> FactoredLayer:
         pairs = [two_factors(part.reshape(part.shape[:2]), rank) for part in self.of_groups()]
         weights = (
             np.concatenate([right[:, :, None, None] for _, right in pairs]),
@@ -147,7 +147,7 @@ class Layer:
         # the first takes stride and padding, so that the second has less to do
         return self._convolutions(weights, place=0)
 
-    def _convolutions(self, weights: Sequence[np.ndarray], place: int) -> Parts:
+    def _convolutions(self, weights: Sequence[np.ndarray], place: int) -> FactoredLayer:
         """Convolutions in a row; the one at `place` keeps what the node's attributes say."""
         nodes, tensors = [], []
         source = self.node.input[0]
@@ -170,7 +170,7 @@ class Layer:
             tensors.append(_tensor(weight, name))
             source = target
         tensors.append(_tensor(self.bias, f"{self.name}_bias"))
-        return Parts(
+        return FactoredLayer(
             tuple(nodes),
             tuple(tensors),
             nodes[-1].input[0],
@@ -178,7 +178,7 @@ class Layer:
             f"{self.name}_bias",
         )
 
-    def _dense(self, rank: int) -> Parts:
+    def _dense(self, rank: int) -> FactoredLayer:
         left, right = two_factors(self.weight, rank)
         first, last, bias = (f"{self.name}_{what}" for what in ("weight0", "weight1", "bias"))
         middle = f"{self.name}_part0"
@@ -187,7 +187,7 @@ class Layer:
             helper.make_node("Gemm", [self.node.input[0], first], [middle], transB=1),
             helper.make_node("Gemm", [middle, last, bias], [self.name], transB=1),
         )
-        return Parts(nodes, tensors, middle, last, bias)
+        return FactoredLayer(nodes, tensors, middle, last, bias)
 
 
 def layers_of(model: ModelProto, name: str = "the network") -> list[Layer]:
@@ -220,7 +220,7 @@ def layers_of(model: ModelProto, name: str = "the network") -> list[Layer]:
 
 def decomposed(
     model: ModelProto, layers: Sequence[Layer], ranks: Mapping[str, Ranks]
-) -> tuple[ModelProto, dict[str, Parts]]:
+) -> tuple[ModelProto, dict[str, FactoredLayer]]:
     """A copy of the network with the layers that `ranks` names decomposed, and their parts.
 
     Raises
@@ -264,7 +264,7 @@ def _tensor(values: np.ndarray, name: str) -> TensorProto:
     return numpy_helper.from_array(np.ascontiguousarray(values, dtype=np.float32), name)
 
 
-def whole(layer: Layer) -> Parts:
+def whole(layer: Layer) -> FactoredLayer:
     """The layer as it is, as parts of one node."""
     node = NodeProto()
     node.CopyFrom(layer.node)
@@ -277,4 +277,4 @@ def whole(layer: Layer) -> Parts:
     elif node.op_type == "Gemm" and not attribute(node, "transB", 0):
         values = values.T
     tensors = (_tensor(values, weight), _tensor(layer.bias, bias))
-    return Parts((node,), tensors, layer.node.input[0], weight, bias)
+    return FactoredLayer((node,), tensors, layer.node.input[0], weight, bias)

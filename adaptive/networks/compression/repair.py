@@ -13,7 +13,7 @@ import numpy as np
 from onnx import ModelProto, numpy_helper
 from tqdm import tqdm
 
-from adaptive.networks.compression.layers import Layer, Parts
+from adaptive.networks.compression.layers import FactoredLayer, Layer
 from adaptive.networks.compression.staged import StagedRun
 
 #: Positions of a layer's output that are fitted on, of each image.
@@ -58,7 +58,7 @@ class Repair:
             for layer in tqdm(layers, desc="outputs", unit="layer", leave=False)
         }
 
-    def mend(self, model: ModelProto, parts: Mapping[str, Parts]) -> None:
+    def mend(self, model: ModelProto, parts: Mapping[str, FactoredLayer]) -> None:
         """Fit the last factors of the decomposed layers, in the network's order, in place."""
         tensors = {i.name: i for i in model.graph.initializer}
         run = StagedRun(model, self._images, self._threads)

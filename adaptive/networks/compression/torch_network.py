@@ -27,7 +27,7 @@ Operator = Callable[[Attributes, Sequence[Any]], Tensor]
 
 
 @dataclass(frozen=True)
-class Step:
+class GraphStep:
     """One node: who computes it, from what, and what comes out.
 
     Attributes
@@ -63,7 +63,7 @@ class OnnxNetwork(nn.Module):
         self.answer = model.graph.output[0].name
         self.layers = nn.ModuleDict()
         self.names: dict[str, str] = {}
-        self.steps: list[Step] = []
+        self.steps: list[GraphStep] = []
         for node in model.graph.node:
             if node.op_type == "Constant":
                 (value,) = (a.t for a in node.attribute if a.name == "value")
@@ -75,7 +75,7 @@ class OnnxNetwork(nn.Module):
             pads = list(attributes.get("pads", ()))
             if node.op_type == "Conv" and pads[:2] != pads[2:]:  # TensorFlow's SAME
                 padded = f"{node.output[0]}_padded"
-                self.steps.append(Step("Pad", inputs[:1], (padded,), {"pads": pads}, None))
+                self.steps.append(GraphStep("Pad", inputs[:1], (padded,), {"pads": pads}, None))
                 inputs, attributes = (padded,), {**attributes, "pads": [0, 0, 0, 0]}
             layer = _layer(node, attributes, weights, name)
             if layer is not None:
@@ -91,7 +91,7 @@ class OnnxNetwork(nn.Module):
                     f"{name} has the operator {node.op_type}, which cannot be trained here; "
                     f"known are {sorted({*OPERATORS, *_LAYERS} - {'Pad'})}"
                 )
-            step = Step(node.op_type, inputs, tuple(node.output), attributes, key)
+            step = GraphStep(node.op_type, inputs, tuple(node.output), attributes, key)
             self.steps.append(step)
         read = {name for step in self.steps for name in step.inputs}
         self._constants: dict[str, str] = {}
