@@ -215,7 +215,7 @@ class TileEngine:
             state.patience = 0
         elif state.good <= -DOUBTED:
             state.good = 0
-            state.patience = state.wait = min(max(4, 4 * state.patience), LONGEST_WAIT)
+            state.patience = state.wait = min(max(4, 16 * state.patience), LONGEST_WAIT)
 
     def _plain(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
         state.count(PLAIN)
@@ -228,10 +228,7 @@ class TileEngine:
     def _retreat(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
         """Answer a frame for which tiles do not pay; the more often, the longer they rest."""
         state.good = 0
-        again, state.patience = state.patience, min(max(4, 4 * state.patience), LONGEST_WAIT)
-        if not again:
-            return self._fill(state, frame)
-        state.wait = again
+        state.patience = state.wait = min(max(4, 16 * state.patience), LONGEST_WAIT)
         return self._plain(state, frame)
 
     def _fill(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
