@@ -9,6 +9,7 @@ from typing import Iterable, Mapping, Sequence
 
 from adaptive.box_output import BoxOutput
 from adaptive.errors import InputError
+from adaptive.remote import Remote
 
 NAME = re.compile(r"[A-Za-z0-9._-]+(@[0-9]+)?")
 
@@ -167,6 +168,9 @@ class Through:
 class Candidate:
     """One entry of a manifest.
 
+    A network in an ONNX file, or a model on another server: that one has no file, and what
+    stands in `sha256` is its identity.
+
     `ms` and `mj` are the mean cost of its own preprocessing plus its run on one image; for an
     exit `NET@2` they are the increment after the candidate named in `after`. `through` is what
     runs instead where only a later exit is asked; without it the exit's head runs for nothing.
@@ -184,9 +188,14 @@ class Candidate:
     untrained: bool = False
     through: Through | None = None
     made: str | None = None
+    remote: Remote | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        if self.remote is not None and (self.after or self.through or self.file):
+            raise InputError(
+                f"candidate {self.name!r} is on another server; it has no file, and is no exit"
+            )
         if self.after is not None:
             check_name(self.after)
         if isinstance(self.output, BoxOutput) and (self.after or self.through):
@@ -194,6 +203,12 @@ class Candidate:
         for field, value in (("ms", self.ms), ("mj", self.mj)):
             if value is not None and not (_finite(value) and value > 0):
                 raise InputError(f"candidate {self.name!r}: {field} {value!r} is not above 0")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The ONNX files that it needs; none where it is on another server."""
+        through = () if self.through is None else (self.through.file,)
+        return through if self.remote is not None else (self.file, *through)
 
 
 def class_output(candidate: Candidate) -> OutputSpec:

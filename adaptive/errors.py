@@ -6,6 +6,7 @@ AdaptiveError
  |   |- TableError    a CSV or an outcome table
  |   `- BundleError   a bundle's folder, manifest or files
  |- EngineError       a runtime refused a network or failed to run it
+ |   `- UnreachableError  a candidate on another server cannot be asked just now
  |- ServiceError      a server failed, or cannot be reached
  |   |- BusyError     it takes no more requests just now
  |   `- DeadlineError the answer would come too late
@@ -38,6 +39,17 @@ class BundleError(InputError):
 
 class EngineError(AdaptiveError, RuntimeError):
     """A runtime refused a network, or failed while running it."""
+
+
+class UnreachableError(EngineError):
+    """A candidate on another server cannot be asked just now, or not to any use.
+
+    Whoever drives a policy goes on as though the candidate were not there.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class ServiceError(AdaptiveError, RuntimeError):

@@ -58,6 +58,8 @@ class Prediction:
     guess : the likeliest class's index, also where the policy abstains from answering with it
     answer : where candidates give answers of their own, that of the last one that ran; `label`
         and `index` are None then, and `score` is its confidence; JSON leaves it out
+    unreached : names of the candidates that were to be asked and could not be reached, so that
+        the policy went on without them; JSON has it then only
     reused : where a stream answered with that of an earlier frame, which; nothing ran then, and
         JSON has it then only
     """
@@ -77,6 +79,7 @@ class Prediction:
     guess: int | None = field(default=None, repr=False, compare=False)
     answer: Any = field(default=None, repr=False, compare=False)
     reused: Reused | None = field(default=None, repr=False, compare=False)
+    unreached: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def abstained(self) -> bool:
@@ -103,6 +106,8 @@ class Prediction:
         }
         if self.reused is not None:
             answer["reused"] = self.reused.to_json()
+        if self.unreached:
+            answer["unreached"] = list(self.unreached)
         if explain:
             answer.update(features=self.features, votes=self.votes, reason=self.reason)
             told = self.explanation

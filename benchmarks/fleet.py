@@ -41,7 +41,7 @@ from adaptive.experiments.coordinator import carry_out
 from adaptive.experiments.declared import declared
 from adaptive.experiments.imagery import find_images
 from adaptive.experiments.merge import merge
-from adaptive.experiments.plan import SHARD, Plan, _table, make_plan
+from adaptive.experiments.plan import SHARD, ExperimentPlan, _table, make_plan
 from adaptive.experiments.queue import QueueEngine
 from adaptive.experiments.shard import Result
 from adaptive.experiments.store import FolderStore
@@ -165,7 +165,7 @@ def _text(arguments: argparse.Namespace, limit: int, shard: int) -> str:
 
 def _served(
     arguments: argparse.Namespace, limit: int, shard: int, count: int
-) -> tuple[float, FolderStore, Plan]:
+) -> tuple[float, FolderStore, ExperimentPlan]:
     """Seconds from the first message to the last result, with so many workers that are ready."""
     with tempfile.TemporaryDirectory() as made, workers() as start:
         root = Path(made)

@@ -156,6 +156,8 @@ def _build(
 def networks_of(bundle: Bundle) -> Iterator[Wanted]:
     """Every network of a bundle, exits' segments without heads among them."""
     for candidate in bundle.candidates:
+        if candidate.remote is not None:
+            continue  # nothing of it is here
         yield Wanted(candidate.name, bundle.folder, candidate)
         if candidate.through is not None:
             yield Wanted(f"{candidate.name}:through", bundle.folder, candidate, True)

@@ -17,7 +17,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.wrappers import Response
 
-from adaptive.errors import BusyError, DeadlineError, InputError
+from adaptive.errors import BusyError, DeadlineError, InputError, UnreachableError
 from adaptive.routing.loaded import NotLoaded
 from adaptive.serving.compression import CODINGS
 
@@ -77,6 +77,9 @@ def refusal(error: Exception, environ: dict[str, Any]) -> Answer:
         return as_json({"error": str(error)}, 409)
     if isinstance(error, InputError):
         return as_json({"error": str(error)}, 400)
+    if isinstance(error, UnreachableError):
+        wait = str(max(1, math.ceil(error.retry_after_s)))
+        return as_json({"error": str(error)}, 503, ("Retry-After", wait))
     if isinstance(error, BusyError):
         wait = str(max(1, math.ceil(error.retry_after_s)))
         return as_json({"error": str(error)}, 503, ("Retry-After", wait))

@@ -142,6 +142,7 @@ class Collector:
         if status["log"] is not None:
             lost = status["log"]["failures"]
             yield _counter("decision_log_lost", "Decisions that were not logged.", lost)
+        yield from _elsewhere(status.get("remote") or {})
         factors = (status["board"] or {}).get("factors") or {}
         if factors:
             yield _gauge(
@@ -163,6 +164,27 @@ class Collector:
             yield _counter("energy_joules", "What the board has drawn.", value, ("rails",))
         else:
             yield _gauge("power_watts", "What the board draws.", value, ("rails",))
+
+
+def _elsewhere(remote: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
+    """Candidates on other servers: whether they are asked, and what goes over the network."""
+    if not remote:
+        return
+
+    def by_candidate(value: Callable[[Mapping[str, Any]], float]) -> Values:
+        return {(name,): value(own) for name, own in remote.items()}
+
+    label = ("candidate",)
+    told = "1 while a candidate on another server is asked, 0 while it is left alone."
+    up = by_candidate(lambda own: float(own["state"] == "closed"))
+    yield _gauge("remote_up", told, up, label)
+    told = "Requests that another server answered."
+    yield _counter("remote_requests", told, by_candidate(lambda own: own["requests"]), label)
+    told = "Bytes of requests to another server, without their headers."
+    yield _counter("remote_sent_bytes", told, by_candidate(lambda own: own["bytes_sent"]), label)
+    told = "Bytes of its answers, without their headers."
+    received = by_candidate(lambda own: own["bytes_received"])
+    yield _counter("remote_received_bytes", told, received, label)
 
 
 def _conditions(status: Mapping[str, Any]) -> Iterator[Metric]:

@@ -113,7 +113,7 @@ def add_candidate(
         when ONNX Runtime cannot load or run the network.
     """
     recipe = recipe or Recipe()
-    present = _present(folder)
+    present = present_in(folder)
     name = check_name(name if name is not None else _named(model))
     if present is not None and name in present.names and not force:
         raise InputError(f"{folder} has a candidate {name!r}; give another --name, or --force")
@@ -125,16 +125,16 @@ def add_candidate(
         if facts.one_by_one and not recipe.decoder:  # detectors always do
             notes.append("its batch axis is 1, so images run one after the other")
         known = present.labels if present is not None else None
-        names, note = _labels(labels, known, facts, images, recipe.decoder is not None)
+        names, note = check_names(labels, known, facts, images, recipe.decoder is not None)
         notes += [note] if note else []
         output: OutputSpec | BoxOutput
         if recipe.decoder:
-            output, told = _boxes(recipe, names)
+            output, told = read_boxes(recipe, names)
             notes += told
         else:
-            output = _classes(recipe, facts, names)
+            output = check_classes(recipe, facts, names)
         digest = sha256(stage / file)
-        settings = _settings(recipe, facts, images is not None)
+        settings = settings_for(recipe, facts, images is not None)
         candidate = Candidate(name, file, digest, settings[0].spec, output)
         engines = Engines(EngineOptions("onnx"))
         threads = 1 if images is None else os.cpu_count() or 1
@@ -155,7 +155,7 @@ def add_candidate(
         before = present.candidates if present else ()
         ordered = [candidate if c.name == name else c for c in before]
         ordered += [] if candidate in ordered else [candidate]
-        _commit(stage, folder, ordered, names, kept, [c for c in before if c.name == name])
+        commit(stage, folder, ordered, names, kept, [c for c in before if c.name == name])
     return Added(candidate, check, tuple(notes))
 
 
@@ -189,7 +189,7 @@ def remove_candidate(folder: Path, name: str) -> tuple[str, ...]:
     InputError
         when it is not there, is the last one, or another comes after it.
     """
-    present = _present(folder)
+    present = present_in(folder)
     if present is None:
         raise InputError(f"{folder} is no folder of candidates")
     gone = present.candidate(name)
@@ -205,7 +205,7 @@ def remove_candidate(folder: Path, name: str) -> tuple[str, ...]:
     return remove_files(folder, before - after)
 
 
-def _present(folder: Path) -> Bundle | None:
+def present_in(folder: Path) -> Bundle | None:
     """The folder as it is; None where it is not there or empty."""
     if not (folder / MANIFEST).exists():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -222,7 +222,7 @@ def _named(model: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", model.stem).strip("_") or "network"
 
 
-def _labels(
+def check_names(
     given: Sequence[str] | None,
     present: Sequence[str] | None,
     facts: NetworkFacts,
@@ -267,7 +267,8 @@ _NO_ROW = (
 )
 
 
-def _classes(recipe: Recipe, facts: NetworkFacts, labels: Sequence[str]) -> OutputSpec:
+def check_classes(recipe: Recipe, facts: NetworkFacts, labels: Sequence[str]) -> OutputSpec:
+    """What a classifier's output means, held against how many labels there are."""
     if facts.width < 2:
         raise InputError(_NO_ROW)
     if facts.width not in (len(labels), len(labels) + 1):
@@ -284,7 +285,7 @@ def _classes(recipe: Recipe, facts: NetworkFacts, labels: Sequence[str]) -> Outp
     return OutputSpec(len(labels), kind, facts.width == len(labels) + 1)
 
 
-def _boxes(recipe: Recipe, labels: Sequence[str]) -> tuple[BoxOutput, list[str]]:
+def read_boxes(recipe: Recipe, labels: Sequence[str]) -> tuple[BoxOutput, list[str]]:
     """What a detector's outputs mean, and what is to be said of it."""
     from adaptive.tasks.decoding import class_map
     from adaptive.tasks.reading import Reading
@@ -319,7 +320,7 @@ def _boxes(recipe: Recipe, labels: Sequence[str]) -> tuple[BoxOutput, list[str]]
     return output, notes
 
 
-def _settings(recipe: Recipe, facts: NetworkFacts, tried: bool) -> list[Setting]:
+def settings_for(recipe: Recipe, facts: NetworkFacts, tried: bool) -> list[Setting]:
     """The ways to make its input that may be right; one where nothing is tried."""
     if facts.dtype == "uint8" and recipe.like not in (None, "0..255"):
         raise InputError(
@@ -345,7 +346,7 @@ def _settings(recipe: Recipe, facts: NetworkFacts, tried: bool) -> list[Setting]
     return settings_of(base, recipe.like, resize, channels)
 
 
-def _commit(
+def commit(
     stage: Path,
     folder: Path,
     candidates: Sequence[Candidate],

@@ -40,6 +40,7 @@ from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy, write_policy
 from adaptive.policy.fixed import Fixed
 from adaptive.premodel.base import Premodel
+from adaptive.remote import Remote
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -216,7 +217,8 @@ def _read_candidates(
     except InputError as exc:
         raise BundleError(f"{MANIFEST}: {exc}") from exc
     for candidate in candidates:
-        _check_network(folder, candidate.name, candidate.file, candidate.sha256, hashes)
+        if candidate.remote is None:
+            _check_network(folder, candidate.name, candidate.file, candidate.sha256, hashes)
         if candidate.through is not None:
             through = candidate.through
             _check_network(folder, candidate.name, through.file, through.sha256, hashes)
@@ -243,10 +245,12 @@ def read_candidate(values: object, where: str, labels: Sequence[str] = ()) -> Ca
     given = Fields(entry.get("input", dict), f"{where}.input")
     answer = Fields(entry.get("output", dict), f"{where}.output")
     try:
+        remote = _read_remote(entry)
         return Candidate(
             name=entry.get("name", str),
-            file=entry.get("file", str),
-            sha256=entry.get("sha256", str),
+            file="" if remote is not None else entry.get("file", str),
+            sha256=remote.identity if remote is not None else entry.get("sha256", str),
+            remote=remote,
             after=entry.get("after", str, default=None),
             ms=entry.get("ms", float, default=None),
             mj=entry.get("mj", float, default=None),
@@ -279,6 +283,31 @@ def read_input(given: Fields) -> InputSpec:
     )
 
 
+def _read_remote(entry: Fields) -> Remote | None:
+    values = entry.get("remote", dict, default=None)
+    if values is None:
+        return None
+    if "file" in entry.values or "sha256" in entry.values:
+        raise InputError("it has both 'remote' and a file; a candidate is one or the other")
+    given = Fields(values, f"{entry.where}.remote")
+    known = {f.name for f in fields(Remote)}
+    if set(values) - known:
+        raise InputError(f"remote has {sorted(set(values) - known)}; it may have {sorted(known)}")
+    return Remote(
+        url=given.get("url", str),
+        model=given.get("model", str),
+        version=given.get("version", str, default=None),
+        labels=given.get("labels", str, default=None),
+        input=given.get("input", str, default=None),
+        output=given.get("output", str, default=None),
+        timeout_ms=given.get("timeout_ms", float, default=1000.0),
+        encoding=given.get("encoding", str, default="jpeg"),
+        quality=given.get("quality", int, default=90),
+        mj=given.get("mj", float, default=None),
+        mj_per_byte=given.get("mj_per_byte", float, default=None),
+    )
+
+
 def _read_through(entry: Fields) -> Through | None:
     values = entry.get("through", dict, default=None)
     if values is None:
@@ -294,7 +323,12 @@ def candidate_to_json(candidate: Candidate) -> dict[str, Any]:
     entry = asdict(candidate)
     entry["input"] = input_to_json(candidate.input)
     entry["output"] = output_to_json(candidate.output)
-    return {n: v for n, v in entry.items() if v or n not in ("untrained", "through", "made")}
+    if candidate.remote is not None:
+        entry["remote"] = candidate.remote.to_json()
+        del entry["file"], entry["sha256"]
+    return {
+        n: v for n, v in entry.items() if v or n not in ("untrained", "through", "made", "remote")
+    }
 
 
 def output_to_json(output: OutputSpec | BoxOutput) -> dict[str, Any]:
@@ -321,9 +355,10 @@ def write_candidates(
 ) -> None:
     """Make `folder`, which holds the ONNX files already, a folder of candidates."""
     beside = {
-        (Path(c.file).parent / name).as_posix()
+        (Path(file).parent / name).as_posix()
         for c in candidates
-        for name in read_header(folder / c.file).external
+        for file in c.files
+        for name in read_header(folder / file).external
     }
     with writing(folder / "labels.txt"):
         (folder / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
@@ -380,7 +415,7 @@ def write_bundle(
     with folder_aside(output) as aside:
         for candidate in kept:
             through = candidate.through
-            for file in (candidate.file, *([through.file] if through else [])):
+            for file in candidate.files:
                 path = inside(source.folder, file, "candidate file")
                 _copy(source.folder, aside, file)
                 networks.add(file)

@@ -98,7 +98,7 @@ def _facts(
         height if height == width else sides,
         shape[0] == 1,
         0 if rows is None else rows.shape[1],
-        "" if rows is None else _kind(rows),
+        "" if rows is None else kind_of(rows),
         labels_inside(engine.metadata),
     )
 
@@ -158,8 +158,8 @@ def _answers(engine: OnnxEngine, shape: tuple[int, ...], dtype: str) -> np.ndarr
     return np.array(rows)
 
 
-def _kind(rows: np.ndarray) -> str:
-    """What rows of answers are."""
+def kind_of(rows: np.ndarray) -> str:
+    """What rows of answers are: "probabilities", "logits", or "" where that is not certain."""
     if not np.isfinite(rows).all() or rows.min() < -_OUTSIDE or rows.max() > 1 + _OUTSIDE:
         return "logits"
     return "probabilities" if np.abs(rows.sum(axis=1) - 1).max() <= _SUM else ""

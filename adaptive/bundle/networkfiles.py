@@ -98,7 +98,7 @@ def files_of(folder: Path, candidates: Sequence[Candidate]) -> set[str]:
     """Every file that candidates need."""
     found = set()
     for candidate in candidates:
-        for file in (candidate.file, *([candidate.through.file] if candidate.through else [])):
+        for file in candidate.files:
             found.add(file)
             for name in read_header(folder / file).external:
                 found.add((PurePosixPath(file).parent / name).as_posix())

@@ -25,6 +25,8 @@ COMMANDS = {
     "identify": "identify",
     "outcomes": "outcomes",
     "profile": "profile",
+    "pull": "pull",
+    "push": "push",
     "quantize": "quantize",
     "reload": "reload",
     "replay": "replay",

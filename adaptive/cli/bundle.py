@@ -87,13 +87,13 @@ def command(
     policy: Policy
     alone = None if policy_path is None else _alone(policy_path)
     if alone is not None:
-        policy = Fixed((source.candidate(alone).name,))
+        policy = _always(source, source.candidate(alone).name)
     elif policy_path is not None:
         policy = read_policy(policy_path, premodel)
     elif premodel is not None:
         policy = ByPremodel(premodel.candidates, premodel)
     else:
-        policy = Fixed((source.reference or source.names[-1],))
+        policy = _always(source, source.reference or source.names[-1])
     if keep_premodel and premodel is None:
         raise InputError("--keep-premodel keeps the one that --premodel names; give that too")
     if certificate_path is not None and (policy_path is None or alone is not None):
@@ -169,6 +169,14 @@ def command(
             f"note: the premodel reads columns of your own ({', '.join(own)}); Router.load needs "
             "an extractor that computes them, serve and classify --extractor"
         )
+
+
+def _always(source: Bundle, name: str) -> Policy:
+    """One candidate for every image; where that is on another server, one from here stands by."""
+    here = [c.name for c in source.candidates if c.remote is None]
+    if name in here or not here:
+        return Fixed((name,))
+    return Fixed((name, source.reference if source.reference in here else here[-1]))
 
 
 def _merge_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from tqdm import tqdm
 from adaptive.box_output import BoxOutput
 from adaptive.bundle.adding import CheckImages, NoSense, Recipe, add_candidate, remove_candidate
 from adaptive.bundle.bundle import Bundle
+from adaptive.bundle.elsewhere import Wire, add_remote, is_place, place_of
 from adaptive.bundle.labelfile import read_labels
 from adaptive.bundle.trying import IMAGES, Check, Setting, check_settings, looked_at
 from adaptive.candidate import CHANNELS, LAYOUTS, OUTPUT_KINDS, PLACES, RESIZES, Candidate
 from adaptive.cli.engines import engine_options
 from adaptive.engines.choose import EngineOptions, Engines
+from adaptive.engines.proof import made_up
+from adaptive.engines.remote import read_keys
 from adaptive.engines.wanted import Wanted
 from adaptive.errors import AdaptiveError, EngineError, InputError
 from adaptive.outcomes.labelled import list_images
+from adaptive.remote import ENCODINGS, LONGEST_MS, origin
 
 #: Class maps that have a name.
 CLASS_MAPS = ("coco", "from 1")
@@ -35,9 +40,7 @@ def command() -> None:
 
 
 @command.command(name="add")
-@click.argument(
-    "models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL.onnx..."
-)
+@click.argument("models", nargs=-1, required=True, type=click.Path(), metavar="MODEL.onnx|URL...")
 @click.option(
     "-o",
     "--output",
@@ -111,9 +114,38 @@ def command() -> None:
 )
 @click.option("--reference", is_flag=True, help="Accuracy is compared with this one.")
 @click.option("--link", is_flag=True, help="Hard links in place of copies.")
+@click.option(
+    "--timeout-ms",
+    type=click.FloatRange(0, LONGEST_MS, min_open=True),
+    default=1000.0,
+    show_default=True,
+    help="URL: how long one request may take.",
+)
+@click.option(
+    "--encoding",
+    type=click.Choice(ENCODINGS),
+    default="jpeg",
+    show_default=True,
+    help="URL: how images are packed for a model that reads encoded ones.",
+)
+@click.option(
+    "--quality",
+    type=click.IntRange(1, 100),
+    default=90,
+    show_default=True,
+    help="URL: of JPEG.",
+)
+@click.option("--mj", type=click.FloatRange(0), help="URL: millijoules of the network a request.")
+@click.option("--mj-per-byte", type=click.FloatRange(0), help="URL: the same a byte.")
+@click.option(
+    "--remote-keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="URL: bearer keys, each a line https://HOST:PORT KEY.",
+)
 @click.option("--force", is_flag=True, help="Replace the candidate of that name.")
 def add(
-    models: tuple[Path, ...],
+    models: tuple[str, ...],
     folder: Path,
     name: str | None,
     labels_path: Path | None,
@@ -133,9 +165,18 @@ def add(
     check_limit: int,
     reference: bool,
     link: bool,
+    timeout_ms: float,
+    encoding: str,
+    quality: int,
+    mj: float | None,
+    mj_per_byte: float | None,
+    remote_keys: Path | None,
     force: bool,
 ) -> None:
     """Add MODEL.onnx, or several, to a folder of candidates.
+
+    A URL, http://HOST:PORT/v2/models/MODEL, adds a model on another server that speaks the Open
+    Inference Protocol, such as another `adaptive serve`, Triton or KServe.
 
     Size, type, layout, classes and batch axis are read from the file, and whether it answers with
     probabilities is seen by running it. How pixels are scaled no file says: name it with --like,
@@ -165,23 +206,20 @@ def add(
     )
     labels = None if labels_path is None else read_labels(labels_path, 1 if decoder else 2)
     check = None if images is None else CheckImages(images, table, check_limit)
-    left_out: list[tuple[Path, AdaptiveError]] = []
+    keys = read_keys(remote_keys)
+    wire = Wire(timeout_ms, encoding, quality, mj, mj_per_byte)
+    left_out: list[tuple[str, AdaptiveError]] = []
     for model in models:
         watched = None if check else True
-        with tqdm(unit=" images", desc=model.stem, disable=watched, leave=False) as bar:
+        stem = model.rpartition("/")[2] if is_place(model) else Path(model).stem
+        with tqdm(unit=" images", desc=stem, disable=watched, leave=False) as bar:
+            shared = (name, recipe, labels, check, reference)
             try:
-                added = add_candidate(
-                    folder,
-                    model,
-                    name,
-                    recipe,
-                    labels,
-                    check,
-                    reference,
-                    link,
-                    force,
-                    bar.update,
-                )
+                if is_place(model):
+                    own = replace(wire, key=keys.get(origin(place_of(model)[0])))
+                    added = add_remote(folder, model, *shared, force, own, bar.update)
+                else:
+                    added = add_candidate(folder, Path(model), *shared, link, force, bar.update)
             except AdaptiveError as error:
                 bar.close()
                 if isinstance(error, NoSense):
@@ -242,6 +280,8 @@ def check(
         opener = Engines(engines)
         try:
             opened = opener.open([Wanted(candidate.name, folder, candidate)])[candidate.name]
+            if candidate.remote is not None:
+                opened.run(made_up(candidate.input)[0])
         except EngineError as error:
             click.echo(f"{candidate.name}: {error}", err=True)
             wrong += 1
@@ -277,7 +317,7 @@ def remove(folder: Path, names: tuple[str, ...]) -> None:
     """Take candidates out of a folder, with the files that no other one needs."""
     for name in names:
         files = remove_candidate(folder, name)
-        click.echo(f"removed {name}: {', '.join(files)}")
+        click.echo(f"removed {name}: {', '.join(files) or 'it had no files'}")
 
 
 def described(candidate: Candidate) -> str:
@@ -295,7 +335,8 @@ def described(candidate: Candidate) -> str:
     reads = f"{spec.dtype} {spec.layout} {height}x{width} {spec.channels}"
     scaling = scaling and f" ({scaling.strip()})"
     answers = output.kind if isinstance(output, BoxOutput) else f"{output.classes} {output.kind}"
-    return f"{candidate.name}: {reads}{scaling}, {spec.resize} -> {answers}{takes}"
+    at = "" if candidate.remote is None else f", {candidate.remote.place}"
+    return f"{candidate.name}: {reads}{scaling}, {spec.resize} -> {answers}{takes}{at}"
 
 
 def _tell(check: Check) -> None:

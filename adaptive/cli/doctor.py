@@ -52,12 +52,26 @@ class Finding:
 
 @click.command(name="doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON in place of lines.")
-def command(as_json: bool) -> None:
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Also see whether a bundle can be read, and its candidates on other servers answer.",
+)
+@click.option(
+    "--remote-keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Bearer keys for those servers, each a line https://HOST:PORT KEY.",
+)
+def command(as_json: bool, bundle: Path | None, remote_keys: Path | None) -> None:
     """Say what this installation can do on this machine, and how to mend what it cannot.
 
     Exit code 0 when images can be answered, whatever optional parts are missing; else 1.
     """
     findings = [_guarded(look) for look in LOOKS]
+    if bundle is not None:
+        findings.append(_bundle(bundle, remote_keys))
     found = [finding for several in findings for finding in several]
     wrong = [finding for finding in found if finding.state == "wrong"]
     if as_json:
@@ -186,6 +200,32 @@ def _extras() -> list[Finding]:
                 "" if there else pip_line(extra),
             )
         )
+    return found
+
+
+def _bundle(folder: Path, remote_keys: Path | None) -> list[Finding]:
+    from adaptive.bundle.bundle import Bundle
+    from adaptive.bundle.elsewhere import look_at
+    from adaptive.engines.remote import read_keys
+    from adaptive.remote import origin
+
+    try:
+        read, keys = Bundle.read(folder), read_keys(remote_keys)
+    except AdaptiveError as error:
+        return [Finding("bundle", "wrong", str(error))]
+    found = [Finding("bundle", "ok", f"{folder}: {', '.join(read.names)}")]
+    for candidate in read.candidates:
+        remote = candidate.remote
+        if remote is None:
+            continue
+        said = look_at(candidate, keys.get(origin(remote.url)))
+        name = f"candidate {candidate.name}"
+        if said.ms is None:
+            mend = "answers go without it until its server is there"
+            found.append(Finding(name, "absent", f"{remote.place}: {said.why}", mend))
+        else:
+            told = f"{remote.place} answers in {said.ms:.1f} ms"
+            found.append(Finding(name, "ok", told, details={"ms": said.ms}))
     return found
 
 

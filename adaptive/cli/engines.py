@@ -24,12 +24,19 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         precision: str | None,
         engines_folder: Path | None,
         allow_fallback: bool,
+        remote_keys: Path | None,
         **options: Any,
     ) -> Any:
-        chosen = EngineOptions(engine, precision, engines_folder, allow_fallback)
+        chosen = EngineOptions(engine, precision, engines_folder, allow_fallback, remote_keys)
         return command(*arguments, engines=chosen, **options)
 
     for option in (
+        click.option(
+            "--remote-keys",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Bearer keys for candidates on other servers, each a line https://HOST:PORT KEY.",
+        ),
         click.option(
             "--allow-fallback",
             is_flag=True,

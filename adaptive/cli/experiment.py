@@ -15,8 +15,8 @@ from adaptive.cli.settings import configurable
 from adaptive.errors import AdaptiveError, InputError
 from adaptive.experiments.coordinator import Progress
 from adaptive.experiments.declared import DeclarationError, Experiment, read_experiment
-from adaptive.experiments.engine import Engine
-from adaptive.experiments.plan import Plan, make_plan
+from adaptive.experiments.engine import ShardEngine
+from adaptive.experiments.plan import ExperimentPlan, make_plan
 from adaptive.experiments.run import Ran, output_folder, run_plan
 from adaptive.experiments.status import progress_of, record_of, runs, status_lines
 from adaptive.experiments.store import FolderStore, Store, open_store
@@ -189,7 +189,7 @@ def _run(
     if only_plan:
         return None
     with ExitStack() as stack:
-        engine: Engine
+        engine: ShardEngine
         if queue is not None:
             from adaptive.experiments.queue import QueueEngine
 
@@ -240,7 +240,7 @@ def _read(file: Path) -> Experiment:
         ) from None
 
 
-def _tell(plan: Plan, done: set[str]) -> None:
+def _tell(plan: ExperimentPlan, done: set[str]) -> None:
     for line in plan.lines(done):
         click.echo(line)
     for line in plan.notes:

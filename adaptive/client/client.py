@@ -8,26 +8,22 @@ with Client("http://board.local:8080") as client:
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import math
 import os
 import random
-import socket
 import ssl
-from http.client import HTTPException
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Mapping, NamedTuple
-from urllib.parse import urlsplit
 
 from PIL import Image
-from urllib3 import HTTPConnectionPool, Retry, Timeout
-from urllib3.exceptions import ClosedPoolError, HTTPError, InvalidHeader, SSLError, TimeoutError
+from urllib3 import Retry
+from urllib3.exceptions import InvalidHeader
 
 from adaptive.checks import number, shown, stream_name, whole
-from adaptive.client.exchange import KeptConnectionLost, check_length, make_pool
+from adaptive.client.connections import Connections, sendable
 from adaptive.errors import BusyError, DeadlineError, ImageError, InputError, ServiceError
 from adaptive.images.decode import ImageLike, decode, open_image
 from adaptive.limits import PREFERENCES
@@ -95,10 +91,7 @@ class Client:
         self.url = url.rstrip("/")
         self.timeout_s = timeout_s
         self.retries = whole(retries, "retries")
-        self._pool, self._path = _open(url, ssl_context)
-        self._headers = {}
-        if api_key is not None:
-            self._headers["Authorization"] = _sendable("the API key", f"Bearer {api_key}")
+        self._server = Connections(url, api_key, ssl_context)
         Image.preinit()  # imports the formats, which the first array's deadline need not pay for
 
     def classify(
@@ -150,7 +143,7 @@ class Client:
                 raise InputError(f"prefer {prefer!r} is not one of {list(PREFERENCES)}")
             headers["X-Prefer"] = prefer
         if request_id is not None:
-            headers["X-Request-Id"] = _sendable("request_id", request_id)
+            headers["X-Request-Id"] = sendable("request_id", request_id)
         if stream is not None:
             headers["X-Stream"] = stream_name(stream, "stream")
         deadline = None
@@ -190,7 +183,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; the client cannot be used afterwards."""
-        self._pool.close()
+        self._server.close()
 
     def __enter__(self) -> Client:
         return self
@@ -243,35 +236,8 @@ class Client:
         if deadline is not None and deadline.end < end:
             end = deadline.end
             late = DeadlineError(f"{self.url} did not answer before {deadline}")
-        while True:
-            left_s = end - monotonic()
-            if left_s <= 0:
-                raise late
-            try:
-                raw = self._pool.urlopen(
-                    *(method, self._path + path, body or None, {**self._headers, **headers}),
-                    retries=False,
-                    redirect=False,
-                    timeout=Timeout(total=left_s),
-                    preload_content=False,
-                    enforce_content_length=True,
-                )
-                with contextlib.closing(raw):  # a connection is only kept that was read empty
-                    check_length(raw.length_remaining or 0)
-                    content = b"".join(raw.stream(decode_content=False))
-                return _Response(raw.status, raw.headers.get("Retry-After", ""), content)
-            except KeptConnectionLost:
-                continue
-            except ClosedPoolError as error:
-                raise InputError("this client is closed") from error
-            except (HTTPError, OSError, HTTPException) as error:
-                cause = error.args[-1] if error.args else error
-                if isinstance(error, TimeoutError) or isinstance(cause, socket.timeout):
-                    raise late from error
-                if isinstance(cause, OSError) or isinstance(error, SSLError):
-                    why = getattr(cause, "strerror", None) or cause
-                    raise ServiceError(f"{self.url} cannot be reached: {why}") from error
-                raise ServiceError(f"{self.url} does not speak HTTP: {cause}") from error
+        raw = self._server.ask(method, path, body, headers, end, late)
+        return _Response(raw.status, raw.headers.get("Retry-After", ""), raw.body)
 
     def _value(self, response: _Response) -> dict[str, Any]:
         """The JSON object of a good answer, or the error that a bad one stands for."""
@@ -351,36 +317,6 @@ class _Deadline(NamedTuple):
         return f"the deadline of {self.ms:g} ms"
 
 
-def _open(url: str, context: ssl.SSLContext | None) -> tuple[HTTPConnectionPool, str]:
-    """Connections to the server of an address, none of them made yet, and the path in it."""
-    if " " in url or not url.isprintable():
-        raise InputError(
-            f"{url!r} is no address of a server: it holds spaces or control characters"
-        )
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-        (host or "").encode("idna")
-    except ValueError as exc:
-        raise InputError(f"{url!r} is no address of a server: {exc}") from exc
-    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise InputError(f"{url!r} is no address of a server, as http://board.local:8080 is")
-    if parts.username is not None:
-        raise InputError("a server's address holds no user or password; give api_key")
-    path = _sendable("url", parts.path.rstrip("/"))
-    if parts.scheme == "http":
-        return make_pool(host, 80 if port is None else port, None), path
-    context = ssl.create_default_context() if context is None else context
-    return make_pool(host, 443 if port is None else port, context), path
-
-
-def _sendable(what: str, text: str) -> str:
-    """A text that may stand in a request's header."""
-    if not (text.isascii() and text.isprintable()):
-        raise InputError(f"{what} has characters that a request's header cannot carry")
-    return text
-
-
 def _encoded(image: ImageLike) -> bytes:
     """An image as the bytes that are sent.
 
@@ -416,6 +352,7 @@ def _prediction(value: Mapping[str, Any], url: str) -> Prediction:
             features=value.get("features"),
             votes=value.get("votes"),
             reason=value.get("reason", ""),
+            unreached=tuple(value.get("unreached", ())),
             reused=None if value.get("reused") is None else Reused(**value["reused"]),
         )
     except (KeyError, TypeError, ValueError) as exc:

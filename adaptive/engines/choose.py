@@ -71,12 +71,14 @@ class EngineOptions:
     precision : of TensorRT's engines; None takes what was built last
     folder : of TensorRT's engines; None is the user's cache
     allow_fallback : where the engine asked for does not run, go on on the processor
+    remote_keys : file of the bearer keys of other servers that candidates run on
     """
 
     engine: str = "auto"
     precision: str | None = None
     folder: Path | None = None
     allow_fallback: bool = False
+    remote_keys: Path | None = None
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES and _maker(self.engine) is None:
@@ -109,11 +111,11 @@ class EngineChoice:
 
 
 class Engines:
-    """Opens networks, all with the same engine.
+    """Opens networks, all with the same engine, and candidates that run on other servers.
 
     Attributes
     ----------
-    choice : what runs; None before the first networks are open
+    choice : what runs networks here; None before the first of them are open
     doubts : by network, what its answers have that its manifest entry does not say
     """
 
@@ -130,8 +132,27 @@ class Engines:
         Raises
         ------
         EngineError
-            when the engine asked for does not run here, or refuses a network.
+            when the engine asked for does not run here, or refuses a network; when a server
+            has another model than the manifest says. One that cannot be reached is no error.
         """
+        here = [entry for entry in wanted if entry.candidate.remote is None]
+        opened = self._open_here(here, threads) if here else {}
+        if len(here) == len(wanted):
+            return opened
+        from adaptive.engines.remote import open_remote, read_keys
+
+        try:
+            keys = read_keys(self.options.remote_keys)
+            for entry in wanted:
+                if entry.candidate.remote is not None:
+                    opened[entry.key] = open_remote(entry.candidate, keys)
+        except BaseException:
+            for each in opened.values():
+                each.close()
+            raise
+        return {entry.key: opened[entry.key] for entry in wanted}
+
+    def _open_here(self, wanted: Sequence[Wanted], threads: int) -> dict[str, OpenEngine]:
         if self.choice is not None:
             return self._attempt(self.choice.engine, wanted, threads, self.choice.precision)[0]
         asked = self.options.engine

@@ -83,11 +83,6 @@ def assemble_candidates(
 
 def _add(experiment: Experiment, network: Mapping[str, Any], folder: Path, labels: Any) -> None:
     """One network into a folder of candidates."""
-    if "url" in network:
-        raise InputError(
-            "a model on another server goes into a folder of candidates, which [candidates] then "
-            "names as folder; see docs/candidates.md"
-        )
     if "zoo" in network:
         from adaptive.networks.zoo import export_zoo
 
@@ -96,6 +91,11 @@ def _add(experiment: Experiment, network: Mapping[str, Any], folder: Path, label
     parts = ("like", "resize", "channels", "size", "layout", "output")
     recipe = Recipe(**{part: network[part] for part in parts if part in network})
     known = None if folder.exists() else labels
+    if "url" in network:
+        from adaptive.bundle.elsewhere import add_remote
+
+        add_remote(folder, network["url"], network.get("name"), recipe, known)
+        return
     add_candidate(folder, experiment.path(network["file"]), network.get("name"), recipe, known)
 
 

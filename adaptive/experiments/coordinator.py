@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Callable, Iterable, Mapping
 
 from adaptive.errors import AdaptiveError
-from adaptive.experiments.engine import Engine, Lost
+from adaptive.experiments.engine import ShardEngine, Unreachable
 from adaptive.experiments.shard import Shard
 from adaptive.experiments.store import Store
 
@@ -37,7 +37,7 @@ class Progress:
 def carry_out(
     shards: Mapping[str, Shard],
     store: Store,
-    engine: Engine,
+    engine: ShardEngine,
     watch: Callable[[Progress], None] = lambda progress: None,
     poll_s: float = POLL_S,
     again_s: float = AGAIN_S,
@@ -49,7 +49,7 @@ def carry_out(
 
     Raises
     ------
-    Lost
+    Unreachable
         when the queue cannot be reached for too long.
     StoreError
         when the store cannot.
@@ -76,7 +76,7 @@ def carry_out(
             missing = _missing(shards, store, failed)
             _send(missing, waiting, shards, engine, sent, again_s)
             reached = time.monotonic()
-        except Lost as error:
+        except Unreachable as error:
             if time.monotonic() - reached > patience_s:
                 raise
             log.warning("%s; tried again", error)
@@ -116,7 +116,7 @@ def _send(
     missing: Iterable[str],
     waiting: set[str] | None,
     shards: Mapping[str, Shard],
-    engine: Engine,
+    engine: ShardEngine,
     sent: dict[str, float],
     again_s: float,
 ) -> None:
@@ -134,9 +134,9 @@ def _send(
             sent[key] = now
 
 
-def check_alive(engine: Engine) -> None:
+def check_alive(engine: ShardEngine) -> None:
     """Raise a sentence when an engine cannot be reached at all."""
     try:
         engine.waiting()
-    except Lost as error:
+    except Unreachable as error:
         raise AdaptiveError(str(error)) from error

@@ -12,11 +12,11 @@ from adaptive.errors import AdaptiveError
 from adaptive.experiments.shard import Shard
 
 
-class Lost(AdaptiveError):
+class Unreachable(AdaptiveError):
     """What carries shards cannot be reached now; they are sent again."""
 
 
-class Engine(ABC):
+class ShardEngine(ABC):
     """Carries shards to workers."""
 
     @abstractmethod
@@ -25,7 +25,7 @@ class Engine(ABC):
 
         Raises
         ------
-        Lost
+        Unreachable
             when that cannot be said now; it is tried again.
         """
 
@@ -37,7 +37,7 @@ class Engine(ABC):
 
         Raises
         ------
-        Lost
+        Unreachable
             when it cannot be asked now.
         """
         return None

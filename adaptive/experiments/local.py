@@ -8,7 +8,7 @@ import signal
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from adaptive.experiments.engine import Engine, Lost
+from adaptive.experiments.engine import ShardEngine, Unreachable
 from adaptive.experiments.shard import Shard
 from adaptive.experiments.store import FolderStore, Store, StoreError, open_store
 from adaptive.experiments.work import Work
@@ -16,7 +16,7 @@ from adaptive.experiments.work import Work
 _work: Work | None = None
 
 
-class LocalEngine(Engine):
+class LocalEngine(ShardEngine):
     """Processes of this machine, one shard each at a time.
 
     Parameters
@@ -42,7 +42,7 @@ class LocalEngine(Engine):
             self._futures[key] = self._pool.submit(_perform, key)
         except BrokenProcessPool:
             self._drop()
-            raise Lost("a process died") from None
+            raise Unreachable("a process died") from None
 
     def waiting(self) -> set[str]:
         """Keys of shards that are queued or run.

@@ -51,7 +51,7 @@ class TablePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExperimentPlan:
     """All that is to be done.
 
     Attributes
@@ -118,7 +118,7 @@ class Plan:
         }
 
 
-def make_plan(experiment: Experiment, folder: Path, board: str | None) -> Plan:
+def make_plan(experiment: Experiment, folder: Path, board: str | None) -> ExperimentPlan:
     """Look at images and candidates, and cut the work into shards.
 
     Parameters
@@ -174,7 +174,7 @@ def make_plan(experiment: Experiment, folder: Path, board: str | None) -> Plan:
     names = [name for name, _ in policies]
     if len(set(names)) < len(names):
         raise InputError(f"two policies come to one name among {names}; give each a name")
-    return Plan(experiment, tuple(tables), policies, tuple(omitted), tuple(notes))
+    return ExperimentPlan(experiment, tuple(tables), policies, tuple(omitted), tuple(notes))
 
 
 def _table(

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, Callable
 
 from adaptive.errors import InputError, MissingExtra
-from adaptive.experiments.engine import Engine, Lost
+from adaptive.experiments.engine import ShardEngine, Unreachable
 from adaptive.experiments.shard import TIMES, Shard, slug
 from adaptive.experiments.store import Store, StoreError
 from adaptive.experiments.work import Stopped, Work
@@ -75,7 +75,7 @@ def open_broker(url: str, heartbeat_s: float = HEARTBEAT_S) -> Any:
         raise InputError(f"queue {url!r} is no address of a Redis: {exc}") from exc
 
 
-class QueueEngine(Engine):
+class QueueEngine(ShardEngine):
     """Sends shards to workers that listen on a queue.
 
     Parameters
@@ -104,7 +104,7 @@ class QueueEngine(Engine):
         try:
             self._broker.enqueue(message)
         except redis.RedisError as exc:
-            raise Lost(f"the queue {self.url} cannot be reached: {exc}") from exc
+            raise Unreachable(f"the queue {self.url} cannot be reached: {exc}") from exc
 
     def waiting(self) -> set[str]:
         """Keys in the queue's hashes: those that wait, that run, and that are tried again."""
@@ -117,7 +117,7 @@ class QueueEngine(Engine):
                     messages = self._broker.client.hvals(f"{self._broker.namespace}:{name}.msgs")
                     found.update(str(json.loads(m)["args"][0]) for m in messages)
         except redis.RedisError as exc:
-            raise Lost(f"the queue {self.url} cannot be reached: {exc}") from exc
+            raise Unreachable(f"the queue {self.url} cannot be reached: {exc}") from exc
         return found
 
     def close(self) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Callable, Mapping
 from adaptive.experiments.assembled import upload
 from adaptive.experiments.coordinator import Progress, carry_out
 from adaptive.experiments.declared import Experiment
-from adaptive.experiments.engine import Engine
+from adaptive.experiments.engine import ShardEngine
 from adaptive.experiments.merge import merge
-from adaptive.experiments.plan import Plan, TablePlan
+from adaptive.experiments.plan import ExperimentPlan, TablePlan
 from adaptive.experiments.policies import baselines, judged_all, reference_of, to_plain
 from adaptive.experiments.shard import hash_of
 from adaptive.experiments.store import Store
@@ -47,9 +47,9 @@ def output_folder(experiment: Experiment) -> Path:
 
 
 def run_plan(
-    plan: Plan,
+    plan: ExperimentPlan,
     store: Store,
-    engine: Engine,
+    engine: ShardEngine,
     output: Path,
     watch: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda line: None,
@@ -61,7 +61,7 @@ def run_plan(
     AdaptiveError
         when store or queue cannot be reached, or no image is left.
     """
-    record = Record(plan, store)
+    record = RunRecord(plan, store)
     shards = plan.shards()
     for table in plan.tables:
         upload(table.assembled, store)
@@ -105,10 +105,10 @@ def run_plan(
     return Ran(report, tuple(omitted))
 
 
-class Record:
+class RunRecord:
     """What the store knows of a run, for `status` and the front end."""
 
-    def __init__(self, plan: Plan, store: Store) -> None:
+    def __init__(self, plan: ExperimentPlan, store: Store) -> None:
         self._told = plan.record()
         self._name = f"runs/{plan.experiment.name}/plan.json"
         self._store = store
@@ -121,7 +121,7 @@ class Record:
 
 
 def _table(
-    plan: Plan, table: TablePlan, store: Store, output: Path
+    plan: ExperimentPlan, table: TablePlan, store: Store, output: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """One table's part of the report, and what is left out of it."""
     path = output / f"{table.name}.csv"

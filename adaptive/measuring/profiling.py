@@ -13,6 +13,7 @@ import logging
 from functools import partial
 from itertools import cycle
 from pathlib import Path, PurePath
+from time import sleep
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -20,8 +21,8 @@ from tqdm import tqdm
 
 from adaptive.bundle.bundle import Bundle, input_to_json, output_to_json
 from adaptive.candidate import Candidate
-from adaptive.engines.choose import EngineOptions, Engines
-from adaptive.errors import ImageError, InputError
+from adaptive.engines.choose import EngineChoice, EngineOptions, Engines
+from adaptive.errors import ImageError, InputError, UnreachableError
 from adaptive.evaluation.replay import rank_of
 from adaptive.features.schema import SCHEMA, resolve_names
 from adaptive.files import writing
@@ -52,6 +53,9 @@ log = logging.getLogger("adaptive.measuring.profiling")
 
 #: Runs of each network before anything is timed.
 WARM_UP = 5
+
+#: How often a candidate on another server is asked for one image, and how long is waited between.
+PATIENCE, LONGEST_WAIT_S = 6, 10.0
 
 
 class Profiler:
@@ -90,8 +94,8 @@ class Profiler:
         # Asked one by one, an exit is reached through those before it, without their heads.
         ways = [(name,) for name in names]
         self.networks = Networks.open(bundle, names, threads, ways, True, engines)
-        assert self.networks.choice is not None
-        self.choice = self.networks.choice
+        nothing_here = EngineChoice("none", "every candidate runs on another server")
+        self.choice = self.networks.choice or nothing_here
         # An exit runs after what it continues from, whatever the manifest's order.
         chains = self.networks.chains
         self._order = sorted(bundle.candidates, key=lambda c: len(chains[c.name]))
@@ -152,8 +156,50 @@ class Profiler:
             spent = energies(self.tasks(sample))
             self._require_mode(before.mode)
         with writing(partial.folder):
-            partial.finish(self._meta(images, before, spent), {} if spent is None else spent.mj)
+            partial.finish(self._meta(images, before, spent), self._energies(spent))
         return [f"{name}: {why}" for name, why in left_out.items()]
+
+    def _energies(self, spent: Energies | None) -> dict[str, float]:
+        """Millijoules by candidate: as measured here, and what the network is said to cost."""
+        found = {} if spent is None else dict(spent.mj)
+        for name in found:
+            candidate, moved = self.bundle.candidate(name), self._bytes(name)
+            if candidate.remote is not None and moved is not None:
+                found[name] += candidate.remote.network_mj(*moved)
+        return found
+
+    def _bytes(self, name: str) -> tuple[float, float] | None:
+        """Bytes sent and received for an image by a candidate on another server."""
+        engine = self.networks.engines.get(name)
+        requests = getattr(engine, "requests", 0)
+        return (engine.sent / requests, engine.received / requests) if engine and requests else None
+
+    def _entry(self, candidate: Candidate) -> dict[str, Any]:
+        """What the table says of a candidate; of one on another server, what goes over the wire."""
+        moved = self._bytes(candidate.name)
+        if candidate.remote is None:
+            return entry_of(candidate)
+        told = {}
+        if moved is not None:
+            told = {"bytes_sent": round(moved[0]), "bytes_received": round(moved[1])}
+        return {**entry_of(candidate), "remote": {**candidate.remote.to_json(), **told}}
+
+    def patient_outcome(
+        self, path: Path, label: int, timed: bool = True
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """As `outcome`; a server that cannot be reached is given some time to come back.
+
+        Nothing of what failed is in the times.
+        """
+        for attempt in range(PATIENCE):
+            try:
+                return self.outcome(path, label, timed)
+            except UnreachableError as error:
+                if attempt == PATIENCE - 1:
+                    raise
+                log.warning("%s; it is asked again", error)
+                sleep(min(error.retry_after_s, LONGEST_WAIT_S))
+        raise AssertionError
 
     def _found(
         self, images: LabelledImages, todo: Sequence[int], jobs: int
@@ -165,7 +211,9 @@ class Profiler:
                 try:
                     yield (
                         index,
-                        self.outcome(images.root / images.names[index], images.labels[index]),
+                        self.patient_outcome(
+                            images.root / images.names[index], images.labels[index]
+                        ),
                     )
                 except ImageError as error:
                     yield index, str(error)
@@ -348,7 +396,7 @@ class Profiler:
                 ", ".join(board["throttled_by"]),
             )
         return {
-            "candidates": [entry_of(c) for c in self.bundle.candidates],
+            "candidates": [self._entry(c) for c in self.bundle.candidates],
             **({"quality": AGREEMENT} if UNLABELLED in images.labels else {}),
             "reference": self.bundle.reference,
             "classes": len(self.bundle.labels),
@@ -381,7 +429,7 @@ def _finder(
 def _untimed(
     profiler: Profiler, path: Path, label: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    row, answers = profiler.outcome(path, label, False)
+    row, answers = profiler.patient_outcome(path, label, False)
     return row, {name: values.astype(np.float16) for name, values in answers.items()}
 
 

@@ -184,7 +184,8 @@ def make_copies(
         when images are too few or cannot be read, or a name is unknown.
     """
     check_output(output, force)
-    wanted = [bundle.candidate(name) for name in names] or list(bundle.candidates)
+    here = [c for c in bundle.candidates if c.remote is None]
+    wanted = [bundle.candidate(name) for name in names] or here
     parts = Parts(images, recipe)
     continued = {c.after for c in bundle.candidates}
     done: list[Copy] = []
@@ -194,6 +195,9 @@ def make_copies(
         for candidate in wanted:
             if candidate.after is not None or candidate.name in continued:
                 left_out.append(f"{candidate.name} is an exit; only whole networks are copied")
+                continue
+            if candidate.remote is not None:
+                left_out.append(f"{candidate.name} runs on another server; nothing here to copy")
                 continue
             maker = _Maker(bundle, candidate, parts, recipe, aside, say)
             made = maker.make()
@@ -220,13 +224,15 @@ def make_copies(
 def carried(bundle: Bundle, candidate: Candidate, aside: Path) -> Candidate:
     """The candidate in the new folder, its files beside the others."""
     through = candidate.through
-    for file in [candidate.file, *([] if through is None else [through.file])]:
+    for file in candidate.files:
         source = bundle.folder / file
         if read_header(source).external:
             raise InputError(f"{file} keeps weights outside; put them inside first")
         shutil.copyfile(source, aside / source.name)
     if through is not None:
         through = replace(through, file=Path(through.file).name)
+    if candidate.remote is not None:
+        return candidate
     return replace(candidate, file=Path(candidate.file).name, through=through)
 
 

@@ -391,6 +391,9 @@ def export_zoo(
         candidates = []
         if kept is not None:
             for candidate in kept.candidates:
+                if candidate.remote is not None:
+                    candidates.append(candidate)
+                    continue
                 name = Path(candidate.file).name
                 shutil.copyfile(kept.folder / candidate.file, aside / name)
                 through = candidate.through
@@ -443,8 +446,8 @@ def _others(output: Path, entries: Sequence[Entry]) -> Bundle:
             )
     replaced = {entry.name for entry in entries}
     kept = tuple(c for c in bundle.candidates if c.name not in replaced)
-    files = [Path(c.file).name for c in kept] + [f"{name}.onnx" for name in replaced]
-    files += [Path(c.through.file).name for c in kept if c.through is not None]
+    files = [Path(file).name for c in kept for file in c.files]
+    files += [f"{name}.onnx" for name in replaced]
     twice = sorted({file for file in files if files.count(file) > 1})
     if twice or any(c.after in replaced for c in kept):
         raise InputError(f"{output} needs what would be replaced; export into a folder of its own")

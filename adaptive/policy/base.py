@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Mapping, Sequence
+from typing import Any, ClassVar, FrozenSet, Mapping, Sequence
 
 import numpy as np
 
@@ -224,6 +224,40 @@ class Policy(ABC):
         """
         return choice if limits is UNLIMITED else self.spending.affordable(choice, path, limits)
 
+    def without(
+        self, absent: FrozenSet[int], chances: np.ndarray | None, count: int, limits: Limits
+    ) -> np.ndarray:
+        """First candidate for each image where some cannot be reached, shape (count,), or STOP.
+
+        The start that the policy chooses where the premodel gives those no chance. Where it
+        still is one of them, a cascade begins at the first of its order that can be reached, and
+        any other policy at the latest.
+
+        absent : positions of those that cannot be reached
+        """
+        instead = self._instead(absent)
+        if chances is None or instead == STOP:
+            return np.full(count, instead)
+        given = chances.copy()
+        given[:, list(absent)] = 0.0
+        found = np.array(self.start(given, count, limits))
+        found[np.isin(found, list(absent))] = instead
+        return found
+
+    def _instead(self, absent: FrozenSet[int]) -> int:
+        """Where an image starts whose start cannot be reached."""
+        there = set(range(len(self.candidates))).difference(absent)
+        return max(there, default=STOP)
+
+    def further(
+        self, wanted: int, absent: FrozenSet[int], history: History, limits: Limits
+    ) -> Column:
+        """Next candidate for images that want one that cannot be reached, or STOP.
+
+        Here nobody more is asked: a policy that knows who else may be says so.
+        """
+        return history.math.all(STOP)
+
     def short_of(self, candidate: int, path: tuple[int, ...], limits: Limits) -> tuple[str, ...]:
         """Which limits do not pay for a candidate after `path`, for one image: see `Change`."""
         return self.spending.short_of(candidate, path, limits)
@@ -280,7 +314,7 @@ class Policy(ABC):
         changes : the choices of this policy that limits did not allow, in order
         """
         first = next((change for change in changes if not change.path), None)
-        later = next((change for change in changes if change.path), None)
+        later = next((c for c in changes if c.path and c.given is None), None)
         if first is None and not history.path:
             return self.why_none(history.chances, preference)
         told = []
@@ -292,6 +326,7 @@ class Policy(ABC):
             told.append(on)
         elif first is None:
             told.append(self.why_start(history.path[0], history.chances, preference))
+        told += [c.text(self.candidates) for c in changes if c.path and c.given is not None]
         return "; ".join(told)
 
     def why_start(self, candidate: int, chances: np.ndarray | None, preference: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, ClassVar, Mapping, Sequence
+from typing import Any, ClassVar, FrozenSet, Mapping, Sequence
 
 import numpy as np
 
@@ -127,6 +127,27 @@ class Cascade(OnColumns):
             return math.all(STOP)
         low = self.score(history) < self.asked_below(history, limits)
         return math.pick(low, last + 1, STOP)
+
+    def _instead(self, absent: FrozenSet[int]) -> int:
+        """The first of the order that is there."""
+        there = set(range(len(self.candidates))).difference(absent)
+        return min(there, default=STOP)
+
+    def further(
+        self, wanted: int, absent: FrozenSet[int], history: History, limits: Limits
+    ) -> Column:
+        """The best way that needs none of those absent, or the next of the order that is there."""
+        math, found = history.math, self._promise(history)
+        if found is None:
+            later = (c for c in range(wanted + 1, len(self.candidates)) if c not in absent)
+            return math.all(next(later, STOP))
+        gain, values = found
+        there = [place for place, way in enumerate(gain.ways) if not absent.intersection(way)]
+        if not there:
+            return math.all(STOP)
+        best, most = leading([values[place] for place in there], math)
+        first = math.at([gain.first[place] for place in there], best)
+        return math.pick(most > bar(limits.preference), first, STOP)
 
     def asked_below(self, history: History, limits: Limits) -> Column:
         """The signal below which the next candidate is asked, the preference included."""

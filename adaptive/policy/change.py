@@ -1,11 +1,15 @@
-"""What limits changed of a policy's choice, as a value that can be told."""
+"""What was changed of a policy's choice, by limits or a candidate's absence, to be told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Iterable, Sequence
+
+#: In `Change.short`, for a candidate that cannot be reached.
+ABSENT = "absent"
 
 _SHORT = {
+    ABSENT: "{} cannot be reached",
     "deadline": "the deadline leaves no time for {}",
     "energy": "the energy left does not pay for {}",
     "allowance": "the time allowed does not pay for {}",
@@ -15,7 +19,7 @@ _SHORT = {
 
 @dataclass(frozen=True)
 class Change:
-    """One choice for one image that was not allowed.
+    """One choice for one image that was not allowed, or not possible.
 
     Attributes
     ----------
@@ -23,7 +27,7 @@ class Change:
     wanted : position of the candidate that the policy chose
     given : position of the one that was asked instead, or None
     short : what did not suffice for it: "deadline", "energy", "allowance" of the request, or
-        "bucket"
+        "bucket"; "absent" where it cannot be reached
     alike : whether the same did not suffice for any other candidate either; what ruled those
         out may be another limit
     """
@@ -47,6 +51,11 @@ class Change:
             others = others if len(candidates) > 1 else ""
             return f"{lacking}{others}, so there is no answer"
         return f"{lacking}, so {candidates[self.given]} was asked"
+
+
+def unreached(candidates: Sequence[str], changes: Iterable[Change]) -> tuple[str, ...]:
+    """Names of the candidates that an image was to be asked of and that could not be reached."""
+    return tuple(dict.fromkeys(candidates[c.wanted] for c in changes if ABSENT in c.short))
 
 
 def prefers(preference: float) -> str:

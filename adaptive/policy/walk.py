@@ -13,7 +13,7 @@ this one machine, so what is measured is what is served.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Sequence, cast
+from typing import TYPE_CHECKING, Any, Callable, FrozenSet, NamedTuple, Sequence, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from adaptive.columns import ONE, Column
 from adaptive.errors import InputError
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.policy.base import Policy
-from adaptive.policy.change import Change
+from adaptive.policy.change import ABSENT, Change
 from adaptive.policy.history import Conclusion, History, Output, Single
 from adaptive.policy.spending import STOP
 
@@ -88,13 +88,14 @@ class Route:
 
 
 class _Changed(NamedTuple):
-    """Choices for some images that limits changed."""
+    """Choices for some images that limits changed, or the absence of candidates."""
 
     rows: np.ndarray
     wanted: np.ndarray
     given: np.ndarray
     path: tuple[int, ...]
     limits: Limits
+    absent: FrozenSet[int]
 
 
 class Walk:
@@ -127,6 +128,7 @@ class Walk:
         self._changed: list[_Changed] = []
         self._waiting: list[Step] = []
         self._finished: list[Route] = []
+        self._absent: FrozenSet[int] = frozenset()
         self._kind: Callable[..., History] = History
         self._own: tuple[Any, ...] = ()  # what its histories share
         self._alone = count == 1 and policy.on_numbers
@@ -180,6 +182,33 @@ class Walk:
         self._send(step.rows, self.policy.next(history, limits), history, limits, said)
         return tuple(self._waiting[before:])
 
+    def lose(self, step: Step, limits: Limits = UNLIMITED) -> Sequence[Step]:
+        """Go on as though `step.candidate`, which cannot be reached, were not there.
+
+        Returns
+        -------
+        The steps that the images of `step` wait for now; what is not in them has finished.
+        """
+        self._waiting.remove(step)
+        before = len(self._waiting)
+        self._absent |= {step.candidate}
+        count, chances = len(step.rows), self.chances
+        if chances is not None and not self._alone:
+            chances = chances[step.rows]
+        history = self._kind(step.path, step.outputs, chances, None, *self._own)
+        if step.path:
+            said = self.policy.conclude(history)
+            if said.probabilities is not None:
+                kept = said.probabilities
+                history = self._kind(step.path, step.outputs, chances, kept, *self._own)
+        elif self._alone:
+            said = _NOTHING
+        else:
+            said = Conclusion(None, np.ones(count, bool), False)
+        wanted = step.candidate if self._alone else np.full(count, step.candidate)
+        self._send(step.rows, wanted, history, limits, said)
+        return tuple(self._waiting[before:])
+
     @property
     def routes(self) -> Sequence[Route]:
         """How the images that are finished got there; every image is on exactly one route."""
@@ -187,11 +216,11 @@ class Walk:
 
     @property
     def changed(self) -> bool:
-        """Whether limits changed a choice for any of the images."""
+        """Whether limits, or an absence, changed a choice for any of the images."""
         return bool(self._changed)
 
     def limited(self, row: int) -> bool:
-        """Whether limits changed a choice for one image, or a preference may have."""
+        """Whether anything changed a choice for one image, or a preference may have."""
         return self.preference != 0 or any(row in changed.rows for changed in self._changed)
 
     def wanted_start(self, row: int) -> int:
@@ -203,21 +232,27 @@ class Walk:
         return route.path[0] if route.path else STOP
 
     def changes(self, row: int) -> tuple[Change, ...]:
-        """What limits changed of the policy's choices for one image, in order."""
+        """What was changed of the policy's choices for one image, in order."""
         found = []
         for changed in self._changed:
             for position in np.flatnonzero(changed.rows == row).tolist():
                 wanted = int(changed.wanted[position])
                 left = changed.limits.rows(slice(position, position + 1))
-                short = self.policy.short_of(wanted, changed.path, left)
+                short = self._short(changed, wanted, left)
                 given = int(changed.given[position])
                 alike = given != STOP or all(
-                    set(short) <= set(self.policy.short_of(other, changed.path, left))
+                    set(short) <= set(self._short(changed, other, left))
                     for other in range(len(self.policy.candidates))
                 )
                 instead = None if given == STOP else given
                 found.append(Change(changed.path, wanted, instead, short, alike))
         return tuple(found)
+
+    def _short(self, changed: _Changed, candidate: int, left: Limits) -> tuple[str, ...]:
+        """What did not suffice for a candidate when a choice was changed."""
+        if candidate in changed.absent:
+            return (ABSENT,)
+        return self.policy.short_of(candidate, changed.path, left)
 
     def _send(
         self,
@@ -230,9 +265,12 @@ class Walk:
         """Send images where the policy wants them, as far as the limits can pay for it."""
         if not self._alone:
             _check_choice(self.policy, wanted, len(rows), history.path)
-        given = wanted
+        given = self._present(wanted, history, limits) if self._absent else wanted
         if limits is not UNLIMITED:
-            given = self.policy.affordable(wanted, history.path, limits)
+            given = self.policy.affordable(given, history.path, limits)
+            if self._absent and not history.path:
+                given = self._affordable(given, limits)
+        if limits is not UNLIMITED or self._absent:
             self._note(rows, wanted, given, history.path, limits)
         if self._alone:
             if given != STOP:
@@ -254,14 +292,47 @@ class Walk:
                 continue
             self._finished.append(Route(own, seen, *concluded))
 
+    def _present(self, wanted: Column, history: History, limits: Limits) -> Column:
+        """What the policy wants where it wants one that cannot be reached."""
+        if not self._alone:
+            given = np.array(wanted)
+            for lost in self._absent.intersection(given.tolist()):
+                own = np.flatnonzero(wanted == lost)
+                given[own] = self._around(lost, history.rows(own), len(own), limits)
+            return given
+        if wanted not in self._absent:
+            return wanted
+        found = self._around(int(wanted), history, 1, limits)
+        return found if history.path else int(found[0])
+
+    def _around(self, lost: int, history: History, count: int, limits: Limits) -> Column:
+        if not history.path:
+            return self.policy.without(self._absent, history.chances, count, limits)
+        return self.policy.further(lost, self._absent, history, limits)
+
+    def _affordable(self, given: Column, limits: Limits) -> Column:
+        """As a start, the latest that can be reached and fits where limits chose another."""
+        found = np.atleast_1d(given)
+        lost = np.isin(found, list(self._absent))
+        if not lost.any():
+            return given
+        found = np.where(lost, STOP, found)
+        for candidate in range(len(self.policy.candidates)):
+            if candidate not in self._absent:
+                choice = np.full(len(found), candidate)
+                fits = self.policy.affordable(choice, (), limits) == candidate
+                found[lost & fits] = candidate
+        return int(found[0]) if self._alone else found
+
     def _note(
         self, rows: np.ndarray, wanted: Column, given: Column, path: tuple[int, ...], limits: Limits
     ) -> None:
-        """Remember which choices limits changed."""
+        """Remember which choices were changed."""
         over = np.atleast_1d(given != wanted) if given is not wanted else np.zeros(1, bool)
         if over.any():
             before, after = np.atleast_1d(wanted)[over], np.atleast_1d(given)[over]
-            self._changed.append(_Changed(rows[over], before, after, path, limits.rows(over)))
+            left = limits.rows(over)
+            self._changed.append(_Changed(rows[over], before, after, path, left, self._absent))
 
 
 def _check_choice(policy: Policy, wanted: Any, count: int, path: tuple[int, ...]) -> None:

@@ -7,6 +7,7 @@ from typing import Sequence
 
 import numpy as np
 
+from adaptive.policy.change import unreached
 from adaptive.policy.walk import Route, Walk
 from adaptive.prediction import Prediction
 from adaptive.routing.own_answers import OwnOutput
@@ -67,7 +68,9 @@ class Answering:
         policy, history, row = walk.policy, route.history, int(route.rows[place])
         if len(route.rows) > 1:
             history = history.rows(np.array([place]))
-        why = policy.reason(history, walk.preference, walk.changes(row) if walk.changed else ())
+        changes = walk.changes(row) if walk.changed else ()
+        why = policy.reason(history, walk.preference, changes)
+        missed = unreached(policy.candidates, changes) if changes else ()
         ms = {"decode": photo.image.ms, **photo.ms, "total": total_ms}
         path = tuple([policy.candidates[c] for c in history.path])
         values = votes = None
@@ -76,7 +79,10 @@ class Answering:
         if history.chances is not None:
             votes = dict(zip(policy.candidates, history.chances[0].tolist()))
         if not path:
-            return Prediction(None, None, None, (), None, path, ms, False, values, votes, why)
+            return Prediction(
+                *(None, None, None, (), None, path, ms, False, values, votes, why),
+                unreached=missed,
+            )
         unsure = bool(route.abstained[place])
         said = photo.done[path[-1]]
         if isinstance(said, OwnOutput):
@@ -95,6 +101,7 @@ class Answering:
                 votes=votes,
                 reason=why,
                 answer=None if unsure else said.answers[0],
+                unreached=missed,
             )
         if route.probabilities is None:
             chances = history.outputs[-1].probabilities[0]  # type: ignore[index]
@@ -128,4 +135,5 @@ class Answering:
             votes=votes,
             reason=why,
             guess=index,
+            unreached=missed,
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.checks import number, whole
-from adaptive.errors import InputError
+from adaptive.errors import InputError, UnreachableError
 from adaptive.limits import Limits
 from adaptive.routing import progress
 from adaptive.routing.photo import Found, Inputs
@@ -142,6 +142,8 @@ class Batching(Telling):
             self._gather(run, batch)
         else:
             batch.done.wait()
+        if batch.unreachable is not None:
+            raise batch.unreachable
         if batch.failed:
             return [found for row in rows for found in self._run(run, [row])]
         return batch.found[begin : begin + len(rows)]
@@ -157,6 +159,8 @@ class Batching(Telling):
             batch.changed.clear()
         try:
             batch.found = self._run(run, batch.rows)
+        except UnreachableError as error:
+            batch.unreachable = error  # alone they would fare no better
         except Exception:
             if len(batch.rows) == 1:
                 raise
@@ -213,5 +217,6 @@ class _Batch:
         self.found: list[Found] = []
         self.left = False
         self.failed = False
+        self.unreachable: UnreachableError | None = None
         self.changed = threading.Event()
         self.done = threading.Event()

@@ -15,6 +15,7 @@ from adaptive.errors import EngineError
 from adaptive.images.decoded import DecodedImage
 from adaptive.images.preprocess import placed
 from adaptive.policy.base import Output
+from adaptive.policy.change import unreached
 from adaptive.policy.walk import Route, Walk
 from adaptive.prediction import Prediction
 from adaptive.routing.photo import Found, Inputs, Photo
@@ -123,7 +124,8 @@ class BoxAnswering:
         policy, history, row = walk.policy, route.history, int(route.rows[place])
         if len(route.rows) > 1:
             history = history.rows(np.array([place]))
-        why = policy.reason(history, walk.preference, walk.changes(row) if walk.changed else ())
+        changes = walk.changes(row) if walk.changed else ()
+        why = policy.reason(history, walk.preference, changes)
         path = tuple(policy.candidates[c] for c in history.path)
         found, sure = Detections.none(), None
         if path:
@@ -153,6 +155,7 @@ class BoxAnswering:
             reason=why,
             features=None if features is None else dict(zip(self.feature_names, features.tolist())),
             votes=votes,
+            unreached=unreached(policy.candidates, changes),
         )
 
     def _boxes(self, path: Sequence[str], outputs: Sequence[Output]) -> Detections:
@@ -188,4 +191,5 @@ def as_prediction(answer: Detections) -> Prediction:
         features=answer.features,
         votes=answer.votes,
         reason=answer.reason,
+        unreached=answer.unreached,
     )

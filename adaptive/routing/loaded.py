@@ -126,8 +126,9 @@ class Loaded:
             headless = member != name and through_key(member) in engines
             if member not in engines and not headless:
                 candidate = bundle.candidate(member)
-                path = bundle.folder / candidate.file
-                check_hash(path, candidate.file, candidate.sha256)
+                if candidate.remote is None:
+                    path = bundle.folder / candidate.file
+                    check_hash(path, candidate.file, candidate.sha256)
                 missing.append(Wanted(member, bundle.folder, candidate))
         return missing
 

@@ -62,6 +62,10 @@ class Photo(NamedTuple):
         }
         return self._replace(carried=carried)
 
+    def having_spent(self, step: str, ms: float) -> Photo:
+        """The same with so much more time spent on a step that came to nothing."""
+        return self._replace(ms={**self.ms, step: self.ms.get(step, 0.0) + ms})
+
     def finished(self) -> Photo:
         """The same without pixels, tensors and states: it is answered, and nothing more is run."""
         return self._replace(image=self.image.emptied(), carried={})

@@ -445,9 +445,15 @@ class Router(OffLoop):
             walk = Walk(policy, 1, chances, left)
             while (step := walk.wanted) is not None:
                 name = policy.candidates[step.candidate]
-                (photo,) = networks.advance(networks.runs[name], [photo])
+                if name in networks.remote:
+                    photo = networks.ask(name, photo, left)
+                else:
+                    (photo,) = networks.advance(networks.runs[name], [photo])
                 left = UNLIMITED if account is None else account.left([photo], step.rows)
-                walk.feed(step, photo.done[name], left)
+                if name in photo.done:
+                    walk.feed(step, photo.done[name], left)
+                else:
+                    walk.lose(step, left)
         finally:
             if account is not None:
                 account.close([photo])
@@ -550,9 +556,13 @@ class Router(OffLoop):
         return self._networks.choice
 
     def status(self) -> dict[str, Any]:
-        """Where bucket and all that is watched stand, as JSON; None for what there is not."""
+        """Where bucket and all that is watched stand, as JSON; None for what there is not.
+
+        Candidates on other servers stand under "remote", where there are such.
+        """
         bucket = None if self.bucket is None else self.bucket.status()
-        return {"bucket": bucket, **self._watch.status()}
+        remote = self._networks.elsewhere()
+        return {"bucket": bucket, **self._watch.status(), **({"remote": remote} if remote else {})}
 
     @property
     def drift(self) -> Monitor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Iterable, Mapping, NamedTuple, Sequence
@@ -12,7 +13,8 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import OutputSpec
 from adaptive.checks import shown
 from adaptive.engines.answers import run_checked
-from adaptive.errors import InputError
+from adaptive.errors import InputError, UnreachableError
+from adaptive.limits import Limits
 from adaptive.policy.base import Policy
 from adaptive.policy.history import Output
 from adaptive.routing.photo import Found, Inputs, Photo
@@ -58,6 +60,7 @@ class Networks:
         self._continued = {c.after for c in bundle.candidates}
         own = ((c.name, c.output) for c in bundle.candidates)
         self._outputs = {name: out for name, out in own if isinstance(out, OutputSpec)}
+        self.remote = frozenset(c.name for c in bundle.candidates if c.remote is not None)
         self._detectors: Mapping[str, Detector] = {}
         if bundle.task == "detect":
             from adaptive.routing.detecting import detectors
@@ -146,6 +149,28 @@ class Networks:
         """Ask a candidate about these photos; what already ran is not run again."""
         now = self.advance(self.runs[name], photos)
         return Asked(now, said(name, now))
+
+    def ask(self, name: str, photo: Photo, left: Limits) -> Photo:
+        """Ask a candidate on another server about one photo, within the time that is left.
+
+        Returns
+        -------
+        Where it cannot be reached, the photo with the time that this took, and no answer.
+        """
+        from adaptive.engines.remote import within
+
+        began = perf_counter()
+        try:
+            with within(float(np.min(left.remaining_ms))):
+                (photo,) = self.advance(self.runs[name], [photo])
+        except UnreachableError:
+            return photo.having_spent(name, (perf_counter() - began) * 1e3)
+        return photo
+
+    def elsewhere(self) -> dict[str, Any]:
+        """Where candidates on other servers stand, by name, as JSON values."""
+        told = ((name, getattr(self.engines.get(name), "status", None)) for name in self.remote)
+        return {name: status() for name, status in sorted(told) if status is not None}
 
     def needed(self, name: str, photo: Photo) -> list[Run]:
         """What must still run for a photo so that `name` answers, in order."""
@@ -241,7 +266,8 @@ class Networks:
         plain = self.plain()
         for member in sorted(members, key=lambda m: len(self.chains[m])):
             runs = [r for r in (Run(member, False), Run(member, True)) if r.step in self.engines]
-            (photo,) = plain.advance(runs, [photo], again=True)
+            with suppress(UnreachableError):
+                (photo,) = plain.advance(runs, [photo], again=True)
 
     def close(self) -> None:
         """Close the engines."""

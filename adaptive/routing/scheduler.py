@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from itertools import islice
-from typing import Iterable, Iterator
+from time import perf_counter
+from typing import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from adaptive.errors import UnreachableError
 from adaptive.limits import Limits
 from adaptive.policy.base import Policy
 from adaptive.policy.walk import Step, Walk
@@ -168,12 +170,28 @@ class Scheduler:
     def _run(self, run: Run) -> None:
         taken = self._dequeue(run)
         photos = [photo for queued in taken for photo in queued.photos]
-        advanced = iter(self._networks.advance([run], photos))
+        began = perf_counter()
+        try:
+            advanced = iter(self._networks.advance([run], photos))
+        except UnreachableError:
+            self._lose(run, taken, (perf_counter() - began) * 1e3 / len(photos))
+            return
         for queued in taken:
             queued.update(islice(advanced, len(queued.step.rows)))
             queued.held = False
             self._enqueue(queued)
             self._finish(queued.cohort)
+
+    def _lose(self, run: Run, taken: Sequence[Queued], spent_ms: float) -> None:
+        """Let photos go on without a candidate that cannot be reached."""
+        for queued in taken:
+            cohort, step = queued.cohort, queued.step
+            queued.update([photo.having_spent(run.step, spent_ms) for photo in queued.photos])
+            left = cohort.account.left(queued.photos, step.rows)
+            left = _each(left, len(step.rows), self._ahead_ms(cohort, step))
+            for further in cohort.walk.lose(step, left):
+                self._enqueue(Queued(cohort, further, queued.held))
+            self._finish(cohort)
 
     def _dequeue(self, run: Run) -> list[Queued]:
         queue, taken, room = self._queues[run], [], self._batch

@@ -32,7 +32,7 @@ class Detections:
     ms : milliseconds by step: decode, features, premodel, each candidate, total
     sure : how good the boxes are to be expected as a whole, 0..1, where a router answered
     reason : one sentence, why this path was taken
-    features, votes, reused : as of a Prediction
+    features, votes, reused, unreached : as of a Prediction
 
     `Detections.of` makes them from other types of numbers, or from lists.
 
@@ -56,6 +56,7 @@ class Detections:
     features: Dict[str, float] | None = field(default=None, repr=False)
     votes: Dict[str, float] | None = field(default=None, repr=False)
     reused: Reused | None = field(default=None, repr=False)
+    unreached: Tuple[str, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -143,6 +144,8 @@ class Detections:
         }
         if self.reused is not None:
             answer["reused"] = self.reused.to_json()
+        if self.unreached:
+            answer["unreached"] = list(self.unreached)
         if explain:
             answer.update(features=self.features, votes=self.votes, reason=self.reason)
         return answer

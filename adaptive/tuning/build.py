@@ -43,17 +43,20 @@ def build_policy(
     """
     members = shown_to(trial, members, judged)
     alone = trial.kind in ("fixed", "premodel")
+    path = trial.path
+    if trial.family == "fixed":
+        path += in_place_of(table, path[0])
     common: dict[str, Any] = {
-        "costs_ms": tuple(float(table.ms(n).mean()) for n in trial.path),
-        "exponents": members.served(trial.path, trial.average, alone),
+        "costs_ms": tuple(float(table.ms(n).mean()) for n in path),
+        "exponents": members.served(path, trial.average, alone),
     }
-    energies = [table.path_mj((n,)) for n in trial.path]
+    energies = [table.path_mj((n,)) for n in path]
     if all(mj is not None for mj in energies):
         common["costs_mj"] = tuple(float(np.mean(mj)) for mj in energies)  # type: ignore[arg-type]
     if upper_ms is not None:
-        common["upper_ms"] = tuple(upper_ms[n] for n in trial.path)
+        common["upper_ms"] = tuple(upper_ms[n] for n in path)
     if trial.family == "fixed":
-        return Fixed(trial.path, **common)
+        return Fixed(path, **common)
     if trial.family == "premodel":
         return ByPremodel(trial.path, premodel, rule="utility", price=trial.price, **common)
     common["signal"] = trial.signal
@@ -98,6 +101,19 @@ def build_policy(
         start_gain=start_gain,
         **common,
     )
+
+
+def in_place_of(table: OutcomeTable, name: str) -> tuple[str, ...]:
+    """Who answers where a candidate cannot be reached that runs on another server.
+
+    The best of those that run here; nobody where it runs here itself, or all of them run there.
+    """
+    entries = table.meta.get("candidates") or []
+    away = {entry["name"] for entry in entries if entry.get("remote")}
+    here = [n for n in table.candidates if n not in away]
+    if name not in away or not here:
+        return ()
+    return (max(here, key=lambda n: float(table.of(n).quality.mean())),)
 
 
 def learn_gains(

@@ -30,9 +30,9 @@ from adaptive.errors import AdaptiveError
 from adaptive.experiments.assembled import upload
 from adaptive.experiments.coordinator import carry_out
 from adaptive.experiments.declared import Experiment, declared
-from adaptive.experiments.engine import Engine
+from adaptive.experiments.engine import ShardEngine
 from adaptive.experiments.local import LocalEngine
-from adaptive.experiments.plan import Plan, make_plan
+from adaptive.experiments.plan import ExperimentPlan, make_plan
 from adaptive.experiments.run import run_plan
 from adaptive.experiments.store import FolderStore, Store, StoreError, open_store
 from adaptive.experiments.work import board_model
@@ -55,14 +55,16 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 @pytest.fixture
-def plan(experiment: Experiment, tmp_path: Path) -> Plan:
+def plan(experiment: Experiment, tmp_path: Path) -> ExperimentPlan:
     return make_plan(experiment, tmp_path / "made", board_model())
 
 
 class Running:
     """A coordinator in a thread."""
 
-    def __init__(self, plan: Plan, store: Store, engine: Engine, output: Path) -> None:
+    def __init__(
+        self, plan: ExperimentPlan, store: Store, engine: ShardEngine, output: Path
+    ) -> None:
         self.found: list[Any] = []
 
         def run() -> None:
@@ -86,7 +88,7 @@ class Running:
         return OutcomeTable.read(self.output / "outcomes.csv")
 
 
-def queue_engine(redis: Redis) -> Engine:
+def queue_engine(redis: Redis) -> ShardEngine:
     from adaptive.experiments.queue import QueueEngine
 
     return QueueEngine(redis.url, HEARTBEAT_S)
@@ -102,7 +104,7 @@ def options(redis: Redis, store: Store) -> list[object]:
 
 
 def test_a_worker_that_is_killed_in_mid_shard(
-    plan: Plan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
+    plan: ExperimentPlan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
 ) -> None:
     doomed = start(*options(redis, store)).ready()
     running = Running(plan, store, queue_engine(redis), tmp_path / "out")
@@ -116,7 +118,7 @@ def test_a_worker_that_is_killed_in_mid_shard(
 
 
 def test_a_worker_that_is_told_to_stop_finishes_its_shard(
-    plan: Plan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
+    plan: ExperimentPlan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
 ) -> None:
     first = start(*options(redis, store)).ready()
     running = Running(plan, store, queue_engine(redis), tmp_path / "out")
@@ -130,7 +132,7 @@ def test_a_worker_that_is_told_to_stop_finishes_its_shard(
 
 
 def test_a_worker_without_grace_puts_its_shard_back(
-    plan: Plan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
+    plan: ExperimentPlan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
 ) -> None:
     first = start(*options(redis, store), "--grace", "0").ready()
     running = Running(plan, store, queue_engine(redis), tmp_path / "out")
@@ -143,7 +145,7 @@ def test_a_worker_without_grace_puts_its_shard_back(
 
 
 def test_a_redis_that_is_killed_and_starts_empty(
-    plan: Plan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
+    plan: ExperimentPlan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
 ) -> None:
     start(*options(redis, store)).ready()
     running = Running(plan, store, queue_engine(redis), tmp_path / "out")
@@ -155,7 +157,7 @@ def test_a_redis_that_is_killed_and_starts_empty(
 
 
 def test_two_coordinators_and_two_workers(
-    plan: Plan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
+    plan: ExperimentPlan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path, alone: Any
 ) -> None:
     for _ in range(2):
         start(*options(redis, store))
@@ -167,7 +169,7 @@ def test_two_coordinators_and_two_workers(
 
 
 def test_a_store_that_answers_503_for_a_while(
-    plan: Plan,
+    plan: ExperimentPlan,
     redis: Redis,
     start: Any,
     tmp_path: Path,
@@ -226,7 +228,7 @@ def test_an_unreadable_candidate_and_image_are_told_of_and_the_rest_goes_on(
 
 
 def test_a_shard_that_kills_its_workers_is_given_up_after_three(
-    plan: Plan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path
+    plan: ExperimentPlan, store: FolderStore, redis: Redis, start: Any, tmp_path: Path
 ) -> None:
     key = plan.tables[0].keys[1]
     for number in range(3):
@@ -240,7 +242,7 @@ def test_a_shard_that_kills_its_workers_is_given_up_after_three(
 
 
 def test_a_disk_that_fills_stops_the_run_and_what_is_done_stays(
-    plan: Plan, tmp_path: Path, alone: OutcomeTable
+    plan: ExperimentPlan, tmp_path: Path, alone: OutcomeTable
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

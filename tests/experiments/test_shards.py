@@ -12,9 +12,9 @@ from adaptive.errors import InputError
 from adaptive.experiments.assembled import upload
 from adaptive.experiments.coordinator import carry_out
 from adaptive.experiments.declared import Experiment, declared
-from adaptive.experiments.engine import Engine, Lost
+from adaptive.experiments.engine import ShardEngine, Unreachable
 from adaptive.experiments.merge import merge
-from adaptive.experiments.plan import Plan, make_plan
+from adaptive.experiments.plan import ExperimentPlan, make_plan
 from adaptive.experiments.shard import Result, Shard
 from adaptive.experiments.store import FolderStore, open_store
 from adaptive.experiments.work import Stopped, Work
@@ -23,7 +23,7 @@ from adaptive.outcomes.table import OutcomeTable
 BOARD = "a board"
 
 
-class Here(Engine):
+class Here(ShardEngine):
     """Runs a shard where it is submitted; loses some, and cannot tell what waits."""
 
     def __init__(self, work: Work, lose: int = 0) -> None:
@@ -36,7 +36,7 @@ class Here(Engine):
         if self.lose:
             self.lose -= 1
             if self.lose % 2:
-                raise Lost("gone")
+                raise Unreachable("gone")
             return
         self.work.perform(key)
 
@@ -47,11 +47,11 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 @pytest.fixture
-def plan(experiment: Experiment, tmp_path: Path) -> Plan:
+def plan(experiment: Experiment, tmp_path: Path) -> ExperimentPlan:
     return make_plan(experiment, tmp_path / "made", BOARD)
 
 
-def merged(plan: Plan, store: FolderStore, output: Path) -> OutcomeTable:
+def merged(plan: ExperimentPlan, store: FolderStore, output: Path) -> OutcomeTable:
     table = plan.tables[0]
     bundle, measure = table.assembled.bundle, table.measure
     merge(store, table.keys, table.times_key, bundle, measure, table.imagery.labels, output)
@@ -59,7 +59,7 @@ def merged(plan: Plan, store: FolderStore, output: Path) -> OutcomeTable:
 
 
 def test_shards_that_were_lost_are_sent_again_and_the_outcomes_are_those_of_one_process(
-    plan: Plan, store: FolderStore, tmp_path: Path, alone: OutcomeTable
+    plan: ExperimentPlan, store: FolderStore, tmp_path: Path, alone: OutcomeTable
 ) -> None:
     upload(plan.tables[0].assembled, store)
     engine = Here(Work(store, tmp_path / "cache", BOARD), lose=3)
@@ -83,7 +83,9 @@ def test_shards_that_were_lost_are_sent_again_and_the_outcomes_are_those_of_one_
     assert replace(first, origin={}).to_bytes() == replace(second, origin={}).to_bytes()
 
 
-def test_times_are_refused_on_another_board(plan: Plan, store: FolderStore, tmp_path: Path) -> None:
+def test_times_are_refused_on_another_board(
+    plan: ExperimentPlan, store: FolderStore, tmp_path: Path
+) -> None:
     upload(plan.tables[0].assembled, store)
     engine = Here(Work(store, tmp_path / "cache", "another board"))
     failed = carry_out(plan.shards(), store, engine)
@@ -96,7 +98,7 @@ def test_times_are_refused_on_another_board(plan: Plan, store: FolderStore, tmp_
 
 
 def test_a_worker_that_is_told_to_stop_leaves_no_attempt(
-    plan: Plan, store: FolderStore, tmp_path: Path
+    plan: ExperimentPlan, store: FolderStore, tmp_path: Path
 ) -> None:
     upload(plan.tables[0].assembled, store)
     key = plan.tables[0].keys[0]
@@ -109,7 +111,9 @@ def test_a_worker_that_is_told_to_stop_leaves_no_attempt(
     assert not store.exists(f"results/{key}")
 
 
-def test_a_shard_that_is_not_there_or_another_one_fails(store: FolderStore, plan: Plan) -> None:
+def test_a_shard_that_is_not_there_or_another_one_fails(
+    store: FolderStore, plan: ExperimentPlan
+) -> None:
     work = Work(store, board=BOARD)
     assert work.perform("nothing") == "failed"
     key = plan.tables[0].keys[0]

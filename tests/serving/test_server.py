@@ -562,7 +562,8 @@ def test_model_that_is_loaded_keeps_no_image_waiting():
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="needs Linux")
-def test_threads_interrupt_nobody_while_the_server_runs():
+@pytest.mark.parametrize("chosen", [None, "SCHED_IDLE"])
+def test_threads_interrupt_nobody_while_the_server_runs(chosen):
     policies = {}
 
     def app(environ, start_response):
@@ -573,6 +574,8 @@ def test_threads_interrupt_nobody_while_the_server_runs():
     server = make_server(app)
 
     def run() -> None:
+        if chosen is not None:
+            os.sched_setscheduler(0, getattr(os, chosen), os.sched_param(0))
         server.run(lambda: policies.setdefault("loop", os.sched_getscheduler(0)))
         policies["after"] = os.sched_getscheduler(0)
 
@@ -586,5 +589,8 @@ def test_threads_interrupt_nobody_while_the_server_runs():
     finally:
         server.stop()
         thread.join(HANG_S)
+    if chosen is not None:  # it is left as somebody chose it
+        assert set(policies.values()) == {os.SCHED_IDLE}
+        return
     batch = os.SCHED_BATCH
     assert policies == {"worker": batch, "loop": batch, "after": os.SCHED_OTHER}

@@ -44,5 +44,5 @@ def served(bundle: Path, settings: Settings | None = None, **endpoint: Any) -> I
     with Service(bundle, settings) as service:
         service.warm_up()
         service.ready.problem = None
-        with in_a_thread(assemble(service, Endpoint(port=0, **endpoint))) as server:
+        with in_a_thread(assemble(service, Endpoint(**{"port": 0, **endpoint}))) as server:
             yield server

@@ -1,0 +1,501 @@
+"""A candidate that runs on another server, asked as though it were an engine here.
+
+The server is another `adaptive serve`, Triton, KServe or any that speaks the Open Inference
+Protocol v2. What cannot be reached, is too late or answers with what it should not is an
+`UnreachableError`, and a circuit breaker keeps later images from waiting for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from adaptive.box_output import BoxOutput
+from adaptive.candidate import Candidate, InputSpec, OutputSpec
+from adaptive.client.connections import Connections, Raw
+from adaptive.engines.breaker import Breaker
+from adaptive.engines.engine import in_parts
+from adaptive.engines.inference import (
+    LENGTH_HEADER,
+    READS,
+    Inferred,
+    ModelInfo,
+    TensorInfo,
+    Values,
+    read_answer,
+    read_labels,
+    read_model,
+    read_value,
+    write_request,
+)
+from adaptive.errors import EngineError, InputError, ServiceError, UnreachableError
+from adaptive.remote import Remote, check_url, labels_hash, origin
+
+log = logging.getLogger("adaptive.serving")
+
+#: Images that one request holds at most, whatever the server would take.
+MOST = 16
+
+#: Bytes of the longest answer that is none of inference, and of an answer beyond its numbers.
+LONGEST_TOLD = 4_000_000
+BESIDES = 65_536
+
+#: How long a server is given to tell what it is, when it is opened.
+GREETING_S = 5.0
+
+_asking = threading.local()
+
+
+@contextmanager
+def within(remaining_ms: float) -> Iterator[None]:
+    """While this lasts, requests of this thread end when so much time has passed."""
+    before = getattr(_asking, "end", math.inf)
+    _asking.end = min(before, monotonic() + remaining_ms / 1e3)
+    try:
+        yield
+    finally:
+        _asking.end = before
+
+
+class AnotherModel(EngineError):
+    """A server answers, and with another model than the manifest means."""
+
+
+@dataclass(frozen=True)
+class Greeted:
+    """What a server told of its model.
+
+    Attributes
+    ----------
+    server : its name
+    binary : whether values may stand behind the JSON
+    read : the input that is used
+    answers : the outputs that are used; of a classifier one
+    most : images in one request
+    labels : class names; None where the server does not tell them
+    """
+
+    server: str
+    binary: bool
+    read: TensorInfo
+    answers: tuple[TensorInfo, ...]
+    most: int
+    labels: tuple[str, ...] | None
+
+
+class RemoteEngine:
+    """A model on another server.
+
+    Parameters
+    ----------
+    remote : which, and where
+    spec, output : as the candidate's manifest entry says
+    key : a bearer key that the server asks for, or None
+    breaker : says when it is left alone
+
+    Attributes
+    ----------
+    sent, received : bytes of all requests for inference and of their answers
+    requests : how many there were
+    """
+
+    def __init__(
+        self,
+        remote: Remote,
+        spec: InputSpec,
+        output: OutputSpec | BoxOutput,
+        key: str | None = None,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self.remote, self.spec, self.output = remote, spec, output
+        self.breaker = breaker or Breaker()
+        self._server = Connections(remote.url, key)
+        self._greeted: Greeted | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self.sent = self.received = self.requests = 0
+        # What an engine says of itself; a server's is not known before it is asked.
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+        self.input_shapes: list[list[Any]] = []
+        self.output_shapes: list[list[Any]] = []
+        self.input_types: list[str] = []
+        self.output_types: list[str] = []
+
+    def run(self, *inputs: np.ndarray) -> list[np.ndarray]:
+        """Ask for the answers to one batch; see `Engine.run`.
+
+        Raises
+        ------
+        UnreachableError
+            when they are not to be had.
+        """
+        if self._closed:
+            raise EngineError(f"{self.remote.place} is closed")
+        wait_s = self.breaker.ask()
+        if wait_s > 0:
+            why = self.breaker.status()["last_failure"]
+            raise UnreachableError(
+                f"{self.remote.place} failed again and again, and is left alone for {wait_s:.1f} "
+                f"s more: {why}",
+                wait_s,
+            )
+        try:
+            greeted = self._greeted or self.greet(self._end())
+            found = in_parts(lambda batch: self._infer(greeted, batch), inputs, greeted.most)
+        except (ServiceError, EngineError) as error:
+            if self.breaker.failed(str(error)):
+                log.warning("%s is left alone: %s", self.remote.place, error)
+                self._greeted = None  # it may come back as another
+            raise UnreachableError(f"{self.remote.place} cannot be asked: {error}") from error
+        except BaseException:
+            self.breaker.abandoned()
+            raise
+        if self.breaker.succeeded():
+            log.info("%s answers again", self.remote.place)
+        return found
+
+    def greet(self, end: float) -> Greeted:
+        """Ask the server what it is, and hold that against the manifest entry.
+
+        end : when that must be done, on the monotonic clock
+
+        Raises
+        ------
+        AnotherModel
+            when it is not what the manifest entry says.
+        ServiceError, EngineError
+            when it cannot be asked.
+        """
+        server, extensions = self._told(end)
+        info = read_model(self._get(self._path(""), end))
+        self._check_name(info.name, info.versions)
+        read = self._input(info)
+        answers = self._outputs(info)
+        most = 1 if read.shape[:1] == (1,) else MOST
+        if most > 1 and "model_configuration" in extensions:
+            config = read_value(self._get(self._path("/config"), end), "the model's configuration")
+            largest = config.get("max_batch_size", 0) if isinstance(config, dict) else 0
+            largest = largest if isinstance(largest, int) else 0
+            free = read.shape[:1] == (-1,)
+            most = min(MOST, largest) if largest > 0 else (MOST if free else 1)
+        binary = "binary_tensor_data" in extensions
+        greeted = Greeted(server, binary, read, answers, most, None)
+        labels = None
+        if isinstance(self.output, OutputSpec) and "classification" in extensions:
+            labels = self._labels(greeted, end)
+        greeted = Greeted(server, binary, read, answers, most, labels)
+        self._check_labels(labels)
+        self.inputs, self.outputs = [read.name], [tensor.name for tensor in answers]
+        self.input_shapes = [list(read.shape)]
+        self.output_shapes = [list(tensor.shape) for tensor in answers]
+        self._greeted = greeted
+        return greeted
+
+    def status(self) -> dict[str, Any]:
+        """Where it stands, as JSON values."""
+        return {
+            "url": self.remote.url,
+            "model": self.remote.model,
+            **self.breaker.status(),
+            "requests": self.requests,
+            "bytes_sent": self.sent,
+            "bytes_received": self.received,
+        }
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._closed = True
+        self._server.close()
+
+    def _told(self, end: float) -> tuple[str, tuple[str, ...]]:
+        """The server's name and extensions; none where it does not tell of itself."""
+        raw = self._send("GET", "/v2", b"", {}, end, LONGEST_TOLD)
+        if raw.status != 200:
+            return "", ()
+        told = read_value(raw.body, "what the server says of itself")
+        if not isinstance(told, dict):
+            return "", ()
+        extensions = told.get("extensions")
+        listed = extensions if isinstance(extensions, list) else []
+        return str(told.get("name", "")), tuple(map(str, listed))
+
+    def _check_name(self, name: str, versions: Sequence[str]) -> None:
+        remote = self.remote
+        if name != remote.model:
+            raise AnotherModel(
+                f"the server calls it {name[:80]!r}; the manifest says {remote.model!r}"
+            )
+        if remote.version is not None and versions and remote.version not in versions:
+            raise AnotherModel(
+                f"the server has versions {list(versions)[:10]}; the manifest says "
+                f"{remote.version!r}"
+            )
+
+    def _input(self, info: ModelInfo) -> TensorInfo:
+        remote, spec = self.remote, self.spec
+        named = [t for t in info.inputs if remote.input in (None, t.name)]
+        if len(named) != 1:
+            raise AnotherModel(
+                f"the model reads {[t.name for t in info.inputs]}; a candidate reads one, the "
+                f"image{'' if remote.input is None else f', called {remote.input!r}'}"
+            )
+        (read,) = named
+        if read.datatype == "BYTES":
+            if spec.dtype != "uint8" or spec.layout != "NHWC":
+                raise AnotherModel(
+                    "the model reads encoded images, which are made of uint8 NHWC pixels; the "
+                    f"manifest says {spec.dtype} {spec.layout}"
+                )
+            return read
+        if read.datatype != READS[spec.dtype]:
+            raise AnotherModel(
+                f"the model reads {read.datatype[:20]}; the manifest says {spec.dtype}, which is "
+                f"{READS[spec.dtype]}"
+            )
+        sides = (*spec.sides, 3) if spec.layout == "NHWC" else (3, *spec.sides)
+        own = read.shape[-3:]
+        if len(read.shape) != 4 or any(a not in (-1, b) for a, b in zip(own, sides)):
+            raise AnotherModel(
+                f"the model reads tensors of shape {list(read.shape)}; the manifest says "
+                f"{spec.layout} of size {spec.size}"
+            )
+        return read
+
+    def _outputs(self, info: ModelInfo) -> tuple[TensorInfo, ...]:
+        if isinstance(self.output, BoxOutput):
+            return info.outputs
+        wanted = self.remote.output
+        floats = [t for t in info.outputs if t.datatype in ("FP32", "FP16", "FP64")]
+        if {"labels", "scores"} <= {t.name for t in info.outputs}:
+            raise AnotherModel(
+                "the model tells its best classes alone, as a router does; name one of the "
+                "server's candidates"
+            )
+        named = [t for t in floats if t.name == (wanted or "probabilities")]
+        found = named or (floats if wanted is None else [])
+        if not found:
+            raise AnotherModel(
+                f"the model answers with {[(t.name, t.datatype) for t in info.outputs][:8]}; an "
+                f"output of numbers is needed{'' if wanted is None else f', called {wanted!r}'}"
+            )
+        answer, width = found[0], self.output.width
+        row = answer.shape[1:]
+        if row and min(row) >= 0 and int(np.prod(row)) != width:
+            raise AnotherModel(
+                f"the model's output {answer.name!r} has {int(np.prod(row))} numbers an image; "
+                f"the manifest says {width}"
+            )
+        return (answer,)
+
+    def _check_labels(self, labels: Sequence[str] | None) -> None:
+        wanted = self.remote.labels
+        if wanted is None or isinstance(self.output, BoxOutput):
+            return
+        if labels is None:
+            raise AnotherModel(
+                "the manifest says which labels it answers with, and the server does not tell "
+                "them any more"
+            )
+        if labels_hash(labels) != wanted:
+            raise AnotherModel(
+                f"its labels begin with {list(labels[:3])} and are not those that the manifest "
+                "means; add the candidate again"
+            )
+
+    def _labels(self, greeted: Greeted, end: float) -> tuple[str, ...] | None:
+        """The model's class names, which come with a made-up image's best classes."""
+        assert isinstance(self.output, OutputSpec)
+        from adaptive.engines.proof import made_up
+
+        said = self._exchange(greeted, made_up(self.spec)[0], end, self.output.width)
+        texts = said.tensors.get(greeted.answers[0].name)
+        if texts is None or isinstance(texts, np.ndarray):
+            return None
+        return read_labels(texts, self.output.classes, int(self.output.background))
+
+    def _infer(self, greeted: Greeted, batch: np.ndarray) -> list[np.ndarray]:
+        said = self._exchange(greeted, batch, self._end())
+        found = []
+        for tensor in greeted.answers:
+            values = said.tensors.get(tensor.name)
+            if not isinstance(values, np.ndarray):
+                raise EngineError(f"the answer lacks numbers under {tensor.name!r}")
+            if isinstance(self.output, OutputSpec) and values.shape[:1] != (len(batch),):
+                raise EngineError(
+                    f"the answer has shape {list(values.shape)} for {len(batch)} images"
+                )
+            found.append(values)
+        return found
+
+    def _exchange(
+        self, greeted: Greeted, batch: np.ndarray, end: float, classes: int = 0
+    ) -> Inferred:
+        read, values = greeted.read, self._packed(greeted.read, batch)
+        shape = batch.shape
+        if read.datatype == "BYTES":
+            shape = (len(batch), 1) if len(read.shape) > 1 else (len(batch),)
+        names = [tensor.name for tensor in greeted.answers]
+        body, headers = write_request(
+            read.name, read.datatype, shape, values, names, greeted.binary, classes
+        )
+        longest = None
+        if isinstance(self.output, OutputSpec):
+            longest = BESIDES + len(batch) * self.output.width * 32
+            longest += LONGEST_TOLD if classes else 0
+        raw = self._send("POST", self._path("/infer"), body, headers, end, longest)
+        if raw.status != 200:
+            raise ServiceError(f"the server answered with {_sentence(raw)}")
+        with self._lock:
+            self.requests += 1
+            self.sent += len(body)
+            self.received += len(raw.body)
+        said = read_answer(raw.body, raw.headers.get(LENGTH_HEADER))
+        self._check_name(said.model, (said.version,) if said.version else ())
+        return said
+
+    def _packed(self, read: TensorInfo, batch: np.ndarray) -> Values:
+        if read.datatype != "BYTES":
+            return batch
+        return [encoded(pixels, self.spec.channels, self.remote) for pixels in batch]
+
+    def _path(self, end: str) -> str:
+        remote = self.remote
+        version = "" if remote.version is None else f"/versions/{remote.version}"
+        return f"/v2/models/{remote.model}{version}{end}"
+
+    def _get(self, path: str, end: float) -> bytes:
+        raw = self._send("GET", path, b"", {}, end, LONGEST_TOLD)
+        if raw.status != 200:
+            raise ServiceError(f"the server answered with {_sentence(raw)}")
+        return raw.body
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        end: float,
+        longest: int | None,
+    ) -> Raw:
+        late = ServiceError("the server did not answer in time")
+        return self._server.ask(method, path, body, headers, end, late, longest)
+
+    def _end(self) -> float:
+        own = monotonic() + self.remote.timeout_ms / 1e3
+        return min(own, getattr(_asking, "end", math.inf))
+
+
+def encoded(pixels: np.ndarray, channels: str, remote: Remote) -> bytes:
+    """Pixels (height, width, 3), uint8, as a JPEG or PNG file."""
+    from adaptive.opencv import cv2
+
+    bgr = pixels[..., ::-1] if channels == "RGB" else pixels
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    if remote.encoding == "jpeg":
+        options = [cv2.IMWRITE_JPEG_QUALITY, remote.quality]
+    ending = ".jpg" if remote.encoding == "jpeg" else ".png"
+    done, data = cv2.imencode(ending, np.ascontiguousarray(bgr), options)
+    if not done:
+        raise EngineError(f"an image of shape {pixels.shape} cannot be encoded")
+    return bytes(data)
+
+
+def _sentence(raw: Raw) -> str:
+    """What a server says is wrong."""
+    if 300 <= raw.status < 400:
+        return f"HTTP status {raw.status}, and answers that point elsewhere are not followed"
+    try:
+        said = read_value(raw.body[:65_536], "it").get("error")
+    except (EngineError, AttributeError):
+        said = None
+    shown = f": {said[:200]}" if isinstance(said, str) else ""
+    return f"HTTP status {raw.status}{shown}"
+
+
+def model_info(remote: Remote, key: str | None = None) -> ModelInfo:
+    """What a server says of a model.
+
+    Raises
+    ------
+    ServiceError, EngineError
+        when it cannot be asked, has no such model, or does not speak the protocol.
+    """
+    server = Connections(remote.url, key)
+    end = monotonic() + max(GREETING_S, remote.timeout_ms / 1e3)
+    version = "" if remote.version is None else f"/versions/{remote.version}"
+    late = ServiceError(f"{remote.place}: the server did not answer in time")
+    try:
+        path = f"/v2/models/{remote.model}{version}"
+        raw = server.ask("GET", path, b"", {}, end, late, LONGEST_TOLD)
+    finally:
+        server.close()
+    if raw.status != 200:
+        raise ServiceError(f"{remote.place}: {_sentence(raw)}")
+    return read_model(raw.body)
+
+
+def open_remote(candidate: Candidate, keys: Mapping[str, str]) -> RemoteEngine:
+    """A candidate on another server; one that cannot be reached now is asked again later.
+
+    keys : bearer keys by the server's origin, see `read_keys`
+
+    Raises
+    ------
+    EngineError
+        when a server answers there, and with another model than the manifest entry says.
+    """
+    remote = candidate.remote
+    assert remote is not None
+    key = keys.get(origin(remote.url))
+    engine = RemoteEngine(remote, candidate.input, candidate.output, key)
+    try:
+        engine.greet(monotonic() + max(GREETING_S, remote.timeout_ms / 1e3))
+    except AnotherModel as error:
+        engine.close()
+        raise EngineError(f"candidate {candidate.name!r}, {remote.place}: {error}") from error
+    except (ServiceError, EngineError) as error:
+        log.warning(
+            "candidate %r cannot be asked now, and answers go without it until it can: %s, %s",
+            candidate.name,
+            remote.place,
+            error,
+        )
+    return engine
+
+
+def read_keys(path: Path | None) -> dict[str, str]:
+    """Bearer keys by the origin of the server that each is for: a line "https://HOST:PORT KEY".
+
+    A key goes nowhere else: a bundle that names another server gets none.
+
+    Raises
+    ------
+    InputError
+        when the file cannot be read, or a line is not of that form.
+    """
+    if path is None:
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        why = getattr(exc, "strerror", None) or "it is not text in UTF-8"
+        raise InputError(f"the file of keys {path} cannot be read: {why}") from exc
+    keys = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        parts = line.split()
+        if len(parts) != 2:
+            raise InputError(f"{path}, line {number}: two words are needed, https://HOST:PORT KEY")
+        keys[origin(check_url(parts[0]))] = parts[1]
+    return keys
