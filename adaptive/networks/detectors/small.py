@@ -94,9 +94,9 @@ class SmallDETR(SmallDetector):
 class SmallSparseRCNN(SmallDetector):
     """Sixteen proposals in three stages over a pyramid's finest map, where such boxes belong.
 
-    They begin as a grid of squares, and a stage at first leaves boxes where they are: with the
-    published beginning, all of them the whole image and moved at random, a short training gets
-    nowhere. Objects take two proposals each in all stages but the last.
+    They begin as a grid of squares, and a stage at first leaves boxes where they are, where the
+    published ones are all the whole image and moved at random: in a short training there is
+    little time to find where to look. Objects take two proposals each in all stages but the last.
 
     attention : in place of each proposal's own layers, attention to the features within its box:
         the comparison of Sun et al. 2021, table 6
