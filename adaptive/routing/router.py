@@ -393,8 +393,13 @@ class Router(OffLoop):
             self._tiles = TiledNetworks(self._networks)
         own = copy.copy(self)
         own._networks = self._tiles.of(tiles)
-        states = tile_states(own._networks).values()
-        return Ways(self.decode, own.classify, own.detect, lambda: [s.reset() for s in states])
+        states = tuple(tile_states(own._networks).values())
+
+        def forget() -> None:
+            for state in states:
+                state.reset()
+
+        return Ways(self.decode, own.classify, own.detect, forget)
 
     def classify_streams(
         self,

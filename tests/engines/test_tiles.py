@@ -160,8 +160,8 @@ def test_tiles_rest_where_they_do_not_pay(engine):
     finally:
         engine.costs = engine.dense_ms = None
     assert state.counts["filled"] <= 9
-    assert state.counts["plain"] >= 140
-    assert state.counts["updated"] == 0
+    assert state.counts["plain"] >= 130
+    assert state.counts["updated"] <= 9  # one is tried after each rest
 
 
 @st.composite

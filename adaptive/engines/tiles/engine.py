@@ -215,11 +215,12 @@ class TileEngine:
             state.patience = 0
         elif state.good <= -DOUBTED:
             state.good = 0
-            state.patience = state.wait = min(max(4, 4 * state.patience), LONGEST_WAIT)
+            state.patience = state.wait = min(max(4, 16 * state.patience), LONGEST_WAIT)
 
     def _plain(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
         state.count(PLAIN)
         state.valid = False
+        state.profile = []
         state.shares = [1.0] * len(self._parts)
         state.outputs = []
         return self.dense.run(frame)
@@ -227,10 +228,7 @@ class TileEngine:
     def _retreat(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
         """Answer a frame for which tiles do not pay; the more often, the longer they rest."""
         state.good = 0
-        again, state.patience = state.patience, min(max(4, 4 * state.patience), LONGEST_WAIT)
-        if not again:
-            return self._fill(state, frame)
-        state.wait = again
+        state.patience = state.wait = min(max(4, 16 * state.patience), LONGEST_WAIT)
         return self._plain(state, frame)
 
     def _fill(self, state: TileState, frame: np.ndarray) -> List[np.ndarray]:
@@ -304,15 +302,17 @@ class TileEngine:
         """Carry a change through the network; False where computing everything is cheaper."""
         changed: Dict[str, np.ndarray] = {self.cut.source: places}
         shares = [0.0] * len(self._parts)
-        before = state.profile
+        before, spent = state.profile, 0.0
         state.valid = False  # until all of it is written
         for number, part in enumerate(self._parts):
             tiles = self._touched(part, changed)
             if tiles is None:
                 continue
-            shares[number] = len(tiles) / part.places.count
-            if not (state.always or self._pays(number, shares[number], before)):
+            shares[number] = share = len(tiles) / part.places.count
+            if not (state.always or self._pays(number, share, before, spent)):
                 return False
+            if self.costs is not None:
+                spent += self.costs[number].fixed + share * self.costs[number].whole
             self._run_part(state, part, tiles, changed)
         if any(name in changed for name in self.cut.reads):
             state.outputs = self._tailed(state)
@@ -375,20 +375,22 @@ class TileEngine:
                 changed[name] = written[which]
                 rows[changed[name]] = now[which]
 
-    def _pays(self, number: int, share: float, before: Sequence[float]) -> bool:
+    def _pays(self, number: int, share: float, before: Sequence[float], spent: float) -> bool:
         """Whether going on with tiles costs less than computing the frame in full.
 
         The segments behind are taken to be touched as much more than this one as they were in the
-        frame before.
+        frame before. Nothing is known of that after a rest, and one frame is tried: many pixels may
+        change, and all for nothing that the next layers see.
         """
         if self.costs is None or self.dense_ms is None:
             return True
-        grown = share / before[number] if before and before[number] else 1.0
+        if not before:
+            return spent <= self.dense_ms
+        grown = share / before[number] if before[number] else 1.0
         left = 0.0
         for place in range(number, len(self.costs)):
             cost = self.costs[place]
-            known = before[place] * grown if before else share
-            left += cost.fixed + min(max(known, share), 1.0) * cost.whole
+            left += cost.fixed + min(before[place] * grown, 1.0) * cost.whole
         return left <= self.dense_ms
 
     def estimated_ms(self, state: TileState) -> float:
@@ -428,17 +430,17 @@ class TileEngine:
         self.filling_ms = _shortest(lambda: self._fill(state, frame), runs)
         # One segment after the other finds nothing in the processor's caches: what that takes
         # beyond their own times, and the tail, are shared out among them.
-        few = [np.arange(0, part.places.count, 16) for part in self._parts]
+        sparse = [np.arange(0, part.places.count, 16) for part in self._parts]
         known = sum(
             cost.fixed + len(tiles) / part.places.count * cost.whole
-            for cost, tiles, part in zip(costs, few, self._parts)
+            for cost, tiles, part in zip(costs, sparse, self._parts)
         )
         other = frame.copy()
         other[:, :, :9] += 1
         looking, update = [], []
         for number in range(runs + 1):
             looking.append(_shortest(partial(self._take, state, other if number % 2 else frame), 1))
-            update.append(_shortest(partial(self._pass, state, few), 1))
+            update.append(_shortest(partial(self._pass, state, sparse), 1))
         rest = max(min(update) - known, 0.0) / len(costs)
         self.looking_ms = min(looking)
         self.costs = tuple(TileCost(cost.fixed + rest, cost.whole) for cost in costs)

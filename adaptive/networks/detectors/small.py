@@ -123,8 +123,9 @@ class SmallSparseRCNN(SmallDetector):
             first[:, :2] = torch.cartesian_prod(place, place)
             first[:, 2:] = 0.4
         for stage in self.network.head.head_series:
-            nn.init.normal_(stage.bboxes_delta.weight, std=0.01)
-            nn.init.zeros_(stage.bboxes_delta.bias)
+            moves: Any = stage.bboxes_delta
+            nn.init.normal_(moves.weight, std=0.01)
+            nn.init.zeros_(moves.bias)
             if attention:
                 stage.inst_interact = BoxAttention(WIDTH, 4)
         self.criterion = SetLoss(focal=True, centred=False, kind=2.0, several=2)
