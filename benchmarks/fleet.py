@@ -228,8 +228,8 @@ def recovery(arguments: argparse.Namespace) -> None:
             thread.start()
             (key,) = plan.tables[0].keys
             until(lambda: store.names(f"attempts/{key}"), "a shard")
-            start(*words).ready()
             doomed.kill()
+            start(*words)  # which is there before the heartbeat has passed
             spent = until(lambda: len(store.names(f"attempts/{key}")) > 1, "the other worker")
             thread.join()
             engine.close()
