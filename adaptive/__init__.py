@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         MissingOpenCV,
         ServiceError,
         TableError,
+        UnreachableError,
     )
     from adaptive.evaluation.evaluation import evaluate
     from adaptive.images.pixels import Pixels
@@ -142,6 +143,7 @@ __all__ = [
     "Split",
     "TableError",
     "Tuner",
+    "UnreachableError",
     "VideoReader",
     "evaluate",
     "load_premodel",

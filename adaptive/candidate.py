@@ -23,6 +23,9 @@ OUTPUT_KINDS = ("probabilities", "logits")
 #: Largest side of a network's input, pixels.
 MAX_SIZE = 8192
 
+#: Largest number that mean, std and scale may make of a pixel.
+LARGEST = 1e30
+
 #: Names that mean something else where a candidate's name may stand: columns of the outcome
 #: table, steps of an answer's times, and "no candidate is right".
 TAKEN = ("decode", "features", "premodel", "audit", "total", "none")
@@ -100,6 +103,13 @@ class InputSpec:
             raise InputError(f"input std {self.std!r} must be above 0")
         if self.scale is not None and not (_finite(self.scale) and self.scale > 0):
             raise InputError(f"input scale {self.scale!r} is not a finite number above 0")
+        for mean, std in zip(self.mean or (0.0,) * 3, self.std or (1.0,) * 3):
+            step = std * (self.scale or 1.0)
+            if not 1 / LARGEST <= step <= LARGEST or abs(mean) / std > LARGEST:
+                raise InputError(
+                    f"input mean {self.mean!r}, std {self.std!r} and scale {self.scale!r} make "
+                    f"numbers of pixels that float32 cannot hold; {LARGEST:g} is the limit"
+                )
         if self.dtype == "uint8" and (self.mean or self.std or self.scale):
             raise InputError("a uint8 input takes pixels as they are: no mean, std or scale")
 

@@ -41,7 +41,7 @@ from adaptive.experiments.coordinator import carry_out
 from adaptive.experiments.declared import declared
 from adaptive.experiments.imagery import find_images
 from adaptive.experiments.merge import merge
-from adaptive.experiments.plan import SHARD, ExperimentPlan, _table, make_plan
+from adaptive.experiments.plan import SHARD, ExperimentPlan, make_plan, plan_table
 from adaptive.experiments.queue import QueueEngine
 from adaptive.experiments.shard import Result
 from adaptive.experiments.store import FolderStore
@@ -260,7 +260,7 @@ def million(arguments: argparse.Namespace) -> None:
         began = time.perf_counter()
         imagery = find_images(str(images), root, bundle.labels, root / "labels.csv", False, None)
         measure = {"features": "paper7"}
-        table = _table("outcomes", Assembled("0" * 32, bundle), imagery, measure, SHARD, None)
+        table = plan_table("outcomes", Assembled("0" * 32, bundle), imagery, measure, SHARD, None)
         planned = time.perf_counter() - began
         print(
             f"  plan: {len(imagery)} images, {len(table.shards)} shards, {planned:.1f} s, "

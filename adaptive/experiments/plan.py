@@ -169,7 +169,7 @@ def make_plan(experiment: Experiment, folder: Path, board: str | None) -> Experi
                 f"{bundle.folder} names no reference, whose answers images without labels are held "
                 'against; write reference = "..." in [candidates] or in its manifest'
             )
-        tables.append(_table(name, candidates, imagery, sections["measure"], size, board))
+        tables.append(plan_table(name, candidates, imagery, sections["measure"], size, board))
     policies = tuple(experiment.chosen_policies())
     names = [name for name, _ in policies]
     if len(set(names)) < len(names):
@@ -177,7 +177,7 @@ def make_plan(experiment: Experiment, folder: Path, board: str | None) -> Experi
     return ExperimentPlan(experiment, tuple(tables), policies, tuple(omitted), tuple(notes))
 
 
-def _table(
+def plan_table(
     name: str,
     candidates: Assembled,
     imagery: Imagery,
@@ -185,6 +185,7 @@ def _table(
     size: int,
     board: str | None,
 ) -> TablePlan:
+    """One table's shards: of its outcomes, in pieces of `size` images, and of its times."""
     told = {key: value for key, value in measure.items() if key not in ("times", "shard")}
 
     def shard(kind: str, places: Sequence[int] | slice, where: str | None = None) -> Shard:

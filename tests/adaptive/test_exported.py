@@ -62,7 +62,7 @@ def test_every_error_has_one_root() -> None:
     own = [
         e for e in vars(errors).values() if isinstance(e, type) and e.__module__ == errors.__name__
     ]
-    assert len(own) == 11
+    assert len(own) == 12
     assert all(issubclass(error, adaptive.AdaptiveError) for error in own)
     assert {error.__name__ for error in own} <= set(adaptive.__all__)
 

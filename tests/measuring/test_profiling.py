@@ -84,11 +84,11 @@ def stop_after(profiler: Profiler, count: int, monkeypatch: pytest.MonkeyPatch) 
     ran: list[str] = []
     plain = Profiler.outcome
 
-    def outcome(path: Path, label: int) -> Any:
+    def outcome(path: Path, label: int, timed: bool = True) -> Any:
         if len(ran) == count:
             raise Stopped
         ran.append(path.name)
-        return plain(profiler, path, label)
+        return plain(profiler, path, label, timed)
 
     monkeypatch.setattr(profiler, "outcome", outcome)
     return ran

@@ -490,11 +490,11 @@ def test_a_stopped_profile_is_not_resumed_in_another_mode(
     profiler = Profiler(Bundle.read(tiny_candidates), sysfs=board.sysfs)
     plain, ran = profiler.outcome, []
 
-    def outcome(path: Path, label: int) -> Any:
+    def outcome(path: Path, label: int, timed: bool = True) -> Any:
         ran.append(path)
         if len(ran) == 3:
             board.set_mode(1)
-        return plain(path, label)
+        return plain(path, label, timed)
 
     monkeypatch.setattr(profiler, "outcome", outcome)
     with pytest.raises(InputError, match=r"changed from MAXN \(mode 0\) to MAXQ \(mode 1\)"):

@@ -296,7 +296,9 @@ def test_others_read_while_one_writes_and_a_second_writer_is_refused(
             if len(lasts) == 1:
                 with pytest.raises(InputError, match="another process writes to"):
                     IndexWriter(folder, settings()).__enter__()
-    assert process.wait() == 0
+        assert process.wait() == 0
+        (one, *_) = ask(index, ["red"], judge).intervals  # all of it, now that it ended
+        lasts.append(one.last_frame)
     assert process.stdout is not None
     process.stdout.close()
     assert lasts == sorted(lasts)  # each query is of one moment
