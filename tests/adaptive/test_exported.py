@@ -47,6 +47,7 @@ def test_exported_names() -> None:
         "Split",
         "TableError",
         "Tuner",
+        "UnreachableError",
         "VideoReader",
         "evaluate",
         "load_premodel",
