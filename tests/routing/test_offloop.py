@@ -180,7 +180,7 @@ def test_a_call_sees_the_variables_of_its_context() -> None:
 
 
 def test_a_router_that_no_loop_asks_starts_no_thread() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())  # of which some may end meanwhile
     with Router.of({"f": lambda x: np.full((len(x), 2), 0.5)}, LABELS) as router:
         router.classify(IMAGE)
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before

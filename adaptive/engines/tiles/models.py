@@ -41,6 +41,12 @@ class _Draft:
         self.made[name] = np.array(sides, np.int64)
         return name
 
+    def nothing(self, dtype: np.dtype) -> str:
+        """The name of a constant 0 of a type."""
+        name = f"nothing/{np.dtype(dtype).name}"
+        self.made[name] = np.zeros(1, dtype)
+        return name
+
     def add(self, op: str, inputs: Iterable[str], output: str, **attributes: int | str) -> str:
         self.nodes.append(Node(op, tuple(inputs), (output,), attributes))
         return output
@@ -124,7 +130,9 @@ def _row_node(model: _Draft, segment: TileSegment, node: Node) -> None:
         turned = model.turn(weight, (0, 2, 3, 1), out + "/turned")
         flat = model.shape(model.cut.shapes[out][0], -1)
         matrix = model.add("Reshape", (turned, flat), out + "/matrix")
-        model.add("Gemm", (of, matrix, *rest), out, transB=1)
+        # ONNX Runtime 1.11 fuses an activation only into a product that adds something
+        added = rest or [model.nothing(model.cut.types[node.inputs[0]])]
+        model.add("Gemm", (of, matrix, *added), out, transB=1)
     elif node.op in WINDOWS:
         if read is None:
             model.add("Identity", node.inputs[:1], out)
