@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import signal
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import click
 
 from adaptive.errors import InputError
 from adaptive.images.source import FILE, read_source
-from adaptive.images.video import VideoReader
+from adaptive.images.video import VideoFrame, VideoReader
 
 _OPTIONS = (
     click.option(
@@ -64,3 +66,38 @@ def frames_of(
         patience_s=math.inf if patience is None else patience,
         tell=lambda sentence: click.echo(sentence, err=True),
     )
+
+
+@contextmanager
+def until_ctrl_c(frames: Iterator[VideoFrame]) -> Iterator[Iterator[VideoFrame]]:
+    """Frames up to Ctrl-C, which lets the work on the last one end; a second Ctrl-C breaks it off.
+
+    While the next frame is waited for there is no work, and the frames end at once.
+    """
+    waits = asked = False
+
+    def stop(*_: object) -> None:
+        nonlocal asked
+        if waits or asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def given() -> Iterator[VideoFrame]:
+        nonlocal waits
+        while True:
+            try:
+                waits = True
+                frame = None if asked else next(frames, None)
+            except KeyboardInterrupt:
+                return
+            finally:
+                waits = False
+            if frame is None:
+                return
+            yield frame
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield given()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import positions
 from adaptive.cli.engines import engine_options
-from adaptive.cli.frames import frames_of
+from adaptive.cli.frames import frames_of, until_ctrl_c
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.images.video import VideoFrame, VideoReader
@@ -66,7 +66,7 @@ from adaptive.video.lookers import BoxLooker, Looker, MovingLooker
 )
 @click.option(
     "--gate",
-    default="difference:25:0.01:1",
+    default=IndexSettings.gate,
     show_default=True,
     help="Frames in which nothing changed are not looked at; none looks at all.",
 )
@@ -130,11 +130,12 @@ def command(
             ingest = Ingest(writer, looker)
             if camera is not None:
                 with frames_of(camera, None, 1, patience) as reader:
-                    found = _camera(ingest, reader, name or camera, camera, frames)
-                _show(camera, found, as_json)
+                    source = reader.source.name  # without the password of its address
+                    found = _camera(ingest, reader, name or source, source, frames)
+                _show(source, found, as_json)
             for path in clips:
                 with VideoReader(path, live=False) as reader:
-                    found = ingest.clip(_shown(reader, frames), path, name, start_s)
+                    found = ingest.clip(_shown(reader, frames), path, name, start_s, frames)
                     if reader.lost.rest is not None:
                         rests.append(reader.lost.rest)
                 _show(path.name, found, as_json)
@@ -173,20 +174,15 @@ def _camera(
 ) -> Ingested:
     """A camera's frames until Ctrl-C, which ends it well."""
 
-    def frames() -> Iterator[VideoFrame]:
-        try:
-            yield from islice(reader, most)
-        except KeyboardInterrupt:
-            return
-
-    return ingest.camera(frames(), name, source, lambda: reader.openings)
+    with until_ctrl_c(islice(reader, most)) as frames:
+        return ingest.camera(frames, name, source, lambda: reader.openings)
 
 
 def _shown(reader: VideoReader, most: int | None) -> Iterator[VideoFrame]:
     """Frames, with a bar on a terminal."""
     name = reader.source.name
     with tqdm(total=most, desc=name, unit=" frames", disable=None, leave=False) as bar:
-        for frame in islice(reader, most):
+        for frame in reader:
             yield frame
             bar.update()
 

@@ -130,16 +130,16 @@ def command(
                 gap_s=gap,
             )
         clips = opened.clips()
-    omitted = 0
-    if thumbnails is not None:
-        omitted = write_thumbnails(thumbnails, seen.intervals, moved, force)
-    if page is not None:
-        with written_aside(page) as aside:
-            aside.write_text(seen_page(seen, clips), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(seen.to_json()))
     else:
         _show(seen)
+    if page is not None:
+        with written_aside(page) as aside:
+            aside.write_text(seen_page(seen, clips), encoding="utf-8")
+    omitted = 0
+    if thumbnails is not None:  # last: the answer stands, whether or not the clips are still there
+        omitted = write_thumbnails(thumbnails, seen.intervals, moved, force)
     if omitted:
         click.echo(f"left out: thumbnails of {omitted} intervals, seen by cameras", err=True)
         sys.exit(1)

@@ -265,7 +265,6 @@ class IndexWriter:
                 "or with the settings of this one"
             )
         with translated(self.folder):
-            self._base.execute("PRAGMA synchronous = NORMAL")
             for table in ("picture", "centroid", "cluster", "sighting"):
                 row = self._base.execute(f"SELECT coalesce(max(id), -1) + 1 FROM {table}")
                 self._next[table] = int(row.fetchone()[0])
@@ -469,7 +468,11 @@ def _make(folder: Path, settings: IndexSettings) -> None:
             base.execute("INSERT INTO about VALUES (?)", (json.dumps(settings.to_json()),))
             base.close()
             (aside / CENTROIDS).write_bytes(b"")
-        os.replace(aside, folder)
+        try:
+            os.replace(aside, folder)
+        except OSError:
+            if not (folder / DATABASE).exists():  # else another process made it just now
+                raise
     finally:
         if aside.exists():
             shutil.rmtree(aside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Callable, Iterable, List, Tuple
@@ -98,6 +99,7 @@ class Ingest:
         path: Path,
         camera: str | None = None,
         start_s: float = 0.0,
+        most: int | None = None,
     ) -> Ingested:
         """A file's frames, all of them; those that an earlier call filed are only looked at.
 
@@ -106,6 +108,7 @@ class Ingest:
         frames : of the file at `path`
         camera : whose clip it is; the file's name without its suffix when left out
         start_s : when its first frame was, in seconds since 1970; 0 where nobody knows
+        most : file no further than this frame; a later call goes on after it
 
         Raises
         ------
@@ -123,6 +126,7 @@ class Ingest:
                 start_s,
                 size,
             ),
+            most=most,
         )
 
     def camera(
@@ -143,22 +147,24 @@ class Ingest:
         return self._run(
             frames,
             lambda size: self.writer.begin(camera, name, CAMERA, source, "", now_s, size),
-            openings,
-            WAIT_S,
+            openings=openings,
+            wait_s=WAIT_S,
         )
 
     def _run(
         self,
         frames: Iterable[VideoFrame],
         begin: Callable[[tuple[int, int]], Clip],
+        *,
         openings: Callable[[], int] = lambda: 1,
         wait_s: float = float("inf"),
+        most: int | None = None,
     ) -> Ingested:
         found = Ingested()
         self._restart()
         opened, clip, waiting = openings(), None, _Pending()
         filed_s = perf_counter()
-        for frame in frames:
+        for frame in islice(frames, most):
             if clip is None:
                 clip = begin(frame.image.shape[:2])
                 if clip.done:
@@ -187,7 +193,7 @@ class Ingest:
                 waiting = _Pending(waiting)
                 filed_s = perf_counter()
         if clip is not None:
-            self._file(clip, waiting, found, done=True)
+            self._file(clip, waiting, found, done=most is None or waiting.until_frame < most)
         return found
 
     def _restart(self) -> None:

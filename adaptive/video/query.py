@@ -112,9 +112,11 @@ def ask(
     Raises
     ------
     InputError
-        when the index is empty, does not know a class or a camera, or the networks are others
-        than it was made with.
+        when the index is empty, does not know a class or a camera, or the time ends before it
+        begins.
     """
+    if from_s >= to_s:
+        raise InputError(f"the time to look at ends at {to_s:g} s, before {from_s:g} s; swap them")
     began = perf_counter()
     kinds = kinds_of(wanted, index.settings.labels)
     spent_ms = 0.0

@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +13,11 @@ import pytest
 from box_candidates import box_candidates
 from click.testing import CliRunner, Result
 from moving_squares import GREEN, RED, write_clip
+from network_camera import NetworkCamera
 
 from adaptive.cli.video import command
 from adaptive.errors import AdaptiveError
+from adaptive.video.index import VideoIndex
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +79,7 @@ def test_a_clip_that_moved_away_is_told(
 ) -> None:
     asked = ("query", index, "red", "--bundle", tiny_candidates, "--strong", "strong")
     there = ("--thumbnails", tmp_path / "pictures", "--clips", tmp_path)
+    assert f"frames {RED[0]} to {RED[-1]} of squares.avi" in run(*asked, *there).output
     refused("the clip 'squares.avi' is not at", *asked, *there)
     (tmp_path / "squares.avi").write_bytes(b"another")
     refused("is not the clip 'squares.avi' that was indexed", *asked, *there)
@@ -109,3 +116,51 @@ def test_detectors_file_their_boxes(clip: Path, tmp_path: Path) -> None:
                  "--from", "2026-11-26T07:00:00", "--camera", "yard")  # fmt: skip
     said = json.loads(result.output)
     assert said["right"] == said["judged"] > 0
+
+
+CTRL_C = """
+import sys, time
+from adaptive.cli.frames import until_ctrl_c
+where, frames = sys.argv[1], iter(lambda: time.sleep(30 if where == "waiting" else 0) or 1, None)
+done = 0
+print("runs", flush=True)
+with until_ctrl_c(frames) as until:
+    for _ in until:
+        began = time.monotonic()
+        while time.monotonic() - began < 0.5:
+            pass
+        done += 1
+print("done", done, flush=True)
+"""
+
+
+@pytest.mark.parametrize("where", ["waiting", "working"])
+def test_ctrl_c_lets_the_work_on_a_frame_end(where: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CTRL_C, where], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "runs\n"
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert said == ("done 0\n" if where == "waiting" else "done 1\n")
+
+
+def test_a_camera_is_called_by_its_address_without_the_password(
+    tiny_candidates: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "index"
+    with NetworkCamera() as camera:
+        made = ("index", "--camera", camera.url, "-o", folder, "--bundle", tiny_candidates)
+        result = run(*made, "--frames", 5)
+    assert result.exit_code == 0, result.output
+    assert "5 frames" in result.output
+    assert "secret" not in result.output
+    with VideoIndex(folder) as index:
+        (clip,) = index.clips()
+    assert clip.done
+    assert clip.camera == clip.path
+    assert "127.0.0.1" in clip.path
+    assert "secret" not in str(clip)

@@ -96,6 +96,8 @@ def test_times_cameras_and_gaps(clip: Path, tmp_path: Path) -> None:
         early = ask(index, ["red", "green"], judge, to_s=1002.0)
         part = ask(index, ["red"], judge, from_s=1001.0, to_s=1001.5)
         joined = ask(index, ["red", "green"], judge, cameras=["door"], gap_s=1.0)
+        with pytest.raises(InputError, match="ends at 3 s, before 5 s; swap them"):
+            ask(index, ["red"], judge, from_s=5, to_s=3)
         with pytest.raises(InputError, match=r"no camera 'roof'; it has \['door', 'yard'\]"):
             ask(index, ["red"], judge, cameras=["roof"])
     assert [i.clip.camera for i in every.intervals] == ["door", "door", "yard", "yard"]
@@ -216,6 +218,21 @@ def test_a_stopped_clip_goes_on_as_if_it_had_not_stopped(
     assert dump(tmp_path / "parts") == dump(tmp_path / "whole")
 
 
+def test_a_clip_of_which_only_a_part_was_wanted_goes_on_later(clip: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "whole", clip)
+    for most in (33, 70, COUNT):
+        with IndexWriter(tmp_path / "parts", settings()) as writer:
+            Ingest(writer, looker()).clip(shown(), clip, most=most)
+            (part,) = writer.clips()
+        assert (part.frames, part.done) == (most, False)  # more may come
+    fill(tmp_path / "parts", clip)
+    with VideoIndex(tmp_path / "whole") as whole, VideoIndex(tmp_path / "parts") as parts:
+        assert [c.done for c in parts.clips()] == [True]
+        for name in ("red", "green"):
+            (one,), (two,) = (ask(i, [name], judge).intervals for i in (whole, parts))
+            assert one[1:] == two[1:]
+
+
 SLOWLY = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
@@ -257,6 +274,48 @@ def wait_for(folder: Path, frames: int, process: subprocess.Popen[str]) -> None:
         assert process.poll() is None
         time.sleep(0.005)
     raise AssertionError("nothing was filed")
+
+
+TWO = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from adaptive.errors import InputError
+from adaptive.video.index_writer import IndexWriter
+from moving_squares import settings
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with IndexWriter(Path(sys.argv[2]), settings()):
+        print("writes", flush=True)
+        sys.stdin.readline()
+except InputError as error:
+    print(error, flush=True)
+"""
+
+
+def test_of_two_that_make_an_index_at_once_one_writes(tmp_path: Path) -> None:
+    """Whoever comes second by a moment finds the other's index, and is told who has it."""
+    folder = tmp_path / "index"
+    pair = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO, str(SUPPORT), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    pipes = [(p.stdin, p.stdout) for p in pair if p.stdin is not None and p.stdout is not None]
+    for _, out in pipes:
+        assert out.readline() == "ready\n"
+    for into, _ in pipes:
+        into.write("\n")
+        into.flush()
+    said = sorted(out.readline().split()[0] for _, out in pipes)
+    for process in pair:
+        process.communicate("\n")
+    assert said == ["another", "writes"]
 
 
 @pytest.mark.slow
