@@ -95,9 +95,10 @@ def look(
         return
     routers = [Router.load(bundle, policy=Fixed((name,))) for name in (*cheap, strong)]
     asked = [detecting(router, [name]) for router, name in zip(routers, cheap)]
+    gate = FrameGate.parse(IndexSettings.gate)
     for path in missing:
         with VideoReader(path, live=False) as reader:
-            clip = observed(path.stem, reader, cheap, asked, routers[-1].detect, FrameGate())
+            clip = observed(path.stem, reader, cheap, asked, routers[-1].detect, gate)
         save(clip, work / f"{path.stem}.npz")
         print(f"{path.name}: {len(clip.frames)} frames", flush=True)
 
