@@ -124,6 +124,7 @@ class IndexWriter:
         self._next: Dict[str, int] = {}
         self._free: List[int] = []
         self._used = 0
+        self._failed = False
 
     def __enter__(self) -> IndexWriter:
         if not (self.folder / DATABASE).exists():
@@ -173,8 +174,9 @@ class IndexWriter:
         Raises
         ------
         InputError
-            when the camera has another clip of that name.
+            when the camera has another clip of that name, or an earlier `add` failed.
         """
+        self._check()
         for clip in self.clips():
             if kind == CLIP and (clip.camera, clip.name) == (camera, name):
                 if clip.print != print:
@@ -214,7 +216,15 @@ class IndexWriter:
         until_frame, until_s : up to where the last one's objects stay what they are: frames that
             the gate did not let through show the same
         done : whether the clip is whole now
+
+        Raises
+        ------
+        OSError
+            when the disk is full; nothing of these frames is filed then.
+        InputError
+            when an earlier call failed: what is remembered is not what was written.
         """
+        self._check()
         new = _New()
         self._open = {n: [run.after() for run in runs] for n, runs in self._open.items()}
         new.runs += [run for runs in self._open.values() for run in runs]
@@ -240,6 +250,7 @@ class IndexWriter:
                 )
                 self._base.execute("COMMIT")
             except BaseException:
+                self._failed = True
                 if self._base.in_transaction:
                     self._base.execute("ROLLBACK")
                 raise
@@ -254,6 +265,10 @@ class IndexWriter:
         )
         rows = self._next["centroid"] - len(self._free)
         return int((pages - free) * page + rows * 2 * self.settings.width)
+
+    def _check(self) -> None:
+        if self._failed:
+            raise InputError(f"writing to {self.folder} failed; open it again to go on")
 
     def _read(self) -> None:
         """Take up where the last writer stopped."""

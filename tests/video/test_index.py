@@ -394,6 +394,28 @@ def test_a_limit_lets_the_oldest_go_and_disk_stays_bounded(tmp_path: Path) -> No
     assert rows < 1000  # rows are used again
 
 
+def test_after_a_full_disk_the_writer_is_opened_again_and_goes_on(tmp_path: Path) -> None:
+    own = IndexSettings(LABELS, ("colours",), ("0" * 64,), 64, "moving", 1, 0.0, 0.0, "")
+    folder = tmp_path / "index"
+    about = ("camera", "run", "camera", "0", "", 0.0, (96, 128))
+    with IndexWriter(folder, own) as writer:
+        clip = writer.begin(*about)
+        writer.add(clip, [seen(1, 1)], 1, 1.0)
+        (pages,) = writer._base.execute("PRAGMA page_count").fetchone()
+        writer._base.execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(OSError, match="no room"):
+            writer.add(clip, [seen(n, n) for n in range(2, 60)], 59, 59.0)
+        writer._base.execute("PRAGMA max_page_count = 100000")
+        with pytest.raises(InputError, match="failed; open it again to go on"):
+            writer.add(clip, [seen(60, 2)], 60, 60.0)  # would join a cluster that is not there
+    with IndexWriter(folder, own) as writer:
+        clip = writer.begin(*about)
+        writer.add(clip, [seen(60, 2), seen(61, 1)], 61, 61.0)
+    with VideoIndex(folder) as index:
+        found = index.sightings([n for n, _ in index.clusters([0, 1])])
+    assert found.first_frames.tolist() == [1, 60, 61]
+
+
 def test_the_features_of_a_centroid_are_read_again_as_written(clip: Path, tmp_path: Path) -> None:
     fill(tmp_path / "index", clip)
     (tmp_path / "index" / CENTROIDS).write_bytes(b"")
