@@ -20,10 +20,10 @@ from typing import Dict, List
 import numpy as np
 from machine import machine, machine_line
 
-from adaptive.cli.identify import parts_of
 from adaptive.images.decode import MAX_PIXELS, decode
 from adaptive.images.video import VideoReader
 from adaptive.intervals import share
+from adaptive.routing.crops import parts_of
 from adaptive.routing.router import Router
 from adaptive.video.embedding import open_embedders
 from adaptive.video.identity import IdentityStore, identify

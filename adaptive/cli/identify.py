@@ -17,6 +17,7 @@ from adaptive.cli.features import ImagePath
 from adaptive.errors import ImageError, InputError
 from adaptive.files import refuse_existing
 from adaptive.images.decode import MAX_PIXELS, decode
+from adaptive.routing.crops import parts_of
 from adaptive.routing.router import Router
 from adaptive.video.embedding import open_embedders
 from adaptive.video.identity import Embedder, IdentityStore, editing, identify
@@ -346,23 +347,6 @@ def opened_networks(
         return
     with Router.load(detector) as router:
         yield embedders, parts_of(router, least)
-
-
-def parts_of(router: Router, least: float) -> Parts:
-    """The boxes of a score that a detector finds, cut out, surest first."""
-
-    def parts(image: np.ndarray) -> List[Tuple[np.ndarray, Tuple[int, int, int, int]]]:
-        found = router.detect(image).above(least)
-        height, width = image.shape[:2]
-        cut = []
-        for row in np.argsort(-found.scores, kind="stable").tolist():
-            x1, y1, x2, y2 = np.rint(found.boxes[row]).astype(int).tolist()
-            x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
-            if x2 - x1 >= 2 and y2 - y1 >= 2:
-                cut.append((np.ascontiguousarray(image[y1:y2, x1:x2]), (x1, y1, x2, y2)))
-        return cut
-
-    return parts
 
 
 def _whole(image: np.ndarray) -> List[Tuple[np.ndarray, Tuple[int, int, int, int]]]:

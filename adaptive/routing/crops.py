@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Collection, List, Sequence
+from typing import Callable, Collection, List, Sequence, Tuple
 
 import numpy as np
 
@@ -119,6 +119,25 @@ def judging(
         return found
 
     return detect if router.bundle.task == "detect" else classify
+
+
+def parts_of(
+    router: Router, least: float
+) -> Callable[[np.ndarray], List[Tuple[np.ndarray, Tuple[int, int, int, int]]]]:
+    """The boxes of a score that a detector finds, cut out, surest first."""
+
+    def parts(image: np.ndarray) -> List[Tuple[np.ndarray, Tuple[int, int, int, int]]]:
+        found = router.detect(image).above(least)
+        height, width = image.shape[:2]
+        cut = []
+        for row in np.argsort(-found.scores, kind="stable").tolist():
+            x1, y1, x2, y2 = np.rint(found.boxes[row]).astype(int).tolist()
+            x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+            if x2 - x1 >= 2 and y2 - y1 >= 2:
+                cut.append((np.ascontiguousarray(image[y1:y2, x1:x2]), (x1, y1, x2, y2)))
+        return cut
+
+    return parts
 
 
 def policy_of(names: Sequence[str]) -> Fixed | Cascade:
