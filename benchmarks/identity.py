@@ -26,7 +26,8 @@ from adaptive.intervals import share
 from adaptive.routing.crops import parts_of
 from adaptive.routing.router import Router
 from adaptive.video.embedding import open_embedders
-from adaptive.video.identity import IdentityStore, identify
+from adaptive.video.identified import identify
+from adaptive.video.identity import IdentityStore
 from adaptive.video.identity_tuning import (
     fewest_persons,
     impostors,

@@ -20,7 +20,8 @@ from adaptive.images.decode import MAX_PIXELS, decode
 from adaptive.routing.crops import parts_of
 from adaptive.routing.router import Router
 from adaptive.video.embedding import open_embedders
-from adaptive.video.identity import Embedder, IdentityStore, editing, identify
+from adaptive.video.identified import Embedder, identify
+from adaptive.video.identity import IdentityStore, editing
 from adaptive.video.identity_tuning import promise, rates, tune_thresholds
 
 #: Finds faces or persons: an image to the parts of it that show one, surest first.

@@ -17,7 +17,7 @@ from adaptive.cli.identify import (
     read_or_edit,
 )
 from adaptive.images.video import VideoReader
-from adaptive.video.identity import identify
+from adaptive.video.identified import identify
 
 
 @click.command(name="identify")

@@ -13,7 +13,8 @@ from adaptive.engines.engine import OnnxEngine
 from adaptive.errors import BundleError, EngineError
 from adaptive.files import Fields, check_format, inside, read_json, sha256
 from adaptive.images.preprocess import preprocess
-from adaptive.video.identity import Embedder, EmbeddingNetwork
+from adaptive.video.identified import Embedder
+from adaptive.video.identity import EmbeddingNetwork
 
 FORMAT = 1
 

@@ -11,13 +11,8 @@ import numpy as np
 import pytest
 
 from adaptive.errors import BundleError, InputError
-from adaptive.video.identity import (
-    Embedder,
-    EmbeddingNetwork,
-    IdentityStore,
-    editing,
-    identify,
-)
+from adaptive.video.identified import Embedder, identify
+from adaptive.video.identity import EmbeddingNetwork, IdentityStore, editing
 from adaptive.video.identity_tuning import (
     fewest_persons,
     impostors,
