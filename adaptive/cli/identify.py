@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, List, Tuple
 
 import click
 import numpy as np
 
 from adaptive.cli.classify import listed
 from adaptive.cli.features import ImagePath
-from adaptive.errors import ImageError, InputError
+from adaptive.cli.people import (
+    Finding,
+    Told,
+    end,
+    finding_options,
+    images_of,
+    json_option,
+    learn_option,
+    networks_option,
+    opened_people,
+    oracle_option,
+)
+from adaptive.errors import InputError
 from adaptive.files import refuse_existing
-from adaptive.images.decode import MAX_PIXELS, decode
-from adaptive.routing.crops import parts_of
-from adaptive.routing.router import Router
 from adaptive.video.embedding import open_embedders
-from adaptive.video.identified import Embedder, identify
 from adaptive.video.identity import IdentityStore, editing
 from adaptive.video.identity_tuning import promise, rates, tune_thresholds
 
-#: Finds faces or persons: an image to the parts of it that show one, surest first.
-Parts = Callable[[np.ndarray], List[Tuple[np.ndarray, Tuple[int, int, int, int]]]]
-
 store_argument = click.argument("store", type=click.Path(path_type=Path))
-networks_option = click.option(
-    "--networks",
-    type=click.Path(path_type=Path),
-    required=True,
-    metavar="FILE.json",
-    help="The embedding networks, cheap first.",
-)
-detector_option = click.option(
-    "--detector",
-    type=click.Path(path_type=Path),
-    metavar="BUNDLE",
-    help="Finds faces or persons; without it each image shows one.",
-)
-
-least_option = click.option(
-    "--least",
-    type=click.FloatRange(0, 1),
-    default=0.7,
-    show_default=True,
-    help="Score from which a detector's box shows somebody.",
-)
 
 
 @click.group(name="identify")
@@ -89,81 +70,55 @@ def make(store: Path, networks: Path, thresholds: Tuple[str, ...], force: bool) 
 @store_argument
 @click.argument("name")
 @click.argument("images", nargs=-1, required=True, type=ImagePath(), metavar="IMAGE_OR_DIR...")
-@networks_option
-@detector_option
-@least_option
+@finding_options()
 def add(
     store: Path,
     name: str,
     images: Tuple[Path, ...],
-    networks: Path,
-    detector: Path | None,
-    least: float,
+    finding: Finding,
 ) -> None:
     """Add NAME to STORE by images of that person, or more images of one who is there.
 
     Exit code 1 where an image cannot be read, or the detector finds nobody on it.
     """
     paths, passed = listed(images)
-    with editing(store) as opened, opened_networks(opened, networks, detector, least) as (
-        embedders,
-        parts,
-    ):
-        taken = 0
-        for path, image in _read(paths, passed):
-            found = parts(image)
-            if not found:
-                passed.append(f"{path}: the detector finds nobody")
-                continue
-            crop, _ = found[0]
-            embeddings = {e.network.name: e.run(crop) for e in embedders}
-            if name in opened:
-                opened.update(name, embeddings)
+    taken = 0
+    with opened_people(store, finding, edit=True) as people:
+        for _, embeddings in people.surest(paths, passed):
+            if name in people.store:
+                people.store.update(name, embeddings)
             else:
-                opened.add(name, embeddings)
+                people.store.add(name, embeddings)
             taken += 1
         if not taken:
             raise InputError(f"none of the {len(paths)} images shows anybody; nothing was added")
     click.echo(f"{name}: {taken} images taken in")
-    _end(passed)
+    end(passed)
 
 
 @command.command()
 @store_argument
 @click.argument("images", nargs=-1, required=True, type=ImagePath(), metavar="IMAGE_OR_DIR...")
-@networks_option
-@detector_option
-@least_option
-@click.option(
-    "--learn",
-    is_flag=True,
-    help="Update the means of those who are found, and add others as unknown-1, -2, ….",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@finding_options()
+@oracle_option
+@learn_option
+@json_option
 def match(
     store: Path,
     images: Tuple[Path, ...],
-    networks: Path,
-    detector: Path | None,
-    least: float,
+    finding: Finding,
+    oracle: Path | None,
     learn: bool,
     as_json: bool,
 ) -> None:
     """Who of STORE is on images (folders with all below them); it is only read without --learn."""
     paths, passed = listed(images)
-    with read_or_edit(store, learn) as opened, opened_networks(
-        opened, networks, detector, least
-    ) as (
-        embedders,
-        parts,
-    ):
-        seen = People(as_json)
-        for path, image in _read(paths, passed):
-            for crop, box in parts(image):
-                answer = identify(opened, embedders, crop, learn=learn)
-                seen.show({"image": str(path)}, box, answer)
-        click.echo(seen.summary(), err=as_json)
-    _end(passed)
+    told = Told(as_json)
+    with opened_people(store, finding, learn, oracle) as people:
+        for path, image in images_of(paths, passed):
+            for box, answer in people.answers(image, learn):
+                told.show({"image": str(path)}, box, answer)
+    told.end(passed)
 
 
 @command.command(name="list")
@@ -222,9 +177,7 @@ def forget(store: Path, names: Tuple[str, ...]) -> None:
 @command.command()
 @store_argument
 @click.argument("people", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@networks_option
-@detector_option
-@least_option
+@finding_options()
 @click.option(
     "--rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -242,9 +195,7 @@ def forget(store: Path, names: Tuple[str, ...]) -> None:
 def tune(
     store: Path,
     people: Path,
-    networks: Path,
-    detector: Path | None,
-    least: float,
+    finding: Finding,
     rate: float,
     delta: float,
 ) -> None:
@@ -254,22 +205,15 @@ def tune(
     PEOPLE is added to STORE.
     """
     passed: List[str] = []
-    with editing(store) as opened, opened_networks(opened, networks, detector, least) as (
-        embedders,
-        parts,
-    ):
-        rows: Dict[str, List[np.ndarray]] = {e.network.name: [] for e in embedders}
+    with opened_people(store, finding, edit=True) as opened:
+        rows: Dict[str, List[np.ndarray]] = {e.network.name: [] for e in opened.embedders}
         names: List[str] = []
         for folder in sorted(p for p in people.iterdir() if p.is_dir()):
             paths, beside = listed([folder])
             passed += beside
-            for path, image in _read(paths, passed):
-                found = parts(image)
-                if not found:
-                    passed.append(f"{path}: the detector finds nobody")
-                    continue
-                for embedder in embedders:
-                    rows[embedder.network.name].append(embedder.run(found[0][0]))
+            for _, embeddings in opened.surest(paths, passed):
+                for network, embedding in embeddings.items():
+                    rows[network].append(embedding)
                 names.append(folder.name)
         persons = sorted(set(names))
         if len(persons) < 4:
@@ -286,86 +230,10 @@ def tune(
         others = {name: own[~tunes] for name, own in every.items()}
         said = promise(others, of[~tunes].tolist(), chosen, rate, delta)
         found_rates = rates(others, of[~tunes].tolist(), chosen)
-        opened.set_thresholds(chosen, said.to_json())
+        opened.store.set_thresholds(chosen, said.to_json())
     click.echo(", ".join(f"{name} {value:.4f}" for name, value in chosen.items()))
     for what, of_it in (("right", found_rates.right), ("wrong", found_rates.wrong)):
         interval = f"{100 * of_it.low:.1f} to {100 * of_it.high:.1f}"
         click.echo(f"persons in the store: {100 * of_it.value:.1f}% {what} ({interval})")
     click.echo(said.words())
-    _end(passed)
-
-
-class People:
-    """Prints who was found, and counts."""
-
-    def __init__(self, as_json: bool) -> None:
-        self.as_json = as_json
-        self.by: Counter[str] = Counter()
-        self.names: Counter[str] = Counter()
-
-    def show(self, about: Dict[str, Any], box: Sequence[int], answer: Any) -> None:
-        """Print one person."""
-        self.by[answer.by or "nobody"] += 1
-        self.names[answer.name or "unknown"] += 1
-        if self.as_json:
-            click.echo(json.dumps({**about, "box": list(box), **answer.to_json()}))
-            return
-        where = ", ".join(f"{key} {value}" for key, value in about.items())
-        near = "" if answer.distance is None else f", distance {answer.distance:.3f}"
-        who = answer.name or "unknown"
-        new = " (new)" if answer.new else ""
-        click.echo(f"{where}: {who}{new}, by {answer.by or 'nobody'}{near}")
-
-    def summary(self) -> str:
-        """One line: how many, who, and which network answered which share."""
-        count = sum(self.by.values())
-        if not count:
-            return "nobody was found"
-        by = ", ".join(f"{name} {100 * n / count:.1f}%" for name, n in self.by.most_common())
-        who = ", ".join(f"{name} {n}" for name, n in self.names.most_common(10))
-        return f"{count} found: {who}; answered by {by}"
-
-
-@contextmanager
-def read_or_edit(store: Path, learn: bool) -> Iterator[IdentityStore]:
-    """A store to read, or to change where it is to learn."""
-    if learn:
-        with editing(store) as opened:
-            yield opened
-    else:
-        yield IdentityStore.read(store)
-
-
-@contextmanager
-def opened_networks(
-    store: IdentityStore, networks: Path, detector: Path | None, least: float
-) -> Iterator[Tuple[List[Embedder], Parts]]:
-    """The store's networks, open, and what finds people."""
-    embedders = open_embedders(networks)
-    store.check_networks([e.network for e in embedders])
-    if detector is None:
-        yield embedders, _whole
-        return
-    with Router.load(detector) as router:
-        yield embedders, parts_of(router, least)
-
-
-def _whole(image: np.ndarray) -> List[Tuple[np.ndarray, Tuple[int, int, int, int]]]:
-    height, width = image.shape[:2]
-    return [(image, (0, 0, width, height))]
-
-
-def _read(paths: Sequence[Path], passed: List[str]) -> Iterator[Tuple[Path, np.ndarray]]:
-    """Images one after the other; those that cannot be read are told."""
-    for path in paths:
-        try:
-            yield path, decode(path, MAX_PIXELS)
-        except ImageError as error:
-            passed.append(str(error))
-
-
-def _end(passed: Sequence[str]) -> None:
-    for line in passed:
-        click.echo(f"left out: {line}", err=True)
-    if passed:
-        sys.exit(1)
+    end(passed)

@@ -140,6 +140,18 @@ def parts_of(
     return parts
 
 
+def naming(router: Router) -> Callable[[np.ndarray], str | None]:
+    """An oracle of re-identification: a router whose classes are names; None where it abstains.
+
+    Raises
+    ------
+    InputError
+        when its bundle finds boxes.
+    """
+    require_task(router.bundle.folder.name, router.bundle.task, "classify")
+    return lambda crop: router.classify(crop).label
+
+
 def policy_of(names: Sequence[str]) -> Fixed | Cascade:
     """A policy under which a router opens all these candidates."""
     if len(names) == 1:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from adaptive.video.identity import EmbeddingNetwork, IdentityStore
+
+#: Names whom a crop shows, or None.
+Oracle = Callable[[np.ndarray], "str | None"]
 
 
 class Embedder(NamedTuple):
     """A network with what runs it: a crop (height, width, 3), uint8, RGB, to its embedding."""
 
     network: EmbeddingNetwork
-    run: Any
+    run: Callable[[np.ndarray], np.ndarray]
 
 
 class Identified(NamedTuple):
@@ -42,7 +45,7 @@ def identify(
     store: IdentityStore,
     embedders: Sequence[Embedder],
     crop: np.ndarray,
-    oracle: Any = None,
+    oracle: Oracle | None = None,
     learn: bool = False,
 ) -> Identified:
     """Who a crop shows: cheap networks first, until one has a match (Huynh 2019, algorithm 3).

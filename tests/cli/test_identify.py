@@ -138,3 +138,24 @@ def test_who_is_seen_in_a_clip(store: Path, networks: Path, people: Path, tmp_pa
     assert {s["frame"] for s in said} == {1, 2, 3, 4, 5}
     assert {s["name"] for s in said} == {"ann"}
     assert {tuple(s["box"]) for s in said} == {(0, 0, 16, 16)}
+
+
+def test_an_oracle_names_whom_no_network_matches(
+    store: Path, networks: Path, people: Path, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    """Classifiers of colours: "ann" is known, and the others are what they call them."""
+    asked = (store, people, "--networks", networks, "--oracle", tiny_candidates)
+    assert run("add", store, "ann", people / "ann", "--networks", networks).exit_code == 0
+    result = run("match", *asked, "--json")
+    assert result.exit_code == 0, result.output
+    said = [json.loads(line) for line in result.output.splitlines() if line.startswith("{")]
+    found = {(Path(s["image"]).parent.name, s["name"], s["by"]) for s in said}
+    assert {("ann", "ann", "colour"), ("bob", "green", "oracle"), ("cid", "blue", "oracle")} < found
+    assert IdentityStore.read(store).names() == {"ann": 4}  # only read
+    assert run("match", *asked, "--learn").exit_code == 0
+    names = IdentityStore.read(store).names()
+    assert names["blue"] == 4  # the oracle names the first, then the network does
+    assert sum(names.values()) == 4 + 16
+    assert not any(name.startswith("unknown") for name in names)
+    boxes = box_candidates(tmp_path / "detectors")
+    refused("detect", "match", store, people, "--networks", networks, "--oracle", boxes)
