@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import click
+from tqdm import tqdm
 
 from adaptive.errors import InputError
 from adaptive.images.source import FILE, read_source
@@ -66,6 +67,17 @@ def frames_of(
         patience_s=math.inf if patience is None else patience,
         tell=lambda sentence: click.echo(sentence, err=True),
     )
+
+
+def with_bar(reader: VideoReader, most: int | None) -> Iterator[VideoFrame]:
+    """A file's frames, so many at most, with a bar on a terminal."""
+    name = reader.source.name
+    with tqdm(total=most, desc=name, unit=" frames", disable=None, leave=False) as bar:
+        for count, frame in enumerate(reader, start=1):
+            yield frame
+            bar.update()
+            if count == most:
+                return
 
 
 @contextmanager

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import click
-from tqdm import tqdm
 
 from adaptive.cli.engines import engine_options
+from adaptive.cli.frames import with_bar
 from adaptive.cli.video_identify import command as identify_command
 from adaptive.cli.video_index import command as index_command
 from adaptive.cli.video_query import command as query_command
+from adaptive.cli.video_tune_index import command as tune_index_command
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing, written_aside
-from adaptive.images.video import VideoFrame, VideoReader
+from adaptive.images.video import VideoReader
 from adaptive.routing.router import Router
 from adaptive.video.gate import FrameGate
 from adaptive.video.replay import Replayed, replayed
@@ -32,6 +33,7 @@ def command() -> None:
 command.add_command(identify_command)
 command.add_command(index_command)
 command.add_command(query_command)
+command.add_command(tune_index_command)
 
 
 @command.command(name="reuse")
@@ -165,20 +167,10 @@ def _replay(
     """One clip, with a bar on a terminal."""
     with VideoReader(path, live=False) as reader:
         answer = router.detect if router.bundle.task == "detect" else router.classify
-        found = replayed(path.name, _bounded(reader, most), answer, gates, router.view)
+        found = replayed(path.name, with_bar(reader, most), answer, gates, router.view)
         if reader.lost.rest is not None:
             rests.append(reader.lost.rest)
     return found
-
-
-def _bounded(reader: VideoReader, most: int | None) -> Iterator[VideoFrame]:
-    name = reader.source.name
-    with tqdm(total=most, desc=name, unit=" frames", disable=None, leave=False) as bar:
-        for count, frame in enumerate(reader, start=1):
-            yield frame
-            bar.update()
-            if count == most:
-                return
 
 
 def _show(clip: Replayed, gate: FrameGate | None, as_json: bool) -> None:

@@ -7,18 +7,17 @@ import sys
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import List, Tuple
 
 import click
-from tqdm import tqdm
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import positions
 from adaptive.cli.engines import engine_options
-from adaptive.cli.frames import frames_of, until_ctrl_c
+from adaptive.cli.frames import frames_of, until_ctrl_c, with_bar
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
-from adaptive.images.video import VideoFrame, VideoReader
+from adaptive.images.video import VideoReader
 from adaptive.routing.crops import asking, detecting, policy_of
 from adaptive.routing.router import Router
 from adaptive.video.gate import FrameGate
@@ -135,7 +134,7 @@ def command(
                 _show(source, found, as_json)
             for path in clips:
                 with VideoReader(path, live=False) as reader:
-                    found = ingest.clip(_shown(reader, frames), path, name, start_s, frames)
+                    found = ingest.clip(with_bar(reader, frames), path, name, start_s, frames)
                     if reader.lost.rest is not None:
                         rests.append(reader.lost.rest)
                 _show(path.name, found, as_json)
@@ -176,15 +175,6 @@ def _camera(
 
     with until_ctrl_c(islice(reader, most)) as frames:
         return ingest.camera(frames, name, source, lambda: reader.openings)
-
-
-def _shown(reader: VideoReader, most: int | None) -> Iterator[VideoFrame]:
-    """Frames, with a bar on a terminal."""
-    name = reader.source.name
-    with tqdm(total=most, desc=name, unit=" frames", disable=None, leave=False) as bar:
-        for frame in reader:
-            yield frame
-            bar.update()
 
 
 def _show(name: str, found: Ingested, as_json: bool) -> None:

@@ -31,7 +31,7 @@ JUDGED = 0.3
 #: What tuning tries.
 LEASTS = (0.1, 0.2)
 THRESHOLDS = (0.1, 0.2, 0.4)
-KS = (2,)
+KS = (1, 2, 4)
 
 
 class ObservedFrame(NamedTuple):
