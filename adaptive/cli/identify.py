@@ -12,8 +12,8 @@ import numpy as np
 from adaptive.cli.classify import listed
 from adaptive.cli.features import ImagePath
 from adaptive.cli.people import (
-    Finding,
-    Told,
+    PeopleOptions,
+    PeopleSeen,
     end,
     finding_options,
     images_of,
@@ -75,7 +75,7 @@ def add(
     store: Path,
     name: str,
     images: Tuple[Path, ...],
-    finding: Finding,
+    finding: PeopleOptions,
 ) -> None:
     """Add NAME to STORE by images of that person, or more images of one who is there.
 
@@ -106,14 +106,14 @@ def add(
 def match(
     store: Path,
     images: Tuple[Path, ...],
-    finding: Finding,
+    finding: PeopleOptions,
     oracle: Path | None,
     learn: bool,
     as_json: bool,
 ) -> None:
     """Who of STORE is on images (folders with all below them); it is only read without --learn."""
     paths, passed = listed(images)
-    told = Told(as_json)
+    told = PeopleSeen(as_json)
     with opened_people(store, finding, learn, oracle) as people:
         for path, image in images_of(paths, passed):
             for box, answer in people.answers(image, learn):
@@ -195,7 +195,7 @@ def forget(store: Path, names: Tuple[str, ...]) -> None:
 def tune(
     store: Path,
     people: Path,
-    finding: Finding,
+    finding: PeopleOptions,
     rate: float,
     delta: float,
 ) -> None:

@@ -24,8 +24,11 @@ from adaptive.video.identity import IdentityStore, editing
 
 Box = Tuple[int, int, int, int]
 
+#: Finds faces or persons: an image to the parts of it that show one, surest first.
+Parts = Callable[[np.ndarray], List[Tuple[np.ndarray, Box]]]
 
-class Finding(NamedTuple):
+
+class PeopleOptions(NamedTuple):
     """How people are found and embedded.
 
     networks : file that lists the embedding networks
@@ -59,7 +62,7 @@ def finding_options(required: bool = False) -> Callable[[Callable[..., Any]], Ca
         def found(
             *arguments: Any, networks: Path, detector: Path | None, least: float, **options: Any
         ) -> Any:
-            return command(*arguments, finding=Finding(networks, detector, least), **options)
+            return command(*arguments, finding=PeopleOptions(networks, detector, least), **options)
 
         for option in (
             click.option(
@@ -105,7 +108,7 @@ class People:
         self,
         store: IdentityStore,
         embedders: Sequence[Embedder],
-        parts: Callable[[np.ndarray], List[Tuple[np.ndarray, Box]]],
+        parts: Parts,
         oracle: Oracle | None,
     ) -> None:
         self.store = store
@@ -136,14 +139,14 @@ class People:
 
 @contextmanager
 def opened_people(
-    store: Path, finding: Finding, edit: bool, oracle: Path | None = None
+    store: Path, finding: PeopleOptions, edit: bool, oracle: Path | None = None
 ) -> Iterator[People]:
     """All that says who is on an image; where `edit`, the store is written at the end."""
     with ExitStack() as stack:
         own = stack.enter_context(editing(store)) if edit else IdentityStore.read(store)
         embedders = open_embedders(finding.networks)
         own.check_networks([e.network for e in embedders])
-        parts = _whole
+        parts: Parts = _whole
         if finding.detector is not None:
             finder = stack.enter_context(Router.load(finding.detector))
             parts = parts_of(finder, finding.least)
@@ -153,7 +156,7 @@ def opened_people(
         yield People(own, embedders, parts, names)
 
 
-class Told:
+class PeopleSeen:
     """Prints who was found, and counts."""
 
     def __init__(self, as_json: bool) -> None:

@@ -9,8 +9,8 @@ import click
 from tqdm import tqdm
 
 from adaptive.cli.people import (
-    Finding,
-    Told,
+    PeopleOptions,
+    PeopleSeen,
     finding_options,
     json_option,
     learn_option,
@@ -32,7 +32,7 @@ from adaptive.images.video import VideoReader
 def command(
     clip: Path,
     store: Path,
-    finding: Finding,
+    finding: PeopleOptions,
     oracle: Path | None,
     learn: bool,
     every: int,
@@ -43,7 +43,7 @@ def command(
 
     Exit code 1 where the clip ends early.
     """
-    told = Told(as_json)
+    told = PeopleSeen(as_json)
     with opened_people(store, finding, learn, oracle) as people, VideoReader(
         clip, live=False, every=every
     ) as reader:

@@ -163,29 +163,35 @@ def rates(
 
     Intervals are over photographs, and too narrow where persons are few.
     """
-    of = np.array(persons)
-    count = len(of)
-    open_matched = np.zeros(count, bool)
-    answer: List[str | None] = [None] * count
+    matched = np.zeros(len(persons), bool)
+    answer = np.full(len(persons), -1)  # places among the names
     stopped: Dict[str, float] = {}
     for name, rows in embeddings.items():
-        open_matched |= impostors(rows, persons) <= thresholds[name]
-        answered = 0
-        for place in range(count):
-            if answer[place] is not None:
-                continue
-            keep = np.arange(count) != place
-            _, means, names = _means(rows[keep], of[keep].tolist())
-            unit = rows[place] / np.linalg.norm(rows[place])
-            apart = 1 - means @ unit
-            best = int(np.argmin(apart))
-            if apart[best] <= thresholds[name]:
-                answer[place] = names[best]
-                answered += 1
-        stopped[name] = answered / count
-    right = np.array([a == p for a, p in zip(answer, of.tolist())])
-    wrong = np.array([a is not None and a != p for a, p in zip(answer, of.tolist())])
-    return MatchRates(share(open_matched), share(right), share(wrong), stopped)
+        matched |= impostors(rows, persons) <= thresholds[name]
+        apart = _left_out(rows, persons)
+        answers = (answer < 0) & (apart.min(axis=1) <= thresholds[name])
+        answer[answers] = apart.argmin(axis=1)[answers]
+        stopped[name] = float(answers.mean())
+    right = answer == np.unique(persons, return_inverse=True)[1]
+    return MatchRates(share(matched), share(right), share((answer >= 0) & ~right), stopped)
+
+
+def _left_out(rows: np.ndarray, persons: Sequence[str]) -> np.ndarray:
+    """Each photograph's distances to the mean of each name's other photographs, (n, names).
+
+    Who has no other photograph is infinitely far.
+    """
+    units, means, _ = _means(np.asarray(rows, np.float64), persons)
+    apart = 1 - units @ means.T
+    place = np.unique(persons, return_inverse=True)[1]
+    sums = np.zeros_like(means)
+    np.add.at(sums, place, units)
+    others = sums[place] - units
+    lengths = np.linalg.norm(others, axis=1)
+    cosines = np.einsum("ij,ij->i", others, units) / np.maximum(lengths, 1e-12)
+    alone = np.bincount(place)[place] == 1
+    apart[np.arange(len(units)), place] = np.where(alone, np.inf, 1 - cosines)
+    return apart
 
 
 def _means(rows: np.ndarray, persons: Sequence[str]) -> tuple[np.ndarray, np.ndarray, List[str]]:

@@ -235,6 +235,35 @@ def test_thresholds_keep_false_matches_at_the_rate() -> None:
     assert sum(found.stopped.values()) == pytest.approx(found.right.value + found.wrong.value)
 
 
+def test_rates_are_those_of_taking_each_photograph_out_of_a_store() -> None:
+    embeddings, names = people(6, 4, spread=0.5)
+    names[-6:] = ["alone", *names[-5:]]  # who has one photograph is nowhere without it
+    thresholds = {"cheap": 0.25, "dear": 0.2}
+    found = rates(embeddings, names, thresholds)
+    answers: list[str | None] = []
+    by: list[str] = []
+    for place in range(len(names)):
+        apart: dict[str, str | None] = {}
+        for network, rows in embeddings.items():
+            units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            near = {}
+            for name in set(names):
+                own = [u for n, u in enumerate(units) if n != place and names[n] == name]
+                if own:
+                    mean = np.mean(own, axis=0)
+                    near[name] = 1 - mean @ units[place] / np.linalg.norm(mean)
+            best = min(near, key=lambda name: near[name])
+            apart[network] = best if near[best] <= thresholds[network] else None
+        by += [network for network in apart if apart[network] is not None][:1]
+        answers.append(apart["cheap"] or apart["dear"])
+    right = [answer == name for answer, name in zip(answers, names)]
+    wrong = [answer not in (name, None) for answer, name in zip(answers, names)]
+    assert 0 < sum(right) < len(names)
+    assert found.right.value == pytest.approx(np.mean(right))
+    assert found.wrong.value == pytest.approx(np.mean(wrong))
+    assert found.stopped == {n: pytest.approx(by.count(n) / len(names)) for n in embeddings}
+
+
 def test_a_promise_needs_many_persons_and_breaks_rarely() -> None:
     embeddings, names = people(200, 1)
     chosen = tune_thresholds(embeddings, names, 0.01)
