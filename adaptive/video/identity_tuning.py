@@ -191,7 +191,7 @@ def _left_out(rows: np.ndarray, persons: Sequence[str]) -> np.ndarray:
     cosines = np.einsum("ij,ij->i", others, units) / np.maximum(lengths, 1e-12)
     alone = np.bincount(place)[place] == 1
     apart[np.arange(len(units)), place] = np.where(alone, np.inf, 1 - cosines)
-    return apart
+    return np.asarray(apart)
 
 
 def _means(rows: np.ndarray, persons: Sequence[str]) -> tuple[np.ndarray, np.ndarray, List[str]]:
