@@ -47,9 +47,10 @@ from adaptive.video.index_tuning import (
     queried,
     tuned,
 )
-from adaptive.video.index_writer import IndexWriter, SeenFrame, SeenObject
+from adaptive.video.index_writer import IndexWriter
 from adaptive.video.lookers import BoxLooker, united
 from adaptive.video.query import ask, kinds_of
+from adaptive.video.seen import SeenFrame, SeenObject
 
 
 def save(clip: ObservedClip, path: Path) -> None:

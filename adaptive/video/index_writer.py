@@ -9,13 +9,12 @@ import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 
 from adaptive.errors import InputError
 from adaptive.files import writing
-from adaptive.opencv import cv2
 from adaptive.video.clusters import Cluster, Clusters
 from adaptive.video.index import (
     CAMERA,
@@ -31,37 +30,10 @@ from adaptive.video.index import (
     read_settings,
     translated,
 )
-
-#: Longest side of the pictures of centroids, pixels, and JPEG's quality.
-LONGEST, QUALITY = 640, 95
+from adaptive.video.seen import SeenFrame, SeenObject, encoded_picture
 
 #: Down to which share of its limit an index is cut.
 CUT_TO = 0.9
-
-
-class SeenObject(NamedTuple):
-    """One object of a frame.
-
-    box : x1 y1 x2 y2, pixels of the frame
-    kinds : classes that it may be of
-    features : ndarray (width,), float32, rounded to 16 bits, as they are stored
-    picture : ndarray (height, width, 3), uint8, RGB, which a strong network may be shown
-    inside : the box in pixels of the picture
-    """
-
-    box: np.ndarray
-    kinds: Sequence[int]
-    features: np.ndarray
-    picture: np.ndarray
-    inside: np.ndarray
-
-
-class SeenFrame(NamedTuple):
-    """One frame that was looked at, and its objects."""
-
-    number: int
-    time_s: float
-    objects: Sequence[SeenObject]
 
 
 class _Run:
@@ -491,20 +463,6 @@ def _make(folder: Path, settings: IndexSettings) -> None:
     finally:
         if aside.exists():
             shutil.rmtree(aside)
-
-
-def encoded_picture(pixels: np.ndarray) -> Tuple[bytes, float]:
-    """A picture as JPEG, and what it was scaled by so that it is not too large."""
-    height, width = pixels.shape[:2]
-    scale = min(1.0, LONGEST / max(height, width))
-    if scale < 1:
-        sides = max(1, round(width * scale)), max(1, round(height * scale))
-        pixels = np.asarray(cv2.resize(pixels, sides, interpolation=cv2.INTER_AREA))
-    right, data = cv2.imencode(
-        ".jpg", np.ascontiguousarray(pixels[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    )
-    assert right
-    return bytes(data), scale
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> bool:

@@ -15,8 +15,9 @@ import numpy as np
 from adaptive.images.video import VideoFrame
 from adaptive.video.gate import STILL, FrameGate, change
 from adaptive.video.index import CAMERA, CLIP, Clip
-from adaptive.video.index_writer import IndexWriter, SeenFrame
+from adaptive.video.index_writer import IndexWriter
 from adaptive.video.lookers import Looker, Waiting
+from adaptive.video.seen import SeenFrame
 from adaptive.video.view import View
 
 #: Objects, and bytes of pictures, that are filed together, and seconds that a camera's may wait.

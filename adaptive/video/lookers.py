@@ -11,8 +11,8 @@ from adaptive.opencv import cv2
 from adaptive.tasks.boxes import ious
 from adaptive.tasks.detections import Detections
 from adaptive.video.index import BOXES, MOVING
-from adaptive.video.index_writer import LONGEST, SeenObject
 from adaptive.video.objects import MovingObjects, crop_of
+from adaptive.video.seen import LONGEST, SeenObject
 
 #: Asks candidates: crops to the probabilities of each candidate, ndarray (crops, classes).
 Asked = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]

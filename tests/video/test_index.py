@@ -30,9 +30,10 @@ from moving_squares import (
 from adaptive.errors import BundleError, InputError
 from adaptive.images.video import VideoFrame
 from adaptive.video.index import CENTROIDS, DATABASE, IndexSettings, VideoIndex
-from adaptive.video.index_writer import IndexWriter, SeenFrame, SeenObject
+from adaptive.video.index_writer import IndexWriter
 from adaptive.video.ingest import Ingest
 from adaptive.video.query import ask
+from adaptive.video.seen import SeenFrame, SeenObject
 
 SUPPORT = Path(__file__).parent.parent / "support"
 
