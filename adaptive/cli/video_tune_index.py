@@ -23,7 +23,16 @@ from adaptive.routing.crops import detecting, policy_of
 from adaptive.routing.router import Router
 from adaptive.video.gate import FrameGate
 from adaptive.video.index import IndexSettings
-from adaptive.video.index_tuning import IndexChoice, ObservedClip, observed, pooled, queried, tuned
+from adaptive.video.index_tuning import (
+    KS,
+    IndexChoice,
+    ObservedClip,
+    choices,
+    observed,
+    pooled,
+    queried,
+    tuned,
+)
 from adaptive.video.query import kinds_of
 
 
@@ -52,6 +61,15 @@ from adaptive.video.query import kinds_of
     required=True,
     metavar="CLASS",
     help="Will be asked for; may be given several times.",
+)
+@click.option(
+    "--k",
+    "ks",
+    type=click.IntRange(1),
+    multiple=True,
+    default=KS,
+    show_default=True,
+    help="Classes of an object to try; may be given several times, and each takes its time.",
 )
 @click.option(
     "--level",
@@ -84,6 +102,7 @@ def command(
     names: Tuple[str, ...],
     strong: str,
     labels: Tuple[str, ...],
+    ks: Tuple[int, ...],
     level: float,
     judged: Tuple[Path, ...],
     gate: str,
@@ -119,7 +138,7 @@ def command(
                 if reader.lost.rest is not None:
                     rests.append(reader.lost.rest)
     choosing, judging = seen[: len(clips)], seen[len(clips) :]
-    choice = tuned(choosing, kinds, level)
+    choice = tuned(choosing, kinds, level, choices(len(names), ks))
     if choice is None:
         raise InputError(
             f"no way that was tried reaches {100 * level:g}% on these clips; lower --level, or "

@@ -31,7 +31,7 @@ JUDGED = 0.3
 #: What tuning tries.
 LEASTS = (0.1, 0.2)
 THRESHOLDS = (0.1, 0.2, 0.4)
-KS = (1, 2, 4)
+KS = (2,)
 
 
 class ObservedFrame(NamedTuple):
@@ -203,15 +203,14 @@ def queried(
 Query = Callable[[ObservedClip, IndexChoice, Sequence[int]], Dict[int, QueryCounts]]
 
 
-def choices(candidates: int, several: bool = True) -> List[IndexChoice]:
-    """All that tuning tries with so many cheap detectors; each alone, and where `several`, sets."""
-    most = candidates if several else 1
+def choices(candidates: int, ks: Sequence[int] = KS) -> List[IndexChoice]:
+    """All that tuning tries with so many cheap detectors, each alone and in sets."""
     sets = [
         own
-        for size in range(1, most + 1)
+        for size in range(1, candidates + 1)
         for own in itertools.combinations(range(candidates), size)
     ]
-    return [IndexChoice(*one) for one in itertools.product(sets, KS, LEASTS, THRESHOLDS)]
+    return [IndexChoice(*one) for one in itertools.product(sets, ks, LEASTS, THRESHOLDS)]
 
 
 def tuned(
