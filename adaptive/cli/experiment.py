@@ -11,6 +11,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from adaptive.cli.listening import Listening, listening_options
 from adaptive.cli.settings import configurable
 from adaptive.errors import AdaptiveError, InputError
 from adaptive.experiments.coordinator import Progress
@@ -289,42 +290,12 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     show_default=True,
     help="Where experiment files lie that the form writes; paths in them are relative to it.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option(
-    "--port",
-    default=8090,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="Port to listen at; 0 takes a free one.",
-)
-@click.option(
-    "--keys",
-    "keys_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Ask for one of the bearer keys in FILE, one a line; it is read again when it changes.",
-)
-@click.option(
-    "--tls-cert",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Speak TLS with this certificate chain (PEM).",
-)
-@click.option(
-    "--tls-key",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Its private key (PEM), where that is not in the same file.",
-)
+@listening_options(8090)
 def serve(
     store: str,
     queue: str | None,
     folder: Path,
-    host: str,
-    port: int,
-    keys_path: Path | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
+    listening: Listening,
 ) -> None:
     """Show runs, reports and images on a page, and run what its form declares.
 
@@ -332,17 +303,13 @@ def serve(
     """
     from adaptive.experiments.begun import Begun
     from adaptive.experiments.frontend import assemble
-    from adaptive.serving.keys import Keys
     from adaptive.serving.process import run as run_server
-    from adaptive.serving.tls import CertificateFiles
 
-    if tls_cert is None and tls_key is not None:
-        raise InputError("--tls-key is of no use without --tls-cert")
-    keys = None if keys_path is None else Keys(keys_path)
-    tls = None if tls_cert is None else CertificateFiles(tls_cert, tls_key).context
     opened = open_store(store if "://" in store else str(Path(store).resolve()))
     begun = Begun(folder, opened.url, queue)
     try:
-        run_server(assemble(opened, begun, host, port, keys, tls), "experiments")
+        tls = None if listening.certificate is None else listening.certificate.context
+        server = assemble(opened, begun, listening.host, listening.port, listening.keys, tls)
+        run_server(server, "experiments")
     finally:
         begun.close()
