@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
 from tqdm import tqdm
@@ -21,11 +21,12 @@ from adaptive.experiments.plan import ExperimentPlan, make_plan
 from adaptive.experiments.run import Ran, output_folder, run_plan
 from adaptive.experiments.status import progress_of, record_of, runs, status_lines
 from adaptive.experiments.store import FolderStore, Store, open_store
+from adaptive.experiments.watched import Stamp, stamps_of
 from adaptive.experiments.work import board_model
 
 FILE = click.argument("file", type=click.Path(path_type=Path), metavar="FILE.toml")
 
-#: Seconds between two looks at the files with --watch.
+#: Seconds at least between two looks at the files with --watch.
 WATCH_S = 1.0
 
 
@@ -85,8 +86,10 @@ def run(
     Stopped, or with workers, queue or store gone for a while, it goes on where it was. Images,
     candidates, shards and policies that cannot be used are listed, and the exit code is then 1.
     """
-    seen: object = None
+    own = [Path(store)] if store is not None and "://" not in store else []
     while True:
+        # Before it is run, so that what changes meanwhile is run again.
+        seen = stamps_of(file, own) if watch else []
         try:
             experiment = _read(file)
             ran = _run(experiment, queue, store, board, jobs, only_plan)
@@ -99,10 +102,8 @@ def run(
             code = 1 if ran is not None and ran.omitted else 0
         if not watch or only_plan:
             sys.exit(code)
-        seen = _seen(file)
         click.echo(f"watching {file}; Ctrl-C ends")
-        while _seen(file) == seen:
-            time.sleep(WATCH_S)
+        _wait_for_change(file, own, seen)
 
 
 @configurable
@@ -149,8 +150,6 @@ def report(name: str, store: str | None, output: Path | None, force: bool) -> No
         raise InputError("name the experiment file, or give --store")
     else:
         opened = open_store(store)
-    import json
-
     try:
         told = json.loads(opened.get(f"runs/{name}/report.json"))
     except KeyError:
@@ -220,6 +219,17 @@ def _run(
     return ran
 
 
+def _wait_for_change(file: Path, own: list[Path], seen: list[Stamp]) -> None:
+    pause = 0.0
+    while True:
+        time.sleep(pause)
+        began = time.monotonic()
+        if stamps_of(file, own) != seen:
+            return
+        # A look at very many images takes long; most of the time nobody looks.
+        pause = max(WATCH_S, 10 * (time.monotonic() - began))
+
+
 def _store(experiment: Experiment, given: str | None) -> Store:
     """The store that is named, or a folder beside the experiment's file."""
     named = given or experiment.run.get("store")
@@ -248,35 +258,6 @@ def _tell(plan: ExperimentPlan, done: set[str]) -> None:
         click.echo(f"note: {line}", err=True)
     for line in plan.omitted:
         click.echo(f"left out: {line}", err=True)
-
-
-def _seen(file: Path) -> object:
-    """What changes when the file, its images or its candidates do."""
-    found: list[Any] = [_stamp(file)]
-    try:
-        experiment = read_experiment(file)
-    except InputError:
-        return found
-    named = [experiment.candidates.get("folder"), experiment.candidates.get("labels")]
-    named += [network.get("file") for network in experiment.candidates.get("network", [])]
-    for data in experiment.data:
-        named += [data.get("images"), data.get("labels")]
-    for value in named:
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and "://" not in text:
-                path = experiment.path(text)
-                found.append(_stamp(path))
-                if path.is_dir():
-                    found += [_stamp(below) for below in sorted(path.rglob("*"))]
-    return found
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    try:
-        told = path.stat()
-    except OSError:
-        return str(path), 0, 0
-    return str(path), told.st_size, told.st_mtime_ns
 
 
 @configurable
