@@ -208,7 +208,7 @@ def _run(
                 bar.update(now - bar.n)
                 bar.refresh()
 
-        ran = run_plan(plan, opened, engine, output, watch, lambda line: None)
+        ran = run_plan(plan, opened, engine, output, watch)
     from adaptive.report.experiment import lines_of
 
     for line in lines_of(ran.report):
