@@ -18,14 +18,14 @@ from PIL import Image, ImageFilter
 
 sys.path.insert(0, str(HERE.parents[1] / "tests" / "support"))
 
-from chromium import Chromium, find_chromium  # noqa: E402
-from fleet import until  # noqa: E402
-from served import in_a_thread  # noqa: E402
+from chromium import Chromium, find_chromium
+from fleet import until
+from served import in_a_thread
 
-from adaptive.bundle.bundle import default_bundle  # noqa: E402
-from adaptive.experiments.begun import Begun  # noqa: E402
-from adaptive.experiments.frontend import assemble  # noqa: E402
-from adaptive.experiments.store import FolderStore  # noqa: E402
+from adaptive.bundle.bundle import default_bundle
+from adaptive.experiments.begun import Begun
+from adaptive.experiments.frontend import assemble
+from adaptive.experiments.store import FolderStore
 
 COUNT = 120
 
