@@ -21,7 +21,8 @@ import numpy as np
 from adaptive.box_output import BoxOutput
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.client.connections import Connections, Raw
-from adaptive.engines.breaker import Breaker
+from adaptive.engines.answers import probabilities
+from adaptive.engines.breaker import CLOSED, Breaker
 from adaptive.engines.engine import in_parts
 from adaptive.engines.inference import (
     LENGTH_HEADER,
@@ -154,6 +155,7 @@ class RemoteEngine:
         except (ServiceError, EngineError) as error:
             if self.breaker.failed(str(error)):
                 log.warning("%s is left alone: %s", self.remote.place, error)
+            if self.breaker.state != CLOSED:
                 self._greeted = None  # it may come back as another
             raise UnreachableError(f"{self.remote.place} cannot be asked: {error}") from error
         except BaseException:
@@ -329,10 +331,12 @@ class RemoteEngine:
             values = said.tensors.get(tensor.name)
             if not isinstance(values, np.ndarray):
                 raise EngineError(f"the answer lacks numbers under {tensor.name!r}")
-            if isinstance(self.output, OutputSpec) and values.shape[:1] != (len(batch),):
-                raise EngineError(
-                    f"the answer has shape {list(values.shape)} for {len(batch)} images"
-                )
+            if isinstance(self.output, OutputSpec):
+                if values.shape[:1] != (len(batch),):
+                    raise EngineError(
+                        f"the answer has shape {list(values.shape)} for {len(batch)} images"
+                    )
+                probabilities(values, self.output)  # what cannot be any counts as a failure here
             found.append(values)
         return found
 

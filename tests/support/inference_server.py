@@ -29,6 +29,7 @@ class Behaviour:
     shape: tuple[int, ...] = (-1, 3, 8, 8)
     width: int = 3
     status: int = 200
+    fails_after: int | None = None  # with status 500, after so many more answers
     wait_s: float = 0.0
     redirect: str | None = None
     body: bytes | None = None
@@ -94,6 +95,11 @@ def inference_server(behaviour: Behaviour) -> Iterator[str]:
             if behaviour.redirect is not None:
                 self._send(307, b"", Location=behaviour.redirect)
                 return
+            if behaviour.fails_after is not None:
+                if behaviour.fails_after == 0:
+                    self._send(500, b'{"error": "the server is not well"}')
+                    return
+                behaviour.fails_after -= 1
             if behaviour.status != 200:
                 self._send(behaviour.status, b'{"error": "the server is not well"}')
                 return
