@@ -206,7 +206,7 @@ def _extras() -> list[Finding]:
 def _bundle(folder: Path, remote_keys: Path | None) -> list[Finding]:
     from adaptive.bundle.bundle import Bundle
     from adaptive.bundle.elsewhere import look_at
-    from adaptive.engines.remote import read_keys
+    from adaptive.engines.remote_keys import read_keys
     from adaptive.remote import origin
 
     try:

@@ -15,7 +15,8 @@ from inference_server import Behaviour, inference_server
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.engines.breaker import Breaker
 from adaptive.engines.inference import read_answer, read_labels
-from adaptive.engines.remote import RemoteEngine, open_remote, read_keys, within
+from adaptive.engines.remote import RemoteEngine, open_remote, within
+from adaptive.engines.remote_keys import read_keys
 from adaptive.errors import EngineError, InputError, UnreachableError
 from adaptive.remote import Remote, labels_hash
 
