@@ -220,7 +220,10 @@ def _bundle(folder: Path, remote_keys: Path | None) -> list[Finding]:
             continue
         said = look_at(candidate, keys.get(origin(remote.url)))
         name = f"candidate {candidate.name}"
-        if said.ms is None:
+        if said.another:
+            mend = "the bundle is not served until the server has that model, or it is added again"
+            found.append(Finding(name, "wrong", f"{remote.place}: {said.why}", mend))
+        elif said.ms is None:
             mend = "answers go without it until its server is there"
             found.append(Finding(name, "absent", f"{remote.place}: {said.why}", mend))
         else:

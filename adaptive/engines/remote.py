@@ -138,10 +138,11 @@ class RemoteEngine:
             log.info("%s answers again", self.remote.place)
         return found
 
-    def greet(self, end: float) -> Greeted:
+    def greet(self, end: float | None = None) -> Greeted:
         """Ask the server what it is, and hold that against the manifest entry.
 
-        end : when that must be done, on the monotonic clock
+        end : when that must be done, on the monotonic clock; as long as an opening may take
+            where it is None
 
         Raises
         ------
@@ -150,6 +151,7 @@ class RemoteEngine:
         ServiceError, EngineError
             when it cannot be asked.
         """
+        end = _opened_by(self.remote) if end is None else end
         server, extensions = self._told(end)
         info = read_model(self._get(self._path(""), end))
         self._expected.check_name(info.name, info.versions)
@@ -316,6 +318,11 @@ def _sentence(raw: Raw) -> str:
     return f"HTTP status {raw.status}{shown}"
 
 
+def _opened_by(remote: Remote) -> float:
+    """When a server that is opened now must have told what it is, on the monotonic clock."""
+    return monotonic() + max(GREETING_S, remote.timeout_ms / 1e3)
+
+
 def model_info(remote: Remote, key: str | None = None) -> ModelInfo:
     """What a server says of a model.
 
@@ -325,7 +332,7 @@ def model_info(remote: Remote, key: str | None = None) -> ModelInfo:
         when it cannot be asked, has no such model, or does not speak the protocol.
     """
     server = Connections(remote.url, key)
-    end = monotonic() + max(GREETING_S, remote.timeout_ms / 1e3)
+    end = _opened_by(remote)
     version = "" if remote.version is None else f"/versions/{remote.version}"
     late = ServiceError(f"{remote.place}: the server did not answer in time")
     try:
@@ -353,7 +360,7 @@ def open_remote(candidate: Candidate, keys: Mapping[str, str]) -> RemoteEngine:
     key = keys.get(origin(remote.url))
     engine = RemoteEngine(remote, candidate.input, candidate.output, key)
     try:
-        engine.greet(monotonic() + max(GREETING_S, remote.timeout_ms / 1e3))
+        engine.greet()
     except AnotherModel as error:
         engine.close()
         raise EngineError(f"candidate {candidate.name!r}, {remote.place}: {error}") from error
