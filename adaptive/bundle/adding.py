@@ -250,9 +250,8 @@ def check_names(
     if present is not None:
         return tuple(present), None
     if facts.labels:
-        return check_labels(
-            facts.labels, "the ONNX file", least
-        ), "the labels are those inside the file"
+        told = check_labels(facts.labels, facts.teller, least)
+        return told, f"the labels are those that {facts.teller} tells"
     if boxes:
         raise InputError("a detector's classes have names; give --labels FILE")
     if images is not None and images.table is None and images.root.is_dir():
@@ -337,8 +336,8 @@ def settings_for(recipe: Recipe, facts: NetworkFacts, tried: bool) -> list[Setti
         )
     if facts.dtype != "uint8" and recipe.like is None and not tried:
         raise InputError(
-            "the file does not say how pixels are scaled; give --like imagenet, 0..1, -1..1 or "
-            "MEAN/STD, or --check IMAGES to try them on labelled images"
+            f"{facts.teller} does not say how pixels are scaled; give --like imagenet, 0..1, -1..1 "
+            "or MEAN/STD, or --check IMAGES to try them on labelled images"
         )
     if recipe.decoder and tried:
         raise InputError("--check tries networks that name a class; give a detector's --like")

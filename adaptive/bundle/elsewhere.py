@@ -118,11 +118,11 @@ def add_remote(
     if recipe.decoder is None:
         width = _width(info, known, address)
         told, kind = _seen(remote, spec, width, wire.key)
-    facts = NetworkFacts(spec.dtype, spec.layout, spec.size, False, width, kind, told)
+    facts = NetworkFacts(spec.dtype, spec.layout, spec.size, False, width, kind, told, "the server")
     names, note = check_names(
         labels, present.labels if present else None, facts, images, recipe.decoder is not None
     )
-    notes = [note.replace("inside the file", "that the server tells")] if note else []
+    notes = [note] if note else []
     if told and len(told) == len(names) and tuple(told) != tuple(names):
         first = next(n for n, (a, b) in enumerate(zip(told, names)) if a != b)
         raise InputError(
