@@ -35,6 +35,9 @@ _YES, _NO = np.ones(1, np.bool_), np.zeros(1, np.bool_)
 for _constant in (_ALONE, _YES, _NO):
     _constant.flags.writeable = False
 
+#: Who cannot be reached, as long as everybody can.
+_NOBODY: FrozenSet[int] = frozenset()
+
 #: Of one image on which nothing ran.
 _NOTHING = Conclusion(None, True, False)
 
@@ -128,7 +131,7 @@ class Walk:
         self._changed: list[_Changed] = []
         self._waiting: list[Step] = []
         self._finished: list[Route] = []
-        self._absent: FrozenSet[int] = frozenset()
+        self._absent = _NOBODY
         self._kind: Callable[..., History] = History
         self._own: tuple[Any, ...] = ()  # what its histories share
         self._alone = count == 1 and policy.on_numbers
