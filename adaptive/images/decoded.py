@@ -73,9 +73,7 @@ class DecodedImage:
 
     def unprepared(self) -> DecodedImage:
         """The same image with no tensor made."""
-        return DecodedImage(
-            self.pixels, self.working, self.ms, self.native, self.size, self.finer
-        )
+        return DecodedImage(self.pixels, self.working, self.ms, self.native, self.size, self.finer)
 
     def without_native(self) -> DecodedImage:
         """The same, and what decodes it once more, which holds its bytes, is let go of."""

@@ -13,7 +13,7 @@ from adaptive.features.schema import SCHEMA
 from adaptive.images import decode, preprocess
 from adaptive.images import decoded as decoding
 from adaptive.images.decode import decode_working
-from adaptive.images.decoded import DecodedImage, decode_image
+from adaptive.images.decoded import decode_image
 
 PLAIN = InputSpec(32, scale=255.0)
 OTHER = replace(PLAIN, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.3))
@@ -105,9 +105,7 @@ def test_networks_see_the_same_whatever_other_networks_want(
 @pytest.mark.parametrize(
     ("size", "part"), [((360, 640), 1), ((500, 400), 1), ((720, 1280), 2), ((1080, 1920), 4)]
 )
-def test_a_network_s_input_is_scaled_once(
-    size: tuple[int, int], part: int, resize: str
-) -> None:
+def test_a_network_s_input_is_scaled_once(size: tuple[int, int], part: int, resize: str) -> None:
     """Not to the scale of features first, and from there by a little once more."""
     import cv2
 
