@@ -9,7 +9,7 @@ from typing import Dict, List, Mapping, Sequence
 import numpy as np
 
 from adaptive.checks import finite, shown
-from adaptive.engines.tiles.cutting import Cut
+from adaptive.engines.tiles.cut import Cut
 from adaptive.engines.tiles.places import LEAST, MORE, ZERO
 from adaptive.errors import InputError
 from adaptive.files import read_json, write_json
