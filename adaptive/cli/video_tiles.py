@@ -117,6 +117,7 @@ def worth_of(
     speed_up, agrees, times = plain_s / tiled_s, np.array(same, float), np.array(times_s)
     clip = Replayed(name, answers, times, {}, 1e3 * plain_s / count, {}, 0)
     over = mean(block_means(agrees, times))
+    half = (over.high - over.low) / 2  # infinite where there is one block
     nth = clip.every_nth(1 / speed_up)
     agreement = float(agrees.mean())
     return {
@@ -124,7 +125,7 @@ def worth_of(
         "frames": count,
         "speed_up": speed_up,
         "agreement": agreement,
-        "half_interval": (over.high - over.low) / 2,
+        "half_interval": half if np.isfinite(half) else None,
         "every_nth": nth,
         "pays": speed_up > 1 and agreement > nth,
     }
@@ -132,9 +133,10 @@ def worth_of(
 
 def words(told: dict[str, Any]) -> str:
     """The same in two lines."""
+    half = told["half_interval"]
+    interval = "one block" if half is None else f"± {100 * half:.1f}"
     return (
         f"{told['clip']}: {told['frames']} frames, {told['speed_up']:.2f}x with tiles, agrees on "
-        f"{100 * told['agreement']:.1f}% (± {100 * told['half_interval']:.1f}, 95%, over blocks of "
-        f"{BLOCK_S:g} s)\n    every n-th frame at equal cost {100 * told['every_nth']:.1f}%: tiles "
+        f"{100 * told['agreement']:.1f}% ({interval}, 95%, over blocks of {BLOCK_S:g} s)\n    every n-th frame at equal cost {100 * told['every_nth']:.1f}%: tiles "
         f"{'pay' if told['pays'] else 'do not pay, leave them out'}"
     )
