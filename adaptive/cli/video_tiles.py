@@ -137,6 +137,7 @@ def words(told: dict[str, Any]) -> str:
     interval = "one block" if half is None else f"± {100 * half:.1f}"
     return (
         f"{told['clip']}: {told['frames']} frames, {told['speed_up']:.2f}x with tiles, agrees on "
-        f"{100 * told['agreement']:.1f}% ({interval}, 95%, over blocks of {BLOCK_S:g} s)\n    every n-th frame at equal cost {100 * told['every_nth']:.1f}%: tiles "
+        f"{100 * told['agreement']:.1f}% ({interval}, 95%, over blocks of {BLOCK_S:g} s)\n"
+        f"    every n-th frame at equal cost {100 * told['every_nth']:.1f}%: tiles "
         f"{'pay' if told['pays'] else 'do not pay, leave them out'}"
     )
