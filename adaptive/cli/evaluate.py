@@ -129,9 +129,9 @@ def command(
     result = evaluate(replace(chosen), outcomes, read.reference, charged)
     click.echo(text_table(result))
     precisions: tuple[BoxRow, ...] = ()
-    if read.task == "detect":
-        precisions = _precisions(chosen, outcomes, table, learnt, read.merge, charged)
     others = other_part(whole, table, name, read)
+    if read.task == "detect":
+        precisions = _precisions(chosen, outcomes, others, table, learnt, read.merge, charged)
     cascades: tuple[Policy, ...] = ()
     if premodel is not None or report_path is not None:
         from adaptive.report.cascades import best_cascades
@@ -207,6 +207,7 @@ def command(
 def _precisions(
     policy: Policy,
     outcomes: OutcomeTable,
+    others: OutcomeTable | None,
     path: Path,
     learnt: Mapping[str, Learnt],
     merge: BoxMerge | None,
@@ -221,7 +222,8 @@ def _precisions(
         click.echo(f"note: without {folder.name} beside it, the table tells no average precision")
         return ()
     boxes = _boxes_of(outcomes, path)
-    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms, merge)
+    tuning = None if others is None else _boxes_of(others, path)
+    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms, merge, tuning)
     click.echo("\n".join(["", *text_lines(rows)]))
     return rows
 

@@ -27,7 +27,7 @@ from adaptive.errors import AdaptiveError, TableError
 from adaptive.evaluation.replay import replay
 from adaptive.measuring.boxed import list_boxed
 from adaptive.outcomes.boxes import TableBoxes, boxes_folder
-from adaptive.outcomes.merged import with_merged
+from adaptive.outcomes.merged import MergedBoxes, told_of, with_merged
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.cascade import Cascade
@@ -258,7 +258,7 @@ def test_from_the_table_to_a_served_router(
     assert "images: test" in result.output
     assert "oracle by F1" in result.output
     rows = json.loads(told.read_text())["boxes"]
-    assert [own["name"] for own in rows][-2:] == ["oracle by F1", "all merged"]
+    assert [own["name"] for own in rows][-2:] == ["oracle by F1", "all merged at 0.4"]
     assert all(0 <= own["ap"] <= 1 for own in rows)
     assert "F1" in page.read_text()
     live = run(evaluate_command, bundle, table, "--live", "--images", data / "images")
@@ -317,6 +317,33 @@ def test_merged_boxes_are_judged_as_they_are_served(
     assert run(bundle_command, *ask, "-o", tmp_path / "apart").exit_code == 0
     assert Bundle.read(bundle).merge == BoxMerge(0.4)
     assert Bundle.read(tmp_path / "apart").merge is None
+
+
+def test_from_which_chance_on_merged_boxes_are_shown_is_learnt(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
+    """Of the tuning part no other chance is better, and the test part has no say."""
+    policy, told = tmp_path / "policy.json", tmp_path / "e.json"
+    write_policy(Cascade(("small", "large"), thresholds=(1.0,)), policy)
+    base = ("--candidates", folder, "--policy", policy, "--table", table)
+    assert run(bundle_command, *base, "-o", tmp_path / "bundle").exit_code == 0
+    result = run(evaluate_command, tmp_path / "bundle", table, "--json", told)
+    assert result.exit_code == 0, result.output
+    row = json.loads(told.read_text())["boxes"][-1]
+    read = OutcomeTable.read(table)
+    names, rows = read.candidates, Split().rows(read.images, "tune")
+    chances = np.linspace(0, 1, 101)
+    worth = [
+        with_merged(read, table, BoxMerge(least)).path_quality(names)[rows].mean()
+        for least in chances.tolist()
+    ]
+    boxes = TableBoxes.read(boxes_folder(table), names, len(read)).select(rows)
+    best = MergedBoxes(boxes, told_of(read), BoxMerge(0.3)).best(names)
+    shown = MergedBoxes(boxes, told_of(read), best).quality(names).mean()
+    assert shown >= max(worth) - 1e-12
+    assert row["name"] == f"all merged at {best.least:.2g}"
+    test = with_merged(read, table, best).path_quality(names)
+    assert row["f1"] == pytest.approx(test[Split().rows(read.images, "test")].mean(), abs=1e-12)
 
 
 def test_a_promise_is_not_tested_on_images_that_taught_how_boxes_are_read(
