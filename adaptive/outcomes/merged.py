@@ -88,7 +88,8 @@ def with_merged(
     folder = boxes_folder(path)
     if not folder.is_dir():
         raise TableError(
-            f"boxes are merged from {folder.name}, which does not lie beside {path}; profile again"
+            f"boxes are merged from {folder.name}, which does not lie beside {path}; profile the "
+            "images again (a table made of a decision log has no boxes)"
         )
     images = len(table) if table.row is None else len(OutcomeTable.read(path))
     boxes = TableBoxes.read(folder, table.candidates, images)
