@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from time import perf_counter
 from typing import Any, Callable, Iterable, List, Mapping, Tuple
@@ -12,6 +11,7 @@ from adaptive.serving.asgi import Application
 from adaptive.serving.keys import Keys
 from adaptive.serving.logs import Lines, line
 from adaptive.serving.metrics import Metrics
+from adaptive.serving.origin import from_another_site, from_here
 from adaptive.serving.page import FILES
 from adaptive.serving.record import Record, begin, end
 
@@ -37,7 +37,7 @@ def _refusal(status: int, sentence: str, *headers: tuple[str, str]) -> Answer:
     return as_json({"error": sentence}, status, *headers)
 
 
-_NO_KEY = _refusal(
+NO_KEY = _refusal(
     401,
     "this server wants a key: send the header 'Authorization: Bearer KEY'",
     ("WWW-Authenticate", 'Bearer realm="adaptive"'),
@@ -114,7 +114,7 @@ class Middleware:
         header: Callable[[str], str | None] = environ.get
         open_to_all = self.keys is None or (path in OPEN and method in ("GET", "HEAD"))
         if not open_to_all and not self.keys.allow(header("HTTP_AUTHORIZATION")):  # type: ignore[union-attr]
-            return _NO_KEY
+            return NO_KEY
         if path[:1] != "/" or path[1:2] == "/":
             # Flask would read it as if one slash stood there, and the rules below would not.
             return _NO_PATH
@@ -122,14 +122,11 @@ class Middleware:
             return None
         if not path.startswith("/v2/repository") or not _CHANGES.fullmatch(path):
             return None
-        # Behind a proxy everybody comes from this machine; such a request says who sent it.
-        forwarded = header("HTTP_X_FORWARDED_FOR") or header("HTTP_FORWARDED")
-        if forwarded or not _local(environ.get("REMOTE_ADDR", "")):
+        if not from_here(environ):
             return _NOT_FROM_HERE
         # A browser on this machine may be sent here by a page from anywhere.
-        site = header("HTTP_SEC_FETCH_SITE")
-        foreign = header("HTTP_ORIGIN") or site not in (None, "same-origin", "none")
-        return _NOT_FROM_A_PAGE if foreign or not _named_locally(header("HTTP_HOST")) else None
+        foreign = header("HTTP_ORIGIN") or from_another_site(environ)
+        return _NOT_FROM_A_PAGE if foreign else None
 
     def refused(self, environ: Mapping[str, Any], answer: Answer) -> tuple[tuple[str, str], ...]:
         """Count and log what the server refused itself; the headers that go with the response."""
@@ -194,26 +191,3 @@ def _added(record: Record, tracestate: str | None) -> tuple[tuple[str, str], ...
         return (("X-Request-Id", record.id),)
     added = (("X-Request-Id", record.id), ("traceparent", record.traceparent or ""))
     return added if tracestate is None else (*added, ("tracestate", tracestate))
-
-
-def _named_locally(host: str | None) -> bool:
-    """Whether a Host is an address or localhost, and no name that may be bent to this machine."""
-    if host is None:
-        return True  # which no browser sends
-    name = re.sub(r":[0-9]*$", "", host).strip("[]").rstrip(".").lower()
-    if name.rpartition(".")[2] == "localhost":
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _local(address: str) -> bool:
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return bool((mapped or found).is_loopback)

@@ -42,6 +42,7 @@ VALUES = {
     "prediction",
     "remote",
     "segments",
+    "tomlfile",
 }
 
 #: Each room may import those above it, and itself. docs/architecture.md draws the same.

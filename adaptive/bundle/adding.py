@@ -114,9 +114,7 @@ def add_candidate(
     """
     recipe = recipe or Recipe()
     present = present_in(folder)
-    name = check_name(name if name is not None else _named(model))
-    if present is not None and name in present.names and not force:
-        raise InputError(f"{folder} has a candidate {name!r}; give another --name, or --force")
+    name = free_name(name if name is not None else _named(model), folder, present, force)
     with ExitStack() as stack:
         stage = stack.enter_context(staged(folder))
         file = put_network(model, stage, name, link)
@@ -151,11 +149,7 @@ def add_candidate(
         elif recipe.resize is None:
             other = "--resize names another" if recipe.decoder else "--check IMAGES tries it"
             notes.append(f"resize {candidate.input.resize!r} is taken, the usual; {other}")
-        kept = candidate.name if reference else (present.reference if present else None)
-        before = present.candidates if present else ()
-        ordered = [candidate if c.name == name else c for c in before]
-        ordered += [] if candidate in ordered else [candidate]
-        commit(stage, folder, ordered, names, kept, [c for c in before if c.name == name])
+        commit(stage, folder, present, candidate, names, reference)
     return Added(candidate, check, tuple(notes))
 
 
@@ -217,6 +211,20 @@ def present_in(folder: Path) -> Bundle | None:
     return found
 
 
+def free_name(name: str, folder: Path, present: Bundle | None, force: bool) -> str:
+    """A name that a candidate may be added by.
+
+    Raises
+    ------
+    InputError
+        when it is none, or is another's and nobody said that this one may be replaced.
+    """
+    check_name(name)
+    if present is not None and name in present.names and not force:
+        raise InputError(f"{folder} has a candidate {name!r}; give another --name, or --force")
+    return name
+
+
 def _named(model: Path) -> str:
     """A name for a candidate from that of its file."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", model.stem).strip("_") or "network"
@@ -242,9 +250,8 @@ def check_names(
     if present is not None:
         return tuple(present), None
     if facts.labels:
-        return check_labels(
-            facts.labels, "the ONNX file", least
-        ), "the labels are those inside the file"
+        told = check_labels(facts.labels, facts.teller, least)
+        return told, f"the labels are those that {facts.teller} tells"
     if boxes:
         raise InputError("a detector's classes have names; give --labels FILE")
     if images is not None and images.table is None and images.root.is_dir():
@@ -329,8 +336,8 @@ def settings_for(recipe: Recipe, facts: NetworkFacts, tried: bool) -> list[Setti
         )
     if facts.dtype != "uint8" and recipe.like is None and not tried:
         raise InputError(
-            "the file does not say how pixels are scaled; give --like imagenet, 0..1, -1..1 or "
-            "MEAN/STD, or --check IMAGES to try them on labelled images"
+            f"{facts.teller} does not say how pixels are scaled; give --like imagenet, 0..1, -1..1 "
+            "or MEAN/STD, or --check IMAGES to try them on labelled images"
         )
     if recipe.decoder and tried:
         raise InputError("--check tries networks that name a class; give a detector's --like")
@@ -349,16 +356,24 @@ def settings_for(recipe: Recipe, facts: NetworkFacts, tried: bool) -> list[Setti
 def commit(
     stage: Path,
     folder: Path,
-    candidates: Sequence[Candidate],
+    present: Bundle | None,
+    candidate: Candidate,
     labels: Sequence[str],
-    reference: str | None,
-    replaced: Sequence[Candidate],
+    reference: bool,
 ) -> None:
-    """Move what was staged into the folder, and write its manifest anew."""
-    tasks = {isinstance(c.output, BoxOutput) for c in candidates}
-    if len(tasks) > 1:
+    """Move what was staged into the folder, and write its manifest anew with a candidate.
+
+    present : the folder as it is; a candidate of the same name is replaced in its place
+    reference : accuracy is compared with the new one from now on
+    """
+    kept = candidate.name if reference else (present.reference if present else None)
+    before = present.candidates if present else ()
+    replaced = [c for c in before if c.name == candidate.name]
+    after = [candidate if c.name == candidate.name else c for c in before]
+    after += [] if replaced else [candidate]
+    if len({isinstance(c.output, BoxOutput) for c in after}) > 1:
         raise BundleError("a folder holds networks that name a class or that find boxes, not both")
-    before = files_of(folder, replaced)
+    files = files_of(folder, replaced)
     move_in(stage, folder)
-    write_candidates(folder, candidates, labels, reference)
-    remove_files(folder, before - files_of(folder, candidates))
+    write_candidates(folder, after, labels, kept)
+    remove_files(folder, files - files_of(folder, after))

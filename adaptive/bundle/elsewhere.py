@@ -19,6 +19,7 @@ from adaptive.bundle.adding import (
     check_classes,
     check_names,
     commit,
+    free_name,
     present_in,
     read_boxes,
     settings_for,
@@ -26,11 +27,12 @@ from adaptive.bundle.adding import (
 from adaptive.bundle.network import NetworkFacts, kind_of
 from adaptive.bundle.networkfiles import staged
 from adaptive.bundle.trying import check_settings
-from adaptive.candidate import Candidate, InputSpec, OutputSpec, check_name
+from adaptive.candidate import Candidate, InputSpec, OutputSpec
+from adaptive.engines.expected import AnotherModel
 from adaptive.engines.inference import ModelInfo, TensorInfo
 from adaptive.engines.proof import made_up
 from adaptive.engines.remote import RemoteEngine, model_info
-from adaptive.errors import EngineError, InputError
+from adaptive.errors import EngineError, InputError, ServiceError
 from adaptive.outcomes.labelled import list_images
 from adaptive.remote import Remote, labels_hash
 
@@ -105,13 +107,9 @@ def add_remote(
     url, model, version = place_of(address)
     present = present_in(folder)
     own = re.sub(r"[^A-Za-z0-9._-]+", "_", model).strip("_")
-    name = check_name(name if name is not None else own)
-    if present is not None and name in present.names and not force:
-        raise InputError(f"{folder} has a candidate {name!r}; give another --name, or --force")
-    remote = Remote(
-        *(url, model, version, None, None, None, wire.timeout_ms, wire.encoding, wire.quality),
-        *(wire.mj, wire.mj_per_byte),
-    )
+    name = free_name(own if name is None else name, folder, present, force)
+    stated = {name: value for name, value in vars(wire).items() if name != "key"}
+    remote = Remote(url, model, version, **stated)
     info = model_info(remote, wire.key)
     spec = _input(info, recipe, address)
     known = present.labels if present is not None else labels
@@ -120,11 +118,11 @@ def add_remote(
     if recipe.decoder is None:
         width = _width(info, known, address)
         told, kind = _seen(remote, spec, width, wire.key)
-    facts = NetworkFacts(spec.dtype, spec.layout, spec.size, False, width, kind, told)
+    facts = NetworkFacts(spec.dtype, spec.layout, spec.size, False, width, kind, told, "the server")
     names, note = check_names(
         labels, present.labels if present else None, facts, images, recipe.decoder is not None
     )
-    notes = [note.replace("inside the file", "that the server tells")] if note else []
+    notes = [note] if note else []
     if told and len(told) == len(names) and tuple(told) != tuple(names):
         first = next(n for n, (a, b) in enumerate(zip(told, names)) if a != b)
         raise InputError(
@@ -152,7 +150,7 @@ def add_remote(
     with staged(folder) as stage:
         engine = RemoteEngine(remote, candidate.input, output, wire.key)
         try:
-            engine.greet(monotonic() + max(5.0, wire.timeout_ms / 1e3))
+            engine.greet()
             engine.run(made_up(candidate.input)[0])
             if images is not None:
                 found = list_images(images.root, names, images.table)
@@ -162,11 +160,7 @@ def add_remote(
                 candidate = replace(candidate, input=check.best.setting.spec)
         finally:
             engine.close()
-        kept = name if reference else (present.reference if present else None)
-        before = present.candidates if present else ()
-        ordered = [candidate if c.name == name else c for c in before]
-        ordered += [] if candidate in ordered else [candidate]
-        commit(stage, folder, ordered, names, kept, [c for c in before if c.name == name])
+        commit(stage, folder, present, candidate, names, reference)
     return Added(candidate, check, tuple(notes))
 
 
@@ -238,7 +232,7 @@ def _seen(
     """Labels that the server tells, if any, and what made-up images are answered with."""
     engine = RemoteEngine(remote, spec, OutputSpec(width), key)
     try:
-        greeted = engine.greet(monotonic() + max(5.0, remote.timeout_ms / 1e3))
+        greeted = engine.greet()
         rows = [np.asarray(engine.run(tensor)[0], float).reshape(1, -1) for tensor in made_up(spec)]
     finally:
         engine.close()
@@ -253,10 +247,12 @@ class Reached:
     ----------
     ms : of one request for a made-up image; None where it does not answer
     why : what is wrong then
+    another : a server answers there, and with another model than is meant
     """
 
     ms: float | None
     why: str = ""
+    another: bool = False
 
 
 def look_at(candidate: Candidate, key: str | None = None) -> Reached:
@@ -264,13 +260,15 @@ def look_at(candidate: Candidate, key: str | None = None) -> Reached:
     assert candidate.remote is not None
     engine = RemoteEngine(candidate.remote, candidate.input, candidate.output, key)
     try:
-        engine.greet(monotonic() + max(5.0, candidate.remote.timeout_ms / 1e3))
+        engine.greet()
         tensor = made_up(candidate.input)[0]
         engine.run(tensor)
         began = monotonic()
         engine.run(tensor)
         return Reached((monotonic() - began) * 1e3)
-    except (EngineError, InputError, RuntimeError) as error:
+    except AnotherModel as error:
+        return Reached(None, str(error), True)
+    except (EngineError, ServiceError) as error:
         return Reached(None, str(error))
     finally:
         engine.close()

@@ -25,7 +25,7 @@ _OUTSIDE, _SUM = 1e-3, 1e-2
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A network as its file tells it.
+    """A network as its file, or the server that has it, tells it.
 
     Attributes
     ----------
@@ -34,7 +34,8 @@ class NetworkFacts:
     width : numbers that it answers with for an image; 0 where they are no row of classes
     kind : "probabilities" or "logits", by what it answered; "" where each lies in 0..1 and they
         do not sum to 1, or where there is no row
-    labels : class names inside the file; empty where it has none
+    labels : class names; empty where none are told
+    teller : for messages
     """
 
     dtype: str
@@ -44,6 +45,7 @@ class NetworkFacts:
     width: int
     kind: str
     labels: tuple[str, ...] = ()
+    teller: str = "the file"
 
 
 def read_network(

@@ -126,9 +126,7 @@ def command(
         source = with_learnt(source, taught, policy)
     if merge is not None and source.task != "detect":
         raise InputError("--merge is for detectors, and these candidates classify")
-    merge = _merge_of(certificate, policy, merge)
-    if merge is not None:
-        source = replace(source, merge=BoxMerge(merge))
+    source = replace(source, merge=_merge_of(certificate, policy, merge, source.merge))
     names = None
     positions(policy.candidates, source.names, f"the candidates of {candidates}")
     if not all_candidates:
@@ -180,9 +178,14 @@ def _always(source: Bundle, name: str) -> Policy:
 
 
 def _merge_of(
-    certificate: Mapping[str, Any] | None, policy: Policy, merge: float | None
-) -> float | None:
+    certificate: Mapping[str, Any] | None,
+    policy: Policy,
+    asked: float | None,
+    known: BoxMerge | None,
+) -> BoxMerge | None:
     """How boxes are merged: as was asked, and never otherwise than a promise speaks of.
+
+    known : what the manifest says already; it gives way to both
 
     Raises
     ------
@@ -190,15 +193,15 @@ def _merge_of(
         when the promise is of other answers.
     """
     if certificate is None or len(policy.candidates) < 2:
-        return merge
+        return known if asked is None else BoxMerge(asked)
     promised = certificate.get("merge")
-    if merge is not None and merge != promised:
+    if asked is not None and asked != promised:
         told = "not merged" if promised is None else f"merged at {promised:g}"
         raise InputError(
-            f"the certificate speaks of boxes that are {told}, and --merge is {merge:g}; tune with "
-            f"--merge {merge:g} too"
+            f"the certificate speaks of boxes that are {told}, and --merge is {asked:g}; tune with "
+            f"--merge {asked:g} too"
         )
-    return None if promised is None else float(promised)
+    return None if promised is None else BoxMerge(promised)
 
 
 def _alone(policy: Path) -> str | None:

@@ -22,7 +22,7 @@ from adaptive.candidate import CHANNELS, LAYOUTS, OUTPUT_KINDS, PLACES, RESIZES,
 from adaptive.cli.engines import engine_options
 from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.engines.proof import made_up
-from adaptive.engines.remote import read_keys
+from adaptive.engines.remote_keys import read_keys
 from adaptive.engines.wanted import Wanted
 from adaptive.errors import AdaptiveError, EngineError, InputError
 from adaptive.outcomes.labelled import list_images

@@ -206,7 +206,7 @@ def _extras() -> list[Finding]:
 def _bundle(folder: Path, remote_keys: Path | None) -> list[Finding]:
     from adaptive.bundle.bundle import Bundle
     from adaptive.bundle.elsewhere import look_at
-    from adaptive.engines.remote import read_keys
+    from adaptive.engines.remote_keys import read_keys
     from adaptive.remote import origin
 
     try:
@@ -220,7 +220,10 @@ def _bundle(folder: Path, remote_keys: Path | None) -> list[Finding]:
             continue
         said = look_at(candidate, keys.get(origin(remote.url)))
         name = f"candidate {candidate.name}"
-        if said.ms is None:
+        if said.another:
+            mend = "the bundle is not served until the server has that model, or it is added again"
+            found.append(Finding(name, "wrong", f"{remote.place}: {said.why}", mend))
+        elif said.ms is None:
             mend = "answers go without it until its server is there"
             found.append(Finding(name, "absent", f"{remote.place}: {said.why}", mend))
         else:

@@ -17,7 +17,7 @@ from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.evaluation.evaluation import evaluate, text_table
 from adaptive.files import refuse_existing, refuse_folder, write_json, written_aside
-from adaptive.outcomes.parts import PARTS, Split
+from adaptive.outcomes.parts import PARTS, Split, taught_split
 from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable, table_hash
 from adaptive.policy.base import Policy
@@ -129,9 +129,9 @@ def command(
     result = evaluate(replace(chosen), outcomes, read.reference, charged)
     click.echo(text_table(result))
     precisions: tuple[BoxRow, ...] = ()
-    if read.task == "detect":
-        precisions = _precisions(chosen, outcomes, table, learnt, read.merge, charged)
     others = other_part(whole, table, name, read)
+    if read.task == "detect":
+        precisions = _precisions(chosen, outcomes, others, table, learnt, read.merge, charged)
     cascades: tuple[Policy, ...] = ()
     if premodel is not None or report_path is not None:
         from adaptive.report.cascades import best_cascades
@@ -207,6 +207,7 @@ def command(
 def _precisions(
     policy: Policy,
     outcomes: OutcomeTable,
+    others: OutcomeTable | None,
     path: Path,
     learnt: Mapping[str, Learnt],
     merge: BoxMerge | None,
@@ -221,7 +222,8 @@ def _precisions(
         click.echo(f"note: without {folder.name} beside it, the table tells no average precision")
         return ()
     boxes = _boxes_of(outcomes, path)
-    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms, merge)
+    tuning = None if others is None else _boxes_of(others, path)
+    rows = box_rows(policy, outcomes, boxes, learnt, premodel_ms, merge, tuning)
     click.echo("\n".join(["", *text_lines(rows)]))
     return rows
 
@@ -274,11 +276,10 @@ def chosen_part(
     Images that the premodel or the thresholds were learned from flatter a policy, so where the
     bundle was made from this very table only those are taken that were kept for reporting.
     """
-    split = _split(path, bundle) or _taught(outcomes)
-    if part == "all" or (part is None and split is None):
+    parts = _split(path, bundle, outcomes)
+    if part == "all" or (part is None and parts is None):
         return outcomes, "all"
-    parts = Split() if split is None else Split.from_json(split)
-    rows = parts.rows(outcomes.images, part or "test")
+    rows = (parts or Split()).rows(outcomes.images, part or "test")
     if not len(rows):
         raise InputError(
             f"no image of {path.name} is in the {part or 'test'} part; --part all takes every one"
@@ -292,14 +293,8 @@ def other_part(
     """The table's images that tune, where those evaluated are others; else None."""
     if part not in ("calibrate", "test"):
         return None
-    split = _split(path, bundle) or _taught(outcomes)
-    parts = Split() if split is None else Split.from_json(split)
+    parts = _split(path, bundle, outcomes) or Split()
     return outcomes.select(parts.rows(outcomes.images, "tune"))
-
-
-def _taught(outcomes: OutcomeTable) -> Any:
-    """How a table was divided when detectors were read by what its tuning part taught."""
-    return outcomes.meta.get("split") if outcomes.meta.get("learnt") else None
 
 
 def promise(bundle: Bundle, policy: Policy) -> tuple[str | None, str]:
@@ -317,8 +312,9 @@ def promise(bundle: Bundle, policy: Policy) -> tuple[str | None, str]:
     ), "It was tested on the calibration images, which are others than those of the test part."
 
 
-def _split(path: Path, bundle: Bundle) -> Any:
-    """How this table was divided when the bundle was made from it; None when it was not."""
+def _split(path: Path, bundle: Bundle, outcomes: OutcomeTable) -> Split | None:
+    """How this table was divided when the bundle was made from it, or when its own images taught
+    how its boxes are read; None when they did neither."""
     seen = table_hash(path)
     split: Any = None
     if bundle.certificate and dict(bundle.certificate.get("hashes", {})).get("table") == seen:
@@ -326,7 +322,7 @@ def _split(path: Path, bundle: Bundle) -> Any:
     trained = {} if bundle.premodel is None else bundle.premodel.training_
     if split is None and trained.get("sha256") == seen:
         split = trained.get("split")
-    return split
+    return Split.from_json(split) if split else taught_split(outcomes.meta)
 
 
 def _cautions(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
 from tqdm import tqdm
 
+from adaptive.cli.listening import Listening, listening_options
 from adaptive.cli.settings import configurable
 from adaptive.errors import AdaptiveError, InputError
 from adaptive.experiments.coordinator import Progress
@@ -20,11 +21,12 @@ from adaptive.experiments.plan import ExperimentPlan, make_plan
 from adaptive.experiments.run import Ran, output_folder, run_plan
 from adaptive.experiments.status import progress_of, record_of, runs, status_lines
 from adaptive.experiments.store import FolderStore, Store, open_store
+from adaptive.experiments.watched import Stamp, stamps_of
 from adaptive.experiments.work import board_model
 
 FILE = click.argument("file", type=click.Path(path_type=Path), metavar="FILE.toml")
 
-#: Seconds between two looks at the files with --watch.
+#: Seconds at least between two looks at the files with --watch.
 WATCH_S = 1.0
 
 
@@ -84,8 +86,10 @@ def run(
     Stopped, or with workers, queue or store gone for a while, it goes on where it was. Images,
     candidates, shards and policies that cannot be used are listed, and the exit code is then 1.
     """
-    seen: object = None
+    own = [Path(store)] if store is not None and "://" not in store else []
     while True:
+        # Before it is run, so that what changes meanwhile is run again.
+        seen = stamps_of(file, own) if watch else []
         try:
             experiment = _read(file)
             ran = _run(experiment, queue, store, board, jobs, only_plan)
@@ -98,10 +102,8 @@ def run(
             code = 1 if ran is not None and ran.omitted else 0
         if not watch or only_plan:
             sys.exit(code)
-        seen = _seen(file)
         click.echo(f"watching {file}; Ctrl-C ends")
-        while _seen(file) == seen:
-            time.sleep(WATCH_S)
+        _wait_for_change(file, own, seen)
 
 
 @configurable
@@ -148,8 +150,6 @@ def report(name: str, store: str | None, output: Path | None, force: bool) -> No
         raise InputError("name the experiment file, or give --store")
     else:
         opened = open_store(store)
-    import json
-
     try:
         told = json.loads(opened.get(f"runs/{name}/report.json"))
     except KeyError:
@@ -208,7 +208,7 @@ def _run(
                 bar.update(now - bar.n)
                 bar.refresh()
 
-        ran = run_plan(plan, opened, engine, output, watch, lambda line: None)
+        ran = run_plan(plan, opened, engine, output, watch)
     from adaptive.report.experiment import lines_of
 
     for line in lines_of(ran.report):
@@ -217,6 +217,17 @@ def _run(
     for line in ran.omitted:
         click.echo(f"left out: {line}", err=True)
     return ran
+
+
+def _wait_for_change(file: Path, own: list[Path], seen: list[Stamp]) -> None:
+    pause = 0.0
+    while True:
+        time.sleep(pause)
+        began = time.monotonic()
+        if stamps_of(file, own) != seen:
+            return
+        # A look at very many images takes long; most of the time nobody looks.
+        pause = max(WATCH_S, 10 * (time.monotonic() - began))
 
 
 def _store(experiment: Experiment, given: str | None) -> Store:
@@ -249,35 +260,6 @@ def _tell(plan: ExperimentPlan, done: set[str]) -> None:
         click.echo(f"left out: {line}", err=True)
 
 
-def _seen(file: Path) -> object:
-    """What changes when the file, its images or its candidates do."""
-    found: list[Any] = [_stamp(file)]
-    try:
-        experiment = read_experiment(file)
-    except InputError:
-        return found
-    named = [experiment.candidates.get("folder"), experiment.candidates.get("labels")]
-    named += [network.get("file") for network in experiment.candidates.get("network", [])]
-    for data in experiment.data:
-        named += [data.get("images"), data.get("labels")]
-    for value in named:
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and "://" not in text:
-                path = experiment.path(text)
-                found.append(_stamp(path))
-                if path.is_dir():
-                    found += [_stamp(below) for below in sorted(path.rglob("*"))]
-    return found
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    try:
-        told = path.stat()
-    except OSError:
-        return str(path), 0, 0
-    return str(path), told.st_size, told.st_mtime_ns
-
-
 @configurable
 @command.command(name="serve")
 @click.option("--store", metavar="URL", required=True, help="As given to run.")
@@ -289,42 +271,12 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     show_default=True,
     help="Where experiment files lie that the form writes; paths in them are relative to it.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option(
-    "--port",
-    default=8090,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="Port to listen at; 0 takes a free one.",
-)
-@click.option(
-    "--keys",
-    "keys_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Ask for one of the bearer keys in FILE, one a line; it is read again when it changes.",
-)
-@click.option(
-    "--tls-cert",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Speak TLS with this certificate chain (PEM).",
-)
-@click.option(
-    "--tls-key",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Its private key (PEM), where that is not in the same file.",
-)
+@listening_options(8090)
 def serve(
     store: str,
     queue: str | None,
     folder: Path,
-    host: str,
-    port: int,
-    keys_path: Path | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
+    listening: Listening,
 ) -> None:
     """Show runs, reports and images on a page, and run what its form declares.
 
@@ -332,17 +284,13 @@ def serve(
     """
     from adaptive.experiments.begun import Begun
     from adaptive.experiments.frontend import assemble
-    from adaptive.serving.keys import Keys
     from adaptive.serving.process import run as run_server
-    from adaptive.serving.tls import CertificateFiles
 
-    if tls_cert is None and tls_key is not None:
-        raise InputError("--tls-key is of no use without --tls-cert")
-    keys = None if keys_path is None else Keys(keys_path)
-    tls = None if tls_cert is None else CertificateFiles(tls_cert, tls_key).context
     opened = open_store(store if "://" in store else str(Path(store).resolve()))
     begun = Begun(folder, opened.url, queue)
     try:
-        run_server(assemble(opened, begun, host, port, keys, tls), "experiments")
+        tls = None if listening.certificate is None else listening.certificate.context
+        server = assemble(opened, begun, listening.host, listening.port, listening.keys, tls)
+        run_server(server, "experiments")
     finally:
         begun.close()

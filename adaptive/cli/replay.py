@@ -58,6 +58,11 @@ def command(
         click.echo(f"conditions: {watched.words()}")
     result = counterfactual(chosen, Logged.read(log, served), charged)
     click.echo(result.text())
+    if served is not None and served.merge is not None and len(chosen.candidates) > 1:
+        click.echo(
+            "note: the bundle merges the boxes of all that ran, and a log tells of each alone: "
+            "what the policy would have answered is valued by the boxes of the last"
+        )
     if json_path is not None:
         told = {"log": log.name, "policy": policy, **result.to_json()}
         told["conditions"] = None if watched is None else watched.status()

@@ -10,6 +10,7 @@ import click
 
 from adaptive.cli.engines import engine_options
 from adaptive.cli.extractor import extractor_option
+from adaptive.cli.listening import Listening, listening_options
 from adaptive.cli.settings import configurable
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
@@ -25,14 +26,7 @@ if TYPE_CHECKING:
 @configurable
 @click.command("serve")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option(
-    "--port",
-    default=8080,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="Port to listen at; 0 takes a free one, and the line printed says which.",
-)
+@listening_options(8080)
 @click.option(
     "--threads",
     type=click.IntRange(1, 256),
@@ -80,25 +74,6 @@ if TYPE_CHECKING:
     show_default=True,
     type=click.FloatRange(0.001, 2000),
     help="Largest image, million pixels; a larger one is refused before it is decoded.",
-)
-@click.option(
-    "--keys",
-    "keys_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Ask for one of the bearer keys in FILE, one a line; it is read again when it changes.",
-)
-@click.option(
-    "--tls-cert",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Speak TLS with this certificate chain (PEM).",
-)
-@click.option(
-    "--tls-key",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Its private key (PEM), where that is not in the same file.",
 )
 @click.option(
     "--request-log",
@@ -166,8 +141,6 @@ if TYPE_CHECKING:
 @engine_options
 def command(
     bundle: Path | None,
-    host: str,
-    port: int,
     threads: int | None,
     queue: int,
     batch_window_ms: float,
@@ -175,9 +148,6 @@ def command(
     models: str,
     max_body_mb: float,
     max_megapixels: float,
-    keys_path: Path | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
     request_log: str,
     budget_ms: float | None,
     budget_mj: float | None,
@@ -188,6 +158,7 @@ def command(
     streams: int,
     stream_idle_s: float,
     extractor: Extractor | None,
+    listening: Listening,
     engines: EngineOptions,
 ) -> None:
     """Serve BUNDLE, or the embedded default, until SIGTERM or Ctrl-C; SIGHUP loads it again.
@@ -199,14 +170,10 @@ def command(
     from adaptive.monitoring.decisions import DecisionLog
     from adaptive.routing.generation import Settings
     from adaptive.serving.assembly import Endpoint, serve_service
-    from adaptive.serving.keys import Keys
     from adaptive.serving.logs import Lines
     from adaptive.serving.service import Service
     from adaptive.serving.stderr import as_json
-    from adaptive.serving.tls import CertificateFiles
 
-    if tls_cert is None and tls_key is not None:
-        raise InputError("--tls-key is of no use without --tls-cert")
     audit = Audit(audit_share, audit_scope) if audit_share > 0 else None
     with ExitStack() as opened:
         lines = None
@@ -229,8 +196,6 @@ def command(
             streams=streams,
             stream_idle_s=stream_idle_s,
         )
-        keys = None if keys_path is None else Keys(keys_path)
-        certificate = None if tls_cert is None else CertificateFiles(tls_cert, tls_key)
         folder = default_bundle() if bundle is None else bundle
         service = opened.enter_context(Service(folder, settings, log=log_path))
         if audit is not None and service.generation.monitor is None:
@@ -243,13 +208,13 @@ def command(
             lines = Lines(Path(request_log))
             opened.callback(lines.close)
         endpoint = Endpoint(
-            host,
-            port,
+            listening.host,
+            listening.port,
             threads,
             queue,
             round(max_body_mb * 1e6),
-            keys,
-            certificate,
+            listening.keys,
+            listening.certificate,
             lines,
         )
         name = "the embedded default" if bundle is None else str(bundle)

@@ -8,6 +8,7 @@ from typing import Any, Callable, Mapping, TypeVar
 import click
 
 from adaptive.errors import InputError
+from adaptive.tomlfile import parse_toml
 
 PREFIX = "ADAPTIVE_"
 
@@ -98,20 +99,11 @@ def read_toml(path: Path) -> Mapping[str, Any]:
         when it is no TOML, or this Python has nothing that reads it.
     """
     try:
-        import tomllib as toml
-    except ImportError:
-        try:
-            import tomli as toml  # type: ignore[import-not-found, no-redef, unused-ignore]
-        except ImportError:
-            raise InputError(
-                f"{path} is TOML, which Python reads itself from 3.11 on; pip install tomli, or "
-                f"set options in the environment, such as {PREFIX}PORT"
-            ) from None
-    try:
-        return toml.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path} is not there; --config names a TOML file") from None
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc.strerror}") from exc
-    except (UnicodeDecodeError, toml.TOMLDecodeError) as exc:
+    except UnicodeDecodeError as exc:
         raise InputError(f"{path} is not TOML: {exc}") from exc
+    return parse_toml(text, str(path), f", or set options in the environment, such as {PREFIX}PORT")

@@ -15,7 +15,7 @@ from adaptive.files import refuse_existing, sha256, write_json, written_aside
 from adaptive.jetson.board import board_profile
 from adaptive.jetson.mode import check_modes
 from adaptive.measuring.times import Times, with_times
-from adaptive.outcomes.parts import Split, digest
+from adaptive.outcomes.parts import Split, digest, taught_split
 from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable, table_hash
 from adaptive.policy.files import write_policy
@@ -175,7 +175,20 @@ def command(
             raise InputError(
                 f"the premodel was trained on {calibration_path}; a promise needs other images"
             )
+        if taught_split(calibration.meta) is not None:
+            raise InputError(
+                f"{calibration_path} tells what boxes are worth as its own images taught to read "
+                "them; profile those with a bundle made with --table, which says how"
+            )
         parts = Split(1.0, 0.0, 0.0, seed)
+    elif (taught := taught_split(outcomes.meta)) is not None:
+        parts = taught if parts is None else parts
+        if parts != taught and max_accuracy_drops is not None:
+            raise InputError(
+                f"the split {parts.to_json()} is not that of {table}, whose tuning part taught how "
+                f"boxes are read, {taught.to_json()}; a promise needs other images, so leave "
+                "--split out, or profile again with it"
+            )
     if times_path is not None:
         times = Times.read(times_path)
         outcomes = with_times(outcomes, times, times_path.name)
@@ -185,6 +198,8 @@ def command(
         from adaptive.box_output import BoxMerge
         from adaptive.outcomes.merged import told_of, with_merged
 
+        if outcomes.meta.get("task") != "detect":
+            raise InputError(f"--merge is for detectors, and {table} tells nothing of boxes")
         known = told_of(outcomes)  # boxes of other images are read as these have taught
         outcomes = with_merged(outcomes, table, BoxMerge(merge), known)
         if calibration is not None and calibration_path is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NoReturn, Sequence, Tuple
 
 import click
 
@@ -18,7 +19,7 @@ from adaptive.cli.video_tune_index import command as tune_index_command
 from adaptive.engines.choose import EngineOptions
 from adaptive.errors import InputError
 from adaptive.files import refuse_existing, written_aside
-from adaptive.images.video import VideoReader
+from adaptive.images.video import VideoFrame, VideoReader
 from adaptive.routing.router import Router
 from adaptive.video.gate import FrameGate
 from adaptive.video.replay import Replayed, replayed
@@ -71,6 +72,12 @@ command.add_command(tune_index_command)
     metavar="GATE",
     help=f"Without them: COMPARE:THRESHOLD:SHARE:AGE_S, as {FrameGate()} (the default).",
 )
+@click.option(
+    "--tiles",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.json",
+    help="With --tune: thresholds of tiles instead of a gate, to FILE.json where they pay.",
+)
 @click.option("--frames", type=click.IntRange(2), help="Of each clip, so many at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option(
@@ -79,7 +86,7 @@ command.add_command(tune_index_command)
     metavar="FILE.html",
     help="Write a page that shows each clip over time.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing report.")
+@click.option("--force", is_flag=True, help="Replace an existing report or FILE.json.")
 @engine_options
 def reuse(
     clips: Tuple[Path, ...],
@@ -88,6 +95,7 @@ def reuse(
     cross: bool,
     loss: float,
     gate: str | None,
+    tiles: Path | None,
     frames: int | None,
     as_json: bool,
     report: Path | None,
@@ -98,7 +106,8 @@ def reuse(
 
     Beside it stands every n-th frame at equal cost, which a gate must beat. Of a bundle that finds
     boxes, agreement is F1 against the frame's own boxes at an overlap of 0.5, both of a score of
-    0.3 or more. Exit code 1 where a clip ends early.
+    0.3 or more. With --tiles, of networks that classify, thresholds of tiles are tuned and judged
+    instead. Exit code 1 where a clip ends early.
     """
     if (tuning or cross) and gate is not None:
         raise InputError("--tune and --cross choose the gate; leave --gate out")
@@ -107,8 +116,11 @@ def reuse(
     twice = {p.resolve() for p in tuning} & {p.resolve() for p in clips}
     if twice:
         raise InputError(f"{min(twice).name} tunes and reports; a clip may do one of them")
-    if report is not None:
-        refuse_existing(report, force)
+    if tiles is not None and (not tuning or report is not None):
+        raise InputError("--tiles takes the clips that tune with --tune, and no --report")
+    for made in (report, tiles):
+        if made is not None:
+            refuse_existing(made, force)
     rests: List[str] = []
     rows: List[Tuple[Replayed, FrameGate | None]] = []
 
@@ -118,6 +130,12 @@ def reuse(
 
     with Router.load(bundle, engine=engines) as router:
         router.warm_up()
+        if tiles is not None:
+            from adaptive.cli.video_tiles import tune_and_show
+
+            read = partial(_frames, rests=rests)
+            tune_and_show(router, clips, tuning, read, loss, frames, tiles, as_json)
+            _leave(rests)
         tried = [FrameGate(), *(TRIED_BOXES if router.bundle.task == "detect" else TRIED)]
         given = [] if gate is None else [FrameGate.parse(gate)]
         if cross:
@@ -139,6 +157,11 @@ def reuse(
         with written_aside(report) as aside:
             aside.write_text(video_page(judged, bundle.name), encoding="utf-8")
         click.echo(f"wrote {report}", err=True)
+    _leave(rests)
+
+
+def _leave(rests: Sequence[str]) -> NoReturn:
+    """Say what was left out, and end."""
     for rest in rests:
         click.echo(f"left out: {rest}", err=True)
     sys.exit(1 if rests else 0)
@@ -164,13 +187,17 @@ def _replay(
     most: int | None,
     rests: List[str],
 ) -> Replayed:
-    """One clip, with a bar on a terminal."""
+    """One clip under each gate."""
+    answer = router.detect if router.bundle.task == "detect" else router.classify
+    return replayed(path.name, _frames(path, most, rests), answer, gates, router.view)
+
+
+def _frames(path: Path, most: int | None, rests: List[str]) -> Iterator[VideoFrame]:
+    """A clip's frames, with a bar on a terminal; what could not be read goes to `rests`."""
     with VideoReader(path, live=False) as reader:
-        answer = router.detect if router.bundle.task == "detect" else router.classify
-        found = replayed(path.name, with_bar(reader, most), answer, gates, router.view)
+        yield from with_bar(reader, most)
         if reader.lost.rest is not None:
             rests.append(reader.lost.rest)
-    return found
 
 
 def _show(clip: Replayed, gate: FrameGate | None, as_json: bool) -> None:

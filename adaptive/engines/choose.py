@@ -139,7 +139,8 @@ class Engines:
         opened = self._open_here(here, threads) if here else {}
         if len(here) == len(wanted):
             return opened
-        from adaptive.engines.remote import open_remote, read_keys
+        from adaptive.engines.remote import open_remote
+        from adaptive.engines.remote_keys import read_keys
 
         try:
             keys = read_keys(self.options.remote_keys)

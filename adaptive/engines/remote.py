@@ -11,21 +11,20 @@ import logging
 import math
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping
 
 import numpy as np
 
 from adaptive.box_output import BoxOutput
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.client.connections import Connections, Raw
-from adaptive.engines.breaker import Breaker
+from adaptive.engines.answers import probabilities
+from adaptive.engines.breaker import CLOSED, Breaker
 from adaptive.engines.engine import in_parts
+from adaptive.engines.expected import AnotherModel, Expected, Greeted
 from adaptive.engines.inference import (
     LENGTH_HEADER,
-    READS,
     Inferred,
     ModelInfo,
     TensorInfo,
@@ -36,8 +35,8 @@ from adaptive.engines.inference import (
     read_value,
     write_request,
 )
-from adaptive.errors import EngineError, InputError, ServiceError, UnreachableError
-from adaptive.remote import Remote, check_url, labels_hash, origin
+from adaptive.errors import EngineError, ServiceError, UnreachableError
+from adaptive.remote import Remote, origin
 
 log = logging.getLogger("adaptive.serving")
 
@@ -65,32 +64,6 @@ def within(remaining_ms: float) -> Iterator[None]:
         _asking.end = before
 
 
-class AnotherModel(EngineError):
-    """A server answers, and with another model than the manifest means."""
-
-
-@dataclass(frozen=True)
-class Greeted:
-    """What a server told of its model.
-
-    Attributes
-    ----------
-    server : its name
-    binary : whether values may stand behind the JSON
-    read : the input that is used
-    answers : the outputs that are used; of a classifier one
-    most : images in one request
-    labels : class names; None where the server does not tell them
-    """
-
-    server: str
-    binary: bool
-    read: TensorInfo
-    answers: tuple[TensorInfo, ...]
-    most: int
-    labels: tuple[str, ...] | None
-
-
 class RemoteEngine:
     """A model on another server.
 
@@ -116,6 +89,7 @@ class RemoteEngine:
         breaker: Breaker | None = None,
     ) -> None:
         self.remote, self.spec, self.output = remote, spec, output
+        self._expected = Expected(remote, spec, output)
         self.breaker = breaker or Breaker()
         self._server = Connections(remote.url, key)
         self._greeted: Greeted | None = None
@@ -154,6 +128,7 @@ class RemoteEngine:
         except (ServiceError, EngineError) as error:
             if self.breaker.failed(str(error)):
                 log.warning("%s is left alone: %s", self.remote.place, error)
+            if self.breaker.state != CLOSED:
                 self._greeted = None  # it may come back as another
             raise UnreachableError(f"{self.remote.place} cannot be asked: {error}") from error
         except BaseException:
@@ -163,10 +138,11 @@ class RemoteEngine:
             log.info("%s answers again", self.remote.place)
         return found
 
-    def greet(self, end: float) -> Greeted:
+    def greet(self, end: float | None = None) -> Greeted:
         """Ask the server what it is, and hold that against the manifest entry.
 
-        end : when that must be done, on the monotonic clock
+        end : when that must be done, on the monotonic clock; as long as an opening may take
+            where it is None
 
         Raises
         ------
@@ -175,11 +151,12 @@ class RemoteEngine:
         ServiceError, EngineError
             when it cannot be asked.
         """
+        end = _opened_by(self.remote) if end is None else end
         server, extensions = self._told(end)
         info = read_model(self._get(self._path(""), end))
-        self._check_name(info.name, info.versions)
-        read = self._input(info)
-        answers = self._outputs(info)
+        self._expected.check_name(info.name, info.versions)
+        read = self._expected.read(info)
+        answers = self._expected.answers(info)
         most = 1 if read.shape[:1] == (1,) else MOST
         if most > 1 and "model_configuration" in extensions:
             config = read_value(self._get(self._path("/config"), end), "the model's configuration")
@@ -193,7 +170,7 @@ class RemoteEngine:
         if isinstance(self.output, OutputSpec) and "classification" in extensions:
             labels = self._labels(greeted, end)
         greeted = Greeted(server, binary, read, answers, most, labels)
-        self._check_labels(labels)
+        self._expected.check_labels(labels)
         self.inputs, self.outputs = [read.name], [tensor.name for tensor in answers]
         self.input_shapes = [list(read.shape)]
         self.output_shapes = [list(tensor.shape) for tensor in answers]
@@ -228,89 +205,6 @@ class RemoteEngine:
         listed = extensions if isinstance(extensions, list) else []
         return str(told.get("name", "")), tuple(map(str, listed))
 
-    def _check_name(self, name: str, versions: Sequence[str]) -> None:
-        remote = self.remote
-        if name != remote.model:
-            raise AnotherModel(
-                f"the server calls it {name[:80]!r}; the manifest says {remote.model!r}"
-            )
-        if remote.version is not None and versions and remote.version not in versions:
-            raise AnotherModel(
-                f"the server has versions {list(versions)[:10]}; the manifest says "
-                f"{remote.version!r}"
-            )
-
-    def _input(self, info: ModelInfo) -> TensorInfo:
-        remote, spec = self.remote, self.spec
-        named = [t for t in info.inputs if remote.input in (None, t.name)]
-        if len(named) != 1:
-            raise AnotherModel(
-                f"the model reads {[t.name for t in info.inputs]}; a candidate reads one, the "
-                f"image{'' if remote.input is None else f', called {remote.input!r}'}"
-            )
-        (read,) = named
-        if read.datatype == "BYTES":
-            if spec.dtype != "uint8" or spec.layout != "NHWC":
-                raise AnotherModel(
-                    "the model reads encoded images, which are made of uint8 NHWC pixels; the "
-                    f"manifest says {spec.dtype} {spec.layout}"
-                )
-            return read
-        if read.datatype != READS[spec.dtype]:
-            raise AnotherModel(
-                f"the model reads {read.datatype[:20]}; the manifest says {spec.dtype}, which is "
-                f"{READS[spec.dtype]}"
-            )
-        sides = (*spec.sides, 3) if spec.layout == "NHWC" else (3, *spec.sides)
-        own = read.shape[-3:]
-        if len(read.shape) != 4 or any(a not in (-1, b) for a, b in zip(own, sides)):
-            raise AnotherModel(
-                f"the model reads tensors of shape {list(read.shape)}; the manifest says "
-                f"{spec.layout} of size {spec.size}"
-            )
-        return read
-
-    def _outputs(self, info: ModelInfo) -> tuple[TensorInfo, ...]:
-        if isinstance(self.output, BoxOutput):
-            return info.outputs
-        wanted = self.remote.output
-        floats = [t for t in info.outputs if t.datatype in ("FP32", "FP16", "FP64")]
-        if {"labels", "scores"} <= {t.name for t in info.outputs}:
-            raise AnotherModel(
-                "the model tells its best classes alone, as a router does; name one of the "
-                "server's candidates"
-            )
-        named = [t for t in floats if t.name == (wanted or "probabilities")]
-        found = named or (floats if wanted is None else [])
-        if not found:
-            raise AnotherModel(
-                f"the model answers with {[(t.name, t.datatype) for t in info.outputs][:8]}; an "
-                f"output of numbers is needed{'' if wanted is None else f', called {wanted!r}'}"
-            )
-        answer, width = found[0], self.output.width
-        row = answer.shape[1:]
-        if row and min(row) >= 0 and int(np.prod(row)) != width:
-            raise AnotherModel(
-                f"the model's output {answer.name!r} has {int(np.prod(row))} numbers an image; "
-                f"the manifest says {width}"
-            )
-        return (answer,)
-
-    def _check_labels(self, labels: Sequence[str] | None) -> None:
-        wanted = self.remote.labels
-        if wanted is None or isinstance(self.output, BoxOutput):
-            return
-        if labels is None:
-            raise AnotherModel(
-                "the manifest says which labels it answers with, and the server does not tell "
-                "them any more"
-            )
-        if labels_hash(labels) != wanted:
-            raise AnotherModel(
-                f"its labels begin with {list(labels[:3])} and are not those that the manifest "
-                "means; add the candidate again"
-            )
-
     def _labels(self, greeted: Greeted, end: float) -> tuple[str, ...] | None:
         """The model's class names, which come with a made-up image's best classes."""
         assert isinstance(self.output, OutputSpec)
@@ -329,10 +223,12 @@ class RemoteEngine:
             values = said.tensors.get(tensor.name)
             if not isinstance(values, np.ndarray):
                 raise EngineError(f"the answer lacks numbers under {tensor.name!r}")
-            if isinstance(self.output, OutputSpec) and values.shape[:1] != (len(batch),):
-                raise EngineError(
-                    f"the answer has shape {list(values.shape)} for {len(batch)} images"
-                )
+            if isinstance(self.output, OutputSpec):
+                if values.shape[:1] != (len(batch),):
+                    raise EngineError(
+                        f"the answer has shape {list(values.shape)} for {len(batch)} images"
+                    )
+                probabilities(values, self.output)  # what cannot be any counts as a failure here
             found.append(values)
         return found
 
@@ -359,7 +255,7 @@ class RemoteEngine:
             self.sent += len(body)
             self.received += len(raw.body)
         said = read_answer(raw.body, raw.headers.get(LENGTH_HEADER))
-        self._check_name(said.model, (said.version,) if said.version else ())
+        self._expected.check_name(said.model, (said.version,) if said.version else ())
         return said
 
     def _packed(self, read: TensorInfo, batch: np.ndarray) -> Values:
@@ -422,6 +318,11 @@ def _sentence(raw: Raw) -> str:
     return f"HTTP status {raw.status}{shown}"
 
 
+def _opened_by(remote: Remote) -> float:
+    """When a server that is opened now must have told what it is, on the monotonic clock."""
+    return monotonic() + max(GREETING_S, remote.timeout_ms / 1e3)
+
+
 def model_info(remote: Remote, key: str | None = None) -> ModelInfo:
     """What a server says of a model.
 
@@ -431,7 +332,7 @@ def model_info(remote: Remote, key: str | None = None) -> ModelInfo:
         when it cannot be asked, has no such model, or does not speak the protocol.
     """
     server = Connections(remote.url, key)
-    end = monotonic() + max(GREETING_S, remote.timeout_ms / 1e3)
+    end = _opened_by(remote)
     version = "" if remote.version is None else f"/versions/{remote.version}"
     late = ServiceError(f"{remote.place}: the server did not answer in time")
     try:
@@ -459,7 +360,7 @@ def open_remote(candidate: Candidate, keys: Mapping[str, str]) -> RemoteEngine:
     key = keys.get(origin(remote.url))
     engine = RemoteEngine(remote, candidate.input, candidate.output, key)
     try:
-        engine.greet(monotonic() + max(GREETING_S, remote.timeout_ms / 1e3))
+        engine.greet()
     except AnotherModel as error:
         engine.close()
         raise EngineError(f"candidate {candidate.name!r}, {remote.place}: {error}") from error
@@ -471,31 +372,3 @@ def open_remote(candidate: Candidate, keys: Mapping[str, str]) -> RemoteEngine:
             error,
         )
     return engine
-
-
-def read_keys(path: Path | None) -> dict[str, str]:
-    """Bearer keys by the origin of the server that each is for: a line "https://HOST:PORT KEY".
-
-    A key goes nowhere else: a bundle that names another server gets none.
-
-    Raises
-    ------
-    InputError
-        when the file cannot be read, or a line is not of that form.
-    """
-    if path is None:
-        return {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as exc:
-        why = getattr(exc, "strerror", None) or "it is not text in UTF-8"
-        raise InputError(f"the file of keys {path} cannot be read: {why}") from exc
-    keys = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        parts = line.split()
-        if len(parts) != 2:
-            raise InputError(f"{path}, line {number}: two words are needed, https://HOST:PORT KEY")
-        keys[origin(check_url(parts[0]))] = parts[1]
-    return keys

@@ -64,6 +64,7 @@ def box_rows(
     learnt: Mapping[str, Learnt],
     premodel_ms: float = 0.0,
     merge: BoxMerge | None = None,
+    tuning: TableBoxes | None = None,
 ) -> Tuple[BoxRow, ...]:
     """Each candidate for all images, the random mix at equal cost, the policy, the oracle by F1,
     and the boxes of all candidates merged.
@@ -73,6 +74,8 @@ def box_rows(
     boxes : of the table's images
     learnt : by candidate, the map of its scores; of images that are not among these
     merge : how the policy's boxes are merged where several ran; None where the last one answers
+    tuning : of other images; where nothing is said of merging, they tell from which chance on a
+        box of all merged is shown, and without them that is 0.3
     """
     names = list(table.candidates)
     plain = boxes.ranking(names)
@@ -103,7 +106,10 @@ def box_rows(
     f1, ms = quality[best, rows].mean(), costs[best, rows].mean()
     found.append(line("oracle by F1", best, float(f1), float(ms)))
     if len(names) > 1:
-        both = MergedBoxes(boxes, learnt, BoxMerge(MERGED_LEAST) if merge is None else merge)
+        how = BoxMerge(MERGED_LEAST) if merge is None else merge
+        if merge is None and tuning is not None and len(tuning):
+            how = MergedBoxes(tuning, learnt, how).best(names)
+        both = MergedBoxes(boxes, learnt, how)
         found.append(_merged_line(names, both, float(costs.sum(axis=0).mean())))
     return tuple(found)
 
@@ -153,8 +159,9 @@ def _mix_line(
 
 def _merged_line(names: Sequence[str], merged: MergedBoxes, ms: float) -> BoxRow:
     """All candidates' boxes merged."""
-    own = _precision(merged.boxes, merged.found(names))
-    return BoxRow("all merged", float(merged.quality(names).mean()), ms, own.ap, own.ap, own, own)
+    own, f1 = _precision(merged.boxes, merged.found(names)), float(merged.quality(names).mean())
+    name = f"all merged at {merged.merge.least:.2g}"
+    return BoxRow(name, f1, ms, own.ap, own.ap, own, own)
 
 
 def _merging_line(
@@ -190,5 +197,5 @@ def _precision(boxes: TableBoxes, found: Sequence[Detections]) -> Precision:
     return ranking.summary(np.zeros(len(found), np.int64))
 
 
-#: Chance from which a merged box is shown.
+#: Chance from which a merged box is shown where no image tells a better one.
 MERGED_LEAST = 0.3

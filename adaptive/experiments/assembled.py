@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from adaptive.errors import AdaptiveError, InputError
 from adaptive.experiments.declared import Experiment
 from adaptive.experiments.shard import hash_of
 from adaptive.experiments.store import Store
-from adaptive.files import sha256, write_json
+from adaptive.files import read_json, sha256, write_json
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,6 @@ def _made(folder: Path) -> Path:
 
 
 def _manifest(bundle: Bundle) -> dict[str, Any]:
-    from adaptive.files import read_json
-
     return read_json(bundle.folder / MANIFEST, "manifest")
 
 
@@ -159,16 +158,12 @@ def upload(assembled: Assembled, store: Store) -> None:
         if name == MANIFEST:
             content = _plain(bundle, names)
         store.put(f"{base}/{name}", content)
-    import json
-
     listed = {name: sha256(bundle.folder / name) for name in names if name != MANIFEST}
     store.put(f"{base}/files.json", json.dumps(listed).encode())
 
 
 def _plain(bundle: Bundle, names: list[str]) -> bytes:
     """The manifest without what a worker is not sent: policy, premodel, certificate."""
-    import json
-
     manifest = _manifest(bundle)
     for part in ("policy", "premodel", "certificate", "merge"):
         manifest.pop(part, None)
@@ -178,8 +173,6 @@ def _plain(bundle: Bundle, names: list[str]) -> bytes:
 
 def download(key: str, store: Store, folder: Path) -> Bundle:
     """Candidates from the store, fetched once into `folder` and checked by their hashes."""
-    import json
-
     kept = folder / key
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import Callable, Iterable, Mapping
 
-from adaptive.errors import AdaptiveError
 from adaptive.experiments.engine import ShardEngine, Unreachable
 from adaptive.experiments.shard import Shard
 from adaptive.experiments.store import Store
@@ -132,11 +131,3 @@ def _send(
                 log.info("shard %s was lost, and is sent again", key)
             engine.submit(key, shards[key])
             sent[key] = now
-
-
-def check_alive(engine: ShardEngine) -> None:
-    """Raise a sentence when an engine cannot be reached at all."""
-    try:
-        engine.waiting()
-    except Unreachable as error:
-        raise AdaptiveError(str(error)) from error

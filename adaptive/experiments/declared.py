@@ -19,6 +19,7 @@ from adaptive.experiments.fields import (
     sense_of,
 )
 from adaptive.experiments.lines import Place, line_at, lines_of
+from adaptive.tomlfile import TomlError, parse_toml
 
 #: An experiment's name is that of its folder too.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -160,23 +161,9 @@ def declared(text: str, folder: Path, file: str = "experiment") -> Experiment:
 
 def _parsed(text: str, file: str) -> dict[str, Any]:
     try:
-        import tomllib as toml
-    except ImportError:
-        try:
-            import tomli as toml  # type: ignore[import-not-found, no-redef, unused-ignore]
-        except ImportError:
-            raise InputError(
-                f"{file} is TOML, which Python reads itself from 3.11 on; pip install tomli"
-            ) from None
-    try:
-        found: dict[str, Any] = toml.loads(text)
-    except toml.TOMLDecodeError as exc:
-        line = re.search(r"line (\d+)", str(exc))
-        last = text.count("\n") + 1
-        raise DeclarationError(
-            file, [Problem(int(line[1]) if line else last, f"this is not TOML: {exc}")]
-        ) from exc
-    return found
+        return parse_toml(text, file)
+    except TomlError as exc:
+        raise DeclarationError(file, [Problem(exc.line, str(exc))]) from exc
 
 
 class _Check:

@@ -21,6 +21,8 @@ from adaptive.serving.admission import Admissions
 from adaptive.serving.answers import Answer, as_json
 from adaptive.serving.asgi import Adapter
 from adaptive.serving.keys import Keys
+from adaptive.serving.middleware import NO_KEY
+from adaptive.serving.origin import from_another_site, from_here
 from adaptive.serving.page import HEADERS
 from adaptive.serving.server import Server
 
@@ -33,13 +35,6 @@ FILES = {
 #: Paths that need no key.
 OPEN = frozenset((*FILES, "/healthz", "/readyz"))
 
-_LOCAL = ("127.0.0.1", "::1", "localhost")
-
-_NO_KEY = as_json(
-    {"error": "this server wants a key: send the header 'Authorization: Bearer KEY'"},
-    401,
-    ("WWW-Authenticate", 'Bearer realm="adaptive"'),
-)
 _NOT_FROM_HERE = as_json(
     {"error": "without keys experiments are begun from this machine alone, and by its own page"},
     403,
@@ -53,15 +48,10 @@ def gate(keys: Keys | None) -> Callable[[Mapping[str, Any]], Answer | None]:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         if keys is not None:
             is_open = path in OPEN and method in ("GET", "HEAD")
-            return None if is_open or keys.allow(environ.get("HTTP_AUTHORIZATION")) else _NO_KEY
+            return None if is_open or keys.allow(environ.get("HTTP_AUTHORIZATION")) else NO_KEY
         if method in ("GET", "HEAD"):
             return None
-        named = str(environ.get("HTTP_HOST", "")).rpartition(":")[0].strip("[]")
-        local = environ.get("REMOTE_ADDR") in _LOCAL and named in _LOCAL
-        forwarded = environ.get("HTTP_X_FORWARDED_FOR") or environ.get("HTTP_FORWARDED")
-        site = environ.get("HTTP_SEC_FETCH_SITE")
-        own = local and not forwarded and site in (None, "same-origin", "none")
-        return None if own else _NOT_FROM_HERE
+        return None if from_here(environ) and not from_another_site(environ) else _NOT_FROM_HERE
 
     return look
 

@@ -12,7 +12,7 @@ from typing import Iterator, Sequence
 
 from adaptive.csvfile import read_csv
 from adaptive.errors import InputError
-from adaptive.experiments.store import file_system
+from adaptive.experiments.store import answered, file_system, passing
 from adaptive.imagefiles import SUFFIXES
 from adaptive.outcomes.labelled import UNLABELLED, list_images, list_unlabelled
 
@@ -73,7 +73,7 @@ def _elsewhere(
 ) -> Imagery:
     files, root = file_system(url)
     try:
-        told = files.find(root, detail=True)
+        told = answered(lambda: files.find(root, detail=True), f"the place of images {url}")
     except FileNotFoundError:
         raise InputError(f"there are no images at {url}") from None
     known = {}
@@ -122,7 +122,9 @@ def fetched(root: str, names: Sequence[str]) -> Iterator[Path]:
     Raises
     ------
     InputError
-        when this machine does not have the folder.
+        when this machine does not have the folder, or may not read a file of the URL.
+    StoreError
+        when the URL does not answer for too long.
     """
     if "://" not in root:
         if not Path(root).is_dir():
@@ -132,18 +134,32 @@ def fetched(root: str, names: Sequence[str]) -> Iterator[Path]:
             )
         yield Path(root)
         return
-    files, prefix = file_system(root)
     local = Path(tempfile.mkdtemp(prefix="adaptive-images-"))
     try:
-        found = files.cat([f"{prefix}/{name}" for name in names], on_error="return")
-        for name in names:
-            content = found.get(f"{prefix}/{name}")
-            if isinstance(content, bytes):
-                path = local / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
-            elif not isinstance(content, FileNotFoundError):
-                raise OSError(f"{root}/{name} cannot be fetched: {content}")
+        for name, content in _contents(root, names).items():
+            path = local / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         yield local
     finally:
         shutil.rmtree(local, ignore_errors=True)
+
+
+def _contents(root: str, names: Sequence[str]) -> dict[str, bytes]:
+    """Files of a URL by their names; those that are not there are left out."""
+    files, prefix = file_system(root)
+
+    def ask() -> dict[str, bytes]:
+        told = files.cat([f"{prefix}/{name}" for name in names], on_error="return")
+        found = {}
+        for name in names:
+            content = told.get(f"{prefix}/{name}")
+            if isinstance(content, bytes):
+                found[name] = content
+            elif isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                if passing(content):
+                    raise content
+                raise InputError(f"{root}/{name} cannot be fetched: {content}") from content
+        return found
+
+    return answered(ask, f"the place of images {root}")

@@ -13,6 +13,9 @@ from adaptive.experiments.shard import Shard
 from adaptive.experiments.store import FolderStore, Store, StoreError, open_store
 from adaptive.experiments.work import Work
 
+#: In a process: where the store is, the board, and whose process it is.
+_told: tuple[str, str, int] | None = None
+
 _work: Work | None = None
 
 
@@ -50,7 +53,7 @@ class LocalEngine(ShardEngine):
         Raises
         ------
         StoreError
-            when the store has no room.
+            when store or images do not answer, or a disk has no room.
         """
         waiting = set()
         for key, future in list(self._futures.items()):
@@ -62,9 +65,12 @@ class LocalEngine(ShardEngine):
             if isinstance(error, BrokenProcessPool):
                 self._drop()
                 return set()
-            if isinstance(error, StoreError):
-                raise error
-            if error is not None and not isinstance(error, OSError):
+            if isinstance(error, OSError):
+                raise StoreError(
+                    f"shards cannot be run here: {error}; what is finished stays, and the same "
+                    "command goes on from there"
+                ) from error
+            if error is not None:
                 raise error
         return waiting
 
@@ -82,14 +88,17 @@ class LocalEngine(ShardEngine):
 
 
 def _begin(url: str, board: str) -> None:
-    global _work
+    global _told
     # Ctrl-C is the parent's to handle: shards that run are finished.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # One that the parent left behind ends with its shard.
-    parent = os.getppid()
-    _work = Work(open_store(url), board=board, stopping=lambda: os.getppid() != parent)
+    _told = (url, board, os.getppid())
 
 
 def _perform(key: str) -> str:
-    assert _work is not None
+    global _work
+    if _work is None:  # made here and not above, so that its errors are a shard's
+        assert _told is not None
+        url, board, parent = _told
+        # One that the parent left behind ends with its shard.
+        _work = Work(open_store(url), board=board, stopping=lambda: os.getppid() != parent)
     return _work.perform(key)

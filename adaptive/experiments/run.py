@@ -52,7 +52,6 @@ def run_plan(
     engine: ShardEngine,
     output: Path,
     watch: Callable[[Progress], None] = lambda progress: None,
-    say: Callable[[str], None] = lambda line: None,
 ) -> Ran:
     """Run everything that is not done.
 
@@ -74,7 +73,6 @@ def run_plan(
         omitted += [f"shard {key[:12]}: {why}" for key, why in failed.items()]
         told = []
         for table in plan.tables:
-            say(f"table {table.name}")
             own, left_out = _table(plan, table, store, output)
             told.append(own)
             omitted += [line for line in left_out if line not in omitted]

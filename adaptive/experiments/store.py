@@ -14,7 +14,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Callable, Protocol, TypeVar
 
-from adaptive.errors import InputError, MissingExtra, ServiceError
+from adaptive.errors import AdaptiveError, InputError, MissingExtra, ServiceError
 
 log = logging.getLogger("adaptive.experiments")
 
@@ -156,24 +156,43 @@ class ObjectStore:
         return f"{self._root}/{name}"
 
     def _again(self, ask: Callable[[], Found]) -> Found:
-        """What the store answers, asked again while it only has errors."""
-        began, pause = time.monotonic(), 0.2
-        while True:
-            try:
-                return ask()
-            except FileNotFoundError:
-                raise
-            except Exception as exc:  # each file system has errors of its own
-                if not _passing(exc) or time.monotonic() - began > self.patience_s:
-                    raise StoreError(f"the store {self.url} does not answer: {exc}") from exc
-                log.warning("the store %s: %s; asked again in %.1f s", self.url, exc, pause)
-                time.sleep(pause)
-                pause = min(pause * 2, 10.0)
+        return answered(ask, f"the store {self.url}", self.patience_s)
 
 
-def _passing(error: Exception) -> bool:
+def answered(ask: Callable[[], Found], what: str, patience_s: float | None = None) -> Found:
+    """What a place answers, asked again while it only has errors.
+
+    Parameters
+    ----------
+    what : the place, for errors
+    patience_s : for how long; `PATIENCE_S` when left out
+
+    Raises
+    ------
+    FileNotFoundError
+        when it says that there is no such thing.
+    StoreError
+        when it does not answer for too long, or with an error that does not pass by itself.
+    """
+    began, pause = time.monotonic(), 0.2
+    patience_s = PATIENCE_S if patience_s is None else patience_s
+    while True:
+        try:
+            return ask()
+        except (FileNotFoundError, AdaptiveError):
+            raise
+        except Exception as exc:  # each file system has errors of its own
+            if not passing(exc) or time.monotonic() - began > patience_s:
+                raise StoreError(f"{what} does not answer: {exc}") from exc
+            log.warning("%s: %s; asked again in %.1f s", what, exc, pause)
+            time.sleep(pause)
+            pause = min(pause * 2, 10.0)
+
+
+def passing(error: Exception) -> bool:
     """Whether an error may pass by itself; no permission and no bucket do not."""
-    return not isinstance(error, (PermissionError, NotADirectoryError, ValueError, TypeError))
+    lasting = (PermissionError, NotADirectoryError, IsADirectoryError, ValueError, TypeError)
+    return not isinstance(error, lasting)
 
 
 def file_system(url: str, **options: Any) -> tuple[Any, str]:

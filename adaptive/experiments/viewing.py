@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Mapping
@@ -31,6 +32,7 @@ class Viewer:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._lock = threading.Lock()
         self._kept: OrderedDict[str, Result] = OrderedDict()
         self._labels: dict[str, list[str]] = {}
 
@@ -112,14 +114,18 @@ class Viewer:
         if not 0 <= shard < len(told["keys"]):
             raise InputError(f"the table has shards 0 to {len(told['keys']) - 1}, not {shard}")
         key = told["keys"][shard]
-        if key not in self._kept:
+        # Several threads ask: what one holds, another may put out.
+        found = self._kept.get(key)
+        if found is None:
             try:
-                self._kept[key] = Result.from_bytes(self._store.get(f"results/{key}"))
+                found = Result.from_bytes(self._store.get(f"results/{key}"))
             except KeyError:
                 raise InputError(f"shard {shard} is not done") from None
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return self._kept[key]
+            with self._lock:
+                self._kept[key] = found
+                while len(self._kept) > KEPT:
+                    self._kept.popitem(last=False)
+        return found
 
     def _classes(self, key: str) -> list[str]:
         if key not in self._labels:

@@ -11,9 +11,13 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from adaptive.candidate import InputSpec
-from adaptive.images.decode import ImageLike, decode, decode_scales, read_once, upright_size
+from adaptive.images.decode import LARGE, ImageLike, decode, decode_scales, read_once, upright_size
 from adaptive.images.pixels import Pixels
-from adaptive.images.preprocess import needed_short, normalised, scaled
+from adaptive.images.preprocess import needed_short, normalised, scale_of, scaled
+
+#: A network's input is made of the working image where no more than this is left of its sides, so
+#: that it hardly matters that they are scaled twice.
+LITTLE = 0.5
 
 #: Short side of the largest image that warms up, pixels; more of them warm nothing further.
 WARM_SHORT = 1024
@@ -27,6 +31,8 @@ class DecodedImage:
     pixels : ndarray (height, width, 3), uint8, RGB, at the scale that the networks see; `working`
         itself where none sees more
     working : the same at the scale that features are taken at
+    finer : the same at up to twice that scale, for networks whose input is only a little smaller
+        than `working`: scaled twice by a little, it is blurred; `working` where left out
     ms : what decoding took
     native : decodes the image once more, at its own size; None where nobody looks at that
     size : (height, width) at its own size, upright; None where nobody asked for it
@@ -39,9 +45,11 @@ class DecodedImage:
         ms: float = 0.0,
         native: Callable[[], np.ndarray] | None = None,
         size: tuple[int, int] | None = None,
+        finer: np.ndarray | None = None,
     ) -> None:
         self.pixels = pixels
         self.working = working
+        self.finer = working if finer is None else finer
         self.ms = ms
         self.native = native
         self.size = size
@@ -65,7 +73,7 @@ class DecodedImage:
 
     def unprepared(self) -> DecodedImage:
         """The same image with no tensor made."""
-        return DecodedImage(self.pixels, self.working, self.ms, self.native, self.size)
+        return DecodedImage(self.pixels, self.working, self.ms, self.native, self.size, self.finer)
 
     def without_native(self) -> DecodedImage:
         """The same, and what decodes it once more, which holds its bytes, is let go of."""
@@ -79,8 +87,11 @@ class DecodedImage:
 
     def source(self, spec: InputSpec) -> np.ndarray:
         """The pixels that a network's input is made of."""
-        large = needed_short(spec) > min(self.working.shape[:2])
-        return self.pixels if large else self.working
+        height, width = self.working.shape[:2]
+        if needed_short(spec) > min(height, width):
+            return self.pixels
+        left = scale_of(height, width, spec)
+        return self.working if left == 1 or left <= LITTLE else self.finer
 
     def _seen(self, spec: InputSpec) -> _Timed:
         """What a network sees before it is normalised, once for all networks that see the same."""
@@ -141,12 +152,30 @@ def decode_image(
     # the schema's scale gets a decoding of its own, where the decoder makes a difference.
     pixels, larger = decode_scales(image, (short, max(short, networks_short)), max_pixels)
     working = SCHEMA.working(pixels)
+    finer = _finer(pixels, working)
     # A decoding that no network sees is let go at once, for a batch would hold one for each image;
     # an extractor's is made when it is wanted. No smaller scale leaves a short side of all pixels.
     again = partial(decode, image, max_pixels, max_pixels) if native else None
     seen = larger if networks_short > short else working
     size = upright_size(image, max_pixels) if sized else None
-    return DecodedImage(seen, working, (perf_counter() - began) * 1e3, again, size)
+    return DecodedImage(seen, working, (perf_counter() - began) * 1e3, again, size, finer)
+
+
+def _finer(pixels: np.ndarray, working: np.ndarray) -> np.ndarray:
+    """An image at 1 to 2 times the scale of its working image; that itself where it is no smaller.
+
+    A larger one is divided by a whole number first, which blurs nothing.
+    """
+    height, width = pixels.shape[:2]
+    part = min(height, width) // min(working.shape[:2])
+    if (height // part) * (width // part) > LARGE:
+        return working  # a long thin one, of which a batch would hold too much
+    if part == 1:
+        return pixels
+    from adaptive.opencv import cv2
+
+    size = round(width / part), round(height / part)
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
 
 def warm_up_image(networks_short: int) -> bytes:

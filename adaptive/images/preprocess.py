@@ -44,6 +44,14 @@ def source_box(height: int, width: int, spec: InputSpec) -> tuple[int, int, int,
     return (height - tall) // 2, (width - wide) // 2, tall, wide
 
 
+def scale_of(height: int, width: int, spec: InputSpec) -> float:
+    """Pixels of a network's input, along a side, for one of an image of this size."""
+    rows, columns = spec.sides
+    *_, tall, wide = source_box(height, width, spec)
+    both = rows / tall, columns / wide
+    return min(both) if spec.resize == "fit" else max(both)
+
+
 def preprocess(image: np.ndarray, spec: InputSpec) -> np.ndarray:
     """Cut, scale and normalise one image.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -77,6 +77,14 @@ class Split:
         place = np.array([_place(name, self.seed) for name in images])
         found = np.searchsorted(edges - 1e-12, place, side="right")
         return np.flatnonzero(found == PARTS.index(part))
+
+
+def taught_split(meta: Mapping[str, Any]) -> Split | None:
+    """How images were divided whose first part taught how a table's boxes are read.
+
+    meta : what is told of the table; None where no detector's reading was learnt from its images
+    """
+    return Split.from_json(meta["split"]) if meta.get("learnt") and meta.get("split") else None
 
 
 def digest(images: Sequence[str]) -> str:

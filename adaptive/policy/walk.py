@@ -35,6 +35,9 @@ _YES, _NO = np.ones(1, np.bool_), np.zeros(1, np.bool_)
 for _constant in (_ALONE, _YES, _NO):
     _constant.flags.writeable = False
 
+#: Who cannot be reached, as long as everybody can.
+_NOBODY: FrozenSet[int] = frozenset()
+
 #: Of one image on which nothing ran.
 _NOTHING = Conclusion(None, True, False)
 
@@ -128,7 +131,7 @@ class Walk:
         self._changed: list[_Changed] = []
         self._waiting: list[Step] = []
         self._finished: list[Route] = []
-        self._absent: FrozenSet[int] = frozenset()
+        self._absent = _NOBODY
         self._kind: Callable[..., History] = History
         self._own: tuple[Any, ...] = ()  # what its histories share
         self._alone = count == 1 and policy.on_numbers
@@ -265,12 +268,9 @@ class Walk:
         """Send images where the policy wants them, as far as the limits can pay for it."""
         if not self._alone:
             _check_choice(self.policy, wanted, len(rows), history.path)
-        given = self._present(wanted, history, limits) if self._absent else wanted
-        if limits is not UNLIMITED:
-            given = self.policy.affordable(given, history.path, limits)
-            if self._absent and not history.path:
-                given = self._affordable(given, limits)
+        given = wanted
         if limits is not UNLIMITED or self._absent:
+            given = self._possible(wanted, history, limits)
             self._note(rows, wanted, given, history.path, limits)
         if self._alone:
             if given != STOP:
@@ -291,6 +291,15 @@ class Walk:
                 self._waiting.append(Step(candidate, own, seen.path, seen.outputs))
                 continue
             self._finished.append(Route(own, seen, *concluded))
+
+    def _possible(self, wanted: Column, history: History, limits: Limits) -> Column:
+        """What the policy wants, as far as it can be reached and the limits can pay for it."""
+        given = self._present(wanted, history, limits) if self._absent else wanted
+        if limits is not UNLIMITED:
+            given = self.policy.affordable(given, history.path, limits)
+            if self._absent and not history.path:
+                given = self._affordable(given, limits)
+        return given
 
     def _present(self, wanted: Column, history: History, limits: Limits) -> Column:
         """What the policy wants where it wants one that cannot be reached."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from adaptive.bundle.bundle import Bundle
 from adaptive.checks import number, whole
-from adaptive.errors import InputError, UnreachableError
+from adaptive.errors import InputError
 from adaptive.limits import Limits
 from adaptive.routing import progress
 from adaptive.routing.photo import Found, Inputs
@@ -68,6 +68,9 @@ class Batching(Telling):
     must. Where a batch fails, each request runs alone again, so that an image that breaks a
     network breaks no other answer.
 
+    Another server is asked by each request for itself, since each has a deadline of its own that
+    ends it; whoever answers there may gather them.
+
     Parameters
     ----------
     bundle, engines, ran : of Telling
@@ -106,6 +109,8 @@ class Batching(Telling):
 
     def execute(self, run: Run, rows: Sequence[Inputs]) -> list[Found]:
         """Run one segment together with whoever wants it now; see `Networks.execute`."""
+        if run.segment in self.remote:
+            return super().execute(run, rows)
         found: list[Found] = []
         for begin in range(0, len(rows), self.max_batch):
             found += self._join(run, rows[begin : begin + self.max_batch])
@@ -142,8 +147,6 @@ class Batching(Telling):
             self._gather(run, batch)
         else:
             batch.done.wait()
-        if batch.unreachable is not None:
-            raise batch.unreachable
         if batch.failed:
             return [found for row in rows for found in self._run(run, [row])]
         return batch.found[begin : begin + len(rows)]
@@ -159,8 +162,6 @@ class Batching(Telling):
             batch.changed.clear()
         try:
             batch.found = self._run(run, batch.rows)
-        except UnreachableError as error:
-            batch.unreachable = error  # alone they would fare no better
         except Exception:
             if len(batch.rows) == 1:
                 raise
@@ -217,6 +218,5 @@ class _Batch:
         self.found: list[Found] = []
         self.left = False
         self.failed = False
-        self.unreachable: UnreachableError | None = None
         self.changed = threading.Event()
         self.done = threading.Event()

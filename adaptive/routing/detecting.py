@@ -11,7 +11,7 @@ import numpy as np
 from adaptive.box_output import BoxMerge, BoxOutput
 from adaptive.bundle.bundle import Bundle
 from adaptive.candidate import Candidate
-from adaptive.errors import EngineError
+from adaptive.errors import EngineError, UnreachableError
 from adaptive.images.decoded import DecodedImage
 from adaptive.images.preprocess import placed
 from adaptive.policy.base import Output
@@ -61,7 +61,8 @@ class Detector:
         Raises
         ------
         EngineError
-            when the outputs are not what the manifest entry says.
+            when the outputs are not what the manifest entry says; an UnreachableError where they
+            are another server's, so that the policy goes on without it.
         """
         assert found.raw is not None
         began = perf_counter()
@@ -71,7 +72,8 @@ class Detector:
         try:
             boxes = self.reading.boxes(found.raw, spec.sides, placement, image.size)
         except EngineError as error:
-            raise EngineError(f"candidate {self.candidate.name!r}: {error}") from error
+            kind = EngineError if self.candidate.remote is None else UnreachableError
+            raise kind(f"candidate {self.candidate.name!r}: {error}") from error
         sure = np.array([self.reading.confidence(boxes)])
         spent = found.ms + (perf_counter() - began) * 1e3
         return found._replace(output=Output(sure, None, (boxes,)), ms=spent, raw=None)

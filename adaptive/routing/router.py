@@ -117,7 +117,7 @@ class Router(OffLoop):
         )
         self._networks = opened
         self._streams = Streams()
-        self._tiles: TiledNetworks | None = None  # made when a stream asks for tiles
+        self._tiles = TiledNetworks(opened)  # which cuts them when a stream asks for it
         self.bundle = bundle
         self.policy = given if bucket is None else with_costs(given, self._networks, bucket)
         self._measured = self.policy
@@ -389,17 +389,23 @@ class Router(OffLoop):
 
     def _tiled_ways(self, tiles: Thresholds | float) -> Ways:
         """What answers a stream's frames with networks that compute what changed."""
-        if self._tiles is None:
-            self._tiles = TiledNetworks(self._networks)
         own = copy.copy(self)
         own._networks = self._tiles.of(tiles)
         states = tuple(tile_states(own._networks).values())
+
+        def classify(*asked: Any) -> Prediction:
+            own.policy = self.policy  # which `rescale` may have changed
+            return own.classify(*asked)
+
+        def detect(*asked: Any) -> Detections:
+            own.policy = self.policy
+            return own.detect(*asked)
 
         def forget() -> None:
             for state in states:
                 state.reset()
 
-        return Ways(self.decode, own.classify, own.detect, forget)
+        return Ways(self.decode, classify, detect, forget, alone=True)
 
     def classify_streams(
         self,
@@ -409,6 +415,8 @@ class Router(OffLoop):
         times_s: Sequence[float] | None = None,
     ) -> list[Prediction]:
         """Answer one frame of each of several streams, and compute what changed as one batch.
+
+        Frames of streams with tiles are computed one by one, as each has maps of its own.
 
         Parameters
         ----------
@@ -596,8 +604,7 @@ class Router(OffLoop):
         """Close the engines and the log, after what was asked from event loops is answered."""
         self._end_calls()
         self._networks.close()
-        if self._tiles is not None:
-            self._tiles.close()
+        self._tiles.close()
         self._watch.close()
 
     def __enter__(self) -> Router:

@@ -157,15 +157,27 @@ class Networks:
         -------
         Where it cannot be reached, the photo with the time that this took, and no answer.
         """
-        from adaptive.engines.remote import within
-
         began = perf_counter()
         try:
-            with within(float(np.min(left.remaining_ms))):
-                (photo,) = self.advance(self.runs[name], [photo])
+            (photo,) = self.advance_within(self.runs[name], [photo], [left])
         except UnreachableError:
             return photo.having_spent(name, (perf_counter() - began) * 1e3)
         return photo
+
+    def advance_within(
+        self, runs: Iterable[Run], photos: Sequence[Photo], left: Iterable[Limits]
+    ) -> list[Photo]:
+        """`advance`, where another server must answer while all of these leave time.
+
+        Raises
+        ------
+        UnreachableError
+            when it does not.
+        """
+        from adaptive.engines.remote import within
+
+        with within(min(float(np.min(each.remaining_ms)) for each in left)):
+            return self.advance(runs, photos)
 
     def elsewhere(self) -> dict[str, Any]:
         """Where candidates on other servers stand, by name, as JSON values."""

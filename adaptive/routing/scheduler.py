@@ -172,7 +172,11 @@ class Scheduler:
         photos = [photo for queued in taken for photo in queued.photos]
         began = perf_counter()
         try:
-            advanced = iter(self._networks.advance([run], photos))
+            if run.segment in self._networks.remote:
+                left = (q.cohort.account.left(q.photos, q.step.rows) for q in taken)
+                advanced = iter(self._networks.advance_within([run], photos, left))
+            else:
+                advanced = iter(self._networks.advance([run], photos))
         except UnreachableError:
             self._lose(run, taken, (perf_counter() - began) * 1e3 / len(photos))
             return

@@ -33,12 +33,14 @@ class Ways(NamedTuple):
     decode : makes pixels of encoded bytes, a path or a file
     classify, detect : as a router's; they take what `decode` gives, too
     forget : called where a stream begins anew: at its first frame, a cut, another size
+    alone : whether these must answer the stream's frames, and no batch with others' may
     """
 
     decode: Callable[[Any], DecodedImage]
     classify: Callable[..., Prediction]
     detect: Callable[..., Detections]
     forget: Callable[[], None] = lambda: None
+    alone: bool = False
 
 
 class StreamRequest(NamedTuple):
@@ -219,6 +221,12 @@ class Stream:
         seen = self._see(frame, asked, time_s)
         if seen.what == STILL:
             return self._reuse(seen)
+        return self._compute(seen, asked, limits, request_id)
+
+    def _compute(
+        self, seen: LookedAt, asked: StreamRequest, limits: Limits, request_id: str | None = None
+    ) -> Any:
+        """The answer of the stream's own ways to a frame."""
         if seen.what in (FIRST, CUT):
             self._ways.forget()
         way = getattr(self._ways, asked.way)
@@ -304,9 +312,17 @@ def classify_streams(
             held.enter_context(stream._held(limits))
         times = [None] * len(given) if times_s is None else times_s
         seen = [s._see(frame, asked, when) for (s, frame), when in zip(given, times)]
-        wanted = [frame for (_, frame), one in zip(given, seen) if one.what != STILL]
-        computed = iter(classify_batch(wanted, limits) if wanted else ())
-        return [
-            s._reuse(one) if one.what == STILL else s._keep(one, asked, next(computed))
-            for s, one in zip(streams, seen)
+        joined = [
+            one.what != STILL and not stream._ways.alone for stream, one in zip(streams, seen)
         ]
+        wanted = [frame for (_, frame), joins in zip(given, joined) if joins]
+        computed = iter(classify_batch(wanted, limits) if wanted else ())
+        answers = []
+        for stream, one, joins in zip(streams, seen, joined):
+            if joins:
+                answers.append(stream._keep(one, asked, next(computed)))
+            elif one.what == STILL:
+                answers.append(stream._reuse(one))
+            else:
+                answers.append(stream._compute(one, asked, limits))
+        return answers

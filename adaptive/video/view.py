@@ -9,7 +9,7 @@ import numpy as np
 
 from adaptive.candidate import InputSpec
 from adaptive.images.pixels import Pixels
-from adaptive.images.preprocess import source_box
+from adaptive.images.preprocess import scale_of, source_box
 from adaptive.opencv import cv2
 
 #: A picture is halved while so much is left of what the finest network sees, and so many pixels.
@@ -62,7 +62,7 @@ class View:
             bottom, right = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)
         short = min(bottom - top, right - left)
         # pixels of a network's input for one of the frame, of the network that sees most
-        finest = max((_scale(spec, box) for spec, box in zip(fitted, boxes)), default=USUAL / short)
+        finest = max((scale_of(height, width, spec) for spec in fitted), default=USUAL / short)
         halvings = 0
         while short // 2 >= LEAST and 0.5 ** (halvings + 1) >= LEAST_SHARE * finest:
             short, halvings = short // 2, halvings + 1
@@ -78,13 +78,6 @@ class View:
         for _ in range(halvings):
             seen = halved(seen)
         return np.asarray(seen) if halvings else seen.copy()
-
-
-def _scale(spec: InputSpec, box: Tuple[int, int, int, int]) -> float:
-    """Pixels of an input for one of the frame, where that is finer."""
-    rows, columns = spec.sides
-    both = rows / box[2], columns / box[3]
-    return min(both) if spec.resize == "fit" else max(both)
 
 
 def halved(pixels: np.ndarray) -> np.ndarray:

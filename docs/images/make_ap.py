@@ -9,7 +9,7 @@ import csv
 import sys
 from pathlib import Path
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 640, 320, 50, 16, 130, 44
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 680, 320, 50, 16, 170, 44
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 
 

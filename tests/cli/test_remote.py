@@ -105,6 +105,24 @@ def test_size_of_a_model_that_reads_files_is_asked_for(
     assert "give --size" in said.output
 
 
+def test_doctor_tells_a_server_that_is_away_from_one_with_another_model(tmp_path: Path) -> None:
+    nets, behaviour = tmp_path / "nets", Behaviour()
+    with inference_server(behaviour) as url:
+        address = f"{url}/v2/models/colours"
+        added = run("candidates", "add", address, "-o", nets, "--like", "0..1")
+        assert added.exit_code == 0, added.output
+        behaviour.labels = ("rot", "grün", "blau")  # and such a bundle is not served
+        said = run("doctor", "--bundle", nets)
+        assert said.exit_code == 1
+        assert "wrong   candidate colours" in said.output
+        assert "its labels begin with ['rot'" in said.output
+        assert "or it is added again" in said.output
+        behaviour.labels, behaviour.status = None, 500
+    said = run("doctor", "--bundle", nets)
+    assert said.exit_code == 0
+    assert "absent  candidate colours" in said.output
+
+
 @pytest.mark.slow
 def test_whole_way_from_an_address_to_a_server_that_goes_on_alone(
     tiny_candidates: Path, tiny_images: Path, tmp_path: Path

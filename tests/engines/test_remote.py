@@ -15,7 +15,8 @@ from inference_server import Behaviour, inference_server
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.engines.breaker import Breaker
 from adaptive.engines.inference import read_answer, read_labels
-from adaptive.engines.remote import RemoteEngine, open_remote, read_keys, within
+from adaptive.engines.remote import RemoteEngine, open_remote, within
+from adaptive.engines.remote_keys import read_keys
 from adaptive.errors import EngineError, InputError, UnreachableError
 from adaptive.remote import Remote, labels_hash
 
@@ -56,6 +57,12 @@ def test_network_that_takes_one_image_is_asked_one_by_one():
     assert behaviour.asked == 1 + 3
 
 
+def numbers(row: list[float]) -> Behaviour:
+    """A server that answers with this row, whatever it is asked."""
+    told = {"name": "scores", "datatype": "FP32", "shape": [1, len(row)], "data": row}
+    return Behaviour(binary=False, answer={"outputs": [told]})
+
+
 WRONG = {
     "another name": (Behaviour(answer={"model_name": "shapes"}), "calls it 'shapes'"),
     "another version": (Behaviour(answer={"model_version": "4"}), "has versions"),
@@ -75,6 +82,8 @@ WRONG = {
         ),
         "has 1 values",
     ),
+    "not finite": (numbers([1, float("nan"), 0]), "not finite ones"),
+    "too few classes": (numbers([1, 2]), "answered with 2 numbers an image"),
 }
 
 
@@ -85,6 +94,26 @@ def test_answer_that_is_not_as_it_should_counts_as_unreachable(what):
     with inference_server(wrong) as url:
         engine = engine_of(url, labels=None, version="3")
         with pytest.raises(UnreachableError, match=sentence):
+            engine.run(images(1))
+        assert engine.status()["failures"] == 1
+
+
+def test_server_that_fails_its_trial_is_asked_again_what_it_is():
+    behaviour = Behaviour()
+    with inference_server(behaviour) as url:
+        remote = Remote(url, "colours", labels=LABELS)
+        engine = RemoteEngine(remote, SPEC, OutputSpec(3), breaker=Breaker(1, 0.01, 0.01))
+        engine.run(images(1))
+        behaviour.body = b"[]"
+        with pytest.raises(UnreachableError):  # this opens the breaker
+            engine.run(images(1))
+        behaviour.body, behaviour.fails_after = None, 1
+        time.sleep(0.02)
+        with pytest.raises(UnreachableError, match="HTTP status 500"):  # greeted, and then it fails
+            engine.run(images(1))
+        behaviour.fails_after, behaviour.labels = None, ("rot", "grün", "blau")
+        time.sleep(0.03)
+        with pytest.raises(UnreachableError, match="labels begin with \\['rot'"):
             engine.run(images(1))
 
 

@@ -88,6 +88,19 @@ def test_a_slow_change_counts_once_it_has_grown(engine):
     del found
 
 
+def test_a_map_that_holds_infinities_is_refreshed(tmp_path):
+    """It has no deviation, of which a threshold could be a share."""
+    net = Layers(SHAPE)
+    logs = net.one("Log", net.one("Relu", net.conv("images", 4)))
+    pooled = net.pool("MaxPool", logs, (2, 2), (2, 2))
+    path = net.write(tmp_path / "net.onnx", net.head(net.one("Exp", pooled)))
+    tiles = TileEngine.open(path, measure=False)
+    assert logs in tiles.maps
+    state = tiles.state(Thresholds(0.0, {logs: 0.1}))
+    assert held(tiles, clip(SHAPE, 4), state) < 1e-4
+    assert np.isinf(state.rows[logs][:-3]).any()
+
+
 def test_two_interleaved_streams_equal_two_alone(engine):
     first, second = clip(SHAPE, 8, seed=1), clip(SHAPE, 8, seed=2)
     alone = []
@@ -383,6 +396,26 @@ SHARED = {
     "imagenet/models/resnet50.onnx": 20,
     "detection/models/yolox_nano_416.onnx": 28,
 }
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_threshold_0_equals_the_dense_network_on_every_frame_of_a_clip():
+    data = Path(os.environ.get("ADAPTIVE_DATA", ""))
+    path = data / "video" / "control_carphone.mp4"
+    if not path.is_file():
+        pytest.skip("ADAPTIVE_DATA names no folder with the shared networks and clips")
+    tiles = TileEngine.open(data / "imagenet/models/mobilenet_v2_100_224.onnx", measure=False)
+    state, far = tiles.state(0.0, always=True), []
+    with VideoReader(path, live=False) as reader:
+        for seen in reader:
+            frame = cv2.resize(seen.image, (224, 224), interpolation=cv2.INTER_AREA)[None]
+            far.append(apart(tiles.run_streams([state], frame), tiles.run(frame)))
+    assert len(far) == 120
+    assert max(far) < 1e-4
+    assert state.counts["filled"] == 1
+    assert state.counts["plain"] == 0
+    tiles.close()
 
 
 @pytest.mark.data

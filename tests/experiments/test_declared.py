@@ -133,7 +133,7 @@ split = "0.5,0.6,0.2"
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("name = 'x'\nname = 'y'", 2, "this is not TOML"),
+        ("name = 'x'\nname = 'y'", 2, "is not TOML"),
         ("name = 'x'\n[data]\nimages = ['photos', 'photos']\n[candidates]\nfolder='small'", 3,
          "names a value twice"),
         ("name = 'x'\n[data]\nimages = []\n[candidates]\nfolder='small'", 3, "an empty list"),

@@ -130,6 +130,9 @@ def test_without_keys_nothing_is_begun_from_elsewhere(server: Any) -> None:
         status, told = ask(server.port, "POST", "/api/runs", {"file": ""}, **headers)
         assert status == 403
         assert "this machine alone" in told["error"]
+    # A port of its own has no number in a browser's Host.
+    for host in ("localhost", "127.0.0.1", "[::1]:80", "LOCALHOST:1"):
+        assert ask(server.port, "POST", "/api/check", {"file": ""}, Host=host)[0] == 200
     status, told = ask(server.port, "POST", "/api/check", None)
     assert status == 400
     status, told = ask(server.port, "POST", "/api/check", {"file": "name = 1"})

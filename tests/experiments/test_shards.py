@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,14 +10,16 @@ import pytest
 from fleet import same_outcomes, text_of
 
 from adaptive.errors import InputError
+from adaptive.experiments import imagery
 from adaptive.experiments.assembled import upload
 from adaptive.experiments.coordinator import carry_out
 from adaptive.experiments.declared import Experiment, declared
 from adaptive.experiments.engine import ShardEngine, Unreachable
+from adaptive.experiments.local import LocalEngine
 from adaptive.experiments.merge import merge
 from adaptive.experiments.plan import ExperimentPlan, make_plan
 from adaptive.experiments.shard import Result, Shard
-from adaptive.experiments.store import FolderStore, open_store
+from adaptive.experiments.store import FolderStore, StoreError, open_store
 from adaptive.experiments.work import Stopped, Work
 from adaptive.outcomes.table import OutcomeTable
 
@@ -189,3 +192,64 @@ def test_memory_is_a_store_too(tmp_path: Path) -> None:
     store.remove("results/a")
     store.remove("results/a")
     assert not store.exists("results/a")
+
+
+def test_what_cannot_be_run_on_this_machine_ends_a_local_run_with_a_sentence(
+    plan: ExperimentPlan, store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(plan.tables[0].assembled, store)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    own = tmp_path / f"adaptive-worker-{os.getuid()}"
+
+    def ran() -> None:
+        engine = LocalEngine(store, 1, BOARD)
+        try:
+            carry_out(plan.shards(), store, engine, poll_s=0.01)
+        finally:
+            engine.close()
+
+    own.mkdir()
+    (own / "candidates").write_text("a file where a folder should be")
+    with pytest.raises(StoreError, match="shards cannot be run here"):
+        ran()
+    own.rename(tmp_path / "moved")
+    own.symlink_to(tmp_path / "moved")
+    with pytest.raises(InputError, match="is not this user's alone"):
+        ran()
+
+
+class Bucket:
+    """What fsspec says of a place that fails a few times, and has one file that nobody may read."""
+
+    def __init__(self, fails: int) -> None:
+        self.fails = fails
+
+    def cat(self, paths: list[str], on_error: str) -> dict[str, object]:
+        assert on_error == "return"
+        self.fails -= 1
+        busy = OSError("503 Slow Down")
+        answers = {
+            "b/there": b"1",
+            "b/gone": FileNotFoundError(),
+            "b/locked": PermissionError("403"),
+        }
+        return {path: busy if self.fails >= 0 else answers[path] for path in paths}
+
+
+def test_images_elsewhere_are_waited_for_and_one_that_nobody_may_read_fails_its_shard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("adaptive.experiments.store.time.sleep", lambda _: None)
+
+    def there(names: list[str], fails: int) -> list[str]:
+        bucket = Bucket(fails)
+        monkeypatch.setattr(imagery, "file_system", lambda root: (bucket, "b"))
+        with imagery.fetched("s3://b", names) as folder:
+            return sorted(path.name for path in folder.iterdir())
+
+    assert there(["there", "gone"], fails=2) == ["there"]
+    with pytest.raises(InputError, match="s3://b/locked cannot be fetched: 403"):
+        there(["there", "locked"], fails=0)
+    monkeypatch.setattr("adaptive.experiments.store.PATIENCE_S", 0.0)
+    with pytest.raises(StoreError, match="the place of images s3://b does not answer: 503"):
+        there(["there"], fails=9)

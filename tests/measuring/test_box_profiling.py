@@ -27,7 +27,8 @@ from adaptive.errors import AdaptiveError, TableError
 from adaptive.evaluation.replay import replay
 from adaptive.measuring.boxed import list_boxed
 from adaptive.outcomes.boxes import TableBoxes, boxes_folder
-from adaptive.outcomes.merged import with_merged
+from adaptive.outcomes.merged import MergedBoxes, told_of, with_merged
+from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.files import read_policy, write_policy
@@ -257,7 +258,7 @@ def test_from_the_table_to_a_served_router(
     assert "images: test" in result.output
     assert "oracle by F1" in result.output
     rows = json.loads(told.read_text())["boxes"]
-    assert [own["name"] for own in rows][-2:] == ["oracle by F1", "all merged"]
+    assert [own["name"] for own in rows][-2:] == ["oracle by F1", "all merged at 0.4"]
     assert all(0 <= own["ap"] <= 1 for own in rows)
     assert "F1" in page.read_text()
     live = run(evaluate_command, bundle, table, "--live", "--images", data / "images")
@@ -308,6 +309,85 @@ def test_merged_boxes_are_judged_as_they_are_served(
     assert "speaks of boxes that are merged at 0.4, and --merge is 0.3" in str(other.exception)
     assert run(bundle_command, *again).exit_code == 0
     assert Bundle.read(tmp_path / "again").merge == BoxMerge(0.4)
+    # nor as the candidates' own folder says
+    last = json.loads(certificate.read_text())
+    del last["merge"]
+    certificate.write_text(json.dumps(last))
+    ask = ("--candidates", bundle, "--policy", policy, "--certificate", certificate)
+    assert run(bundle_command, *ask, "-o", tmp_path / "apart").exit_code == 0
+    assert Bundle.read(bundle).merge == BoxMerge(0.4)
+    assert Bundle.read(tmp_path / "apart").merge is None
+
+
+def test_from_which_chance_on_merged_boxes_are_shown_is_learnt(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
+    """Of the tuning part no other chance is better, and the test part has no say."""
+    policy, told = tmp_path / "policy.json", tmp_path / "e.json"
+    write_policy(Cascade(("small", "large"), thresholds=(1.0,)), policy)
+    base = ("--candidates", folder, "--policy", policy, "--table", table)
+    assert run(bundle_command, *base, "-o", tmp_path / "bundle").exit_code == 0
+    result = run(evaluate_command, tmp_path / "bundle", table, "--json", told)
+    assert result.exit_code == 0, result.output
+    row = json.loads(told.read_text())["boxes"][-1]
+    read = OutcomeTable.read(table)
+    names, rows = read.candidates, Split().rows(read.images, "tune")
+    chances = np.linspace(0, 1, 101)
+    worth = [
+        with_merged(read, table, BoxMerge(least)).path_quality(names)[rows].mean()
+        for least in chances.tolist()
+    ]
+    boxes = TableBoxes.read(boxes_folder(table), names, len(read)).select(rows)
+    best = MergedBoxes(boxes, told_of(read), BoxMerge(0.3)).best(names)
+    shown = MergedBoxes(boxes, told_of(read), best).quality(names).mean()
+    assert shown >= max(worth) - 1e-12
+    assert row["name"] == f"all merged at {best.least:.2g}"
+    test = with_merged(read, table, best).path_quality(names)
+    assert row["f1"] == pytest.approx(test[Split().rows(read.images, "test")].mean(), abs=1e-12)
+
+
+def test_a_promise_is_not_tested_on_images_that_taught_how_boxes_are_read(
+    table: Path, tmp_path: Path
+) -> None:
+    ask = ("-o", tmp_path / "p.json", "--certificate", tmp_path / "c.json")
+    drop = ("--max-accuracy-drop", 0.9, *ask)
+    other = run(tune_command, table, "--split", "0.4,0.4,0.2", *drop)
+    assert isinstance(other.exception, AdaptiveError)
+    assert "whose tuning part taught how boxes are read" in str(other.exception)
+    whole = run(tune_command, table, "--split", "all", "--budget-ms", 1000, *ask[:2])
+    assert whole.exit_code == 0, whole.output
+    for suffix in (".csv", ".json"):
+        (tmp_path / f"y{suffix}").write_bytes(table.with_suffix(suffix).read_bytes())
+    beside = run(tune_command, table, "--calibrate", tmp_path / "y.csv", "--force", *drop)
+    assert isinstance(beside.exception, AdaptiveError)
+    assert "as its own images taught to read them" in str(beside.exception)
+
+
+def test_a_table_is_divided_as_when_its_boxes_were_read(table: Path, tmp_path: Path) -> None:
+    """Without --split, what `adaptive profile` divided stays divided so."""
+    for suffix in (".csv", ".json"):
+        (tmp_path / f"y{suffix}").write_bytes(table.with_suffix(suffix).read_bytes())
+    meta = json.loads((tmp_path / "y.json").read_text())
+    meta["split"] = {"tune": 0.6, "calibrate": 0.2, "test": 0.2, "seed": 0}
+    (tmp_path / "y.json").write_text(json.dumps(meta))
+    ask = ("--budget-ms", 1000, "-o", tmp_path / "p.json")
+    result = run(tune_command, tmp_path / "y.csv", *ask)
+    assert result.exit_code == 0, result.output
+    read = OutcomeTable.read(table)
+    count = len(Split(0.6, 0.2, 0.2).rows(read.images, "tune"))
+    assert result.output.startswith(f"{count} images tune, ")
+
+
+def test_only_boxes_are_merged(table: Path, tmp_path: Path) -> None:
+    for suffix in (".csv", ".json"):
+        (tmp_path / f"y{suffix}").write_bytes(table.with_suffix(suffix).read_bytes())
+    meta = json.loads((tmp_path / "y.json").read_text())
+    del meta["task"]
+    (tmp_path / "y.json").write_text(json.dumps(meta))
+    ask = ("--budget-ms", 1000, "--merge", 0.4, "-o", tmp_path / "p.json")
+    result = run(tune_command, tmp_path / "y.csv", *ask)
+    assert isinstance(result.exception, AdaptiveError)
+    assert "--merge is for detectors" in str(result.exception)
 
 
 def test_merging_needs_the_boxes(table: Path, tmp_path: Path) -> None:

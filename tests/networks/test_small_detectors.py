@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch, which a board does not have")
-pytest.importorskip("onnx", reason="export needs onnx, which a board does not have")
+onnx = pytest.importorskip("onnx", reason="export needs onnx, which a board does not have")
 
 from adaptive.bundle.bundle import write_candidates
+from adaptive.engines.engine import OnnxEngine
 from adaptive.errors import InputError
 from adaptive.networks.detectors.scenes import Composer
 from adaptive.networks.detectors.small import DESIGNS
@@ -22,6 +23,7 @@ from adaptive.networks.detectors.training import (
     tensors,
     train_detector,
 )
+from adaptive.networks.export import number_names
 from adaptive.networks.images import ImageArrays
 from adaptive.routing.router import Router
 from adaptive.tasks.detections import Detections
@@ -129,3 +131,66 @@ def test_a_candidate_finds_what_torch_finds(
     np.testing.assert_allclose(
         np.sort(found.boxes, axis=0), np.sort(expected.boxes, axis=0), atol=0.05
     )
+
+
+@pytest.mark.parametrize("design", ["detr", "faster-rcnn"])
+def test_numbers_for_names_make_files_small_and_change_no_answer(
+    design: str, composer: Composer, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    network = DESIGNS[design].build(2, 96).eval()
+    named, short = tmp_path / "named.onnx", tmp_path / "short.onnx"
+    export_small_detector(network, design, named, 96, ["a", "b"])
+    model = onnx.load(str(named))
+    number_names(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(short))
+    assert short.stat().st_size < named.stat().st_size - 50_000
+    before, after = OnnxEngine(named), OnnxEngine(short)
+    assert after.inputs == before.inputs
+    assert after.outputs == before.outputs
+    image = composer.scene(3).image[np.newaxis]
+    for own, other in zip(after.run(image), before.run(image)):
+        np.testing.assert_array_equal(own, other)
+
+
+def test_weights_in_16_bits_make_files_half_as_large(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = DESIGNS["detr"].build(2, 96).eval()
+    whole, half = tmp_path / "whole.onnx", tmp_path / "half.onnx"
+    export_small_detector(network, "detr", whole, 96, ["a", "b"])
+    export_small_detector(network, "detr", half, 96, ["a", "b"], half_weights=True)
+    assert half.stat().st_size < 0.5 * whole.stat().st_size
+
+
+def test_names_within_a_graph_of_a_node_are_numbered_too() -> None:
+    """A branch that reads what its surroundings made, as suppression in a detector does."""
+    number = onnx.TensorProto.FLOAT
+    result = onnx.helper.make_tensor_value_info("inner/result", number, None)
+    branches = [
+        onnx.helper.make_graph(
+            [onnx.helper.make_node(kind, ["outer/sum", "x"], ["inner/result"])], kind, [], [result]
+        )
+        for kind in ("Add", "Mul")
+    ]
+    nodes = [
+        onnx.helper.make_node("Add", ["x", "x"], ["outer/sum"], name="a/name"),
+        onnx.helper.make_node(
+            "If", ["which"], ["y"], then_branch=branches[0], else_branch=branches[1]
+        ),
+    ]
+    shown = onnx.helper.make_tensor_value_info
+    inputs = [shown("x", number, [2]), shown("which", onnx.TensorProto.BOOL, [])]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, [shown("y", number, [2])])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    number_names(model)
+    assert b"/" not in model.SerializeToString()
+    runtime = pytest.importorskip("onnxruntime", reason="a board's runtime answers")
+    session = runtime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    x = np.array([2, 3], np.float32)
+    for which, expected in ((True, [6, 9]), (False, [8, 18])):
+        (found,) = session.run(None, {"x": x, "which": np.array(which)})
+        assert found.tolist() == expected

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from box_candidates import NEAR, box_candidates, entry, write_manifest
+from click.testing import CliRunner
 from onnx_files import box_network
 from PIL import Image
 
 from adaptive import Bundle, BundleError, EngineError, InputError, Router
 from adaptive.box_output import BoxMerge
 from adaptive.bundle.bundle import write_bundle
+from adaptive.cli.replay import command as replay_command
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
 from adaptive.monitoring.audited_table import AuditedTable
@@ -225,6 +227,22 @@ def test_audits_hold_boxes_against_the_references(folder: Path, tmp_path: Path) 
     assert told.served_agreement.value == pytest.approx(np.mean(worth), abs=1e-6)
     assert told.gain is not None
     assert told.gain.value == pytest.approx(1 - np.mean(worth), abs=1e-6)
+
+
+def test_a_log_of_merged_boxes_says_what_it_cannot_tell(folder: Path, tmp_path: Path) -> None:
+    bundle, log = tmp_path / "bundle", tmp_path / "log.jsonl"
+    source = replace(Bundle.read(folder), merge=BoxMerge(0.3))
+    write_bundle(bundle, source, Cascade(("small", "large"), thresholds=(1.0,)))
+    with Router.load(bundle, audit=Audit(1.0, "all"), log=log) as router:
+        for red in range(0, 250, 50):
+            router.detect(image(red))
+    ask = [str(log), "--bundle", str(bundle)]
+    merged = CliRunner().invoke(replay_command, [*ask, "--policy", "bundle"])
+    assert merged.exit_code == 0, merged.output
+    assert "note: the bundle merges the boxes of all that ran" in merged.output
+    alone = CliRunner().invoke(replay_command, [*ask, "--policy", "fixed:small"])
+    assert alone.exit_code == 0, alone.output
+    assert "note: the bundle merges" not in alone.output
 
 
 def test_agreement_is_f1_of_boxes() -> None:

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import urllib3
+from box_candidates import LABELS, box_candidates
 from cloud import cloud_bundle, with_cloud
+from inference_server import Behaviour, inference_server
 from PIL import Image
 from served import served, whole_bundle
 
 from adaptive.bundle.adding import Recipe
-from adaptive.bundle.bundle import Bundle
-from adaptive.bundle.elsewhere import add_remote
+from adaptive.bundle.bundle import Bundle, write_bundle
+from adaptive.bundle.elsewhere import Wire, add_remote
 from adaptive.client.client import Client
 from adaptive.engines import breaker
+from adaptive.engines.engine import OnnxEngine
 from adaptive.errors import BundleError, EngineError, InputError
 from adaptive.limits import Limits
 from adaptive.monitoring.audit import Audit
@@ -182,6 +187,87 @@ def test_requests_of_several_threads_that_are_gathered_go_on_as_well(
         for answer in pool.map(service.classify, [png(shot) for shot in shots]):
             assert answer.unreached == ("cloud",)
             assert answer.path == ("cheap",)
+
+
+def colours(candidates: Path, url: str, folder: Path) -> Path:
+    """A bundle of which every image goes on to a stand-in, which has ten seconds for it."""
+    source = folder.with_name(f"{folder.name}-c")
+    shutil.copytree(candidates, source)
+    address = f"{url}/v2/models/colours"
+    add_remote(source, address, "cloud", Recipe(like="0..1"), wire=Wire(timeout_ms=10_000.0))
+    read = Bundle.read(source)
+    kept = tuple(c for c in read.candidates if c.name in ("cheap", "cloud"))
+    write_bundle(folder, replace(read, candidates=kept, reference="cheap"), UP)
+    return folder
+
+
+def test_deadline_of_a_batch_ends_what_another_server_is_asked(tiny_candidates, tmp_path, shots):
+    behaviour = Behaviour(labels=None)
+    with inference_server(behaviour) as url, Router.load(
+        colours(tiny_candidates, url, tmp_path / "b")
+    ) as router:
+        answers = router.classify_batch(shots, Limits(remaining_ms=5000.0))
+        assert {answer.path for answer in answers} == {("cheap", "cloud")}
+        behaviour.wait_s = 2.0  # without a deadline it has time for that
+        for answer in router.classify_batch(shots, Limits(remaining_ms=200.0)):
+            assert answer.path == ("cheap",)
+            assert answer.unreached == ("cloud",)
+
+
+def test_deadline_of_one_request_ends_no_other_that_asks_the_same_server(
+    tiny_candidates, tmp_path, shots
+):
+    behaviour = Behaviour(labels=None)
+    settings = Settings(window_ms=100.0, max_batch=2)
+    limits = [Limits(remaining_ms=400.0), Limits(), Limits(), Limits(remaining_ms=400.0)]
+    with inference_server(behaviour) as url, Service(
+        colours(tiny_candidates, url, tmp_path / "b"), settings
+    ) as service, ThreadPoolExecutor(2) as pool:
+        service.warm_up()
+        behaviour.wait_s = 1.0
+        for pair in (limits[:2], limits[2:]):  # whoever is first
+            asked = [
+                pool.submit(service.classify, png(shot), limits=own)
+                for shot, own in zip(shots, pair)
+            ]
+            for own, answer in zip(pair, [each.result() for each in asked]):
+                late = own.remaining_ms == 400.0
+                assert answer.unreached == (("cloud",) if late else ())
+
+
+def remote_detectors(folder: Path, url: str) -> Path:
+    """A small detector here and, as "cloud", the large one on another server."""
+    nets = box_candidates(folder.with_name(f"{folder.name}-c"))
+    recipe = Recipe(decoder="proposals")
+    add_remote(nets, f"{url}/v2/models/large", "cloud", recipe, labels=LABELS)
+    write_bundle(folder, Bundle.read(nets), Cascade(("small", "cloud"), thresholds=(1.0,)))
+    return folder
+
+
+def test_detector_on_another_server_finds_what_the_same_one_here_does(tmp_path):
+    nets = box_candidates(tmp_path / "n")
+    behaviour = Behaviour("large", OnnxEngine(nets / "large.onnx", 1), labels=None)
+    bright = np.full((64, 48, 3), (200, 128, 90), np.uint8)
+    with inference_server(behaviour) as url:
+        bundle = remote_detectors(tmp_path / "b", url)
+        local = Cascade(("small", "large"), thresholds=(1.0,))
+        with Router.load(bundle) as far, Router.load(bundle, policy=local) as near:
+            found, expected = far.detect(bright), near.detect(bright)
+            assert found.path == ("small", "cloud")
+            assert len(found.boxes) == 3
+            np.testing.assert_allclose(found.boxes, expected.boxes)
+            np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
+            assert found.unreached == ()
+            alone = Router.load(bundle, policy=Fixed(("small",)))
+            wrong = [{"name": "boxes", "datatype": "FP32", "shape": [1, 4], "data": [0, 0, 1, 1]}]
+            behaviour.answer = {"outputs": wrong}  # no scores
+            answer = far.detect(bright)
+            assert answer.unreached == ("cloud",)
+            assert answer.path == ("small",)
+            assert answer.boxes.tolist() == alone.detect(bright).boxes.tolist()
+            wrong.append({"name": "scores", "datatype": "FP32", "shape": [1], "data": [0.5]})
+            assert far.detect(bright).unreached == ("cloud",)  # told, and no proposals
+            alone.close()
 
 
 def test_served_bundle_tells_of_it_over_http(tiny_candidates, tmp_path, shots):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from adaptive import Router
+from adaptive import Limits, Router
 from adaptive.engines.tiles.state import Thresholds
 from adaptive.errors import InputError
 from adaptive.routing.running import Networks
@@ -66,6 +68,39 @@ def test_another_size_a_cut_and_a_reset_begin_anew(router):
     other = clip(1, seed=4)[0]
     same(camera.classify(other, time_s=11), router.classify(other))
     camera.close()
+
+
+def test_streams_with_tiles_keep_them_among_several(router, monkeypatch):
+    made = []
+    of = TiledNetworks.of
+
+    def kept(tiled, thresholds):
+        made.append(of(tiled, thresholds))
+        return made[-1]
+
+    monkeypatch.setattr(TiledNetworks, "of", kept)
+    tiled, plain = router.stream("tiled", NEVER, tiles=0.0), router.stream("plain", NEVER)
+    for number, frames in enumerate(zip(clip(4, 1), clip(4, 2))):
+        found = router.classify_streams(
+            [(tiled, frames[0]), (plain, frames[1])], times_s=[number, number]
+        )
+        for answer, frame in zip(found, frames):
+            same(answer, router.classify(frame))
+    (networks,) = made
+    assert max(state.frames for state in tile_states(networks).values()) == 4
+    for camera in (tiled, plain):
+        camera.close()
+
+
+def test_a_stream_with_tiles_follows_times_that_are_rescaled(router):
+    policy = replace(router.policy, upper_ms=(1.0, 1.0, 1.0))
+    with Router.load(policy=policy) as timed:
+        camera = timed.stream("slow", NEVER, tiles=0.0)
+        frame, limits = clip(1)[0], Limits(50_000)
+        assert camera.classify(frame, limits, time_s=0).path == ("mobilenet", "inception")
+        timed.rescale({"inception": 1e6, "resnet": 1e6})
+        assert timed.classify(frame, limits).path == ("mobilenet",)
+        assert camera.classify(frame, limits, time_s=1).path == ("mobilenet",)
 
 
 def test_exits_are_cut_and_each_keeps_a_state_of_its_own(router):

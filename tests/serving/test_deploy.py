@@ -16,6 +16,7 @@ yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 DEPLOY = Path(__file__).parent.parent.parent / "serving" / "deploy"
 sys.path.insert(0, str(DEPLOY / "checking"))
 
+import rendering
 from compose import compose_problems
 from rendering import CASES, Case, HelmError, render
 from rules import RULES, options_exist
@@ -66,6 +67,19 @@ def case(name: str) -> Case:
 
 def test_chart_as_it_is_breaks_no_rule() -> None:
     assert found_in(DEPLOY / "chart", *CASES) == []
+
+
+def test_options_in_a_file_of_values_are_written_as_they_stand(tmp_path: Path) -> None:
+    """YAML makes large numbers floating point ones, and as 2e+06 no command takes them."""
+    chosen = tmp_path / "values.yaml"
+    chosen.write_text("server: {options: {queue: 2000000, batch-window-ms: 0.5, engine: onnx}}\n")
+    text = rendering.helm("template", "trial", str(DEPLOY / "chart"), "--values", str(chosen))
+    found: dict[str, Any] = {}
+    for manifest in yaml.safe_load_all(text):
+        if manifest and manifest["kind"] == "Deployment":
+            found = rendering.environment(manifest["spec"]["template"]["spec"]["containers"][0])
+    told = {name: found[f"ADAPTIVE_{name}"] for name in ("QUEUE", "BATCH_WINDOW_MS", "ENGINE")}
+    assert told == {"QUEUE": "2000000", "BATCH_WINDOW_MS": "0.5", "ENGINE": "onnx"}
 
 
 def test_compose_file_as_it_is_breaks_no_rule() -> None:

@@ -1,6 +1,7 @@
 """A small server of the Open Inference Protocol that reads tensors, as Triton does, and misbehaves.
 
-It answers with the mean of each channel, times ten: three classes, as logits.
+It answers with the mean of each channel, times ten: three classes, as logits. Or it runs a network,
+and hands out its outputs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from typing import Any, Iterator
 
 import numpy as np
 
+from adaptive.engines.engine import OnnxEngine
+
+#: The protocol's names of ONNX Runtime's types, and numpy's.
+TYPES = {"tensor(float)": "FP32", "tensor(uint8)": "UINT8"}
+NUMPY = {"FP32": np.float32, "UINT8": np.uint8}
+
 HEADER = "Inference-Header-Content-Length"
 
 
@@ -23,12 +30,14 @@ class Behaviour:
     """What the server is, and does wrong; it may be changed while it runs."""
 
     name: str = "colours"
+    network: OnnxEngine | None = None
     versions: tuple[str, ...] = ("3",)
     labels: tuple[str, ...] | None = ("red", "green", "blue")
     binary: bool = True
     shape: tuple[int, ...] = (-1, 3, 8, 8)
     width: int = 3
     status: int = 200
+    fails_after: int | None = None  # with status 500, after so many more answers
     wait_s: float = 0.0
     redirect: str | None = None
     body: bytes | None = None
@@ -85,6 +94,8 @@ def inference_server(behaviour: Behaviour) -> Iterator[str]:
             else:
                 self._send(404, b'{"error": "there is no such model"}')
                 return
+            if behaviour.network is not None and "inputs" in value:
+                value.update(_described(behaviour.network))
             self._send(200, json.dumps(value).encode())
 
         def do_POST(self) -> None:
@@ -94,6 +105,11 @@ def inference_server(behaviour: Behaviour) -> Iterator[str]:
             if behaviour.redirect is not None:
                 self._send(307, b"", Location=behaviour.redirect)
                 return
+            if behaviour.fails_after is not None:
+                if behaviour.fails_after == 0:
+                    self._send(500, b'{"error": "the server is not well"}')
+                    return
+                behaviour.fails_after -= 1
             if behaviour.status != 200:
                 self._send(behaviour.status, b'{"error": "the server is not well"}')
                 return
@@ -103,12 +119,17 @@ def inference_server(behaviour: Behaviour) -> Iterator[str]:
             length = int(self.headers.get(HEADER, len(body)))
             request = json.loads(body[:length])
             (tensor,) = request["inputs"]
+            head = {"model_name": behaviour.name, "model_version": behaviour.versions[-1]}
+            if behaviour.network is not None:
+                outputs = _ran(behaviour.network, tensor, body[length:])
+                answer = {**head, "outputs": outputs, **behaviour.answer}
+                self._send(200, json.dumps(answer).encode())
+                return
             if length < len(body):
                 values = np.frombuffer(body[length:], "<f4")
             else:
                 values = np.array(tensor["data"], np.float32)
             rows = values.reshape(tensor["shape"]).mean(axis=(2, 3)) * 10
-            head = {"model_name": behaviour.name, "model_version": behaviour.versions[-1]}
             (wanted,) = request["outputs"]
             parameters = wanted.get("parameters", {})
             if "classification" in parameters:
@@ -139,3 +160,29 @@ def inference_server(behaviour: Behaviour) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join(10)
+
+
+def _described(network: OnnxEngine) -> dict[str, Any]:
+    """Its inputs and outputs as a model's metadata tell them."""
+
+    def tensors(names: list[str], types: list[str], shapes: list[list[Any]]) -> list[Any]:
+        return [
+            {"name": name, "datatype": TYPES[kind], "shape": shape}
+            for name, kind, shape in zip(names, types, shapes)
+        ]
+
+    return {
+        "inputs": tensors(network.inputs, network.input_types, network.input_shapes),
+        "outputs": tensors(network.outputs, network.output_types, network.output_shapes),
+    }
+
+
+def _ran(network: OnnxEngine, tensor: dict[str, Any], blob: bytes) -> list[dict[str, Any]]:
+    """What it answers to one input, as the outputs of an answer."""
+    dtype = NUMPY[tensor["datatype"]]
+    values = np.frombuffer(blob, dtype) if blob else np.array(tensor["data"], dtype)
+    found = network.run(values.reshape(tensor["shape"]))
+    return [
+        {"name": name, "datatype": "FP32", "shape": list(own.shape), "data": own.ravel().tolist()}
+        for name, own in zip(network.outputs, found)
+    ]

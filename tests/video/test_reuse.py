@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from adaptive.bundle.bundle import default_bundle
 from adaptive.cli.video import command
+from adaptive.cli.video_tiles import words, worth_of
+from adaptive.engines.tiles.state import Thresholds
 from adaptive.errors import InputError
 from adaptive.images.video import VideoFrame
 from adaptive.prediction import Prediction
 from adaptive.tasks.detections import Detections
+from adaptive.video import tile_tuning
 from adaptive.video.gate import FrameGate
 from adaptive.video.replay import replayed
 from adaptive.video.reuse import tuned, worth
@@ -127,9 +133,56 @@ def test_gates_are_chosen_on_the_other_clips_and_drawn(
     assert "exists" in str(again.exception)
 
 
+def test_tiles_are_worth_what_is_counted_by_hand() -> None:
+    seen = frames([90, 110, 110, 90])  # dark, light, light, dark; tiles miss the last
+    stale = iter(["dark", "light", "light", "light"])
+
+    def slow(image: np.ndarray) -> Prediction:
+        time.sleep(0.02)
+        return by_light(image)
+
+    def tiled(image: np.ndarray, time_s: float) -> Prediction:
+        return replace(by_light(image), label=next(stale))
+
+    told = worth_of("made", seen, slow, tiled)
+    assert (told["frames"], told["agreement"]) == (4, 0.75)
+    assert told["speed_up"] > 2
+    assert told["every_nth"] < 0.75
+    assert told["pays"]
+    assert told["half_interval"] is None  # all of it is one block, and JSON has no infinity
+    assert "agrees on 75.0% (one block" in words(told)
+    with pytest.raises(InputError, match="made has 1 frames"):
+        worth_of("made", seen[:1], slow, lambda image, time_s: by_light(image))
+
+
+@pytest.mark.slow
+def test_thresholds_of_tiles_are_tuned_and_kept_where_they_pay(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tile_tuning, "WORTH", 0.0)  # whether they pay here is not what is tested
+    clips = [str(data / "video" / name) for name in ("street_cars.mp4", "highway_video.avi")]
+    path = tmp_path / "tiles.json"
+    arguments = ["reuse", clips[0], "--tune", clips[1], "--frames", "3", "--json"]
+    arguments += ["--tiles", str(path), "--bundle", str(default_bundle())]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    (row,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert (row["clip"], row["frames"]) == ("street_cars.mp4", 3)
+    kept = Thresholds.read(path)
+    assert set(kept.maps)
+    monkeypatch.setattr(tile_tuning, "WORTH", 1e9)
+    again = CliRunner().invoke(command, arguments)
+    assert "exists" in str(again.exception)
+    again = CliRunner().invoke(command, [*arguments, "--force"])
+    assert again.exit_code == 0, again.output
+    assert "tiles do not pay" in again.output
+    assert Thresholds.read(path) == kept
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
+        (["--tiles", "t.json"], "--tiles takes the clips that tune with --tune"),
         (["--cross"], "--cross takes two clips or more"),
         (["--tune", "b.avi", "--gate", "margin"], "leave --gate out"),
         (["--tune", "a.avi"], "a.avi tunes and reports"),

@@ -11,12 +11,15 @@ import numpy as np
 
 from adaptive.causes import reason
 from adaptive.engines.engine import OnnxEngine
-from adaptive.engines.tiles.cutting import MOVES, Cut, TileSegment, cut
-from adaptive.engines.tiles.graph import Graph, Node, read_graph, write_model
+from adaptive.engines.tiles.cut import Cut, TileSegment
+from adaptive.engines.tiles.cutting import cut
+from adaptive.engines.tiles.graph import read_graph
 from adaptive.engines.tiles.models import ROWS, filling_model, segment_model, tail_model
 from adaptive.engines.tiles.places import MORE, Places
+from adaptive.engines.tiles.probing import input_shape, moved, probe
+from adaptive.engines.tiles.sessions import open_session, run_session
 from adaptive.engines.tiles.state import FILLED, PLAIN, SAME, UPDATED, Thresholds, TileState
-from adaptive.errors import EngineError, InputError, MissingExtra
+from adaptive.errors import EngineError, InputError
 
 #: Frames that are answered plainly, at most, before tiles are tried again.
 LONGEST_WAIT = 64
@@ -100,16 +103,16 @@ class TileEngine:
         """
         graph = read_graph(path)
         dense = OnnxEngine(path, threads)
-        shape = _shape_of(dense, shape)
-        probed = _probe(graph, dense, shape, threads)
-        made = cut(graph, probed, _moved(graph, probed, threads), levels)
+        shape = input_shape(dense, shape)
+        probed = probe(graph, dense, shape, threads)
+        made = cut(graph, probed, moved(graph, probed, threads), levels)
         parts = []
         for segment in made.segments:
-            session = _session(segment_model(made, segment), threads, graph.name, segment.name)
+            session = open_session(segment_model(made, segment), threads, graph.name, segment.name)
             names = tuple(entry.name for entry in session.get_inputs())
             parts.append(_Part(segment, session, names, Places(made, segment)))
-        filling = _session(filling_model(made), threads, graph.name, "the whole")
-        tail = _session(tail_model(made), threads, graph.name, "the tail")
+        filling = open_session(filling_model(made), threads, graph.name, "the whole")
+        tail = open_session(tail_model(made), threads, graph.name, "the tail")
         engine = cls(dense, made, parts, filling, tail)
         if measure:
             engine.measure()
@@ -326,7 +329,7 @@ class TileEngine:
         for entry, name in zip(self._tail.get_inputs(), self.cut.reads):
             channels, height, width = self.cut.shapes[name]
             feeds[entry.name] = state.rows[name][:-MORE].reshape(1, height, width, channels)
-        return _run(self._tail, self.name, "the tail", feeds)
+        return run_session(self._tail, self.name, "the tail", feeds)
 
     def _touched(self, part: _Part, changed: Dict[str, np.ndarray]) -> np.ndarray | None:
         """The tiles that read something that changed."""
@@ -353,7 +356,7 @@ class TileEngine:
             rows = reading.rows.take(tiles, axis=0).ravel()
             values = state.rows[reading.base].take(rows, axis=0, mode="clip")
             feeds[name] = values.reshape(len(tiles), *reading.shape)
-        found = _run(part.session, self.name, part.segment.name, feeds)
+        found = run_session(part.session, self.name, part.segment.name, feeds)
         written = places.written.take(tiles, axis=0).ravel()
         for name, now in zip(part.segment.outputs, found):
             rows, limit = state.rows[name], state.limits[name]
@@ -484,116 +487,3 @@ def _shortest(run: Any, runs: int) -> float:
         run()
         found.append((perf_counter() - began) * 1e3)
     return min(found)
-
-
-def _shape_of(dense: OnnxEngine, shape: Sequence[int] | None) -> Tuple[int, ...]:
-    if len(dense.inputs) != 1:
-        raise EngineError(
-            f"{dense.name} reads {len(dense.inputs)} inputs {dense.inputs}; a network that is cut "
-            "into tiles reads one"
-        )
-    named = dense.input_shapes[0]
-    if len(named) != 4:
-        raise EngineError(
-            f"{dense.name} reads {dense.inputs[0]!r} of shape {named}; maps of four axes can be "
-            "cut into tiles"
-        )
-    sides = list(named[1:] if shape is None else shape[-3:])
-    free = [side for side in sides if not isinstance(side, int) or side < 1]
-    if free:
-        raise EngineError(
-            f"{dense.name} leaves sides of its input free {named}; say which with shape="
-        )
-    return (1, *sides)
-
-
-_NUMPY = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
-
-
-def _probe(
-    graph: Graph, dense: OnnxEngine, shape: Tuple[int, ...], threads: int
-) -> Dict[str, np.ndarray]:
-    """What every tensor of a network holds when it reads zeros."""
-    kind = dense.input_types[0]
-    if kind not in _NUMPY:
-        raise EngineError(
-            f"{dense.name} reads {kind}; a network that is cut into tiles reads {sorted(_NUMPY)}"
-        )
-    frame = np.zeros(shape, _NUMPY[kind])
-    names = list(dict.fromkeys(name for node in graph.nodes for name in node.outputs if name))
-    session = _session(
-        write_model(graph, graph.nodes, [], names, {}, list(graph.declared.values())),
-        threads, graph.name, "the whole",
-    )  # fmt: skip
-    found = _run(session, graph.name, "the whole", {graph.inputs[0]: frame})
-    return {graph.inputs[0]: frame, **dict(zip(names, found))}
-
-
-def _moved(graph: Graph, probed: Dict[str, np.ndarray], threads: int) -> Dict[str, np.ndarray]:
-    """Of each operator that moves pixels alone, which position each output shows.
-
-    It is run on a map that holds the number of each position, and so by its own rules.
-    """
-    found = {}
-    makers = {name: node for node in graph.nodes for name in node.outputs}
-    for node in graph.nodes:
-        if node.op not in MOVES or node.inputs[0] in graph.weights:
-            continue
-        before, after = probed[node.inputs[0]], probed[node.outputs[0]]
-        if before.ndim != 4 or after.ndim != 4 or before.shape[:2] != after.shape[:2]:
-            continue
-        if node.op != "Slice" and node.text("mode", "nearest") != "nearest":
-            continue
-        needed: List[Node] = []
-        wanted = [name for name in node.inputs[1:] if name]
-        while wanted:
-            maker = makers.get(wanted.pop())
-            if maker is not None and maker not in needed:
-                needed.insert(0, maker)
-                wanted += maker.inputs
-        if any(name in graph.inputs for maker in needed for name in maker.inputs):
-            continue
-        channels, rows, columns = before.shape[1:]
-        ramp = np.arange(rows * columns, dtype=np.float32).reshape(1, 1, rows, columns)
-        ramp = np.repeat(ramp, channels, axis=1)
-        ordered = [entry for entry in graph.nodes if entry in needed]
-        data = write_model(
-            graph, [*ordered, node], [(node.inputs[0], ramp.dtype, ramp.shape)],
-            node.outputs[:1], {},
-        )  # fmt: skip
-        session = _session(data, threads, graph.name, node.op)
-        (shown,) = _run(session, graph.name, node.op, {node.inputs[0]: ramp})
-        places = shown[0, 0].astype(np.intp)
-        if shown.shape == after.shape and (shown[0] == places.astype(np.float32)).all():
-            found[node.outputs[0]] = places.ravel()
-    return found
-
-
-def _session(data: bytes, threads: int, network: str, part: str) -> Any:
-    try:
-        import onnxruntime
-    except ImportError as exc:
-        raise MissingExtra("running a network", "onnxruntime", "cpu") from exc
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    if threads > 1:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False  # one is kept for each number of tiles, and never freed
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as exc:  # ONNX Runtime's errors share no public base class
-        raise EngineError(
-            f"ONNX Runtime {onnxruntime.__version__} cannot load {part} of {network}, cut into "
-            f"tiles: {reason(exc)}"
-        ) from exc
-
-
-def _run(session: Any, network: str, part: str, feeds: Dict[str, np.ndarray]) -> List[np.ndarray]:
-    try:
-        found: List[np.ndarray] = session.run(None, feeds)
-    except Exception as exc:  # ONNX Runtime's errors share no public base class
-        shapes = {name: values.shape for name, values in feeds.items()}
-        raise EngineError(f"{part} of {network} failed on {shapes}: {reason(exc)}") from exc
-    return found

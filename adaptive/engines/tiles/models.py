@@ -11,8 +11,7 @@ from typing import Dict, Iterable, List, Sequence, Tuple
 
 import numpy as np
 
-from adaptive.engines.tiles.cutting import (
-    TOGETHER,
+from adaptive.engines.tiles.cut import (
     WINDOWS,
     Access,
     Cut,
@@ -20,6 +19,7 @@ from adaptive.engines.tiles.cutting import (
     side_of,
     window_of,
 )
+from adaptive.engines.tiles.cutting import TOGETHER
 from adaptive.engines.tiles.graph import Node, write_model
 
 #: What is added to a map's name where its channels stand last.

@@ -6,7 +6,7 @@ from typing import List, Tuple
 
 import numpy as np
 
-from adaptive.engines.tiles.cutting import Access, Cut, TileSegment, side_of
+from adaptive.engines.tiles.cut import Access, Cut, TileSegment, side_of
 
 #: Rows after a map's own: zeros, lowest numbers, and one that is written and never read.
 ZERO, LEAST, ASIDE, MORE = 0, 1, 2, 3

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Dict, List, Mapping, Sequence
 
 import numpy as np
 
 from adaptive.checks import finite, shown
-from adaptive.engines.tiles.cutting import Cut
+from adaptive.engines.tiles.cut import Cut
 from adaptive.engines.tiles.places import LEAST, MORE, ZERO
 from adaptive.errors import InputError
 from adaptive.files import read_json, write_json
@@ -155,5 +156,7 @@ class TileState:
             if limit:
                 values = self.rows[name][:-MORE]
                 step = max(1, len(values) // 512)  # 512 positions tell a deviation
-                limit *= float(values[::step].astype(np.float32).std())
-            self.limits[name] = limit
+                with np.errstate(invalid="ignore"):
+                    limit *= float(values[::step].astype(np.float32).std())
+            # a map with infinities has no deviation; there every difference counts
+            self.limits[name] = limit if math.isfinite(limit) else 0.0

@@ -37,7 +37,8 @@ def export_small_detector(
 ) -> tuple[Candidate, float]:
     """Write a detector as an ONNX file for scenes of `size` pixels, and check what it answers.
 
-    half_weights : store them in 16 bits; they are cast to 32 when the file is loaded
+    half_weights : make the file small: weights in 16 bits, which are cast to 32 when it is loaded,
+        and numbers for names
 
     Returns
     -------
@@ -56,7 +57,10 @@ def export_small_detector(
     inputs = torch.from_numpy(images.astype(np.uint8))
     free = {name: {0: "k"} for name in names} if single else None
     opset = DESIGNS[design].opset
-    save_onnx(network, inputs[:1], path, opset, half_weights, outputs=names, axes=free)
+    save_onnx(
+        network, inputs[:1], path, opset, half_weights,
+        outputs=names, axes=free, short_names=half_weights,
+    )  # fmt: skip
     spec = box_spec(design, classes)
     output = BoxOutput(**{name: getattr(spec, name) for name in spec.__dataclass_fields__})
     read = InputSpec(size, "uint8", "NHWC", "stretch")

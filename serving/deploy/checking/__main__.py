@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -147,6 +148,8 @@ def main() -> None:
     parser.add_argument("--only", choices=STEPS, action="append")
     parser.add_argument("--python", default=os.environ.get("PYTHON", "python3"))
     arguments = parser.parse_args()
+    # Told to stop, it ends the processes that it began.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     steps = arguments.only or STEPS
     chart, python, found = arguments.chart, [arguments.python], Findings()
     began = time.monotonic()
