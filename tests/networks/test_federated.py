@@ -228,6 +228,19 @@ class TestRounds:
         with pytest.raises(InputError, match="was made with"):
             group(tmp_path, alpha=0.5)
 
+    def test_other_images_or_classes_do_not_go_on(self, tmp_path):
+        edges, server = group(tmp_path)
+        learn_together(edges, server, quiet, progress=False)
+        with pytest.raises(InputError, match=r"edge-1\.pt was made with images .* delete it"):
+            Edge("edge-1", photographs(8, 7), recipe(), tmp_path / "edge-1.pt")
+        with pytest.raises(InputError, match=r"server\.pt was made with classes .* delete it"):
+            GroupServer(["a", "b", "c"], recipe(), tmp_path / "server.pt")
+
+    def test_a_rate_that_leads_nowhere_is_said(self, tmp_path):
+        edges, server = group(tmp_path, learning_rate=1e9)
+        with pytest.raises(InputError, match=r"no number any more.* learning rate than 1e\+09"):
+            learn_together(edges, server, quiet, progress=False)
+
     def test_answers_reach_the_edges_unless_told_otherwise(self):
         with_them, without = group(), group(way_back=False)
         for edges, server in (with_them, without):
@@ -296,7 +309,16 @@ class TestRounds:
 
     @pytest.mark.parametrize(
         "change",
-        [{"rounds": 0}, {"batch": 1}, {"maps": "int4"}, {"temperature": 0.0}, {"alpha": -1}],
+        [
+            {"rounds": 0},
+            {"batch": 1},
+            {"maps": "int4"},
+            {"temperature": 0.0},
+            {"alpha": -1},
+            {"learning_rate": 0.0},
+            {"learning_rate": float("nan")},
+            {"learning_rate": float("inf")},
+        ],
     )
     def test_other_recipes_are_refused(self, change):
         with pytest.raises(InputError):
@@ -361,6 +383,33 @@ class TestOverHttp:
         assert server.done
         assert lines[0].endswith("without 1 edges")
         assert edges[1].rounds >= 2
+
+    def test_a_round_is_not_announced_before_it_is_taken(self, monkeypatch):
+        edges, server = group(rounds=3)
+        save = server.learner.save
+
+        def slowly(about):  # as with many answers on a slow disk
+            time.sleep(0.6)
+            save(about)
+
+        monkeypatch.setattr(server.learner, "save", slowly)
+        meeting = Meeting(server, 2, say=quiet)
+        http = meeting.listen()
+        url = f"http://127.0.0.1:{http.server_port}"
+        work = [threading.Thread(target=meeting.run, args=(False,), daemon=True)]
+        work += [
+            threading.Thread(
+                target=GroupClient(url).take_part, args=(edge, CLASSES, quiet), daemon=True
+            )
+            for edge in edges
+        ]
+        for thread in work:
+            thread.start()
+        for thread in work:
+            thread.join(30)
+        http.shutdown()
+        assert server.done
+        assert [edge.rounds for edge in edges] == [3, 3]
 
     @pytest.fixture
     def url(self):
