@@ -22,6 +22,7 @@ pytest.importorskip("onnx", reason="export needs onnx, which a board does not ha
 from adaptive import Router
 from adaptive.cli.train_together import command
 from adaptive.errors import InputError, ServiceError
+from adaptive.networks.federated import together
 from adaptive.networks.federated.baselines import federated_average
 from adaptive.networks.federated.edge import Edge
 from adaptive.networks.federated.group import answer_bytes, learn_together, read_answers
@@ -237,9 +238,10 @@ class TestRounds:
             GroupServer(["a", "b", "c"], recipe(), tmp_path / "server.pt")
 
     def test_a_rate_that_leads_nowhere_is_said(self, tmp_path):
-        edges, server = group(tmp_path, learning_rate=1e9)
+        edges, _ = group(tmp_path, learning_rate=1e9, edge_epochs=8)
         with pytest.raises(InputError, match=r"no number any more.* learning rate than 1e\+09"):
-            learn_together(edges, server, quiet, progress=False)
+            edges[0].learn(1, None)
+        assert not (tmp_path / "edge-1.pt").exists()
 
     def test_answers_reach_the_edges_unless_told_otherwise(self):
         with_them, without = group(), group(way_back=False)
@@ -482,6 +484,28 @@ def test_command_leaves_what_each_edge_can_serve(data, tmp_path):
         CliRunner().invoke(
             command, [str(data), f"--output={output}", *ARGUMENTS], catch_exceptions=False
         )
+
+
+def test_an_edge_that_never_took_part_is_left_out(data, tmp_path, monkeypatch):
+    def without_one(server, shares, plan, checkpoints, threads, say):
+        meeting = Meeting(server, plan.edges, 0.1, say=say)
+        http = meeting.listen()
+        there = Edge("edge-1", shares[0], server.recipe, checkpoints / "edge-1.pt")
+        client = GroupClient(f"http://127.0.0.1:{http.server_port}")
+        worker = threading.Thread(target=client.take_part, args=(there, CLASSES, quiet))
+        worker.start()
+        meeting.run(progress=False)
+        worker.join(60)
+        http.shutdown()
+        return meeting.traffic
+
+    monkeypatch.setattr(together, "_as_processes", without_one)
+    output = tmp_path / "group"
+    arguments = [str(data), f"--output={output}", "--processes", *ARGUMENTS]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 1, done.output
+    assert "left out: edge-2 took part in no round" in done.output
+    assert sorted(p.name for p in output.iterdir()) == ["edge-1", "held_out.csv"]
 
 
 @pytest.mark.slow
