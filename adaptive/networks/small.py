@@ -128,19 +128,14 @@ class SmallNetwork(nn.Module):
     returns logits of shape (n, classes).
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, body: nn.Sequential, channels: int, classes: int) -> None:
         super().__init__()
+        self.normalise = NormalisePixels()
         self.body = body
         self.head = nn.Linear(channels, classes)
-        self.register_buffer("mean", torch.tensor([123.0, 117.0, 104.0]).view(1, 3, 1, 1))
-        self.register_buffer("scale", torch.tensor(1 / 58.0))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = (images.permute(0, 3, 1, 2).float() - self.mean) * self.scale
-        logits: Tensor = self.head(self.body(x).mean(dim=(2, 3)))
+        logits: Tensor = self.head(self.body(self.normalise(images)).mean(dim=(2, 3)))
         return logits
 
 
