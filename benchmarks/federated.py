@@ -5,6 +5,11 @@
 DATA holds `train/CLASS/IMAGE` and `test/CLASS/IMAGE`. Edges are simulated in one process, through
 the same messages as between processes. A stopped run goes on from WORK; every row is one training
 or one group, and rows that WORK has are not run again. Accuracy is top-1 on the test images.
+
+What learns from labels alone (FedAvg, edges alone, one place) has `--plain-rate`, since the rate
+that suits a group is not theirs. With `--rates 0.02,0.1` the rows are a group, FedAvg and the small
+network in one place at each of these rates, and accuracy is of as many other training images: the
+test images take no part in the choice.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Dict, List, Tuple
 
 import click
 import numpy as np
@@ -33,6 +38,9 @@ from adaptive.networks.federated.server import GroupServer
 from adaptive.networks.images import ImageArrays, hold_out, read_folder
 
 SPLITS = ("iid", "dirichlet:0.5")
+
+#: A row's name, what runs it, its arguments and its changes of the recipe.
+Plan = List[Tuple[str, Callable[..., Dict[str, Any]], Tuple[Any, ...], Dict[str, Any]]]
 
 
 class Rows:
@@ -70,16 +78,16 @@ class Rows:
             "bytes an edge": {way: count / self.edges for way, count in total.items()},
         }
 
-    def averaged(self, split: str, seed: int) -> dict[str, Any]:
+    def averaged(self, split: str, seed: int, **changes: Any) -> dict[str, Any]:
         """FedAvg of the edges' small network; not resumed within."""
-        recipe = replace(self.recipe, seed=seed)
+        recipe = replace(self.recipe, seed=seed, **changes)
         averaged = federated_average(self._edges(split, recipe, None), recipe, lambda line: None)
         found = self._right(averaged.network)
         return {"top-1": _as_json(share(found)), "bytes an edge": averaged.bytes}
 
-    def alone(self, split: str, seed: int) -> dict[str, Any]:
+    def alone(self, split: str, seed: int, **changes: Any) -> dict[str, Any]:
         """Each edge on its own images alone, for as many epochs."""
-        recipe = replace(self.recipe, seed=seed)
+        recipe = replace(self.recipe, seed=seed, **changes)
         found = []
         for edge in self._edges(split, recipe, None):
             for number in range(1, recipe.rounds + 1):
@@ -87,9 +95,9 @@ class Rows:
             found.append(self._right(edge.network))
         return {"top-1": _as_json(mean(np.mean(found, axis=0)))}
 
-    def central(self, size: str, seed: int) -> dict[str, Any]:
+    def central(self, size: str, seed: int, **changes: Any) -> dict[str, Any]:
         """One network on all images: the edges' small one, or the whole of the large one."""
-        recipe = replace(self.recipe, seed=seed)
+        recipe = replace(self.recipe, seed=seed, **changes)
         torch.manual_seed(seed)
         classes = len(self.train.classes)
         network: nn.Module = EdgeNetwork(classes)
@@ -97,7 +105,7 @@ class Rows:
         if size == "large":
             network = Whole(classes, recipe.depth)
             epochs = recipe.rounds * recipe.server_epochs
-        checkpoint = self.work / f"central-{size}-{seed}.pt"
+        checkpoint = self.work / f"central-{size}-{seed}-{recipe.learning_rate}.pt"
         trained = train_central(network, self.train, recipe, epochs, checkpoint, _quiet)
         return {"top-1": _as_json(share(self._right(trained))), "epochs": epochs}
 
@@ -138,6 +146,8 @@ def _as_json(estimate: Estimate) -> dict[str, float]:
 @click.option("--edges", default=4, show_default=True)
 @click.option("--rounds", default=20, show_default=True)
 @click.option("--seeds", default="0,1", show_default=True)
+@click.option("--plain-rate", default=0.1, show_default=True, help="Learning from labels alone.")
+@click.option("--rates", help="Compare these learning rates on images held out of training.")
 @click.option("--threads", default=1, show_default=True)
 def main(
     data: Path,
@@ -147,40 +157,69 @@ def main(
     edges: int,
     rounds: int,
     seeds: str,
+    plain_rate: float,
+    rates: str | None,
     threads: int,
 ) -> None:
     """Run all rows, print each as it is done, and write them all."""
     torch.set_num_threads(threads)
     work.mkdir(parents=True, exist_ok=True)
-    everything, test = read_folder(data / "train"), read_folder(data / "test")
-    _, chosen = hold_out(everything.labels, images, 0)
+    everything = read_folder(data / "train")
+    others, chosen = hold_out(everything.labels, images, 0)
+    if rates:
+        others = others[hold_out(everything.labels[others], images, 0)[1]]
+        test = everything.subset(others)
+    else:
+        test = read_folder(data / "test")
     rows = Rows(everything.subset(chosen), test, GroupRecipe(rounds=rounds), edges, work)
-    plan: list[tuple[str, Callable[..., dict[str, Any]], tuple[Any, ...], dict[str, Any]]] = []
     numbers = [int(seed) for seed in seeds.split(",")]
-    for seed in numbers:
-        for split in SPLITS:
-            plan.append((f"FedAvg, small {split} {seed}", rows.averaged, (split, seed), {}))
-            plan.append((f"each edge alone {split} {seed}", rows.alone, (split, seed), {}))
-        plan.append((f"central small - {seed}", rows.central, ("small", seed), {}))
-        for split in SPLITS:
-            plan.append((f"FedGKT {split} {seed}", rows.group, (split, seed), {}))
-        plan.append((f"central large - {seed}", rows.central, ("large", seed), {}))
-    first = numbers[0]
-    plan += [
-        (f"FedGKT, no way back iid {first}", rows.group, ("iid", first), {"way_back": False}),
-        (f"FedGKT, no KL iid {first}", rows.group, ("iid", first), {"alpha": 0.0}),
-        (f"FedGKT, 8-bit maps iid {first}", rows.group, ("iid", first), {"maps": "int8"}),
-    ]
     kept = work / "rows.json"
     done: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    plan = _all(rows, numbers, plain_rate)
+    if rates:
+        plan = _rates(rows, numbers, [float(rate) for rate in rates.split(",")])
     for name, run, arguments, changes in plan:
         if name not in done:
             done[name] = run(*arguments, **changes)
             write_json(kept, done)
         print(f"{name}: {done[name]}", flush=True)
     settings = {**asdict(rows.recipe), "images": images, "edges": edges, "seeds": numbers}
+    settings["plain rate"] = plain_rate
     about = {**settings, "multiply-adds an image": _costs(rows)}
     save(envelope("federated", {}, about, threads=threads, rows=done), output)
+
+
+def _rates(rows: Rows, seeds: list[int], rates: list[float]) -> Plan:
+    """What is compared to choose a learning rate."""
+    plan: Plan = []
+    for seed in seeds:
+        for rate in rates:
+            at, changes = f"iid {seed}, learning rate {rate}", {"learning_rate": rate}
+            plan.append((f"FedAvg, small {at}", rows.averaged, ("iid", seed), changes))
+            plan.append((f"central small {at}", rows.central, ("small", seed), changes))
+            plan.append((f"FedGKT {at}", rows.group, ("iid", seed), changes))
+    return plan
+
+
+def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
+    """All rows of the table."""
+    plan: Plan = []
+    plain = {"learning_rate": plain_rate}
+    for seed in seeds:
+        for split in SPLITS:
+            plan.append((f"FedAvg, small {split} {seed}", rows.averaged, (split, seed), plain))
+            plan.append((f"each edge alone {split} {seed}", rows.alone, (split, seed), plain))
+        plan.append((f"central small - {seed}", rows.central, ("small", seed), plain))
+        for split in SPLITS:
+            plan.append((f"FedGKT {split} {seed}", rows.group, (split, seed), {}))
+        plan.append((f"central large - {seed}", rows.central, ("large", seed), plain))
+    iid = ("iid", seeds[0])
+    plan += [
+        (f"FedGKT, no way back iid {seeds[0]}", rows.group, iid, {"way_back": False}),
+        (f"FedGKT, no KL iid {seeds[0]}", rows.group, iid, {"alpha": 0.0, **plain}),
+        (f"FedGKT, 8-bit maps iid {seeds[0]}", rows.group, iid, {"maps": "int8"}),
+    ]
+    return plan
 
 
 def _costs(rows: Rows) -> dict[str, int]:

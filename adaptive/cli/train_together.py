@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -50,7 +51,7 @@ from adaptive.errors import MissingExtra
     "--way-back/--no-way-back", default=True, help="Whether the server answers the edges."
 )
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True)
-@click.option("--learning-rate", default=0.1, show_default=True, help="Its peak.")
+@click.option("--learning-rate", default=0.02, show_default=True, help="Its peak.")
 @click.option("--processes", is_flag=True, help="Edges as processes, over HTTP on this machine.")
 @click.option(
     "--patience",
@@ -131,4 +132,9 @@ def command(
     )  # fmt: skip
     plan = GroupPlan(edges, split, processes, patience, name)
     folder = checkpoints or output.with_name(f"{output.name}-checkpoints")
-    train_together(data, output, plan, recipe, folder, held_out, force, threads, click.echo)
+    left_out = train_together(
+        data, output, plan, recipe, folder, held_out, force, threads, click.echo
+    )
+    for line in left_out:
+        click.echo(f"left out: {line}", err=True)
+    sys.exit(1 if left_out else 0)

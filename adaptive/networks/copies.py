@@ -184,21 +184,12 @@ def make_copies(
         when images are too few or cannot be read, or a name is unknown.
     """
     check_output(output, force)
-    here = [c for c in bundle.candidates if c.remote is None]
-    wanted = [bundle.candidate(name) for name in names] or here
     parts = Parts(images, recipe)
-    continued = {c.after for c in bundle.candidates}
+    wanted, left_out = whole_networks(bundle, names)
     done: list[Copy] = []
-    left_out: list[str] = []
     with folder_aside(output) as aside:
         kept = [carried(bundle, c, aside) for c in bundle.candidates]
         for candidate in wanted:
-            if candidate.after is not None or candidate.name in continued:
-                left_out.append(f"{candidate.name} is an exit; only whole networks are copied")
-                continue
-            if candidate.remote is not None:
-                left_out.append(f"{candidate.name} runs on another server; nothing here to copy")
-                continue
             maker = _Maker(bundle, candidate, parts, recipe, aside, say)
             made = maker.make()
             done += made.lines
@@ -219,6 +210,25 @@ def make_copies(
             },
         )
     return done, left_out
+
+
+def whole_networks(bundle: Bundle, names: Iterable[str]) -> tuple[list[Candidate], list[str]]:
+    """Candidates that can be copied, and a sentence for each other one that was asked for.
+
+    names : all that run here when left out
+    """
+    here = [c for c in bundle.candidates if c.remote is None]
+    continued = {c.after for c in bundle.candidates}
+    found: list[Candidate] = []
+    left_out: list[str] = []
+    for candidate in [bundle.candidate(name) for name in names] or here:
+        if candidate.after is not None or candidate.name in continued:
+            left_out.append(f"{candidate.name} is an exit; only whole networks are copied")
+        elif candidate.remote is not None:
+            left_out.append(f"{candidate.name} runs on another server; nothing here to copy")
+        else:
+            found.append(candidate)
+    return found, left_out
 
 
 def carried(bundle: Bundle, candidate: Candidate, aside: Path) -> Candidate:

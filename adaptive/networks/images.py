@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,12 @@ class ImageArrays:
     images: np.ndarray
     labels: np.ndarray
     classes: list[str]
+
+    def digest(self) -> str:
+        """Which images and labels these are, in a word, for whoever goes on with them."""
+        digits = zlib.crc32(np.ascontiguousarray(self.images).data)
+        digits = zlib.crc32(np.ascontiguousarray(self.labels).data, digits)
+        return f"{len(self.labels)} of digest {digits:08x}"
 
     def subset(self, rows: np.ndarray) -> ImageArrays:
         return ImageArrays(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Callable
 
-from torch import Tensor, nn
+from torch import nn
 
 from adaptive.errors import InputError
-from adaptive.networks.small import SmallNetwork, conv_bn
+from adaptive.networks.small import Residual, SmallNetwork, conv_bn
 
 
 def all_cnn_c(classes: int = 10, width: float = 1.0) -> SmallNetwork:
@@ -35,26 +35,6 @@ def all_cnn_c(classes: int = 10, width: float = 1.0) -> SmallNetwork:
     return SmallNetwork(body, b, classes)
 
 
-class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a sum; a 1 x 1 convolution carries the input where shapes differ.
-
-    The sum is rectified behind, not in front (He et al. 2016, CVPR).
-    """
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            conv_bn(inputs, outputs, 3, stride), conv_bn(outputs, outputs, 3, activate=False)
-        )
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = conv_bn(inputs, outputs, 1, stride, activate=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.body(x) + self.shortcut(x)
-        return y.relu()
-
-
 def resnet_20(classes: int = 10, width: float = 1.0) -> SmallNetwork:
     """41 million multiply-adds at width 1.
 
@@ -65,7 +45,7 @@ def resnet_20(classes: int = 10, width: float = 1.0) -> SmallNetwork:
     before = a
     for stage, channels in enumerate((a, b, c)):
         for position in range(3):
-            blocks.append(BasicBlock(before, channels, 2 if stage and not position else 1))
+            blocks.append(Residual(before, channels, 2 if stage and not position else 1))
             before = channels
     return SmallNetwork(nn.Sequential(*blocks), c, classes)
 

@@ -30,6 +30,21 @@ def conv_bn(
     return nn.Sequential(*layers)
 
 
+class NormalisePixels(nn.Module):
+    """Normalise uint8 images of shape (n, height, width, 3), so that no manifest has to."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([123.0, 117.0, 104.0]).view(1, 3, 1, 1))
+        self.register_buffer("scale", torch.tensor(1 / 58.0))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.permute(0, 3, 1, 2).float() - self.mean) * self.scale
+
+
 class InvertedResidual(nn.Module):
     """Expand, filter each channel by itself, project back; add the input where shapes allow."""
 
@@ -86,6 +101,26 @@ class ResidualBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(ready))
 
 
+class Residual(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut (He et al. 2015).
+
+    The activation comes last, so that batch normalisation folds into the convolutions.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv_bn(inputs, outputs, 3, stride), conv_bn(outputs, outputs, 3, activate=False)
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = conv_bn(inputs, outputs, 1, stride, activate=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.body(x) + self.shortcut(x)
+        return nn.functional.relu(y, inplace=True)
+
+
 class SmallNetwork(nn.Module):
     """A body and a linear head behind a normalisation that reads uint8 images.
 
@@ -93,19 +128,14 @@ class SmallNetwork(nn.Module):
     returns logits of shape (n, classes).
     """
 
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, body: nn.Sequential, channels: int, classes: int) -> None:
         super().__init__()
+        self.normalise = NormalisePixels()
         self.body = body
         self.head = nn.Linear(channels, classes)
-        self.register_buffer("mean", torch.tensor([123.0, 117.0, 104.0]).view(1, 3, 1, 1))
-        self.register_buffer("scale", torch.tensor(1 / 58.0))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = (images.permute(0, 3, 1, 2).float() - self.mean) * self.scale
-        logits: Tensor = self.head(self.body(x).mean(dim=(2, 3)))
+        logits: Tensor = self.head(self.body(self.normalise(images)).mean(dim=(2, 3)))
         return logits
 
 

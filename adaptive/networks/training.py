@@ -212,14 +212,13 @@ def _made(
     recipe: TrainingRecipe, loss: Loss, data: ImageArrays, teacher: np.ndarray | None
 ) -> dict[str, Any]:
     """What a run that goes on from a checkpoint must have in common with the one before."""
-    digits = zlib.crc32(np.ascontiguousarray(data.images).data)
-    digits = zlib.crc32(np.ascontiguousarray(data.labels).data, digits)
+    images = data.digest()
     if teacher is not None:
-        digits = zlib.crc32(np.ascontiguousarray(teacher).data, digits)
+        images += f", taught {zlib.crc32(np.ascontiguousarray(teacher).data):08x}"
     return {
         "recipe": asdict(recipe),
         "loss": repr(loss) if is_dataclass(loss) else None,
-        "images": f"{len(data.labels)} of digest {digits:08x}",
+        "images": images,
     }
 
 

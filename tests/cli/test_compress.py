@@ -16,9 +16,11 @@ pytest.importorskip("onnx", reason="networks are compressed with torch and onnx"
 import onnx
 import torch
 
+from adaptive import Router
 from adaptive.bundle.bundle import Bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
 from adaptive.cli.compress import command
+from adaptive.cli.quantize import command as quantize
 from adaptive.errors import InputError
 from adaptive.files import sha256
 from adaptive.measuring.profiling import entry_of
@@ -27,6 +29,7 @@ from adaptive.networks.copies import CopyRecipe, make_copies
 from adaptive.networks.export import export_network
 from adaptive.networks.small import SmallNetwork, conv_bn
 from adaptive.outcomes.labelled import list_images
+from adaptive.policy.fixed import Fixed
 
 pytestmark = [pytest.mark.train, pytest.mark.slow]
 
@@ -116,16 +119,66 @@ def test_a_stopped_run_takes_what_was_made(decomposed: Path, folder: Path, tmp_p
     assert sha256(output / "wide-tucker40.onnx") == sha256(decomposed / "wide-tucker40.onnx")
 
 
-def test_pruning_from_the_command_line(folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "pruned"
+def test_a_decomposed_copy_is_fine_tuned_on_training_images(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "tuned"
+    options = ["--epochs", "10", "--learning-rate", "0.1", "--batch", "11"]
+    options += ["--data", str(folder), "--repair", "12", "--check", "24"]
+    result = called(folder, "-o", str(output), "--tucker", "--keep", "0.4", *options)
+    assert result.exit_code == 0, result.output
+    copy = Bundle.read(output).candidate("wide-tucker40")
+    assert copy.made is not None
+    assert "fine-tuned for 10 epochs on 44 images" in copy.made  # a tenth guides the search
+    own, tuned = json.loads((output / "compressed.json").read_text())["copies"]
+    assert tuned["details"]["ranks"]
+    assert tuned["multiply_adds"] < own["multiply_adds"]
+    # the original has random weights, so only training tells the colours apart
+    assert tuned["top1"] > max(0.6, own["top1"])
+    model = onnx.load(str(output / copy.file))
+    assert max(entry.version for entry in model.opset_import) <= 16
+    images = list_images(folder / "test", COLOURS)
+    with Router.load(output, policy=Fixed([copy.name])) as router:
+        right = [
+            router.classify(images.root / name).index == label
+            for name, label in zip(images.names, images.labels)
+        ]
+    assert np.mean(right) > 0.6
+
+
+@pytest.fixture(scope="module")
+def pruned(folder: Path) -> Path:
+    output = folder / "pruned"
     options = ["--importance", "l1", "--iterations", "1", "--epochs", "1", "--batch", "16"]
     limits = ["--max-loss", "1", "--check", "12", "--repair", "4", "--share", "0.5"]
     result = called(folder, "-o", str(output), "--prune", "--data", str(folder), *options, *limits)
     assert result.exit_code == 0, result.output
-    about = json.loads((output / "compressed.json").read_text())
+    return output
+
+
+def test_pruning_from_the_command_line(pruned: Path) -> None:
+    about = json.loads((pruned / "compressed.json").read_text())
     details = about["copies"][1]["details"]
     assert set(details["widths"].values()) == {32}
-    assert Bundle.read(output).candidate("wide-pruned").made is not None
+    assert Bundle.read(pruned).candidate("wide-pruned").made is not None
+
+
+def test_a_pruned_copy_in_eight_bits_answers_as_it_does(
+    pruned: Path, folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "eight"
+    options = ["--int8", "cpu", "--only", "wide-pruned", "--calibrate", "12", "--check", "30"]
+    result = CliRunner().invoke(
+        quantize, [str(pruned), "-o", str(output), "--images", str(folder / "test"), *options]
+    )
+    assert result.exit_code == 0, result.output
+    bundle = Bundle.read(output)
+    assert {c.name for c in bundle.candidates} == {"wide", "wide-pruned", "wide-pruned-int8"}
+    made = bundle.candidate("wide-pruned-int8").made
+    assert made is not None
+    assert made.startswith("int8 of wide-pruned; before that filters of wide pruned by l1")
+    own, eight = json.loads((output / "copies.json").read_text())["copies"]
+    assert (own["name"], eight["of"]) == ("wide-pruned", "wide-pruned")
+    assert eight["agreement"] >= 0.9
+    assert eight["megabytes"] < own["megabytes"]
 
 
 @pytest.mark.parametrize(

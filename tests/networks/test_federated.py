@@ -22,6 +22,7 @@ pytest.importorskip("onnx", reason="export needs onnx, which a board does not ha
 from adaptive import Router
 from adaptive.cli.train_together import command
 from adaptive.errors import InputError, ServiceError
+from adaptive.networks.federated import together
 from adaptive.networks.federated.baselines import federated_average
 from adaptive.networks.federated.edge import Edge
 from adaptive.networks.federated.group import answer_bytes, learn_together, read_answers
@@ -228,6 +229,20 @@ class TestRounds:
         with pytest.raises(InputError, match="was made with"):
             group(tmp_path, alpha=0.5)
 
+    def test_other_images_or_classes_do_not_go_on(self, tmp_path):
+        edges, server = group(tmp_path)
+        learn_together(edges, server, quiet, progress=False)
+        with pytest.raises(InputError, match=r"edge-1\.pt was made with images .* delete it"):
+            Edge("edge-1", photographs(8, 7), recipe(), tmp_path / "edge-1.pt")
+        with pytest.raises(InputError, match=r"server\.pt was made with classes .* delete it"):
+            GroupServer(["a", "b", "c"], recipe(), tmp_path / "server.pt")
+
+    def test_a_rate_that_leads_nowhere_is_said(self, tmp_path):
+        edges, _ = group(tmp_path, learning_rate=1e9, edge_epochs=8)
+        with pytest.raises(InputError, match=r"no number any more.* learning rate than 1e\+09"):
+            edges[0].learn(1, None)
+        assert not (tmp_path / "edge-1.pt").exists()
+
     def test_answers_reach_the_edges_unless_told_otherwise(self):
         with_them, without = group(), group(way_back=False)
         for edges, server in (with_them, without):
@@ -296,7 +311,16 @@ class TestRounds:
 
     @pytest.mark.parametrize(
         "change",
-        [{"rounds": 0}, {"batch": 1}, {"maps": "int4"}, {"temperature": 0.0}, {"alpha": -1}],
+        [
+            {"rounds": 0},
+            {"batch": 1},
+            {"maps": "int4"},
+            {"temperature": 0.0},
+            {"alpha": -1},
+            {"learning_rate": 0.0},
+            {"learning_rate": float("nan")},
+            {"learning_rate": float("inf")},
+        ],
     )
     def test_other_recipes_are_refused(self, change):
         with pytest.raises(InputError):
@@ -361,6 +385,33 @@ class TestOverHttp:
         assert server.done
         assert lines[0].endswith("without 1 edges")
         assert edges[1].rounds >= 2
+
+    def test_a_round_is_not_announced_before_it_is_taken(self, monkeypatch):
+        edges, server = group(rounds=3)
+        save = server.learner.save
+
+        def slowly(about):  # as with many answers on a slow disk
+            time.sleep(0.6)
+            save(about)
+
+        monkeypatch.setattr(server.learner, "save", slowly)
+        meeting = Meeting(server, 2, say=quiet)
+        http = meeting.listen()
+        url = f"http://127.0.0.1:{http.server_port}"
+        work = [threading.Thread(target=meeting.run, args=(False,), daemon=True)]
+        work += [
+            threading.Thread(
+                target=GroupClient(url).take_part, args=(edge, CLASSES, quiet), daemon=True
+            )
+            for edge in edges
+        ]
+        for thread in work:
+            thread.start()
+        for thread in work:
+            thread.join(30)
+        http.shutdown()
+        assert server.done
+        assert [edge.rounds for edge in edges] == [3, 3]
 
     @pytest.fixture
     def url(self):
@@ -433,6 +484,28 @@ def test_command_leaves_what_each_edge_can_serve(data, tmp_path):
         CliRunner().invoke(
             command, [str(data), f"--output={output}", *ARGUMENTS], catch_exceptions=False
         )
+
+
+def test_an_edge_that_never_took_part_is_left_out(data, tmp_path, monkeypatch):
+    def without_one(server, shares, plan, checkpoints, threads, say):
+        meeting = Meeting(server, plan.edges, 0.1, say=say)
+        http = meeting.listen()
+        there = Edge("edge-1", shares[0], server.recipe, checkpoints / "edge-1.pt")
+        client = GroupClient(f"http://127.0.0.1:{http.server_port}")
+        worker = threading.Thread(target=client.take_part, args=(there, CLASSES, quiet))
+        worker.start()
+        meeting.run(progress=False)
+        worker.join(60)
+        http.shutdown()
+        return meeting.traffic
+
+    monkeypatch.setattr(together, "_as_processes", without_one)
+    output = tmp_path / "group"
+    arguments = [str(data), f"--output={output}", "--processes", *ARGUMENTS]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 1, done.output
+    assert "left out: edge-2 took part in no round" in done.output
+    assert sorted(p.name for p in output.iterdir()) == ["edge-1", "held_out.csv"]
 
 
 @pytest.mark.slow

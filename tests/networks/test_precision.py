@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, FrozenSet
 
@@ -23,7 +24,9 @@ from adaptive.engines.answers import probabilities
 from adaptive.engines.engine import OnnxEngine
 from adaptive.errors import InputError
 from adaptive.networks import int8, precision
+from adaptive.networks.copies import whole_networks
 from adaptive.networks.precision import Loss, convolutions, greedy, half, rounded, unpacked
+from adaptive.remote import Remote
 
 
 def residual(seed: int = 0, scale: float = 1.0) -> onnx.ModelProto:
@@ -464,3 +467,22 @@ def test_an_exit_is_left_out_and_named(
     assert "net@1 is an exit" in said
     assert "net@2 is an exit" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_exits_and_candidates_on_other_servers_are_left_out_by_name() -> None:
+    bundle = Bundle.read(default_bundle())
+    away = replace(
+        bundle.candidate("resnet"),
+        file="",
+        sha256="",
+        name="away",
+        remote=Remote("http://there:1", "big"),
+    )
+    mixed = replace(bundle, candidates=(*bundle.candidates, away))
+    found, left_out = whole_networks(mixed, ["mobilenet", "exits@1", "away"])
+    assert [one.name for one in found] == ["mobilenet"]
+    assert left_out == [
+        "exits@1 is an exit; only whole networks are copied",
+        "away runs on another server; nothing here to copy",
+    ]
+    assert "away" not in {one.name for one in whole_networks(mixed, [])[0]}

@@ -30,7 +30,7 @@ from adaptive.networks.compression.recipes import (
     pixels_of,
 )
 from adaptive.networks.compression.torch_network import check_trainable
-from adaptive.networks.copies import carried, median_ms
+from adaptive.networks.copies import carried, median_ms, whole_networks
 from adaptive.networks.images import ImageArrays
 from adaptive.outcomes.labelled import LabelledImages
 
@@ -109,17 +109,12 @@ def compress(
         when no copy could be made, images cannot be read, or a name is unknown.
     """
     check_output(output, force)
-    wanted = [bundle.candidate(name) for name in names] or list(bundle.candidates)
-    continued = {c.after for c in bundle.candidates}
+    wanted, left_out = whole_networks(bundle, names)
     done: list[SmallerCopy] = []
-    left_out: list[str] = []
     work.mkdir(parents=True, exist_ok=True)
     with folder_aside(output) as aside:
         kept = [carried(bundle, c, aside) for c in bundle.candidates]
         for candidate in wanted:
-            if candidate.after is not None or candidate.name in continued:
-                left_out.append(f"{candidate.name} is an exit; only whole networks are compressed")
-                continue
             maker = _SmallerMaker(bundle, candidate, material, recipe, work)
             try:
                 made = maker.make()

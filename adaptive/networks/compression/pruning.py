@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import copy
 import os
-import zlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
@@ -319,8 +318,7 @@ class Pruner:
         """What a run that goes on must have in common with the one before."""
         recipe = asdict(self._recipe)
         recipe.pop("iterations")
-        digest = zlib.crc32(np.ascontiguousarray(self._data.images).data)
-        images = f"{len(self._data.labels)} of digest {digest:08x}"
+        images = self._data.digest()
         return {"recipe": recipe, "network": self._candidate.sha256, "images": images}
 
 

@@ -8,8 +8,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from adaptive.networks.small import conv_bn
-from adaptive.networks.small_exits import Residual
+from adaptive.networks.small import Residual, conv_bn
 
 
 class LastStage(nn.Module):

@@ -20,7 +20,7 @@ from adaptive.networks.detectors.detr import DETR
 from adaptive.networks.detectors.pyramids import Coarse, Pyramid, SmallBottomUp
 from adaptive.networks.detectors.set_loss import Objects, SetLoss
 from adaptive.networks.detectors.sparse_rcnn import SparseRCNN
-from adaptive.networks.small_exits import NormalisePixels
+from adaptive.networks.small import NormalisePixels
 
 #: Channels of a pyramid's level.
 WIDTH = 64

@@ -38,7 +38,7 @@ def train_central(
     say: Callable[[str], None] = print,
 ) -> nn.Module:
     """Train one network on all images, with the recipe's steps, for `epochs` in all."""
-    learner = Learner(network, recipe, checkpoint)
+    learner = Learner(network, recipe, checkpoint, {"images": data.digest()})
     about = learner.load() or {"epochs": 0}
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     batch = min(recipe.batch, len(labels))

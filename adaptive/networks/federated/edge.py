@@ -43,7 +43,9 @@ class Edge:
         self.recipe = recipe
         self.images = torch.from_numpy(data.images)
         self.labels = torch.from_numpy(data.labels)
-        self.learner = Learner(new_edge(len(data.classes), recipe.seed), recipe, checkpoint)
+        network = new_edge(len(data.classes), recipe.seed)
+        made = {"images": data.digest(), "classes": data.classes}
+        self.learner = Learner(network, recipe, checkpoint, made)
         about = self.learner.load()
         #: Rounds that this edge has trained in.
         self.rounds: int = about["rounds"] if about else 0

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from adaptive.errors import InputError
 from adaptive.networks.multiexit import MultiExit
-from adaptive.networks.small import conv_bn
-from adaptive.networks.small_exits import ExitHead, NormalisePixels, Residual
+from adaptive.networks.small import NormalisePixels, Residual, conv_bn
+from adaptive.networks.small_exits import ExitHead
 
 #: Channels of a feature map as it leaves an edge, at the images' own size.
 MAPS = 16

@@ -63,6 +63,8 @@ class Meeting:
         self._say = say
         self._changed = threading.Condition()
         self._learning = False
+        #: The round that edges are told of: the server's own counts on before it has saved.
+        self._round = server.round
         self._first: float | None = None
 
     def listen(self, host: str = "127.0.0.1", port: int = 0) -> BaseWSGIServer:
@@ -82,7 +84,7 @@ class Meeting:
             number, who = self.server.round, self.server.taken
             loss = self.server.learn(progress)
             with self._changed:
-                self._learning, self._first = False, None
+                self._learning, self._first, self._round = False, None, self.server.round
             without = "" if len(who) == self.edges else f", without {self.edges - len(who)} edges"
             self._say(f"round {number}/{self.server.recipe.rounds}: loss {loss:.3f}{without}")
 
@@ -101,7 +103,7 @@ class Meeting:
                 f"round {contribution.round}"
             )
         with self._changed:
-            if self._learning or number != self.server.round:
+            if self._learning or number != self._round:
                 return False
             if edge not in self.server.taken and len(self.server.taken) >= self.edges:
                 raise InputError(f"all {self.edges} edges of this group have sent in this round")
@@ -137,8 +139,8 @@ class Meeting:
                 return jsonify(
                     classes=server.classes,
                     recipe=asdict(server.recipe),
-                    round=server.round,
-                    done=server.done,
+                    round=self._round,
+                    done=self._round > server.recipe.rounds,
                 )
 
         @app.post("/v1/edges/<edge>")

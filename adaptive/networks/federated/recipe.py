@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,7 @@ class GroupRecipe:
     edge_epochs: int = 1
     server_epochs: int = 2
     batch: int = 128
-    learning_rate: float = 0.1
+    learning_rate: float = 0.02
     weight_decay: float = 5e-4
     temperature: float = 3.0
     alpha: float = 1.0
@@ -57,6 +57,10 @@ class GroupRecipe:
                 "rounds and epochs are at least 1 and a batch at least 2, got "
                 f"{self.rounds} rounds, {self.edge_epochs} and {self.server_epochs} epochs, "
                 f"a batch of {self.batch}"
+            )
+        if not 0 < self.learning_rate < math.inf:
+            raise InputError(
+                f"the learning rate is a number above 0, such as 0.02; got {self.learning_rate}"
             )
         if self.maps not in KINDS:
             raise InputError(f"feature maps travel as {', '.join(KINDS)}, not as {self.maps!r}")
@@ -81,12 +85,24 @@ class GroupRecipe:
 
 
 class Learner:
-    """A network, its optimiser and its checkpoint."""
+    """A network, its optimiser and its checkpoint.
 
-    def __init__(self, network: nn.Module, recipe: GroupRecipe, checkpoint: Path | None) -> None:
+    Parameters
+    ----------
+    made : what, beside the recipe, a run that goes on must have in common with the one before
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: GroupRecipe,
+        checkpoint: Path | None,
+        made: Mapping[str, Any],
+    ) -> None:
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe = recipe
         self.checkpoint = checkpoint
+        self._made = {"recipe": asdict(recipe), **made}
         groups: list[dict[str, Any]] = [
             {
                 "params": [p for p in network.parameters() if p.ndim > 1],
@@ -99,14 +115,26 @@ class Learner:
         )
 
     def step(self, inputs: Tensor, labels: Tensor, other: Tensor | None, done: float) -> float:
-        """One step of SGD; returns its loss."""
+        """One step of SGD; returns its loss.
+
+        Raises
+        ------
+        InputError
+            when the loss is no number.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate(done)
         value = self.recipe.loss(self.network(inputs), labels, other)
+        lost = value.item()
+        if not math.isfinite(lost):
+            raise InputError(
+                "the loss is no number any more, so nothing can be learnt; take a lower learning "
+                f"rate than {self.recipe.learning_rate:g}, and delete the checkpoints"
+            )
         self.optimiser.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        return value.item()
+        return lost
 
     def save(self, about: dict[str, Any]) -> None:
         """Write weights, optimiser and `about`, whole or not at all."""
@@ -115,7 +143,7 @@ class Learner:
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         aside = self.checkpoint.with_suffix(".partial")
         state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        torch.save({**state, "recipe": asdict(self.recipe), "about": about}, aside)
+        torch.save({**state, "made": self._made, "about": about}, aside)
         os.replace(aside, self.checkpoint)
 
     def load(self) -> dict[str, Any] | None:
@@ -124,16 +152,18 @@ class Learner:
         Raises
         ------
         InputError
-            when it was made with another recipe.
+            when it was made with another recipe, or of other images or classes.
         """
         if self.checkpoint is None or not self.checkpoint.exists():
             return None
         saved = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
-        if saved["recipe"] != asdict(self.recipe):
-            raise InputError(
-                f"checkpoint {self.checkpoint} was made with {saved['recipe']}, not with "
-                f"{asdict(self.recipe)}; delete it to start again, or learn as it did"
-            )
+        for key, wanted in self._made.items():
+            found = saved.get("made", {}).get(key)
+            if found != wanted:
+                raise InputError(
+                    f"checkpoint {self.checkpoint} was made with {key} {found}, not with "
+                    f"{wanted}; delete it to start again, or learn as it did"
+                )
         self.network.load_state_dict(saved["network"])
         self.optimiser.load_state_dict(saved["optimiser"])
         about: dict[str, Any] = saved["about"]

@@ -32,7 +32,7 @@ class GroupServer:
         self.classes = list(classes)
         self.recipe = recipe
         network = new_server(len(self.classes), recipe.depth, recipe.seed)
-        self.learner = Learner(network, recipe, checkpoint)
+        self.learner = Learner(network, recipe, checkpoint, {"classes": self.classes})
         about = self.learner.load() or {"rounds": 0, "answers": {}}
         #: Rounds that it has learnt in.
         self.rounds: int = about["rounds"]

@@ -6,6 +6,7 @@ import os
 import secrets
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -58,7 +59,7 @@ def train_together(
     force: bool = False,
     threads: int = 0,
     say: Callable[[str], None] = print,
-) -> None:
+) -> list[str]:
     """Deal images to edges, let them learn with a server, and write what each edge can serve.
 
     Parameters
@@ -70,10 +71,16 @@ def train_together(
     held_out : how many training images nobody sees; a fifth unless given
     threads : of torch in every process; 0 leaves its own choice
 
+    Returns
+    -------
+    A sentence for each edge that fell out before it had learnt anything, and is not written.
+
     Raises
     ------
     InputError
         when images, plan or recipe cannot be used, or `output` exists.
+    ServiceError
+        when all edges have stopped.
     """
     from adaptive.networks.split import export_exits
 
@@ -98,6 +105,11 @@ def train_together(
     else:
         edges = _edges(shares, recipe, checkpoints)
         traffic = learn_together(edges, server, say)
+    left_out = [f"{edge.name} took part in no round" for edge in edges if not edge.rounds]
+    edges = [edge for edge in edges if edge.rounds]
+    for edge in edges:
+        if edge.rounds < recipe.rounds:
+            say(f"{edge.name} was last there in round {edge.rounds} of {recipe.rounds}")
     up, down = sum(traffic.up.values()), sum(traffic.down.values())
     say(f"{up / 1e6:.1f} MB went up and {down / 1e6:.1f} MB down")
     if test is not None:
@@ -116,6 +128,7 @@ def train_together(
             rows = [(everything.names[row], int(everything.labels[row])) for row in held]
             write_lines(file, [("image", "label"), *rows])
     say(f"{output} holds {', '.join(edge.name for edge in edges)} and held_out.csv")
+    return left_out
 
 
 def _edges(shares: list[ImageArrays], recipe: GroupRecipe, checkpoints: Path) -> list[Edge]:
@@ -151,12 +164,15 @@ def _as_processes(
             ]
             processes.append(subprocess.Popen(command, env={**os.environ, KEY_VARIABLE: key}))
         meeting.run(still=lambda: _all_well(processes))
-        for process in processes:
-            process.wait()
+        for process in processes:  # one that hangs is waited for no longer than in a round
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(plan.patience_s)
     finally:
         for process in processes:
             process.kill()
+            process.wait()
         http.shutdown()
+        http.server_close()
     return meeting.traffic
 
 
