@@ -184,8 +184,8 @@ def make_copies(
         when images are too few or cannot be read, or a name is unknown.
     """
     check_output(output, force)
-    parts = Parts(images, recipe)
     wanted, left_out = whole_networks(bundle, names)
+    parts = Parts(images, recipe)
     done: list[Copy] = []
     with folder_aside(output) as aside:
         kept = [carried(bundle, c, aside) for c in bundle.candidates]
