@@ -230,28 +230,38 @@ def _rates(rows: Rows, seeds: list[int], rates: list[float], plain_rates: list[f
 def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
     """All rows of the table, what matters most first."""
     plain = {"learning_rate": plain_rate}
+    first, others = seeds[0], seeds[1:]
+    alike, unlike = SPLITS
+    longer = {**plain, "rounds": 4 * rows.recipe.rounds}
 
-    def split_rows(split: str, seed: int) -> Plan:
+    def group_rows(split: str, seed: int) -> Plan:
         return [
             (f"FedGKT {split} {seed}", rows.group, (split, seed), {}),
             (f"FedAvg, small {split} {seed}", rows.averaged, (split, seed), plain),
-            (f"each edge alone {split} {seed}", rows.alone, (split, seed), plain),
         ]
 
-    plan: Plan = []
-    alike, unlike = SPLITS
-    for seed in seeds:
-        plan += split_rows(alike, seed)
-        plan.append((f"central small - {seed}", rows.central, ("small", seed), plain))
-    first = seeds[0]
-    longer = {**plain, "rounds": 4 * rows.recipe.rounds}
-    plan += split_rows(unlike, first)
+    def alone_rows(seed: int) -> Plan:
+        return [
+            (f"each edge alone {split} {seed}", rows.alone, (split, seed), plain)
+            for split in SPLITS
+        ]
+
+    def central_row(size: str, seed: int) -> Plan:
+        return [(f"central {size} - {seed}", rows.central, (size, seed), plain)]
+
+    plan = [*group_rows(alike, first), *central_row("small", first)]
+    for seed in others:
+        plan += group_rows(alike, seed)
     plan += [
+        *group_rows(unlike, first),
         (f"FedGKT, no KL iid {first}", rows.group, (alike, first), {"alpha": 0.0, **plain}),
-        (f"central large - {first}", rows.central, ("large", first), plain),
+        *central_row("large", first),
     ]
-    for seed in seeds[1:]:
-        plan += split_rows(unlike, seed)
+    for seed in others:
+        plan += group_rows(unlike, seed)
+    plan += alone_rows(first)
+    for seed in others:
+        plan += [*central_row("small", seed), *alone_rows(seed)]
     plan += [
         (f"FedGKT, no way back iid {first}", rows.group, (alike, first), {"way_back": False}),
         (f"FedGKT, 8-bit maps iid {first}", rows.group, (alike, first), {"maps": "int8"}),
@@ -262,8 +272,8 @@ def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
             longer,
         ),
     ]
-    for seed in seeds[1:]:
-        plan.append((f"central large - {seed}", rows.central, ("large", seed), plain))
+    for seed in others:
+        plan += central_row("large", seed)
     return plan
 
 
