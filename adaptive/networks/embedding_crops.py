@@ -1,8 +1,9 @@
 """What a frozen embedding network makes of crops, computed once and kept on disk.
 
-For every crop a few views are run: the crop as a detector cut it, and others a little beside it
-and mirrored, as the next frame's detector would. Kept are the maps of features at the places
-where exits are to sit, pooled and in 16 bits, and the network's own embedding.
+For every crop a few views are run: the crop as a detector cut it, others a little beside it and
+mirrored, as the next frame's detector would, and blends with other crops, of which there are many
+more: what the network says of a blend is as good to learn from. Kept are the maps of features at
+the places where exits are to sit, pooled and in 16 bits, and the network's own embedding.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ LONGEST = 16
 #: How far a view lies beside its crop, and how much larger or smaller it is, as shares of it.
 SHIFT, SCALE = 0.06, 0.1
 
+#: Crops that a view may be blended with: the last so many.
+RECENT = 64
+
 
 class CropSource(NamedTuple):
     """An image, or a frame of a clip.
@@ -40,6 +44,9 @@ class CropSource(NamedTuple):
 
 #: Where an image shows somebody.
 Find = Callable[[np.ndarray], Sequence[Box]]
+
+Prepare = Callable[[np.ndarray], np.ndarray]
+Run = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 
 class CropFeatures(NamedTuple):
@@ -76,14 +83,30 @@ def views(
         left, top = np.rint(np.maximum(middle - grown, 0)).astype(int).tolist()
         right, bottom = np.rint(np.minimum(middle + grown, (width, height))).astype(int).tolist()
         view = image[top : max(bottom, top + 1), left : max(right, left + 1)]
-        found.append(view[:, ::-1] if len(found) % 2 else view)
+        found.append(view[:, ::-1] if len(found) % 4 > 1 else view)
     return [np.ascontiguousarray(view) for view in found]
+
+
+def blended(
+    crops: Sequence[np.ndarray], others: Sequence[np.ndarray], generator: np.random.Generator
+) -> List[np.ndarray]:
+    """What a network reads of views, every second of them blended with another crop."""
+    found = []
+    for place, crop in enumerate(crops):
+        if place % 2:
+            other = others[int(generator.integers(len(others)))]
+            share = generator.uniform(0.3, 0.7)
+            mixed = share * crop.astype(np.float32) + (1 - share) * other.astype(np.float32)
+            crop = (np.rint(mixed) if crop.dtype == np.uint8 else mixed).astype(crop.dtype)
+        found.append(crop)
+    return found
 
 
 def crop_features(
     sources: Iterable[CropSource],
     find: Find,
-    run: Callable[[np.ndarray], Sequence[np.ndarray]],
+    prepare: Prepare,
+    run: Run,
     folder: Path,
     about: object,
     count: int,
@@ -95,7 +118,8 @@ def crop_features(
     Parameters
     ----------
     find : the boxes of an image that show somebody
-    run : a crop to the map of features of each exit, (1, channels, height, width), and then the
+    prepare : a crop to what the network reads
+    run : that to the map of features of each exit, (1, channels, height, width), and then the
         embedding
     folder : where it is kept; `about` says what it is of, and another one is refused
     count : views of each crop
@@ -118,7 +142,7 @@ def crop_features(
             )
         done = found
     if not done["whole"]:
-        _go_on(sources, find, run, folder, state, done, count, seed, total)
+        _go_on(sources, find, prepare, run, folder, state, done, count, seed, total)
     rows = sum(done["rows"])
     if not rows:
         raise InputError("nobody is seen on any image; is the detector the right one?")
@@ -126,15 +150,21 @@ def crop_features(
         np.memmap(folder / f"{place}.bin", _type(place, done["shapes"]), "r", shape=(rows, *shape))
         for place, shape in enumerate(done["shapes"])
     )
-    still = ~np.array(done["clip"], bool)
-    held = np.repeat(still & (np.cumsum(still) % 10 == 0), done["rows"])
+    held = np.repeat(_held(done["clip"]), done["rows"])
     return CropFeatures(maps, np.array(embeddings), held)
+
+
+def _held(clip: Sequence[bool]) -> np.ndarray:
+    """Of all sources that show somebody, every tenth image; no frame of a clip."""
+    still = ~np.array(clip, bool)
+    return np.asarray(still & (np.cumsum(still) % 10 == 0))
 
 
 def _go_on(
     sources: Iterable[CropSource],
     find: Find,
-    run: Callable[[np.ndarray], Sequence[np.ndarray]],
+    prepare: Prepare,
+    run: Run,
     folder: Path,
     state: Path,
     done: dict[str, Any],
@@ -143,6 +173,7 @@ def _go_on(
     total: int | None,
 ) -> None:
     files: List[Any] = []
+    recent: List[np.ndarray] = []
     try:
         for place, source in enumerate(
             tqdm(sources, desc="crops", unit="image", total=total, disable=None, leave=False)
@@ -151,8 +182,14 @@ def _go_on(
                 continue
             generator = np.random.default_rng((seed, place))
             seen = 0
+            beside = not source.clip and _held(done["clip"] + [False])[-1]
             for box in find(source.image):
-                for view in views(source.image, box, count, generator):
+                crops = [prepare(view) for view in views(source.image, box, count, generator)]
+                if not beside:
+                    if recent:
+                        crops = blended(crops, recent, generator)
+                    recent = [*recent, crops[0]][-RECENT:]
+                for view in crops:
                     *maps, embedding = run(view)
                     kept = [_pooled(one) for one in maps]
                     length = max(float(np.linalg.norm(embedding)), 1e-12)

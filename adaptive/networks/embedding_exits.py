@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adaptive.bundle.bundle import input_to_json
-from adaptive.candidate import InputSpec
 from adaptive.engines.engine import OnnxEngine
 from adaptive.errors import EngineError, InputError
 from adaptive.files import folder_aside, sha256, write_json
@@ -238,10 +237,12 @@ def train_embedding_exits(
             path = Path(aside) / f"{number}.onnx"
             onnx.save(part, str(path))
             engines.append(OnnxEngine(path))
-        run = _chain(engines, network.input)
+        spec = network.input
+        run = _chain(engines)
         features = crop_features(
             sources,
             find,
+            lambda crop: preprocess(crop, spec),
             run,
             checkpoints / "crops",
             {
@@ -267,13 +268,11 @@ def train_embedding_exits(
     say(f"{output} holds {', '.join(f'{network.name}@{n + 1}' for n in range(len(parts)))}")
 
 
-def _chain(
-    engines: Sequence[OnnxEngine], spec: InputSpec
-) -> Callable[[np.ndarray], List[np.ndarray]]:
-    """A crop to what each part hands on, the last of which is the embedding, (width,)."""
+def _chain(engines: Sequence[OnnxEngine]) -> Callable[[np.ndarray], List[np.ndarray]]:
+    """What the network reads to what each part hands on; the last is the embedding, (width,)."""
 
-    def run(crop: np.ndarray) -> List[np.ndarray]:
-        found, given = [], preprocess(crop, spec)
+    def run(given: np.ndarray) -> List[np.ndarray]:
+        found = []
         for engine in engines:
             given = engine.run(given)[0]
             found.append(given)
@@ -353,7 +352,7 @@ def _check(
         answer, *states = engine.run(given)
         given = states[0] if states else answer
         engine.close()
-    found, wanted = given.reshape(-1), run(pixels)[-1]
+    found, wanted = given.reshape(-1), run(preprocess(pixels, network.input))[-1]
     lengths = float(np.linalg.norm(found) * np.linalg.norm(wanted))
     apart = 1 - float(found @ wanted) / max(lengths, 1e-12)
     if not apart <= TOLERANCE:
