@@ -98,3 +98,50 @@ def test_a_promise_about_a_graded_table_is_by_betting(tmp_path: Path) -> None:
     assert json.loads(certificate.read_text())["bound"] == "betting"
     exact = CliRunner().invoke(tune_command, [str(table), *map(str, asked), "--bound", "exact"])
     assert exact.exit_code != 0
+
+
+def test_a_policy_is_evaluated_without_a_bundle(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="training needs scikit-learn")
+    table = graded(tmp_path / "masks.csv", True)
+    premodel, policy = tmp_path / "premodel", tmp_path / "policy.json"
+    certificate = tmp_path / "certificate.json"
+    run(train_command, table, "-o", premodel, "--classifier", "outcome-knn")
+    asked = ("--premodel", premodel, "--max-accuracy-drop", 0.2, "-o", policy)
+    run(tune_command, table, *asked, "--certificate", certificate)
+    page, told = tmp_path / "page.html", tmp_path / "told.json"
+    given = ("--premodel", premodel, "--certificate", certificate)
+    said = run(evaluate_command, policy, table, *given, "--report", page, "--json", told)
+
+    whole = OutcomeTable.read(table)
+    test = whole.select(Split().rows(whole.images, "test"))
+    found = json.loads(told.read_text())
+    assert (found["part"], found["images"]) == ("test", len(test))
+    done = replay(read_policy(policy, load_premodel(premodel)), test)
+    assert found["policy"]["iou"]["value"] == pytest.approx(float(done.quality.mean()))
+    assert "Nothing says which images" not in said
+    assert json.loads(certificate.read_text())["claim"].split(",")[0] in page.read_text()
+    asked = ("--policy", "fixed:large", "--part", "all")
+    other = run(evaluate_command, policy, table, "--premodel", premodel, *asked)
+    assert f"{100 * whole.quality('large').mean():.2f}" in other
+
+
+def refused(*arguments: object) -> str:
+    done = CliRunner().invoke(evaluate_command, [str(argument) for argument in arguments])
+    assert done.exit_code != 0
+    return f"{done.output}{done.exception}"
+
+
+def test_a_policy_without_a_bundle_says_what_it_lacks(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="training needs scikit-learn")
+    table = graded(tmp_path / "masks.csv", True)
+    premodel, policy = tmp_path / "premodel", tmp_path / "policy.json"
+    run(train_command, table, "-o", premodel, "--classifier", "outcome-knn")
+    asked = ("--kind", "premodel", "--budget-ms", 6)
+    run(tune_command, table, "--premodel", premodel, *asked, "-o", policy)
+    assert "a premodel policy, which reads a premodel; give the one" in refused(policy, table)
+    live = refused(policy, table, "--premodel", premodel, "--live", "--images", tmp_path)
+    assert "--live runs a bundle's networks" in live
+    folder = refused(tmp_path, table, "--premodel", premodel)
+    assert "--premodel goes with a policy file" in folder
+    named = ("--premodel", premodel, "--policy", "fixed:huge", "--part", "all")
+    assert "'huge'" in refused(policy, table, *named)
