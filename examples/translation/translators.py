@@ -30,7 +30,7 @@ class Recipe(NamedTuple):
 RECIPES = {
     "gru-128": Recipe("gru", 128, 1, 0.2, 3e-3, 8),
     "transformer-128": Recipe("transformer", 128, 1, 0.1, 3e-3, 10),
-    "transformer-256": Recipe("transformer", 256, 3, 0.2, 1e-3, 12),
+    "transformer-256": Recipe("transformer", 256, 3, 0.2, 1e-3, 10),
 }
 
 
