@@ -66,8 +66,8 @@ class Report:
         }
         return {"format": FORMAT, **asdict(self), "telling": told}
 
-    def to_text(self) -> str:
-        """As a table for a terminal."""
+    def to_text(self, quality: str = "top-1") -> str:
+        """As a table for a terminal; `quality` is what answers are worth, in words."""
         how = "stratified" if self.stratified else "not stratified"
         parts = [
             f"{self.folds}-fold cross-validation on {self.rows} images ({how}, seed {self.seed})",
@@ -98,7 +98,7 @@ class Report:
             ),
         ]
         if self.top1 is not None:
-            lines = [["top-1 on these images", ""]]
+            lines = [[f"{quality} on these images", ""]]
             lines += [[name, f"{share:.1%}"] for name, share in self.top1.items()]
             parts += ["", _columns(lines)]
         return "\n".join(parts)

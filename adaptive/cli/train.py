@@ -17,6 +17,7 @@ from adaptive.features.provenance import SOURCES, described, read_beside, schema
 from adaptive.features.schema import SCHEMA
 from adaptive.files import folder_aside, sha256, write_json
 from adaptive.outcomes.parts import Split, digest
+from adaptive.outcomes.quality import quality_words
 from adaptive.plugins import PREMODELS as GROUP
 from adaptive.premodel.base import Premodel, check_output
 from adaptive.premodel.condense import condensed_words
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 #: candidate and the most accurate one: routing saves none of that time at 50 points and, as an
 #: oracle, nearly all at 100, and less than its part of the way in between
 SHARE_OF_SPREAD = 0.01
+
+#: Columns of a user's own that are named; a bag of words has hundreds.
+NAMED = 12
 
 #: examples of a condition that are kept with a premodel, and their side in pixels
 PICTURES, PICTURE_SIDE = 2, 72
@@ -359,7 +363,7 @@ def _tell(examples: Examples, trained: Trained, report: Report) -> None:
         + ("identical" if trained.levels else "equal within 1e-9")
         + (f" ({trained.tied} more have a tie at the k-th distance)" if trained.tied else "")
     )
-    click.echo(report.to_text())
+    click.echo(report.to_text(quality_words(examples.quality)))
 
 
 def _whose(examples: Examples, premodel: Premodel) -> list[str]:
@@ -368,11 +372,14 @@ def _whose(examples: Examples, premodel: Premodel) -> list[str]:
     if not own:
         return [f"features: this library's, schema {premodel.schema_version}"]
     column = "is a column" if len(own) == 1 else "are columns"
+    named = ", ".join(own[:NAMED])
+    if len(own) > NAMED:
+        named += f" and {len(own) - NAMED} more"
     known = premodel.training_.get("extractor")
     if known:
-        return [f"features: {', '.join(own)} {column} of your own, by {known['name']}"]
+        return [f"features: {named} {column} of your own, by {known['name']}"]
     told = [
-        f"features: {', '.join(own)} {column} of your own; Router.load needs an extractor that "
+        f"features: {named} {column} of your own; Router.load needs an extractor that "
         "computes them, a command --extractor"
     ]
     alike = [name for name in own if name in SCHEMA.names]
