@@ -443,6 +443,86 @@ def test_a_bundles_own_reading_is_kept(data: Path, tmp_path: Path) -> None:
     assert read.quality("net").mean() < 0.4  # hardly any box is shown
 
 
+def test_one_detector_is_not_served_otherwise_than_was_promised(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
+    """Below the score from which on its boxes are the answer, an answer is worth far less."""
+    policy, certificate = tmp_path / "policy.json", tmp_path / "certificate.json"
+    drop = ("--max-accuracy-drop", 0.9, "--certificate", certificate, "-o", policy)
+    result = run(tune_command, table, "--kind", "fixed", *drop)
+    assert result.exit_code == 0, result.output
+    (name,) = read_policy(policy).candidates
+    base = ("--candidates", folder, "--policy", policy, "-o", tmp_path / "bundle")
+    promised = (*base, "--certificate", certificate)
+    refused = run(bundle_command, *promised)
+    assert "speaks of boxes as the outcome table taught" in str(refused.exception)
+    other = tmp_path / "other.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    other.write_text("".join(lines[:-1]))
+    meta = json.loads(table.with_suffix(".json").read_text())
+    other.with_suffix(".json").write_text(json.dumps({**meta, "rows": meta["rows"] - 1}))
+    refused = run(bundle_command, *promised, "--table", other)
+    assert f"the certificate was not made from {other}" in str(refused.exception)
+    result = run(bundle_command, *base)
+    assert result.exit_code == 0, result.output
+    assert f"boxes of {name} are its answer, so all of 0.2 or more are" in result.output
+    result = run(evaluate_command, tmp_path / "bundle", table)
+    assert "and serves all of 0.2 or more; x.csv takes those of" in result.output
+    result = run(bundle_command, *promised, "--table", table, "--force")
+    assert result.exit_code == 0, result.output
+    assert "note" not in result.output
+    assert "note" not in run(evaluate_command, tmp_path / "bundle", table).output
+
+
+def test_a_bundle_is_judged_as_it_reads_boxes(
+    folder: Path, data: Path, table: Path, tmp_path: Path
+) -> None:
+    """Not as the table does, where a bundle learnt of other images; as `--live` finds."""
+    read = OutcomeTable.read(table)
+    boxes = TableBoxes.read(boxes_folder(table), read.candidates, COUNT)
+    meta = json.loads(table.with_suffix(".json").read_text())
+    meta["learnt"]["large"]["shown"] = 0.9
+    (tmp_path / "strict.csv").write_text(table.read_text())
+    (tmp_path / "strict.json").write_text(json.dumps(meta))
+    base = ("--candidates", folder, "--policy", "fixed:large", "-o", tmp_path / "strict")
+    assert run(bundle_command, *base, "--table", tmp_path / "strict.csv").exit_code == 0
+    worth = image_f1(boxes.truth, boxes.matches["large"], 0.9)
+    assert worth.mean() < read.quality("large").mean() - 0.1
+    told = tmp_path / "e.json"
+    live = ("--part", "all", "--json", told, "--live", "--images", data / "images")
+    result = run(evaluate_command, tmp_path / "strict", table, *live)
+    assert result.exit_code == 0, result.output
+    assert "reads boxes of large otherwise than x.csv; these figures are as the bundle" in (
+        result.output
+    )
+    assert json.loads(told.read_text())["policy"]["f1"]["value"] == pytest.approx(worth.mean())
+    assert f"live and replay agree on {COUNT} of {COUNT}" in result.output
+    # a table without its boxes cannot be read otherwise
+    result = run(evaluate_command, tmp_path / "strict", tmp_path / "strict.csv", "--part", "all")
+    assert "otherwise" not in result.output
+    (tmp_path / "alone.csv").write_text(table.read_text())
+    (tmp_path / "alone.json").write_text(table.with_suffix(".json").read_text())
+    result = run(evaluate_command, tmp_path / "strict", tmp_path / "alone.csv", "--part", "all")
+    assert "alone.boxes is not beside it; these figures are as the table" in result.output
+
+
+def test_a_reading_that_came_with_the_candidates_goes_into_the_next_bundle(
+    folder: Path, data: Path, table: Path, tmp_path: Path
+) -> None:
+    """A table of a bundle that reads boxes already teaches nothing, and tells it on."""
+    bundle = tmp_path / "bundle"
+    base = ("--policy", "fixed:large", "--table")
+    assert run(bundle_command, "--candidates", folder, *base, table, "-o", bundle).exit_code == 0
+    second = tmp_path / "second.csv"
+    assert profile(bundle, data, data / "coco.json", second).exit_code == 0
+    assert OutcomeTable.read(second).meta["learnt"] == {}
+    again = ("--candidates", folder, *base, second, "-o", tmp_path / "again")
+    result = run(bundle_command, *again)
+    assert result.exit_code == 0, result.output
+    first = Bundle.read(bundle).candidate("large").output
+    assert Bundle.read(tmp_path / "again").candidate("large").output == first
+
+
 def test_a_stopped_run_goes_on(
     folder: Path, data: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
