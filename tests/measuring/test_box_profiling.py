@@ -217,6 +217,48 @@ def test_labels_that_cannot_be_used(
     assert not list(tmp_path.glob("x.*"))
 
 
+def test_labels_without_a_box_measure_nothing(folder: Path, data: Path, tmp_path: Path) -> None:
+    """A detector that shows nothing would be worth 1 on each of these images."""
+    content = json.loads((data / "coco.json").read_text())
+    labels, output = tmp_path / "labels.json", tmp_path / "x.csv"
+    everything, tune = content["annotations"], {5 + row for row in _tuning_rows(content)}
+    unknown = [{**one, "category_id": 9} for one in everything]
+    elsewhere = [one for one in everything if one["image_id"] not in tune]
+    for boxes, says in (
+        ([], f"has no box in any of the {COUNT} images, so nothing tells what a detector is worth"),
+        (unknown, f"left out: {len(unknown)} boxes of an unknown class: 000.png annotation"),
+        (
+            elsewhere,
+            f"none of the {len(tune)} images that tune has a true box, and from those it is learnt",
+        ),
+    ):
+        labels.write_text(json.dumps({**content, "annotations": boxes}))
+        refused = profile(folder, data, labels, output)
+        assert isinstance(refused.exception, AdaptiveError)
+        assert says in str(refused.exception)
+        assert not list(tmp_path.glob("x.*"))
+
+
+def _tuning_rows(content: dict[str, Any]) -> list[int]:
+    names = [image["file_name"] for image in content["images"]]
+    return Split().rows(names, "tune").tolist()
+
+
+def test_two_kinds_of_labels_in_one_folder(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "000.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "000.xml").write_text("<annotation/>")
+    with pytest.raises(AdaptiveError, match=r"holds 1 text files \(YOLO\) and as many XML files"):
+        list_boxed(data / "images", LABELS, tmp_path)
+    (tmp_path / "001.txt").write_text("")
+    assert len(list_boxed(data / "images", LABELS, tmp_path)) == 2
+
+
+def test_a_byte_order_mark_is_none_of_the_labels(data: Path, tmp_path: Path) -> None:
+    text = (data / "coco.json").read_text()
+    (tmp_path / "labels.json").write_text(text, encoding="utf-8-sig")
+    assert len(list_boxed(data / "images", LABELS, tmp_path / "labels.json")) == COUNT
+
+
 def test_a_limit_and_notes(data: Path, tmp_path: Path) -> None:
     content = json.loads((data / "coco.json").read_text())
     content["annotations"][0]["bbox"][2] = 90
