@@ -177,7 +177,13 @@ def command(
         )
         kept = [name not in trained.dropped for name in examples.features]
         report = cross_validate(
-            trained.premodel, examples.X[:, kept], examples.outcomes, folds, seed, examples.measured
+            trained.premodel,
+            examples.X[:, kept],
+            examples.outcomes,
+            folds,
+            seed,
+            examples.measured,
+            examples.quality,
         )
     except InputError as exc:
         raise TableError(f"{table}: {exc}") from exc

@@ -62,7 +62,9 @@ def test_a_graded_table_goes_through_all_four_commands(tmp_path: Path, confidenc
         recipe = Recipe(output="logits")
         add_candidate(tmp_path / "nets", network, name, recipe, list("abc"), reference=True)
     premodel, policy, bundle = (tmp_path / n for n in ("premodel", "policy.json", "bundle"))
-    run(train_command, table, "-o", premodel, "--classifier", "outcome-knn")
+    trained = run(train_command, table, "-o", premodel, "--classifier", "outcome-knn")
+    assert "iou on these images" in trained
+    assert "top-1" not in trained
     asked = ("--premodel", premodel, "--kind", "premodel", "--budget-ms", 6, "-o", policy)
     assert "% iou, cross-validated" in run(tune_command, table, *asked)
     parts = ("--policy", policy, "--premodel", premodel, "--table", table)
