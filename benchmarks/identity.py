@@ -11,9 +11,10 @@ should be found). Thresholds are chosen for each person on the others alone.
 --others are photographs of other people, everybody on them somebody else. Thresholds for clips come
 from PERSONS, all together, and once from every second of the others, in stores of so many people;
 the rest of the others say how many are matched falsely. On clips nobody says who is who, but boxes
-that overlap from frame to frame are one person, a track, and two in one frame are two people. So it is told how many get their
-track's most frequent name, and how many a name that somebody else in the same frame has; with all
-exits, and with the last one alone. --whole is the network without exits, for its time.
+that overlap from frame to frame are one person, a track, and two in one frame are two people. So
+it is told how many get their track's most frequent name, and how many a name that somebody else in
+the same frame has; with all exits, and with the last one alone. --whole is the network without
+exits, for its time.
 """
 
 from __future__ import annotations
