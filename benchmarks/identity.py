@@ -114,7 +114,7 @@ def of_persons(
 ) -> Iterator[Tuple[str, int, Dict[str, np.ndarray]]]:
     """The surest of each photograph, by the folder that it is in."""
     for number, path in enumerate(sorted(folder.glob("*/*.jpg"))):
-        cut = parts(decode(path, max_pixels=MAX_PIXELS))
+        cut = parts(decode(path, MAX_PIXELS))
         if cut:
             yield path.parent.name, number, timed.embeddings(cut[0][0])
 
@@ -126,7 +126,7 @@ def of_others(
     number = 0
     for folder in folders:
         for name in files_below(folder).images:
-            for crop, _ in parts(decode(folder / name, max_pixels=MAX_PIXELS)):
+            for crop, _ in parts(decode(folder / name, MAX_PIXELS)):
                 yield f"{number:05}", number, timed.embeddings(crop)
                 number += 1
 
