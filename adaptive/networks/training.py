@@ -6,7 +6,6 @@ run that was stopped and resumed sees the same batches as one that was not.
 
 from __future__ import annotations
 
-import os
 import time
 import zlib
 from dataclasses import asdict, dataclass, is_dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adaptive.errors import InputError
+from adaptive.files import written_aside
 from adaptive.networks.images import ImageArrays
 
 Loss = Callable[..., Tensor]
@@ -228,10 +228,9 @@ def write_checkpoint(checkpoint: Path, made: dict[str, Any], epoch: int, *parts:
     made : what a run that goes on from it must have in common with this one
     """
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    aside = checkpoint.with_suffix(".partial")
     state = [part.state_dict() for part in parts]  # type: ignore[attr-defined]
-    torch.save({**made, "epoch": epoch, "state": state}, aside)
-    os.replace(aside, checkpoint)
+    with written_aside(checkpoint) as aside:
+        torch.save({**made, "epoch": epoch, "state": state}, aside)
 
 
 def read_checkpoint(checkpoint: Path, made: dict[str, Any], *parts: object) -> int:
