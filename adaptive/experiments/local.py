@@ -8,6 +8,7 @@ import signal
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from adaptive.experiments.coordinator import forgive
 from adaptive.experiments.engine import ShardEngine, Unreachable
 from adaptive.experiments.shard import Shard
 from adaptive.experiments.store import FolderStore, Store, StoreError, open_store
@@ -31,13 +32,18 @@ class LocalEngine(ShardEngine):
 
     def __init__(self, store: Store, jobs: int, board: str) -> None:
         self._told = (store.url, board)
+        self._store = store
         self._folder = isinstance(store, FolderStore)
         self.jobs = jobs
         self._pool: ProcessPoolExecutor | None = None
         self._futures: dict[str, Future[str]] = {}
+        self._known: set[str] = set()
 
     def submit(self, key: str, shard: Shard) -> None:
         """Run a shard when a process is free."""
+        if key not in self._known:  # earlier runs that were killed here say nothing of it
+            self._known.add(key)
+            forgive(key, self._store)
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.jobs, context, _begin, self._told)

@@ -163,7 +163,8 @@ def _table(
     folder = output / "policies" / table.name
     judged = judged_all(plan.experiment, plan.policies, outcomes, folder, find, keep, key_of)
     omitted = [*known["omitted"]]
-    omitted += [f"policy {p['name']}: {p['failed']}" for p in judged if "failed" in p]
+    where = f" of table {table.name}" if len(plan.tables) > 1 else ""
+    omitted += [f"policy {p['name']}{where}: {p['failed']}" for p in judged if "failed" in p]
     return {
         "name": table.name,
         "images": len(outcomes),
