@@ -108,21 +108,25 @@ def run(
 
 @configurable
 @command.command(name="status")
-@click.argument("name", required=False)
-@click.option("--store", metavar="URL", required=True, help="As given to run.")
-def status(name: str | None, store: str) -> None:
-    """How far runs are: all in the store, or that of NAME (or of an experiment file)."""
-    opened = open_store(store)
+@click.argument("name", metavar="[FILE.toml|NAME]", required=False)
+@click.option("--store", metavar="URL", help="As given to run.")
+def status(name: str | None, store: str | None) -> None:
+    """How far runs are: that of an experiment file or of NAME, or all in the store."""
     if name is not None and name.endswith(".toml"):
-        name = _read(Path(name)).name
+        experiment = _read(Path(name))
+        opened, name = _store(experiment, store), experiment.name
+    elif store is None:
+        raise InputError("name the experiment file, or give --store")
+    else:
+        opened = open_store(store)
     names = runs(opened) if name is None else [name]
     if not names:
-        click.echo(f"no experiment ran with the store {store}")
+        click.echo(f"no experiment ran with the store {opened.url}")
     failed = False
     for own in names:
         record = record_of(opened, own)
         if record is None:
-            raise InputError(f"the store {store} knows no run {own!r}; it has {runs(opened)}")
+            raise InputError(f"the store {opened.url} knows no run {own!r}; it has {runs(opened)}")
         told = progress_of(opened, record)
         failed = failed or bool(told["failed"])
         for line in status_lines(told):
