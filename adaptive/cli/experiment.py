@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Iterator
 
 import click
 from tqdm import tqdm
@@ -87,23 +90,27 @@ def run(
     candidates, shards and policies that cannot be used are listed, and the exit code is then 1.
     """
     own = [Path(store)] if store is not None and "://" not in store else []
-    while True:
-        # Before it is run, so that what changes meanwhile is run again.
-        seen = stamps_of(file, own) if watch else []
-        try:
-            experiment = _read(file)
-            ran = _run(experiment, queue, store, board, jobs, only_plan)
-        except AdaptiveError as error:
-            if not watch:
-                raise
-            click.echo(f"adaptive: {error}", err=True)
-            code = 2
-        else:
-            code = 1 if ran is not None and ran.omitted else 0
-        if not watch or only_plan:
-            sys.exit(code)
-        click.echo(f"watching {file}; Ctrl-C ends")
-        _wait_for_change(file, own, seen)
+    with _stoppable():
+        while True:
+            # Before it is run, so that what changes meanwhile is run again.
+            seen = stamps_of(file, own) if watch else []
+            try:
+                experiment = _read(file)
+                ran = _run(experiment, queue, store, board, jobs, only_plan)
+            except AdaptiveError as error:
+                if not watch:
+                    raise
+                click.echo(f"adaptive: {error}", err=True)
+                code = 2
+            else:
+                code = 1 if ran is not None and ran.omitted else 0
+            if not watch or only_plan:
+                sys.exit(code)
+            click.echo(f"watching {file}; Ctrl-C ends")
+            try:
+                _wait_for_change(file, own, seen)
+            except KeyboardInterrupt:
+                sys.exit(code)
 
 
 @configurable
@@ -221,6 +228,23 @@ def _run(
     for line in ran.omitted:
         click.echo(f"left out: {line}", err=True)
     return ran
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM stops a run as Ctrl-C does, so that the store knows that it is stopped."""
+
+    def told(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("adaptive: stopped; the same command goes on from there", err=True)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _wait_for_change(file: Path, own: list[Path], seen: list[Stamp]) -> None:

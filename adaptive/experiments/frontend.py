@@ -120,6 +120,7 @@ def create_app(store: Store, begun: Begun) -> Flask:
 
     @app.get("/api/runs/<name>/report")
     def report(name: str) -> Response:
+        known(name)
         try:
             told = json.loads(store.get(f"runs/{name}/report.json"))
         except KeyError:
@@ -191,6 +192,10 @@ def _file() -> str:
     if not isinstance(told, dict) or not isinstance(told.get("file"), str):
         raise InputError('the body must be {"file": "the experiment file"}')
     found: str = told["file"]
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise InputError("the file has half a character, which no text has") from None
     return found
 
 
