@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
@@ -241,11 +242,14 @@ def test_a_run_that_is_told_to_stop_says_so_and_goes_on(
     def count() -> int:
         return len(os.listdir(results)) if results.exists() else 0
 
+    def more_than(number: int) -> bool:
+        return count() > number
+
     for number in (signal.SIGINT, signal.SIGTERM):
         process = subprocess.Popen(
             [*line, "run", str(file), "--jobs", "1"], stderr=subprocess.PIPE, text=True
         )
-        until(lambda before=count(): count() > before + 1, "two results")  # type: ignore[misc]
+        until(partial(more_than, count() + 1), "two results")
         process.send_signal(number)
         told = process.communicate(timeout=HANG_S)[1]
         assert process.returncode == 130, told
