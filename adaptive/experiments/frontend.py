@@ -16,7 +16,7 @@ from adaptive.experiments.begun import LONGEST, Begun
 from adaptive.experiments.status import progress_of, record_of, runs
 from adaptive.experiments.store import Store, StoreError
 from adaptive.experiments.viewing import Viewer
-from adaptive.report.experiment import tables_of
+from adaptive.report.experiment import about, tables_of
 from adaptive.serving.admission import Admissions
 from adaptive.serving.answers import Answer, as_json
 from adaptive.serving.asgi import Adapter
@@ -128,7 +128,7 @@ def create_app(store: Store, begun: Begun) -> Flask:
         tables = [
             {
                 "name": table["name"],
-                "images": table["images"],
+                "about": about(table),
                 "parts": [{"head": head, "rows": rows} for head, rows in tables_of(table)],
             }
             for table in told["tables"]

@@ -89,6 +89,7 @@ def test_runs_report_and_images_over_http(server: Any, folder: Path) -> None:
     assert (run["state"], run["done"], run["total"]) == ("done", 5, 5)
     status, report = ask(port, "GET", "/api/runs/tried/report")
     assert [row[0] for row in report["tables"][0]["parts"][1]["rows"]] == ["fixed-strong"]
+    assert report["tables"][0]["about"].startswith("23 images; times after decoding, measured on 4")
     table = OutcomeTable.read(folder / "out" / "outcomes.csv")
     status, found = ask(port, "GET", "/api/runs/tried/images?table=outcomes&shard=1&missed=cheap")
     own = {i["image"]: i for i in found["images"]}

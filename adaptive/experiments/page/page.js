@@ -177,7 +177,7 @@ async function showRun(own) {
 function showReport(report) {
   const parts = [make("h3", report.title), make("p", report.date)];
   for (const table of report.tables) {
-    parts.push(make("h4", `${table.name}: ${table.images} images`));
+    parts.push(make("h4", table.name), make("p", table.about));
     for (const part of table.parts) {
       const wide = make("div", "", "wide");
       wide.tabIndex = 0;
