@@ -40,7 +40,8 @@ TRIED = tuple(
     + [FrameGate(HISTOGRAM, 0.01, share, age_s) for share in (0.0, 0.05) for age_s in _AGES]
 )
 TRIED_BOXES = tuple(
-    [
+    [FrameGate(MARGIN, lost) for lost in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)]
+    + [
         FrameGate(DIFFERENCE, levels, share, age_s)
         for levels in (15.0, 25.0, 50.0)
         for share in (0.0, 0.005, 0.01, 0.03, 0.1)
