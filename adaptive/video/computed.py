@@ -32,10 +32,10 @@ class LastComputed:
     """What a gate remembers of one stream; live and in replay the same.
 
     With "margin" a stream's first five frames that differ at all are computed, to learn how its
-    answers move. Of boxes, what a stream learns is how much F1 is lost for each level that its
-    pictures differ by. They are reused where that lets expect to lose at most `threshold`; where a
-    pixel differs by more than 15 levels, once and then no more, since what moves soon leaves its
-    box.
+    answers move. Of boxes, what a stream learns is how many come and go for each level that its
+    pictures differ by. They are reused where at most the share `threshold` may be expected to;
+    where a pixel differs by more than 15 levels, once and then no more, since what moves soon
+    leaves its box.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class LastComputed:
         return not self._reused or cv2.norm(differs, cv2.NORM_INF) <= OF_BOXES
 
     def _may_move(self, levels: float) -> float | None:
-        """How far the answer may have moved, as a share of its lead; of boxes the F1 to be lost.
+        """How far the answer may have moved, as a share of its lead; of boxes how many changed.
 
         None while that is not known yet.
         """

@@ -110,7 +110,7 @@ def test_the_command_says_what_it_found(tiny_bundle: Path, data: Path) -> None:
     arguments = ["reuse", clip, "--bundle", str(tiny_bundle), "--frames", "30"]
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
-    assert "30 frames, gate margin:0.2:0.1:1" in done.output
+    assert "30 frames, gate margin:0.4:0.1:1" in done.output
     assert "every n-th frame at equal cost" in done.output
 
 
@@ -124,7 +124,7 @@ def test_gates_are_chosen_on_the_other_clips_and_drawn(
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [row["clip"] for row in rows] == [Path(c).name for c in clips for _ in range(2)]
-    assert rows[0]["gate"] == rows[2]["gate"] == "margin:0.2:0.1:1"
+    assert rows[0]["gate"] == rows[2]["gate"] == "margin:0.4:0.1:1"
     text = page.read_text()
     assert text.count("<svg") >= 2
     assert "of 12 frames were computed" in text
