@@ -106,10 +106,10 @@ def reuse(
 
     Beside it stands every n-th frame at equal cost, which a gate must beat. Of a bundle that finds
     boxes, agreement is F1 against the frame's own boxes at an overlap of 0.5, both of a score of
-    0.3 or more. With --tiles, of networks that classify, thresholds of tiles are tuned and judged
-    instead. Exit code 1 where a clip ends early.
+    0.3 or more. With --tiles, thresholds of tiles are tuned and judged instead, alone and behind
+    the gate. Exit code 1 where a clip ends early.
     """
-    if (tuning or cross) and gate is not None:
+    if (tuning or cross) and gate is not None and tiles is None:
         raise InputError("--tune and --cross choose the gate; leave --gate out")
     if cross and (tuning or len(clips) < 2):
         raise InputError("--cross takes two clips or more, and no --tune")
@@ -134,7 +134,8 @@ def reuse(
             from adaptive.cli.video_tiles import tune_and_show
 
             read = partial(_frames, rests=rests)
-            tune_and_show(router, clips, tuning, read, loss, frames, tiles, as_json)
+            behind = FrameGate() if gate is None else FrameGate.parse(gate)
+            tune_and_show(router, clips, tuning, read, loss, behind, frames, tiles, as_json)
             _leave(rests)
         tried = [FrameGate(), *(TRIED_BOXES if router.bundle.task == "detect" else TRIED)]
         given = [] if gate is None else [FrameGate.parse(gate)]
