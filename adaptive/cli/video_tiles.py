@@ -1,7 +1,7 @@
 """`adaptive video reuse --tiles`: thresholds tuned on some clips, and their worth on others.
 
-All is measured as a program sees it: `Router.classify` or `detect`, a stream with tiles, and one
-with tiles and the gate, in turn.
+All is measured as a program sees it: `Router.classify` or `detect`, and streams with tiles, with
+a gate and with both, in turn.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from adaptive.candidate import Candidate
 from adaptive.engines.tiles.engine import TileEngine
+from adaptive.engines.tiles.state import Thresholds
 from adaptive.errors import InputError
 from adaptive.images.decoded import DecodedImage
 from adaptive.images.preprocess import placed
@@ -40,18 +41,15 @@ NEVER = FrameGate(DIFFERENCE, 0, 0, 0)
 Read = Callable[[Path, "int | None"], Iterable[VideoFrame]]
 
 
-def tune_and_show(
+def tune(
     router: Router,
-    clips: Sequence[Path],
     tuning: Sequence[Path],
     read: Read,
     loss: float,
-    gate: FrameGate,
     frames: int | None,
     path: Path,
-    as_json: bool,
-) -> None:
-    """Tune the thresholds of the router's strongest network, keep them, and show their worth.
+) -> Thresholds | None:
+    """Tune the thresholds of the router's strongest network, and keep them; None where none pays.
 
     Raises
     ------
@@ -84,19 +82,37 @@ def tune_and_show(
             f"may be lost: tiles do not pay, leave them out; {path} is not written",
             err=True,
         )
-        return
+        return None
     found.thresholds.write(path)
     click.echo(f"wrote {path}", err=True)
+    return found.thresholds
+
+
+def show(
+    router: Router,
+    clips: Sequence[Path],
+    read: Read,
+    thresholds: Thresholds,
+    gate: FrameGate,
+    frames: int | None,
+    as_json: bool,
+) -> None:
+    """What tiles are worth on each clip, alone and behind a gate, and the gate alone.
+
+    Raises
+    ------
+    InputError
+        when a clip has fewer than two frames, or no network can be cut.
+    """
+    detects = router.bundle.task == "detect"
+    plain = router.detect if detects else router.classify
     for number, clip in enumerate(clips):
-        own = {"tiles": NEVER, f"tiles and the gate {gate}": gate}
         cameras = {
-            what: router.stream(f"{number}, {what}", by, found.thresholds)
-            for what, by in own.items()
+            "tiles": router.stream(f"{number}, tiles", NEVER, thresholds),
+            f"the gate {gate}": router.stream(f"{number}, gate", gate),
+            f"the gate {gate} and tiles": router.stream(f"{number}, both", gate, thresholds),
         }
-        ways = {
-            what: camera.detect if detects else camera.classify for what, camera in cameras.items()
-        }
-        plain = router.detect if detects else router.classify
+        ways = {what: c.detect if detects else c.classify for what, c in cameras.items()}
         for told in worth_of(clip.name, read(clip, frames), plain, ways):
             click.echo(json.dumps(told) if as_json else words(told))
         for camera in cameras.values():
