@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
-from tqdm import tqdm
 
-from adaptive.candidate import Candidate, InputSpec
-from adaptive.errors import ImageError, InputError
-from adaptive.images.decode import decode
-from adaptive.images.preprocess import needed_short, preprocess
+from adaptive.candidate import InputSpec
+from adaptive.errors import InputError
 from adaptive.networks.compression.tucker import check_share
 from adaptive.networks.images import ImageArrays, hold_out, read_folder
+from adaptive.networks.served_inputs import served_input
 from adaptive.networks.training import TrainingRecipe
 from adaptive.outcomes.labelled import LabelledImages, list_images
 
@@ -148,31 +146,15 @@ def training_material(
     return Material(mended, _rows(found, held), checking, training)
 
 
-def photographs(images: LabelledImages, side: int, classes: list[str]) -> ImageArrays:
-    """Images in memory as `train` reads them."""
+def photographs(images: LabelledImages, side: int, classes: list[str], short: int) -> ImageArrays:
+    """Squares in memory, as `train` holds them, of images as they are served.
+
+    short : the longest short side that a network of the bundle wants
+    """
     spec = InputSpec(side, "uint8", "NHWC", "cover")
-    pixels = [preprocess(decode(images.root / name, side), spec) for name in images.names]
+    pixels = [served_input(images, row, spec, short) for row in range(len(images))]
     labels = np.asarray(images.labels, np.int64)
     return ImageArrays(list(images.names), np.concatenate(pixels), labels, classes)
-
-
-def pixels_of(images: LabelledImages, candidate: Candidate) -> list[np.ndarray]:
-    """Every image as a candidate reads it, one array (1, ...) each.
-
-    Raises
-    ------
-    ImageError
-        when one cannot be read; it is named.
-    """
-    short = needed_short(candidate.input)
-    found = []
-    for name in tqdm(images.names, desc=candidate.name, unit="image", leave=False):
-        try:
-            image = decode(images.root / name, short)
-        except ImageError as exc:
-            raise ImageError(f"{name}: {exc}; leave it out of the images") from exc
-        found.append(preprocess(image, candidate.input))
-    return found
 
 
 def _rows(images: LabelledImages, rows: np.ndarray) -> LabelledImages:
