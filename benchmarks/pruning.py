@@ -133,8 +133,8 @@ class Comparison:
         return found
 
     def report(self, names: list[str]) -> str:
-        images = [self.test.images[row : row + 1] for row in range(200)]
-        calibrate = [self.short.images[row : row + 1] for row in range(200)]
+        images = list(self.test.images[:: len(self.test.labels) // 200, None])
+        calibrate = list(self.short.images[:: len(self.short.labels) // 200, None])
         paths = []
         for name in names:
             path, small = self.work / f"{name}.onnx", self.work / f"{name}-int8.onnx"
