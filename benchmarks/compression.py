@@ -131,7 +131,7 @@ def tune(data: Path, work: Path, networks: list[str], drop: str, images: int) ->
     for path in (outcomes, without):
         adaptive(
             "tune", path, "--max-accuracy-drop", drop, "--reference", "resnet50",
-            "-o", path.with_suffix(".json"), "--force",
+            "-o", work / f"{path.stem}-policy.json", "--force",
         )  # fmt: skip
 
 

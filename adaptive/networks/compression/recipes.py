@@ -96,14 +96,14 @@ def labelled_material(
             f"{len(images)} images are too few: {first} repair, {search} guide the search, and at "
             "least one more must check; give more images, or lower --repair or --search"
         )
-    mended = _rows(images, order[:first])
+    mended = images.select(order[:first])
     if unlabelled is not None:
         chosen = np.random.default_rng(seed).permutation(len(unlabelled))[:repair]
-        mended = _rows(unlabelled, chosen)
+        mended = unlabelled.select(chosen)
     return Material(
         mended,
-        _rows(images, order[first : first + search]),
-        _rows(images, order[first + search : first + search + check]),
+        images.select(order[first : first + search]),
+        images.select(order[first + search : first + search + check]),
     )
 
 
@@ -129,10 +129,10 @@ def training_material(
     generator = np.random.default_rng(seed)
     if (data / "test").is_dir():
         tests = list_images(data / "test", labels)
-        checking = _rows(tests, generator.permutation(len(tests))[:check])
+        checking = tests.select(generator.permutation(len(tests))[:check])
     else:
-        checking, held = _rows(found, held[1::2][:check]), held[::2]
-    mended = _rows(found, generator.permutation(kept)[:repair])
+        checking, held = found.select(held[1::2][:check]), held[::2]
+    mended = found.select(generator.permutation(kept)[:repair])
 
     def training(side: int) -> ImageArrays:
         everything = read_folder(data / "train", side)
@@ -143,7 +143,7 @@ def training_material(
         right = np.asarray(where, np.int64)[chosen.labels]
         return ImageArrays(chosen.names, chosen.images, right, list(labels))
 
-    return Material(mended, _rows(found, held), checking, training)
+    return Material(mended, found.select(held), checking, training)
 
 
 def photographs(images: LabelledImages, side: int, classes: list[str], short: int) -> ImageArrays:
@@ -155,11 +155,3 @@ def photographs(images: LabelledImages, side: int, classes: list[str], short: in
     pixels = [served_input(images, row, spec, short) for row in range(len(images))]
     labels = np.asarray(images.labels, np.int64)
     return ImageArrays(list(images.names), np.concatenate(pixels), labels, classes)
-
-
-def _rows(images: LabelledImages, rows: np.ndarray) -> LabelledImages:
-    return LabelledImages(
-        images.root,
-        tuple(images.names[row] for row in rows),
-        tuple(images.labels[row] for row in rows),
-    )
