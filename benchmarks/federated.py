@@ -31,7 +31,7 @@ from adaptive.intervals import Estimate, mean, share
 from adaptive.networks.costs import multiply_adds
 from adaptive.networks.federated.baselines import Whole, federated_average, train_central
 from adaptive.networks.federated.edge import Edge
-from adaptive.networks.federated.group import group_accuracy, learn_together
+from adaptive.networks.federated.group import Traffic, group_accuracy, learn_together
 from adaptive.networks.federated.halves import EdgeNetwork
 from adaptive.networks.federated.parts import deal, read_split
 from adaptive.networks.federated.recipe import GroupRecipe
@@ -61,22 +61,20 @@ class Rows:
         edges = self._edges(split, recipe, folder)
         server = GroupServer(self.train.classes, recipe, folder / "server.pt")
         sent = folder / "traffic.json"
-        before = json.loads(sent.read_text()) if sent.exists() else {"up": 0, "down": 0}
+        traffic = Traffic(**json.loads(sent.read_text())) if sent.exists() else Traffic()
 
         def say(line: str) -> None:
             print(f"{folder.name}: {line}", flush=True)
+            write_json(sent, asdict(traffic))
 
-        traffic = learn_together(edges, server, say, progress=False)
-        total = {
-            "up": before["up"] + sum(traffic.up.values()),
-            "down": before["down"] + sum(traffic.down.values()),
-        }
-        write_json(sent, total)
+        learn_together(edges, server, say, progress=False, traffic=traffic)
         found = group_accuracy(edges, server, self.test)
         return {
             "edge alone": _as_json(found.alone),
             "edge and server": _as_json(found.together),
-            "bytes an edge": {way: count / self.edges for way, count in total.items()},
+            "bytes an edge": {
+                way: sum(count.values()) / self.edges for way, count in asdict(traffic).items()
+            },
         }
 
     def averaged(self, split: str, seed: int, **changes: Any) -> dict[str, Any]:
@@ -231,27 +229,51 @@ def _rates(rows: Rows, seeds: list[int], rates: list[float], plain_rates: list[f
 
 def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
     """All rows of the table, what matters most first."""
-    plan: Plan = []
     plain = {"learning_rate": plain_rate}
-    for split in SPLITS:
-        for seed in seeds:
-            plan.append((f"FedGKT {split} {seed}", rows.group, (split, seed), {}))
-            plan.append((f"FedAvg, small {split} {seed}", rows.averaged, (split, seed), plain))
-            plan.append((f"each edge alone {split} {seed}", rows.alone, (split, seed), plain))
-            if split == SPLITS[0]:
-                plan.append((f"central small - {seed}", rows.central, ("small", seed), plain))
-    first = seeds[0]
-    iid = ("iid", first)
+    first, others = seeds[0], seeds[1:]
+    alike, unlike = SPLITS
     longer = {**plain, "rounds": 4 * rows.recipe.rounds}
+
+    def group_rows(split: str, seed: int) -> Plan:
+        return [
+            (f"FedGKT {split} {seed}", rows.group, (split, seed), {}),
+            (f"FedAvg, small {split} {seed}", rows.averaged, (split, seed), plain),
+        ]
+
+    def alone_rows(seed: int) -> Plan:
+        return [
+            (f"each edge alone {split} {seed}", rows.alone, (split, seed), plain)
+            for split in SPLITS
+        ]
+
+    def central_row(size: str, seed: int) -> Plan:
+        return [(f"central {size} - {seed}", rows.central, (size, seed), plain)]
+
+    plan = [*group_rows(alike, first), *central_row("small", first)]
+    for seed in others:
+        plan += group_rows(alike, seed)
     plan += [
-        (f"central large - {first}", rows.central, ("large", first), plain),
-        (f"FedGKT, no way back iid {first}", rows.group, iid, {"way_back": False}),
-        (f"FedAvg, small, four times the rounds iid {first}", rows.averaged, iid, longer),
-        (f"FedGKT, no KL iid {first}", rows.group, iid, {"alpha": 0.0, **plain}),
-        (f"FedGKT, 8-bit maps iid {first}", rows.group, iid, {"maps": "int8"}),
+        *group_rows(unlike, first),
+        (f"FedGKT, no KL iid {first}", rows.group, (alike, first), {"alpha": 0.0, **plain}),
+        *central_row("large", first),
     ]
-    for seed in seeds[1:]:
-        plan.append((f"central large - {seed}", rows.central, ("large", seed), plain))
+    for seed in others:
+        plan += group_rows(unlike, seed)
+    plan += alone_rows(first)
+    for seed in others:
+        plan += [*central_row("small", seed), *alone_rows(seed)]
+    plan += [
+        (f"FedGKT, no way back iid {first}", rows.group, (alike, first), {"way_back": False}),
+        (f"FedGKT, 8-bit maps iid {first}", rows.group, (alike, first), {"maps": "int8"}),
+        (
+            f"FedAvg, small, four times the rounds iid {first}",
+            rows.averaged,
+            (alike, first),
+            longer,
+        ),
+    ]
+    for seed in others:
+        plan += central_row("large", seed)
     return plan
 
 
