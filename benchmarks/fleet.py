@@ -190,7 +190,7 @@ def _served(
 @part
 def two_workers(arguments: argparse.Namespace) -> None:
     """Images a second of one worker and of two, on the shared ImageNet images."""
-    limit = min(arguments.limit, 600)
+    limit = arguments.limit
     spent = {count: _served(arguments, limit, 25, count)[0] for count in (1, 2)}
     print(
         f"  {limit} images: {limit / spent[1]:.1f} images/s with one worker, "

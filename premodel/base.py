@@ -195,7 +195,10 @@ def check_names(features: Sequence[str], candidates: Sequence[str]) -> None:
         if name == "none":
             raise InputError("no candidate may be called 'none': that means that none is right")
     if len(features) > MAX_FEATURES:
-        raise InputError(f"{len(features)} features are given; at most {MAX_FEATURES} are allowed")
+        raise InputError(
+            f"{len(features)} features are given; at most {MAX_FEATURES} are allowed, so choose "
+            "among them"
+        )
 
 
 def check_X(X: np.ndarray, features: Sequence[str]) -> np.ndarray:

@@ -14,17 +14,25 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.cli.engines import engine_options
 from adaptive.cli.extractor import extractor_option
 from adaptive.engines.choose import EngineOptions
-from adaptive.errors import InputError
+from adaptive.errors import BundleError, InputError
 from adaptive.evaluation.evaluation import evaluate, text_table
-from adaptive.files import refuse_existing, refuse_folder, write_json, written_aside
+from adaptive.files import (
+    Fields,
+    read_json,
+    refuse_existing,
+    refuse_folder,
+    write_json,
+    written_aside,
+)
 from adaptive.outcomes.parts import PARTS, Split, taught_split
 from adaptive.outcomes.quality import quality_words
 from adaptive.outcomes.table import OutcomeTable, table_hash
 from adaptive.policy.base import Policy
-from adaptive.policy.files import read_policy
+from adaptive.policy.files import policy_class, read_policy
 from adaptive.policy.fixed import Fixed, Random
 from adaptive.policy.premodel import ByPremodel
 from adaptive.premodel.base import Premodel
+from adaptive.premodel.registry import load_premodel
 
 if TYPE_CHECKING:
     from adaptive.box_output import BoxMerge
@@ -35,11 +43,23 @@ if TYPE_CHECKING:
 
 
 @click.command(name="evaluate")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", metavar="BUNDLE|POLICY.json", type=click.Path(path_type=Path))
 @click.argument("table", metavar="X.csv", type=click.Path(path_type=Path))
 @click.option(
     "--policy",
     help="A policy file, fixed:NAME, random, or premodel, in place of the bundle's policy.",
+)
+@click.option(
+    "--premodel",
+    "premodel_path",
+    type=click.Path(path_type=Path),
+    help="With POLICY.json: the premodel that it reads. A bundle carries its own.",
+)
+@click.option(
+    "--certificate",
+    "certificate_path",
+    type=click.Path(path_type=Path),
+    help="With POLICY.json: what `adaptive tune` promised of it. A bundle carries its own.",
 )
 @click.option("--live", is_flag=True, help="Run the networks too, and compare with the replay.")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of the table's images.")
@@ -64,6 +84,8 @@ def command(
     bundle: Path,
     table: Path,
     policy: str | None,
+    premodel_path: Path | None,
+    certificate_path: Path | None,
     live: bool,
     images: Path | None,
     part: str | None,
@@ -75,6 +97,9 @@ def command(
     engines: EngineOptions,
 ) -> None:
     """Replay BUNDLE's policy over the outcome table X.csv, beside every baseline.
+
+    Where what answers is no network of a bundle, as in a table of your own, the policy file that
+    `adaptive tune` wrote stands in the bundle's place.
 
     The baselines: each candidate for all images, the random mix at the same mean cost, and the
     oracle that knows the fastest candidate that is right. Intervals are 95%, over images.
@@ -95,8 +120,19 @@ def command(
         raise InputError("a replay reads features from the table; --extractor goes with --live")
     if images is not None and not images.is_dir():
         raise InputError(f"{images} is no folder; --images names the one that the images lie in")
-    read = Bundle.read(bundle)
     whole = OutcomeTable.read(table)
+    if bundle.is_file():
+        if live:
+            raise InputError(f"--live runs a bundle's networks, and {bundle} is a policy file")
+        read = of_policy_file(bundle, whole, premodel_path, certificate_path)
+    else:
+        for option, given in (("premodel", premodel_path), ("certificate", certificate_path)):
+            if given is not None:
+                raise InputError(
+                    f"--{option} goes with a policy file, and {bundle} is none; a bundle carries "
+                    "its own"
+                )
+        read = Bundle.read(bundle)
     check_same_networks(read, whole)
     if live and read.task != "detect" and not whole.of_classes:
         raise InputError(
@@ -106,6 +142,7 @@ def command(
     learnt: dict[str, Learnt] = {}
     if read.task == "detect":
         learnt = _read_as(whole, read)
+        whole = _as_the_bundle_reads(whole, table, read, learnt)
         if read.merge is not None:
             from adaptive.outcomes.merged import with_merged
 
@@ -140,7 +177,7 @@ def command(
         cautions += _cautions(bool(cascades), others is None, name, table, premodel)
     if policy is None and part is None and name == "all" and chosen.always is None:
         cautions.append(
-            "Nothing in the bundle says which images tuned its policy. If some of these did, they "
+            "Nothing says which images tuned this policy. If some of these did, they "
             "flatter it; --part test leaves them out where the table was split as usual."
         )
     found = verdict(chosen, outcomes, charged, cascades, cautions, premodel)
@@ -255,6 +292,40 @@ def _read_as(outcomes: OutcomeTable, bundle: Bundle) -> dict[str, Learnt]:
     return learnt
 
 
+def _as_the_bundle_reads(
+    outcomes: OutcomeTable, path: Path, bundle: Bundle, learnt: Mapping[str, Learnt]
+) -> OutcomeTable:
+    """The table with the qualities that boxes have as the bundle reads them; told where they
+    differ from the table's own."""
+    from adaptive.box_output import BoxOutput
+    from adaptive.outcomes.boxes import boxes_folder
+    from adaptive.outcomes.merged import told_of
+    from adaptive.outcomes.reread import read_otherwise, reread
+
+    told = told_of(outcomes)
+    for candidate in bundle.candidates:
+        output, name = candidate.output, candidate.name
+        if name in told and isinstance(output, BoxOutput) and output.shown is None:
+            click.echo(
+                f"note: the bundle does not say from which score on boxes of {name} are its "
+                f"answer, and serves all of {output.least:g} or more; {path.name} takes those of "
+                f"{told[name].shown:.3g} or more, and so do these figures. Make the bundle with "
+                f"--table {path.name}"
+            )
+    others = read_otherwise(outcomes, learnt)
+    if not others:
+        return outcomes
+    told_so = f"note: the bundle reads boxes of {', '.join(others)} otherwise than {path.name}"
+    if not boxes_folder(path).is_dir():
+        click.echo(
+            f"{told_so}, and {boxes_folder(path).name} is not beside it; these figures are as the "
+            "table reads them"
+        )
+        return outcomes
+    click.echo(f"{told_so}; these figures are as the bundle reads them")
+    return reread(outcomes, path, learnt, others)
+
+
 def check_same_networks(bundle: Bundle, table: OutcomeTable) -> None:
     """Refuse a table that was measured with other networks of the same names."""
     for entry in table.meta.get("candidates") or []:
@@ -362,12 +433,45 @@ def _command_line(context: click.Context) -> str:
     return " ".join(words)
 
 
+def of_policy_file(
+    path: Path, table: OutcomeTable, premodel: Path | None, certificate: Path | None
+) -> Bundle:
+    """A policy and what belongs to it, where nothing is there that could run.
+
+    Raises
+    ------
+    InputError
+        when the policy reads a premodel and none is given.
+    """
+    judge = None if premodel is None else load_premodel(premodel)
+    kind = Fields(read_json(path, "policy"), path.name).get("kind", str)
+    shape = policy_class(kind)
+    if judge is None and shape is not None and shape.premodel_role is not None:
+        raise InputError(
+            f"{path} is a {kind} policy, which reads a premodel; give the one that it was tuned "
+            "with as --premodel"
+        )
+    promised = None if certificate is None else read_json(certificate, "certificate")
+    if promised is not None and not isinstance(promised, dict):
+        raise BundleError(f"{certificate} is no certificate of `adaptive tune`")
+    return Bundle(
+        path.parent,
+        (),
+        (),
+        read_policy(path, judge),
+        premodel=judge,
+        certificate=promised,
+        task=str(table.meta.get("task", "classify")),
+    )
+
+
 def policy_named(name: str | None, bundle: Bundle) -> Policy:
     """The policy that an option names; the bundle's own when it names none."""
     if name is None:
         return bundle.policy
     if name.startswith("fixed:"):
-        return Fixed((bundle.candidate(name[len("fixed:") :]).name,))
+        wanted = name[len("fixed:") :]
+        return Fixed((bundle.candidate(wanted).name if bundle.candidates else wanted,))
     if name == "random":
         return Random(bundle.policy.candidates)
     if name == "premodel":

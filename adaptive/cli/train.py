@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 #: oracle, nearly all at 100, and less than its part of the way in between
 SHARE_OF_SPREAD = 0.01
 
+#: Columns of a user's own that are named; a bag of words has hundreds.
+NAMED = 12
+
 #: examples of a condition that are kept with a premodel, and their side in pixels
 PICTURES, PICTURE_SIDE = 2, 72
 
@@ -177,7 +180,13 @@ def command(
         )
         kept = [name not in trained.dropped for name in examples.features]
         report = cross_validate(
-            trained.premodel, examples.X[:, kept], examples.outcomes, folds, seed, examples.measured
+            trained.premodel,
+            examples.X[:, kept],
+            examples.outcomes,
+            folds,
+            seed,
+            examples.measured,
+            examples.quality,
         )
     except InputError as exc:
         raise TableError(f"{table}: {exc}") from exc
@@ -368,11 +377,14 @@ def _whose(examples: Examples, premodel: Premodel) -> list[str]:
     if not own:
         return [f"features: this library's, schema {premodel.schema_version}"]
     column = "is a column" if len(own) == 1 else "are columns"
+    named = ", ".join(own[:NAMED])
+    if len(own) > NAMED:
+        named += f" and {len(own) - NAMED} more"
     known = premodel.training_.get("extractor")
     if known:
-        return [f"features: {', '.join(own)} {column} of your own, by {known['name']}"]
+        return [f"features: {named} {column} of your own, by {known['name']}"]
     told = [
-        f"features: {', '.join(own)} {column} of your own; Router.load needs an extractor that "
+        f"features: {named} {column} of your own; Router.load needs an extractor that "
         "computes them, a command --extractor"
     ]
     alike = [name for name in own if name in SCHEMA.names]

@@ -209,7 +209,7 @@ def test_evaluate_command(
 def test_evaluate_says_where_nothing_tells_what_a_policy_was_tuned_on(
     tiny_bundle: Path, tiny_table_path: Path, adaptive: Any
 ) -> None:
-    said = "Nothing in the bundle says which images tuned its policy."
+    said = "Nothing says which images tuned this policy."
     assert said in adaptive("evaluate", tiny_bundle, tiny_table_path)[1]
     for known in (("--part", "all"), ("--policy", "fixed:cheap")):
         assert said not in adaptive("evaluate", tiny_bundle, tiny_table_path, *known)[1]
