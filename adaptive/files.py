@@ -143,7 +143,8 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         raise BundleError(f"{what} {path} holds {constant}; numbers must be finite")
 
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        # Some programs write a byte order mark, which is none of the text.
+        value = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=refuse)
     except FileNotFoundError as exc:
         raise BundleError(f"{what} {path} is missing") from exc
     except OSError as exc:

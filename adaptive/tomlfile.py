@@ -17,8 +17,8 @@ class TomlError(InputError):
     """
 
     def __init__(self, file: str, text: str, why: str) -> None:
-        told = re.search(r"line (\d+)", why)
-        self.line = int(told[1]) if told else text.count("\n") + 1
+        told = re.search(r"at line (\d+), column \d+\)$", why)  # a key may say "line 5" too
+        self.line = int(told[1]) if told else max(1, len(text.splitlines()))
         super().__init__(f"{file} is not TOML: {why}")
 
 

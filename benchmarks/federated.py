@@ -7,14 +7,15 @@ the same messages as between processes. A stopped run goes on from WORK; every r
 or one group, and rows that WORK has are not run again. Accuracy is top-1 on the test images.
 
 What learns from labels alone (FedAvg, edges alone, one place) has `--plain-rate`, since the rate
-that suits a group is not theirs. With `--rates 0.02,0.1` the rows are a group, FedAvg and the small
-network in one place at each of these rates, and accuracy is of as many other training images: the
-test images take no part in the choice.
+that suits a group is not theirs. With `--rates 0.02,0.05` the rows are a group at each of these
+rates, with `--plain-rates` FedAvg and the small network in one place, and accuracy is of as many
+other training images: the test images take no part in the choice.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
@@ -30,7 +31,7 @@ from adaptive.intervals import Estimate, mean, share
 from adaptive.networks.costs import multiply_adds
 from adaptive.networks.federated.baselines import Whole, federated_average, train_central
 from adaptive.networks.federated.edge import Edge
-from adaptive.networks.federated.group import group_accuracy, learn_together
+from adaptive.networks.federated.group import Traffic, group_accuracy, learn_together
 from adaptive.networks.federated.halves import EdgeNetwork
 from adaptive.networks.federated.parts import deal, read_split
 from adaptive.networks.federated.recipe import GroupRecipe
@@ -60,22 +61,20 @@ class Rows:
         edges = self._edges(split, recipe, folder)
         server = GroupServer(self.train.classes, recipe, folder / "server.pt")
         sent = folder / "traffic.json"
-        before = json.loads(sent.read_text()) if sent.exists() else {"up": 0, "down": 0}
+        traffic = Traffic(**json.loads(sent.read_text())) if sent.exists() else Traffic()
 
         def say(line: str) -> None:
             print(f"{folder.name}: {line}", flush=True)
+            write_json(sent, asdict(traffic))
 
-        traffic = learn_together(edges, server, say, progress=False)
-        total = {
-            "up": before["up"] + sum(traffic.up.values()),
-            "down": before["down"] + sum(traffic.down.values()),
-        }
-        write_json(sent, total)
+        learn_together(edges, server, say, progress=False, traffic=traffic)
         found = group_accuracy(edges, server, self.test)
         return {
             "edge alone": _as_json(found.alone),
             "edge and server": _as_json(found.together),
-            "bytes an edge": {way: count / self.edges for way, count in total.items()},
+            "bytes an edge": {
+                way: sum(count.values()) / self.edges for way, count in asdict(traffic).items()
+            },
         }
 
     def averaged(self, split: str, seed: int, **changes: Any) -> dict[str, Any]:
@@ -145,9 +144,14 @@ def _as_json(estimate: Estimate) -> dict[str, float]:
 @click.option("--images", default=10_000, show_default=True, help="To learn from, all edges.")
 @click.option("--edges", default=4, show_default=True)
 @click.option("--rounds", default=20, show_default=True)
+@click.option("--server-epochs", default=2, show_default=True, help="A round.")
+@click.option("--batch", default=128, show_default=True)
 @click.option("--seeds", default="0,1", show_default=True)
+@click.option("--rate", default=0.02, show_default=True, help="Learning from each other.")
 @click.option("--plain-rate", default=0.1, show_default=True, help="Learning from labels alone.")
-@click.option("--rates", help="Compare these learning rates on images held out of training.")
+@click.option("--rates", default="", help="Compare these for a group, on held-out images.")
+@click.option("--plain-rates", default="", help="Compare these for learning from labels alone.")
+@click.option("--bfloat16", is_flag=True, help="Train in bfloat16; accuracy is of float32.")
 @click.option("--threads", default=1, show_default=True)
 def main(
     data: Path,
@@ -156,9 +160,14 @@ def main(
     images: int,
     edges: int,
     rounds: int,
+    server_epochs: int,
+    batch: int,
     seeds: str,
+    rate: float,
     plain_rate: float,
-    rates: str | None,
+    rates: str,
+    plain_rates: str,
+    bfloat16: bool,
     threads: int,
 ) -> None:
     """Run all rows, print each as it is done, and write them all."""
@@ -166,21 +175,31 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     everything = read_folder(data / "train")
     others, chosen = hold_out(everything.labels, images, 0)
-    if rates:
+    comparing = bool(rates or plain_rates)
+    if comparing:
         others = others[hold_out(everything.labels[others], images, 0)[1]]
         test = everything.subset(others)
     else:
         test = read_folder(data / "test")
-    rows = Rows(everything.subset(chosen), test, GroupRecipe(rounds=rounds), edges, work)
+    recipe = GroupRecipe(
+        rounds=rounds,
+        server_epochs=server_epochs,
+        batch=batch,
+        learning_rate=rate,
+        bfloat16=bfloat16,
+    )
+    rows = Rows(everything.subset(chosen), test, recipe, edges, work)
     numbers = [int(seed) for seed in seeds.split(",")]
     kept = work / "rows.json"
     done: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     plan = _all(rows, numbers, plain_rate)
-    if rates:
-        plan = _rates(rows, numbers, [float(rate) for rate in rates.split(",")])
+    if comparing:
+        plan = _rates(rows, numbers, _numbers(rates), _numbers(plain_rates))
     for name, run, arguments, changes in plan:
         if name not in done:
+            began = time.perf_counter()
             done[name] = run(*arguments, **changes)
+            done[name]["seconds"] = round(time.perf_counter() - began)
             write_json(kept, done)
         print(f"{name}: {done[name]}", flush=True)
     settings = {**asdict(rows.recipe), "images": images, "edges": edges, "seeds": numbers}
@@ -189,36 +208,72 @@ def main(
     save(envelope("federated", {}, about, threads=threads, rows=done), output)
 
 
-def _rates(rows: Rows, seeds: list[int], rates: list[float]) -> Plan:
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",") if number]
+
+
+def _rates(rows: Rows, seeds: list[int], rates: list[float], plain_rates: list[float]) -> Plan:
     """What is compared to choose a learning rate."""
     plan: Plan = []
     for seed in seeds:
-        for rate in rates:
+        for rate in plain_rates:
             at, changes = f"iid {seed}, learning rate {rate}", {"learning_rate": rate}
             plan.append((f"FedAvg, small {at}", rows.averaged, ("iid", seed), changes))
             plan.append((f"central small {at}", rows.central, ("small", seed), changes))
-            plan.append((f"FedGKT {at}", rows.group, ("iid", seed), changes))
+        for rate in rates:
+            changes = {"learning_rate": rate}
+            name = f"FedGKT iid {seed}, learning rate {rate}"
+            plan.append((name, rows.group, ("iid", seed), changes))
     return plan
 
 
 def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
-    """All rows of the table."""
-    plan: Plan = []
+    """All rows of the table, what matters most first."""
     plain = {"learning_rate": plain_rate}
-    for seed in seeds:
-        for split in SPLITS:
-            plan.append((f"FedAvg, small {split} {seed}", rows.averaged, (split, seed), plain))
-            plan.append((f"each edge alone {split} {seed}", rows.alone, (split, seed), plain))
-        plan.append((f"central small - {seed}", rows.central, ("small", seed), plain))
-        for split in SPLITS:
-            plan.append((f"FedGKT {split} {seed}", rows.group, (split, seed), {}))
-        plan.append((f"central large - {seed}", rows.central, ("large", seed), plain))
-    iid = ("iid", seeds[0])
+    first, others = seeds[0], seeds[1:]
+    alike, unlike = SPLITS
+    longer = {**plain, "rounds": 4 * rows.recipe.rounds}
+
+    def group_rows(split: str, seed: int) -> Plan:
+        return [
+            (f"FedGKT {split} {seed}", rows.group, (split, seed), {}),
+            (f"FedAvg, small {split} {seed}", rows.averaged, (split, seed), plain),
+        ]
+
+    def alone_rows(seed: int) -> Plan:
+        return [
+            (f"each edge alone {split} {seed}", rows.alone, (split, seed), plain)
+            for split in SPLITS
+        ]
+
+    def central_row(size: str, seed: int) -> Plan:
+        return [(f"central {size} - {seed}", rows.central, (size, seed), plain)]
+
+    plan = [*group_rows(alike, first), *central_row("small", first)]
+    for seed in others:
+        plan += group_rows(alike, seed)
     plan += [
-        (f"FedGKT, no way back iid {seeds[0]}", rows.group, iid, {"way_back": False}),
-        (f"FedGKT, no KL iid {seeds[0]}", rows.group, iid, {"alpha": 0.0, **plain}),
-        (f"FedGKT, 8-bit maps iid {seeds[0]}", rows.group, iid, {"maps": "int8"}),
+        *group_rows(unlike, first),
+        (f"FedGKT, no KL iid {first}", rows.group, (alike, first), {"alpha": 0.0, **plain}),
+        *central_row("large", first),
     ]
+    for seed in others:
+        plan += group_rows(unlike, seed)
+    plan += alone_rows(first)
+    for seed in others:
+        plan += [*central_row("small", seed), *alone_rows(seed)]
+    plan += [
+        (f"FedGKT, no way back iid {first}", rows.group, (alike, first), {"way_back": False}),
+        (f"FedGKT, 8-bit maps iid {first}", rows.group, (alike, first), {"maps": "int8"}),
+        (
+            f"FedAvg, small, four times the rounds iid {first}",
+            rows.averaged,
+            (alike, first),
+            longer,
+        ),
+    ]
+    for seed in others:
+        plan += central_row("large", seed)
     return plan
 
 

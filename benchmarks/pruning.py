@@ -71,7 +71,7 @@ class Comparison:
             torch.manual_seed(0)
             network: Any = PAPER_DESIGNS[self.arguments.design](len(self.test.classes), width)
             steps = [(self.whole, self.arguments.epochs, 0.2)]
-            steps += [(self.short, then, 0.05)] if then else []
+            steps += [(self.short, then, self.arguments.rate)] if then else []
             for number, (images, epochs, rate) in enumerate(steps):
                 checkpoint = self.work / f"{name}-{number}.checkpoint"
                 network = train(network, images, self.recipe(epochs, rate), checkpoint)
@@ -82,7 +82,7 @@ class Comparison:
         a = self.arguments
         recipe = PruneRecipe(
             importance, a.share, a.vote, a.max_loss, a.iterations, (a.mask_epochs,) * 2,
-            self.recipe(a.tune_epochs, 0.05),
+            self.recipe(a.tune_epochs, a.rate),
         )  # fmt: skip
         original = self.work / "original.onnx"
         own = replace(self.candidate, sha256=sha256(original))
@@ -112,7 +112,9 @@ class Comparison:
     def at_widths(self, importance: str, widths: dict[str, int], epochs: int) -> None:
         path = self.work / f"{importance}.onnx"
         if not path.exists():
-            made = self.pruner(importance).to_widths(widths, self.recipe(epochs, 0.05))
+            made = self.pruner(importance).to_widths(
+                widths, self.recipe(epochs, self.arguments.rate)
+            )
             write_network(
                 made.network, self.candidate, path, onnx.load(str(self.work / "original.onnx"))
             )
@@ -131,8 +133,8 @@ class Comparison:
         return found
 
     def report(self, names: list[str]) -> str:
-        images = [self.test.images[row : row + 1] for row in range(200)]
-        calibrate = [self.short.images[row : row + 1] for row in range(200)]
+        images = list(self.test.images[:: len(self.test.labels) // 200, None])
+        calibrate = list(self.short.images[:: len(self.short.labels) // 200, None])
         paths = []
         for name in names:
             path, small = self.work / f"{name}.onnx", self.work / f"{name}-int8.onnx"
@@ -194,6 +196,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--mask-epochs", type=int, default=1, help="alone, and again with all")
     parser.add_argument("--tune-epochs", type=int, default=4)
+    parser.add_argument("--rate", type=float, default=0.02, help="of masks and fine-tuning")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parts", default="original,mask,l1,narrower,random,report")
     arguments = parser.parse_args()
@@ -203,8 +206,8 @@ def main() -> None:
     one = Comparison(arguments)
     if "original" in parts:
         one.trained("original", arguments.width, 0)
-    if "mask" in parts:
-        one.pruned()
+    if parts == ["original"]:
+        return
     found = one.pruned()
     spent = (2 * arguments.mask_epochs + arguments.tune_epochs) * len(found["iterations"])
     for importance in ("l1", "random"):

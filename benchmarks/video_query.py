@@ -36,6 +36,7 @@ from adaptive.tasks.detections import pack, unpack
 from adaptive.video.gate import FrameGate
 from adaptive.video.index import BOXES, CAMERA, IndexSettings, VideoIndex
 from adaptive.video.index_tuning import (
+    EVERYS,
     IndexChoice,
     ObservedClip,
     ObservedFrame,
@@ -136,7 +137,10 @@ class Remembered:
 
 def told(choice: IndexChoice, names: Sequence[str]) -> str:
     own = " + ".join(names[place] for place in choice.candidates)
-    return f"{own}, k {choice.k}, least {choice.least:g}, threshold {choice.threshold:g}"
+    return (
+        f"{own}, k {choice.k}, least {choice.least:g}, threshold {choice.threshold:g}, "
+        f"every {choice.every}"
+    )
 
 
 def report(
@@ -292,6 +296,7 @@ def main() -> None:
     parser.add_argument("--class", dest="classes", action="append")
     parser.add_argument("--level", type=float, default=0.99)
     parser.add_argument("--threshold", dest="thresholds", action="append", type=float)
+    parser.add_argument("--every", dest="everys", action="append", type=int)
     parser.add_argument("--ms", help="of each network, the strong one last; timed when left out")
     parser.add_argument("--day", type=Path, metavar="CLIP.npz")
     options = parser.parse_args()
@@ -317,7 +322,7 @@ def main() -> None:
     ]
     every = [
         choice
-        for choice in choices(len(cheap))
+        for choice in choices(len(cheap), everys=options.everys or EVERYS)
         if not options.thresholds or choice.threshold in options.thresholds
     ]
     query = Remembered([kinds_of([name], labels)[0] for name in classes])

@@ -8,6 +8,7 @@ from typing import Any, Sequence
 import numpy as np
 
 from adaptive.errors import InputError, MissingExtra
+from adaptive.outcomes.quality import TOP1, quality_words
 from adaptive.premodel.base import NONE, Premodel, first_yes
 from adaptive.premodel.scoring import areas, brier
 from adaptive.premodel.telling import TellingReport, telling
@@ -37,6 +38,7 @@ class Report:
         chance, and "base", that of its share in all images, which a useful chance stays below
     top1 : where it is known which candidates are right: share of images answered right by the
         chain (where all say no, the last one answers), by each candidate, and by the oracle
+    quality : what being right is called; one between 0 and 1 is made right or wrong before
     telling : whether all this is better than what needs no premodel
     """
 
@@ -56,6 +58,7 @@ class Report:
     chances: dict[str, dict[str, float | None]] = field(repr=False)
     telling: TellingReport
     top1: dict[str, float] | None = None
+    quality: str = TOP1
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -66,8 +69,8 @@ class Report:
         }
         return {"format": FORMAT, **asdict(self), "telling": told}
 
-    def to_text(self, quality: str = "top-1") -> str:
-        """As a table for a terminal; `quality` is what answers are worth, in words."""
+    def to_text(self) -> str:
+        """As a table for a terminal."""
         how = "stratified" if self.stratified else "not stratified"
         parts = [
             f"{self.folds}-fold cross-validation on {self.rows} images ({how}, seed {self.seed})",
@@ -98,7 +101,7 @@ class Report:
             ),
         ]
         if self.top1 is not None:
-            lines = [[f"{quality} on these images", ""]]
+            lines = [[f"{quality_words(self.quality)} on these images", ""]]
             lines += [[name, f"{share:.1%}"] for name, share in self.top1.items()]
             parts += ["", _columns(lines)]
         return "\n".join(parts)
@@ -114,6 +117,7 @@ def cross_validate(
     folds: int = 5,
     seed: int = 0,
     measured: bool = False,
+    quality: str = TOP1,
 ) -> Report:
     """Train on all parts but one, choose on that one, for each part.
 
@@ -128,6 +132,7 @@ def cross_validate(
     folds : number of parts, at least 2
     seed : of the shuffle
     measured : whether outcomes say which candidates are right, so that top-1 is known
+    quality : what that is called, where it is another
 
     Raises
     ------
@@ -158,6 +163,7 @@ def cross_validate(
         chances=_chances(premodel.candidates, chances, outcomes, np.array(ranked)),
         telling=telling(names, chances, outcomes, chosen, best, [held for _, held in parts]),
         top1=_top1(premodel.candidates, outcomes, chosen) if measured else None,
+        quality=quality,
         folds=len(parts),
         seed=seed,
         stratified=stratified,

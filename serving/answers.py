@@ -28,6 +28,18 @@ Pairs = List[Tuple[str, str]]
 STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
+#: Paths that tell about persons begin so.
+ABOUT_PERSONS = "/v1/identi"
+
+#: Behind this a path has a person's name.
+_NAMES = "/v1/identities/"
+
+
+def told_path(path: str) -> str:
+    """A request's path as a log may have it: without the name of a person."""
+    return f"{_NAMES}NAME" if path.startswith(_NAMES) else path
+
+
 class Answer(NamedTuple):
     """What goes back: status, body, its type, and further headers."""
 
@@ -85,7 +97,7 @@ def refusal(error: Exception, environ: dict[str, Any]) -> Answer:
         return as_json({"error": str(error)}, 503, ("Retry-After", wait))
     if isinstance(error, DeadlineError):
         return as_json({"error": str(error)}, 504)
-    where = f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}"
+    where = f"{environ.get('REQUEST_METHOD')} {told_path(environ.get('PATH_INFO', ''))}"
     log.error("%s failed", where, exc_info=error)
     return as_json({"error": "the server failed on this request; its log says why"}, 500)
 

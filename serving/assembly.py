@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator
 
+from adaptive.errors import InputError
 from adaptive.serving.admission import QUEUE, Admission, AdmissionMiddleware, Admissions
 from adaptive.serving.asgi import Adapter
 from adaptive.serving.collector import CONTENT_TYPE, Collector
 from adaptive.serving.http import MAX_BODY_BYTES, create_app
+from adaptive.serving.identities import Identities
 from adaptive.serving.keys import Keys
 from adaptive.serving.logs import JsonLines, Lines
 from adaptive.serving.middleware import Middleware
@@ -34,6 +36,13 @@ class Endpoint:
     keys : who may ask; everybody where there are none
     certificate : speaks TLS with it
     lines : the request log
+    identities : who is known, told only behind keys
+    identity_keys : who may ask about persons; all of `keys` where there are none
+
+    Raises
+    ------
+    InputError
+        when there are identities, and no keys.
     """
 
     host: str = "127.0.0.1"
@@ -44,6 +53,14 @@ class Endpoint:
     keys: Keys | None = None
     certificate: CertificateFiles | None = None
     lines: Lines | None = None
+    identities: Identities | None = None
+    identity_keys: Keys | None = None
+
+    def __post_init__(self) -> None:
+        if self.identities is not None and self.keys is None:
+            raise InputError("who is on an image is told behind keys only; give --keys too")
+        if self.identity_keys is not None and self.identities is None:
+            raise InputError("keys for identities are of no use without a store of them")
 
 
 def assemble(service: Service, endpoint: Endpoint) -> Server:
@@ -98,14 +115,19 @@ def _application(
 ) -> Middleware:
     """The application with its metrics, and what every request passes before it."""
     secured = endpoint.keys is not None
-    app = create_app(service, max_body_bytes=endpoint.max_body_bytes, secured=secured)
+    app = create_app(
+        service,
+        max_body_bytes=endpoint.max_body_bytes,
+        secured=secured,
+        identities=endpoint.identities,
+    )
     collector = Collector(service, admission, connections, endpoint.lines)
 
     def metrics() -> Any:
         return app.response_class(collector.text(), content_type=CONTENT_TYPE)
 
     app.add_url_rule("/metrics", view_func=metrics)
-    return Middleware(app, service.metrics, endpoint.keys, endpoint.lines)
+    return Middleware(app, service.metrics, endpoint.keys, endpoint.lines, endpoint.identity_keys)
 
 
 def threads_for(service: Service) -> int:

@@ -10,6 +10,8 @@ from werkzeug.wrappers import Response
 from adaptive.errors import InputError
 from adaptive.serving import v1, v2
 from adaptive.serving.answers import Answer, as_json, refusal
+from adaptive.serving.identities import Identities
+from adaptive.serving.identity_routes import create_blueprint as create_identities
 from adaptive.serving.infer import PATH as INFER
 from adaptive.serving.infer import infer
 from adaptive.serving.openapi import document
@@ -34,6 +36,7 @@ def create_app(
     max_body_bytes: int = MAX_BODY_BYTES,
     max_batch: int = MAX_BATCH,
     secured: bool = False,
+    identities: Identities | None = None,
 ) -> Flask:
     """Return the WSGI application that answers images with `service`.
 
@@ -45,6 +48,8 @@ def create_app(
     max_batch : images that one request of the Open Inference Protocol may hold
     secured : `/openapi.json` says that a bearer key is asked for; asking is up to whatever
         stands in front of the application
+    identities : who is known; without it nothing here says who is on an image. Whoever hands it
+        over has keys asked for.
 
     Every error is `{"error": sentence}`: 400 for a request or an image that cannot be used, 404,
     405, 413, 415, 503 when there is too much to do, 504 when a deadline has passed, and 500 with a
@@ -92,6 +97,9 @@ def create_app(
         return dispatcher.infer(request.environ, model, version).response()
 
     app.register_blueprint(v2.create_blueprint(service, max_body_bytes, max_batch))
+
+    if identities is not None:
+        app.register_blueprint(create_identities(identities, max_body_bytes))
 
     app.register_blueprint(create_page())
 

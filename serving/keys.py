@@ -45,7 +45,7 @@ class Keys:
         self._looked = monotonic()
         self._problem = ""
         try:
-            self._stamp = _stamp(path)
+            self._stamp = stamp(path)
             self._digests = _read(path)
         except OSError as exc:
             raise InputError(f"the keys {path} cannot be read: {exc.strerror or exc}") from exc
@@ -75,11 +75,11 @@ class Keys:
                 return
             self._looked = monotonic()
             try:
-                stamp = _stamp(self.path)
-                if stamp == self._stamp:
+                now = stamp(self.path)
+                if now == self._stamp:
                     return
                 self._digests = _read(self.path)
-                self._stamp, self._problem = stamp, ""
+                self._stamp, self._problem = now, ""
             except (OSError, InputError) as error:
                 problem = str(error)
                 if isinstance(error, OSError):
@@ -113,6 +113,7 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What differs once a file has changed."""
     found = path.stat()
     return found.st_mtime_ns, found.st_ino, found.st_size

@@ -6,7 +6,7 @@ import re
 from time import perf_counter
 from typing import Any, Callable, Iterable, List, Mapping, Tuple
 
-from adaptive.serving.answers import Answer, as_json
+from adaptive.serving.answers import ABOUT_PERSONS, Answer, as_json, told_path
 from adaptive.serving.asgi import Application
 from adaptive.serving.keys import Keys
 from adaptive.serving.logs import Lines, line
@@ -26,6 +26,8 @@ _CHANGES = re.compile(r"/v2/repository/models/[^/]+/(load|unload)/?")
 _KINDS = (
     (re.compile(r"/v1/classify"), "classify"),
     (re.compile(r"/v1/detect"), "detect"),
+    (re.compile(r"/v1/identify"), "identify"),
+    (re.compile(r"/v1/identities.*", re.DOTALL), "identities"),
     (re.compile(r"/v2/models/.*/infer"), "infer"),
     (re.compile(r"/v2/repository/.*"), "repository"),
     (re.compile(r"/healthz|/readyz|/v2/health/.*"), "health"),
@@ -51,6 +53,9 @@ _NOT_FROM_HERE = _refusal(
 )
 
 
+_NOT_ABOUT_PERSONS = _refusal(403, "this key may not ask about persons")
+
+
 class Middleware:
     """What every request passes before the application. It is a WSGI application itself.
 
@@ -60,6 +65,7 @@ class Middleware:
     metrics : where requests are counted
     keys : who may ask; everybody where there are none
     lines : the request log
+    identity_keys : who may ask about persons; all of `keys` where there are none
     """
 
     def __init__(
@@ -68,9 +74,11 @@ class Middleware:
         metrics: Metrics,
         keys: Keys | None = None,
         lines: Lines | None = None,
+        identity_keys: Keys | None = None,
     ) -> None:
         self.app = app
         self.keys = keys
+        self.identity_keys = identity_keys
         self._metrics = metrics
         self._lines = lines
 
@@ -112,6 +120,13 @@ class Middleware:
         """Refuse a request by its header; a server may ask this before it reads the body."""
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         header: Callable[[str], str | None] = environ.get
+        about_persons = path.startswith(ABOUT_PERSONS)
+        if about_persons and self.identity_keys is not None:
+            authorization = header("HTTP_AUTHORIZATION")
+            if self.identity_keys.allow(authorization):
+                return None
+            known = self.keys is not None and self.keys.allow(authorization)
+            return _NOT_ABOUT_PERSONS if known else NO_KEY
         open_to_all = self.keys is None or (path in OPEN and method in ("GET", "HEAD"))
         if not open_to_all and not self.keys.allow(header("HTTP_AUTHORIZATION")):  # type: ignore[union-attr]
             return NO_KEY
@@ -159,7 +174,7 @@ class Middleware:
         spent = perf_counter() - record.arrived
         kind = next((name for known, name in _KINDS if known.fullmatch(path)), "other")
         self._metrics.request(kind, status, spent)
-        if kind in ("classify", "detect", "infer"):
+        if kind in ("classify", "detect", "identify", "infer"):
             self._metrics.step("queue", record.waited)
         if self._lines is None:
             return
@@ -168,7 +183,7 @@ class Middleware:
             "request": record.id,
             "client": environ.get("REMOTE_ADDR"),
             "method": method,
-            "path": path[:200],
+            "path": told_path(path)[:200],
             "status": int(status),
             "ms": round(spent * 1e3, 3),
             "queue_ms": round(record.waited * 1e3, 3),

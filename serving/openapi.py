@@ -34,7 +34,7 @@ def document(
     assert data is not None
     told: dict[str, Any] = json.loads(data)
     told["info"]["version"] = release()
-    answered = {re.sub(r"<(\w+)>", r"{\1}", rule) for rule in paths}
+    answered = {re.sub(r"<(?:path:)?(\w+)>", r"{\1}", rule) for rule in paths}
     answered -= {f"/v1/{other}" for other in TASKS if other != task}
     told["paths"] = {path: item for path, item in told["paths"].items() if path in answered}
     parts = told["components"]
@@ -43,24 +43,29 @@ def document(
     tensor = parts["schemas"]["Image"]["properties"]
     most = 1 if task == "detect" else max_batch
     tensor["shape"]["items"]["maximum"] = tensor["data"]["maxItems"] = most
-    _drop_unused(told)
     if secured:
         for path in told["paths"].keys() - OPEN:
             for operation in told["paths"][path].values():
                 operation["security"] = [{"bearer": []}]
                 operation["responses"]["401"] = {"$ref": "#/components/responses/Unauthorized"}
     else:
-        del parts["securitySchemes"], parts["responses"]["Unauthorized"]
+        del parts["securitySchemes"]
+    _drop_unused(told)
     return told
 
 
 def _drop_unused(told: dict[str, Any]) -> None:
-    """Leave out schemas that nothing refers to."""
-    schemas = told["components"]["schemas"]
+    """Leave out schemas, answers and bodies that nothing refers to."""
+    parts = told["components"]
     while True:
-        named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(told)))
-        unused = schemas.keys() - named
+        named = set(re.findall(r'"#/components/(\w+)/(\w+)"', json.dumps(told)))
+        unused = [
+            (kind, name)
+            for kind in ("schemas", "responses", "requestBodies")
+            for name in parts[kind]
+            if (kind, name) not in named
+        ]
         if not unused:
             return
-        for name in unused:
-            del schemas[name]
+        for kind, name in unused:
+            del parts[kind][name]

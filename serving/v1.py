@@ -60,7 +60,7 @@ def _answer(
     explain = EXPLAIN[query] if query in EXPLAIN else _explain(query)
     limits = service.limits_from(EnvironHeaders(environ))
     stream = stream_from(environ)
-    image = _image_bytes(environ, max_body_bytes)
+    image = image_bytes(environ, max_body_bytes)
     found = ask(
         image,
         limits=limits,
@@ -83,7 +83,7 @@ def _explain(query: str) -> int:
     return int(values[0])
 
 
-def _image_bytes(environ: dict[str, Any], max_body_bytes: int) -> bytes:
+def image_bytes(environ: dict[str, Any], max_body_bytes: int) -> bytes:
     """The image of a request: its multipart field `file`, or else its whole body.
 
     The body counts whatever its Content-Type says, since `curl --data-binary` calls a photograph

@@ -9,13 +9,13 @@ from typing import Any, Mapping, Sequence
 import click
 import numpy as np
 
-from adaptive.box_output import BoxMerge
+from adaptive.box_output import BoxMerge, BoxOutput
 from adaptive.bundle.bundle import Bundle, check_output, write_bundle
 from adaptive.candidate import positions
 from adaptive.errors import InputError
 from adaptive.files import read_json
 from adaptive.measuring.times import Times
-from adaptive.outcomes.table import OutcomeTable
+from adaptive.outcomes.table import OutcomeTable, table_hash
 from adaptive.policy.base import Policy
 from adaptive.policy.files import read_policy
 from adaptive.policy.fixed import Fixed
@@ -123,7 +123,15 @@ def command(
         }
         board = outcomes.meta.get("board")
     if source.task == "detect":
+        if certificate is not None and table is not None:
+            _check_taught(certificate, table)
         source = with_learnt(source, taught, policy)
+        unread = _unread(source, policy)
+        if certificate is not None and unread:
+            raise InputError(
+                "the certificate speaks of boxes as the outcome table taught to read them, and "
+                f"nothing says it of {list(unread)}; name the table that was tuned on with --table"
+            )
     if merge is not None and source.task != "detect":
         raise InputError("--merge is for detectors, and these candidates classify")
     source = replace(source, merge=_merge_of(certificate, policy, merge, source.merge))
@@ -161,11 +169,16 @@ def command(
         untimed = [name for name in carried if name not in outcomes.candidates]
         if untimed:
             click.echo(f"note: {times_path or table} has no times of {', '.join(untimed)}")
+    for name, least in _unread(source, policy).items():
+        click.echo(
+            f"note: nothing says from which score on boxes of {name} are its answer, so all of "
+            f"{least:g} or more are; --table X.csv, of a profile, says what is best"
+        )
     own = () if policy.premodel is None else policy.premodel.own_features
     if own and policy.needs_features:
         click.echo(
             f"note: the premodel reads columns of your own ({', '.join(own)}); Router.load needs "
-            "an extractor that computes them, serve and classify --extractor"
+            "an extractor that computes them; serve, classify and detect have --extractor"
         )
 
 
@@ -175,6 +188,28 @@ def _always(source: Bundle, name: str) -> Policy:
     if name in here or not here:
         return Fixed((name,))
     return Fixed((name, source.reference if source.reference in here else here[-1]))
+
+
+def _check_taught(certificate: Mapping[str, Any], table: Path) -> None:
+    """Refuse boxes that are read as another table taught than the one a promise was made from."""
+    promised = dict(certificate.get("hashes") or {}).get("table")
+    if promised is not None and promised != table_hash(table):
+        raise InputError(
+            f"the certificate was not made from {table}, and boxes are read as the table taught "
+            "that was tuned on; name that one with --table, and a board's times with --times"
+        )
+
+
+def _unread(source: Bundle, policy: Policy) -> dict[str, float]:
+    """The detectors that a policy asks, and of which nothing says which boxes are the answer; and
+    from which score on they are then."""
+    return {
+        c.name: c.output.least
+        for c in source.candidates
+        if c.name in policy.candidates
+        and isinstance(c.output, BoxOutput)
+        and c.output.shown is None
+    }
 
 
 def _merge_of(
@@ -218,15 +253,14 @@ def with_learnt(source: Bundle, table: OutcomeTable | None, policy: Policy) -> B
     InputError
         when a policy goes by how sure boxes are, and nothing says it.
     """
-    from adaptive.box_output import BoxOutput
-    from adaptive.tasks.learnt import Learnt
+    from adaptive.outcomes.merged import told_of
 
-    learnt = {} if table is None else dict(table.meta.get("learnt") or {})
+    learnt = {} if table is None else told_of(table)
     candidates = []
     for candidate in source.candidates:
         output = candidate.output
         if isinstance(output, BoxOutput) and candidate.name in learnt:
-            output = Learnt.from_json(learnt[candidate.name]).output(output)
+            output = learnt[candidate.name].output(output)
         candidates.append(replace(candidate, output=output))
     untold = [
         c.name

@@ -255,7 +255,8 @@ def list_candidates(folder: Path) -> None:
 @click.option(
     "--images",
     type=click.Path(path_type=Path),
-    help="Labelled images, one folder a class: how often is each candidate right?",
+    help="Labelled images, one folder a class: how often is each candidate right? Of detectors "
+    "`adaptive profile` tells that.",
 )
 @click.option("--labels", "table", type=click.Path(path_type=Path), help="CSV: image,label.")
 @click.option("--limit", type=click.IntRange(1), default=IMAGES, show_default=True)
@@ -271,6 +272,12 @@ def check(
     if table is not None and images is None:
         raise InputError("--labels goes with --images")
     bundle = Bundle.read(folder)
+    if images is not None and bundle.task == "detect":
+        raise InputError(
+            f"{folder} holds detectors; `adaptive profile --candidates {folder} --images {images} "
+            "--labels LABELS -o X.csv` tells what their boxes are worth. Without --images each is "
+            "opened and run"
+        )
     found = None if images is None else list_images(images, bundle.labels, table)
     wrong = 0
     for candidate in bundle.candidates:
@@ -336,7 +343,8 @@ def described(candidate: Candidate) -> str:
     scaling = scaling and f" ({scaling.strip()})"
     answers = output.kind if isinstance(output, BoxOutput) else f"{output.classes} {output.kind}"
     at = "" if candidate.remote is None else f", {candidate.remote.place}"
-    return f"{candidate.name}: {reads}{scaling}, {spec.resize} -> {answers}{takes}{at}"
+    made = "" if candidate.made is None else f"; {candidate.made}"
+    return f"{candidate.name}: {reads}{scaling}, {spec.resize} -> {answers}{takes}{at}{made}"
 
 
 def _tell(check: Check) -> None:

@@ -142,6 +142,7 @@ def command(
     learnt: dict[str, Learnt] = {}
     if read.task == "detect":
         learnt = _read_as(whole, read)
+        whole = _as_the_bundle_reads(whole, table, read, learnt)
         if read.merge is not None:
             from adaptive.outcomes.merged import with_merged
 
@@ -289,6 +290,40 @@ def _read_as(outcomes: OutcomeTable, bundle: Bundle) -> dict[str, Learnt]:
             )
         learnt[name] = own
     return learnt
+
+
+def _as_the_bundle_reads(
+    outcomes: OutcomeTable, path: Path, bundle: Bundle, learnt: Mapping[str, Learnt]
+) -> OutcomeTable:
+    """The table with the qualities that boxes have as the bundle reads them; told where they
+    differ from the table's own."""
+    from adaptive.box_output import BoxOutput
+    from adaptive.outcomes.boxes import boxes_folder
+    from adaptive.outcomes.merged import told_of
+    from adaptive.outcomes.reread import read_otherwise, reread
+
+    told = told_of(outcomes)
+    for candidate in bundle.candidates:
+        output, name = candidate.output, candidate.name
+        if name in told and isinstance(output, BoxOutput) and output.shown is None:
+            click.echo(
+                f"note: the bundle does not say from which score on boxes of {name} are its "
+                f"answer, and serves all of {output.least:g} or more; {path.name} takes those of "
+                f"{told[name].shown:.3g} or more, and so do these figures. Make the bundle with "
+                f"--table {path.name}"
+            )
+    others = read_otherwise(outcomes, learnt)
+    if not others:
+        return outcomes
+    told_so = f"note: the bundle reads boxes of {', '.join(others)} otherwise than {path.name}"
+    if not boxes_folder(path).is_dir():
+        click.echo(
+            f"{told_so}, and {boxes_folder(path).name} is not beside it; these figures are as the "
+            "table reads them"
+        )
+        return outcomes
+    click.echo(f"{told_so}; these figures are as the bundle reads them")
+    return reread(outcomes, path, learnt, others)
 
 
 def check_same_networks(bundle: Bundle, table: OutcomeTable) -> None:

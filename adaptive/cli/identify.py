@@ -11,6 +11,7 @@ import numpy as np
 
 from adaptive.cli.classify import listed
 from adaptive.cli.features import ImagePath
+from adaptive.cli.identify_exits import command as train_exits
 from adaptive.cli.people import (
     PeopleOptions,
     PeopleSeen,
@@ -237,3 +238,6 @@ def tune(
         click.echo(f"persons in the store: {100 * of_it.value:.1f}% {what} ({interval})")
     click.echo(said.words())
     end(passed)
+
+
+command.add_command(train_exits)

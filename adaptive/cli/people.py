@@ -19,7 +19,7 @@ from adaptive.images.decode import MAX_PIXELS, decode
 from adaptive.routing.crops import naming, parts_of
 from adaptive.routing.router import Router
 from adaptive.video.embedding import open_embedders
-from adaptive.video.identified import Embedder, Identified, Oracle, identify
+from adaptive.video.identified import Embedder, Identified, Oracle, embeddings_of, identify
 from adaptive.video.identity import IdentityStore, editing
 
 Box = Tuple[int, int, int, int]
@@ -34,11 +34,13 @@ class PeopleOptions(NamedTuple):
     networks : file that lists the embedding networks
     detector : bundle that finds faces or persons; None takes each image for one
     least : score from which a detector's box shows somebody
+    label : class of the boxes that show somebody; None takes those of every class
     """
 
     networks: Path
     detector: Path | None
     least: float
+    label: str | None = None
 
 
 networks_option = click.option(
@@ -51,7 +53,7 @@ networks_option = click.option(
 
 
 def finding_options(required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command --networks, --detector and --least, as one argument `finding`.
+    """Give a command --networks, --detector, --least and --class, as one argument `finding`.
 
     required : whether --detector is
     """
@@ -60,11 +62,24 @@ def finding_options(required: bool = False) -> Callable[[Callable[..., Any]], Ca
     def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def found(
-            *arguments: Any, networks: Path, detector: Path | None, least: float, **options: Any
+            *arguments: Any,
+            networks: Path,
+            detector: Path | None,
+            least: float,
+            label: str | None,
+            **options: Any,
         ) -> Any:
-            return command(*arguments, finding=PeopleOptions(networks, detector, least), **options)
+            finding = PeopleOptions(networks, detector, least, label)
+            return command(*arguments, finding=finding, **options)
 
         for option in (
+            click.option(
+                "--class",
+                "label",
+                metavar="NAME",
+                help="Class of the detector's boxes that show somebody, such as person; all "
+                "classes when left out.",
+            ),
             click.option(
                 "--least",
                 type=click.FloatRange(0, 1),
@@ -127,7 +142,7 @@ class People:
         for path, image in images_of(bar, passed):
             found = self.parts(image)
             if found:
-                yield path, {e.network.name: e.run(found[0][0]) for e in self.embedders}
+                yield path, dict(embeddings_of(self.embedders, found[0][0]))
             else:
                 passed.append(f"{path}: the detector finds nobody")
 
@@ -135,6 +150,16 @@ class People:
         """Who is on an image, and where."""
         for crop, box in self.parts(image):
             yield box, identify(self.store, self.embedders, crop, self.oracle, learn)
+
+
+@contextmanager
+def opened_parts(finding: PeopleOptions) -> Iterator[Parts]:
+    """What finds people; without a detector an image shows one."""
+    if finding.detector is None:
+        yield _whole
+        return
+    with Router.load(finding.detector) as finder:
+        yield parts_of(finder, finding.least, finding.label)
 
 
 @contextmanager
@@ -146,10 +171,7 @@ def opened_people(
         own = stack.enter_context(editing(store)) if edit else IdentityStore.read(store)
         embedders = open_embedders(finding.networks)
         own.check_networks([e.network for e in embedders])
-        parts: Parts = _whole
-        if finding.detector is not None:
-            finder = stack.enter_context(Router.load(finding.detector))
-            parts = parts_of(finder, finding.least)
+        parts = stack.enter_context(opened_parts(finding))
         names = None
         if oracle is not None:
             names = naming(stack.enter_context(Router.load(oracle)))

@@ -7,6 +7,7 @@ from typing import Iterator
 
 import numpy as np
 
+from adaptive.box_output import BoxOutput
 from adaptive.bundle.bundle import Bundle
 from adaptive.engines.choose import Engines
 from adaptive.errors import InputError
@@ -18,6 +19,7 @@ from adaptive.outcomes.labelled import LabelledImages
 from adaptive.outcomes.parts import Split
 from adaptive.outcomes.table import OutcomeTable
 from adaptive.routing.extractors import Extractor
+from adaptive.tasks.learnt import Learnt
 
 
 def begin(
@@ -45,6 +47,14 @@ def begin(
         )
     shares = Split() if split is None else Split.parse(split)
     found = list_boxed(images, bundle.labels, labels, limit)
+    tune = shares.rows(found.names, "tune")
+    outputs = [c.output for c in bundle.candidates]
+    learns = any(isinstance(own, BoxOutput) and Learnt.of(own) is None for own in outputs)
+    if learns and len(tune) and all(found.boxes[row].crowd.all() for row in tune):
+        raise InputError(
+            f"none of the {len(tune)} images that tune has a true box, and from those it is learnt "
+            "how boxes are read; take more images, or divide them by another --split"
+        )
     profiler = BoxProfiler(bundle, threads, features, engines=engines, extractor=extractor)
     return profiler, profiler.labelled(found, shares)
 

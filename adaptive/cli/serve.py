@@ -10,6 +10,7 @@ import click
 
 from adaptive.cli.engines import engine_options
 from adaptive.cli.extractor import extractor_option
+from adaptive.cli.identities import PersonsOptions, identity_options, opened_identities
 from adaptive.cli.listening import Listening, listening_options
 from adaptive.cli.settings import configurable
 from adaptive.engines.choose import EngineOptions
@@ -137,6 +138,7 @@ if TYPE_CHECKING:
     type=click.FloatRange(1, 86_400),
     help="Forget a stream that sent nothing for so long.",
 )
+@identity_options
 @extractor_option("What computes the features of your own that the bundle's premodel reads.")
 @engine_options
 def command(
@@ -159,12 +161,15 @@ def command(
     stream_idle_s: float,
     extractor: Extractor | None,
     listening: Listening,
+    persons: PersonsOptions | None,
     engines: EngineOptions,
 ) -> None:
     """Serve BUNDLE, or the embedded default, until SIGTERM or Ctrl-C; SIGHUP loads it again.
 
-    POST /v1/classify takes an image, and clients of the Open Inference Protocol find it below
-    /v2. /healthz, /readyz, /metrics, /v1/bundle and /openapi.json tell about the server.
+    POST /v1/classify takes an image, of detectors POST /v1/detect, and clients of the Open
+    Inference Protocol find both below /v2. /healthz, /readyz, /metrics, /v1/bundle and
+    /openapi.json tell about the server. With --identities and --keys, POST /v1/identify says who
+    is on an image.
     """
     from adaptive.bundle.bundle import default_bundle
     from adaptive.monitoring.decisions import DecisionLog
@@ -174,6 +179,10 @@ def command(
     from adaptive.serving.service import Service
     from adaptive.serving.stderr import as_json
 
+    if persons is not None and listening.keys is None:
+        raise InputError(
+            "--identities says who is on an image, which is told behind keys only; give --keys too"
+        )
     audit = Audit(audit_share, audit_scope) if audit_share > 0 else None
     with ExitStack() as opened:
         lines = None
@@ -207,6 +216,9 @@ def command(
         if request_log not in ("-", "none"):
             lines = Lines(Path(request_log))
             opened.callback(lines.close)
+        known = None
+        if persons is not None:
+            known = opened.enter_context(opened_identities(persons, settings.max_pixels))
         endpoint = Endpoint(
             listening.host,
             listening.port,
@@ -216,6 +228,8 @@ def command(
             listening.keys,
             listening.certificate,
             lines,
+            known,
+            None if persons is None else persons.keys,
         )
         name = "the embedded default" if bundle is None else str(bundle)
         serve_service(service, endpoint, name)

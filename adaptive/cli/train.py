@@ -17,7 +17,6 @@ from adaptive.features.provenance import SOURCES, described, read_beside, schema
 from adaptive.features.schema import SCHEMA
 from adaptive.files import folder_aside, sha256, write_json
 from adaptive.outcomes.parts import Split, digest
-from adaptive.outcomes.quality import quality_words
 from adaptive.plugins import PREMODELS as GROUP
 from adaptive.premodel.base import Premodel, check_output
 from adaptive.premodel.condense import condensed_words
@@ -181,7 +180,13 @@ def command(
         )
         kept = [name not in trained.dropped for name in examples.features]
         report = cross_validate(
-            trained.premodel, examples.X[:, kept], examples.outcomes, folds, seed, examples.measured
+            trained.premodel,
+            examples.X[:, kept],
+            examples.outcomes,
+            folds,
+            seed,
+            examples.measured,
+            examples.quality,
         )
     except InputError as exc:
         raise TableError(f"{table}: {exc}") from exc
@@ -363,7 +368,7 @@ def _tell(examples: Examples, trained: Trained, report: Report) -> None:
         + ("identical" if trained.levels else "equal within 1e-9")
         + (f" ({trained.tied} more have a tie at the k-th distance)" if trained.tied else "")
     )
-    click.echo(report.to_text(quality_words(examples.quality)))
+    click.echo(report.to_text())
 
 
 def _whose(examples: Examples, premodel: Premodel) -> list[str]:

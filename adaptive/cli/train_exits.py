@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from adaptive.cli.training import training_options
 from adaptive.errors import InputError, MissingExtra
 
 NETWORKS = ("small", "resnet18", "resnet50", "mobilenet_v2")
@@ -62,31 +63,12 @@ NETWORKS = ("small", "resnet18", "resnet50", "mobilenet_v2")
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True)
 @click.option("--learning-rate", type=float, help="Its peak; default 0.2, or 0.02 with --weights.")
 @click.option("--size", type=click.IntRange(8), help="Side of the images; default 32, or 224.")
-@click.option(
-    "--held-out",
-    type=click.IntRange(0),
-    help="Training images kept for premodel and thresholds; default a fifth.",
-)
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@training_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, or cuda:1.")
-@click.option(
-    "--threads",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of torch; 0 leaves its own choice. Where other work keeps the cores busy, fewer "
-    "threads are many times faster.",
-)
 @click.option(
     "--mixed/--full",
     default=None,
     help="Mixed or full precision; default mixed on CUDA, full on a CPU.",
-)
-@click.option(
-    "--checkpoints",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Where a stopped run is taken up again; default DIR of --output with '-checkpoints'.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing folder of candidates.")
 def command(

@@ -148,6 +148,11 @@ def command(
     for value in (budget_ms, budget_mj, deadline_ms):
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"a budget or deadline of {value:g} is not a finite number above 0")
+    if not 0 < confidence < 1:
+        raise InputError(
+            f"--confidence {confidence:g} is not above 0 and below 1; 0.95 is the usual, 0.99 asks "
+            "for more images"
+        )
     if abstain_below is not None and not 0 <= abstain_below <= 1:
         raise InputError(f"--abstain-below {abstain_below:g} is not between 0 and 1")
     if certificate_path is None:

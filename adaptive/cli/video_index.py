@@ -69,6 +69,14 @@ from adaptive.video.lookers import BoxLooker, Looker, MovingLooker
     show_default=True,
     help="Frames in which nothing changed are not looked at; none looks at all.",
 )
+@click.option(
+    "--every",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Of the frames that the gate lets through, detectors look at each so-many-th; those "
+    "between show what the last one did.",
+)
 @click.option("--name", metavar="CAMERA", help="The camera whose clips these are.")
 @click.option(
     "--start", metavar="TIME", help="When the clip begins, as 2026-11-26T08:00:00, local time."
@@ -92,6 +100,7 @@ def command(
     least: float,
     threshold: float | None,
     gate: str,
+    every: int,
     name: str | None,
     start: str | None,
     limit_mb: float | None,
@@ -124,7 +133,7 @@ def command(
         looker = looker_of(router, cheap, k, least)
         if threshold is None:
             threshold = 0.05 if looker.objects == BOXES else 0.4
-        settings = settings_of(router, cheap, looker, threshold, gate)
+        settings = settings_of(router, cheap, looker, threshold, gate, every)
         with IndexWriter(output, settings, limit_mb) as writer:
             ingest = Ingest(writer, looker)
             if camera is not None:
@@ -152,7 +161,12 @@ def looker_of(router: Router, names: Tuple[str, ...], k: int | None, least: floa
 
 
 def settings_of(
-    router: Router, names: Tuple[str, ...], looker: Looker, threshold: float, gate: str
+    router: Router,
+    names: Tuple[str, ...],
+    looker: Looker,
+    threshold: float,
+    gate: str,
+    every: int = 1,
 ) -> IndexSettings:
     """The settings of an index that this looker fills."""
     return IndexSettings(
@@ -165,6 +179,7 @@ def settings_of(
         looker.least if isinstance(looker, BoxLooker) else 0.0,
         threshold,
         gate,
+        every,
     )
 
 

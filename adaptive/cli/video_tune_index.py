@@ -24,6 +24,7 @@ from adaptive.routing.router import Router
 from adaptive.video.gate import FrameGate
 from adaptive.video.index import IndexSettings
 from adaptive.video.index_tuning import (
+    EVERYS,
     KS,
     IndexChoice,
     ObservedClip,
@@ -72,6 +73,16 @@ from adaptive.video.query import kinds_of
     help="Classes of an object to try; may be given several times, and each takes its time.",
 )
 @click.option(
+    "--every",
+    "everys",
+    type=click.IntRange(1),
+    multiple=True,
+    default=EVERYS,
+    show_default=True,
+    help="Of the frames that the gate lets through, look at each so-many-th: what to try; may be "
+    "given several times.",
+)
+@click.option(
     "--level",
     type=click.FloatRange(0, 1, min_open=True),
     default=0.99,
@@ -103,6 +114,7 @@ def command(
     strong: str,
     labels: Tuple[str, ...],
     ks: Tuple[int, ...],
+    everys: Tuple[int, ...],
     level: float,
     judged: Tuple[Path, ...],
     gate: str,
@@ -138,7 +150,7 @@ def command(
                 if reader.lost.rest is not None:
                     rests.append(reader.lost.rest)
     choosing, judging = seen[: len(clips)], seen[len(clips) :]
-    choice = tuned(choosing, kinds, level, choices(len(names), ks))
+    choice = tuned(choosing, kinds, level, choices(len(names), ks, everys))
     if choice is None:
         raise InputError(
             f"no way that was tried reaches {100 * level:g}% on these clips; lower --level, or "
@@ -146,12 +158,12 @@ def command(
         )
     cheap = [names[place] for place in choice.candidates]
     options = [word for name in cheap for word in ("--cheap", name)]
-    for option in ("k", "least", "threshold"):
+    for option in ("k", "least", "threshold", "every"):
         options += [f"--{option}", f"{getattr(choice, option):g}"]
     options += ["--gate", gate]
     told: Dict[str, Any] = {
         "cheap": cheap,
-        **{name: getattr(choice, name) for name in ("k", "least", "threshold")},
+        **{name: getattr(choice, name) for name in ("k", "least", "threshold", "every")},
         "gate": gate,
         "chose": _counted(choosing, choice, kinds, read.labels),
     }

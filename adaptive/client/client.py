@@ -17,6 +17,7 @@ import ssl
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Mapping, NamedTuple
+from urllib.parse import quote
 
 from PIL import Image
 from urllib3 import Retry
@@ -43,6 +44,10 @@ LONGEST_DEADLINE_MS = 86_400_000.0
 
 #: Longest time for one attempt, seconds.
 LONGEST_TIMEOUT_S = LONGEST_DEADLINE_MS / 1e3
+
+
+#: What an image is sent as.
+_BYTES = {"Content-Type": "application/octet-stream"}
 
 
 class Client:
@@ -133,7 +138,7 @@ class Client:
         InputError
             when the server refuses the request for another reason.
         """
-        headers = {"Content-Type": "application/octet-stream"}
+        headers = {**_BYTES}
         if deadline_ms is not None:
             deadline_ms = number(deadline_ms, "deadline_ms")
             if not 0 < deadline_ms < math.inf:
@@ -150,11 +155,59 @@ class Client:
         if deadline_ms is not None:
             deadline = _Deadline(deadline_ms, monotonic() + deadline_ms / 1e3)
         path = "/v1/classify?explain=1" if explain else "/v1/classify"
-        response = self._ask("POST", path, _encoded(image), headers, deadline)
-        if response.status in (400, 413):
-            name = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
-            raise ImageError(f"{name}{response.sentence()}")
+        response = self._image(path, image, headers, deadline)
         return _prediction(self._value(response), self.url)
+
+    def identify(self, image: ImageLike, *, learn: bool = False) -> dict[str, Any]:
+        """Who is on an image, where the server has a store of identities.
+
+        Parameters
+        ----------
+        image : as of `classify`
+        learn : update those who are found, and add others as "unknown-N"
+
+        Returns
+        -------
+        "people": for each its "box" in pixels, "name" or None, "known" (whether a person gave
+        the name), "by" and "path" (networks), "distance" and "new"; and the image's "size"
+
+        Raises
+        ------
+        ImageError
+            when the image cannot be read, or the server says so.
+        InputError
+            when the server has no store, or this client may not ask it.
+        BusyError, ServiceError
+            as in `classify`.
+        """
+        path = f"/v1/identify?learn={int(learn)}"
+        return self._value(self._image(path, image))
+
+    def identities(self) -> dict[str, Any]:
+        """All "names" of the server's store, with how many embeddings each has taken in."""
+        return self._value(self._ask("GET", "/v1/identities"))
+
+    def add_identity(self, name: str, image: ImageLike) -> int:
+        """Add a name by an image of that person, or one more image of a known one.
+
+        Returns
+        -------
+        How many embeddings the name has taken in.
+        """
+        answer = self._value(self._ask("POST", _named(name), _encoded(image), _BYTES))
+        return int(answer["embeddings"])
+
+    def rename_identity(self, old: str, new: str) -> None:
+        """Give a name, such as unknown-7, another one."""
+        self._change({"rename": old, "to": new})
+
+    def merge_identity(self, name: str, into: str) -> None:
+        """Two names are one person; the first goes."""
+        self._change({"merge": name, "into": into})
+
+    def forget_identity(self, name: str) -> None:
+        """Delete all that the server's store has of a name."""
+        self._value(self._ask("DELETE", _named(name)))
 
     def bundle(self) -> dict[str, Any]:
         """What the server serves: candidates, policy, certificate, board."""
@@ -193,6 +246,25 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
+
+    def _change(self, change: Mapping[str, str]) -> None:
+        headers = {"Content-Type": "application/json"}
+        body = json.dumps(change).encode()
+        self._value(self._ask("POST", "/v1/identities", body, headers))
+
+    def _image(
+        self,
+        path: str,
+        image: ImageLike,
+        headers: Mapping[str, str] = _BYTES,
+        deadline: _Deadline | None = None,
+    ) -> _Response:
+        """Send an image; ImageError where it cannot be read, or the server says so."""
+        response = self._ask("POST", path, _encoded(image), headers, deadline)
+        if response.status in (400, 413):
+            name = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
+            raise ImageError(f"{name}{response.sentence()}")
+        return response
 
     def _ask(
         self,
@@ -273,6 +345,16 @@ def read_key(path: Path) -> str:
         if line.strip() and not line.lstrip().startswith("#"):
             return line.strip()
     raise InputError(f"{path} holds no key")
+
+
+def _named(name: str) -> str:
+    """The path of a name in the server's store."""
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{shown(name)} is no name of a person")
+    try:
+        return f"/v1/identities/{quote(name, safe='')}"
+    except UnicodeEncodeError as exc:
+        raise InputError(f"{name!a} is no name; it has half a letter in it") from exc
 
 
 class _Response(NamedTuple):

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -53,6 +53,8 @@ def assemble_candidates(
     """
     if "network" not in given:
         bundle = Bundle.read(experiment.path(given["folder"]))
+        if "reference" in given:
+            bundle = _referred(bundle, given["reference"])
         return Assembled(_key(bundle), bundle)
     labels = None
     if "labels" in given:
@@ -69,9 +71,13 @@ def assemble_candidates(
         if not (made / "candidates").exists():
             raise InputError("none of the candidates can be had: " + "; ".join(omitted))
         bundle = Bundle.read(made / "candidates")
-        if given.get("reference") and given["reference"] in bundle.names:
+        wanted = given.get("reference")
+        if wanted is not None and wanted not in bundle.names and omitted:
+            omitted.append(f"the reference {wanted} is not there; the most accurate one is it")
+        elif wanted is not None:
+            _referred(bundle, wanted)
             manifest = _manifest(bundle)
-            write_json(bundle.folder / MANIFEST, {**manifest, "reference": given["reference"]})
+            write_json(bundle.folder / MANIFEST, {**manifest, "reference": wanted})
             bundle = Bundle.read(bundle.folder)
         key = _key(bundle)
         kept = folder / key
@@ -80,6 +86,13 @@ def assemble_candidates(
         return Assembled(key, Bundle.read(kept), tuple(omitted))
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def _referred(bundle: Bundle, name: str) -> Bundle:
+    """The same candidates, held against one of them."""
+    if name not in bundle.names:
+        raise InputError(f"the reference {name!r} is none of the candidates {list(bundle.names)}")
+    return replace(bundle, reference=name)
 
 
 def _add(experiment: Experiment, network: Mapping[str, Any], folder: Path, labels: Any) -> None:
@@ -167,6 +180,7 @@ def _plain(bundle: Bundle, names: list[str]) -> bytes:
     manifest = _manifest(bundle)
     for part in ("policy", "premodel", "certificate", "merge"):
         manifest.pop(part, None)
+    manifest["reference"] = bundle.reference
     manifest["files"] = {n: h for n, h in manifest.get("files", {}).items() if n in names}
     return json.dumps(manifest).encode()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
-from adaptive.errors import InputError
+from adaptive.engines.onnxfile import read_signature
+from adaptive.errors import AdaptiveError, InputError
 from adaptive.experiments.fields import (
     NETWORK,
     OBJECTIVES,
@@ -21,8 +23,11 @@ from adaptive.experiments.fields import (
 from adaptive.experiments.lines import Place, line_at, lines_of
 from adaptive.tomlfile import TomlError, parse_toml
 
+#: Tables, and policies of each, that the lists of a file may span.
+MOST = 1000
+
 #: An experiment's name is that of its folder too.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Problem(NamedTuple):
@@ -43,7 +48,7 @@ class DeclarationError(InputError):
 
     def __init__(self, file: str, problems: Sequence[Problem]) -> None:
         self.file = file
-        self.problems = sorted(problems)
+        self.problems = sorted(set(problems))
         super().__init__("\n".join(f"{file}, line {p.line}: {p.words}" for p in self.problems))
 
 
@@ -71,7 +76,7 @@ class Experiment:
 
     def path(self, text: str) -> Path:
         """A path of the file."""
-        return self.folder / Path(text).expanduser()
+        return path_in(self.folder, text)
 
     def tables(self) -> Iterator[tuple[str, Mapping[str, Mapping[str, Any]]]]:
         """The outcome tables of the grid: what tells each apart, and its data, candidates, measure.
@@ -117,6 +122,20 @@ def grid(values: Mapping[Any, Any]) -> Iterator[dict[Any, Any]]:
         yield dict(zip(values, chosen))
 
 
+def path_in(folder: Path, text: str) -> Path:
+    """A path of an experiment file, relative to its folder.
+
+    Raises
+    ------
+    InputError
+        when it begins with a home that nobody has.
+    """
+    try:
+        return folder / Path(text).expanduser()
+    except RuntimeError as exc:
+        raise InputError(f"{text!r} is no path here: {exc}") from exc
+
+
 def read_experiment(path: Path) -> Experiment:
     """Read and check an experiment file.
 
@@ -128,7 +147,7 @@ def read_experiment(path: Path) -> Experiment:
         when it cannot be read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path} is not there; name an experiment file") from None
     except (OSError, UnicodeDecodeError) as exc:
@@ -187,12 +206,12 @@ class _Check:
         name = self.values.get("name")
         if name is None:
             self.wrong((), 'the experiment has no name; write name = "..." at the top')
-        elif not isinstance(name, str) or not _NAME.fullmatch(name):
+        elif not isinstance(name, str) or not NAME.fullmatch(name):
             self.wrong(("name",), f"name is {name!r}; letters, digits and . _ - are allowed")
         if "seed" in self.values:
             self.value(("seed",), "seed", ONE["seed"], self.values["seed"])
         for table in ("data", "candidates"):
-            if table not in self.values:
+            if self.values.get(table, []) == []:
                 self.wrong((), f"there is no table [{table}], which every experiment needs")
         for table, fields in TABLES.items():
             for place, values in self.tables(table):
@@ -202,9 +221,14 @@ class _Check:
         self.data()
         self.candidates()
         self.policies()
+        self.size()
         run = self.values.get("run", {})
         if isinstance(run, dict) and "queue" in run and "store" not in run:
             self.wrong(("run", "queue"), "a queue needs a store, where its workers put results")
+        for key in ("store", "output"):
+            text = run.get(key) if isinstance(run, dict) else None
+            if isinstance(text, str) and (key == "output" or "://" not in text):
+                self.path(("run", key), text)
         report = self.values.get("report", {})
         if isinstance(report, dict) and {"split", "folds"} <= set(report):
             self.wrong(
@@ -251,20 +275,37 @@ class _Check:
                 hint = "; only one value may stand here" if isinstance(one, list) else ""
                 self.wrong(place, f"{key} {words}{hint}")
 
-    def there(self, place: Place, value: Any, what: str, folder: bool) -> None:
-        """A path, or several, that must be there."""
+    def path(self, place: Place, text: str) -> Path | None:
+        """A path; None where it is none."""
+        if "\0" in text:
+            return None  # said already
+        try:
+            return path_in(self.folder, text)
+        except InputError as exc:
+            self.wrong(place, str(exc))
+        return None
+
+    def there(self, place: Place, value: Any, what: str, folder: bool, url: bool = False) -> None:
+        """A path, or several, that must be there; `url` says that URLs may stand for them."""
         for text in value if isinstance(value, list) else [value]:
-            if not isinstance(text, str) or "://" in text:
+            if not isinstance(text, str) or (url and "://" in text):
                 continue
-            path = self.folder / Path(text).expanduser()
-            if not (path.is_dir() if folder else path.is_file()):
+            path = self.path(place, text)
+            if path is None:
+                continue
+            try:
+                found = path.is_dir() if folder else path.is_file()
+            except OSError as exc:
+                self.wrong(place, f"{path} cannot be looked at: {exc.strerror}")
+                continue
+            if not found:
                 self.wrong(place, f"{path} is no {what}")
 
     def data(self) -> None:
         for place, values in self.tables("data"):
             if "images" not in values:
                 self.wrong(place, "[data] names no images")
-            self.there((*place, "images"), values.get("images", []), "folder of images", True)
+            self.there((*place, "images"), values.get("images", []), "folder of images", True, True)
             self.there((*place, "labels"), values.get("labels", []), "file of labels", False)
             if values.get("unlabelled") is True and "labels" in values:
                 self.wrong(
@@ -291,10 +332,19 @@ class _Check:
         self.there(("candidates", "folder"), given.get("folder", []), "folder of candidates", True)
         self.there(("candidates", "labels"), given.get("labels", []), "file of class names", False)
         if networks is None:
+            if "labels" in given:
+                self.wrong(
+                    ("candidates", "labels"),
+                    "a folder of candidates has its class names; labels go with "
+                    "[[candidates.network]]",
+                )
             return
         if not isinstance(networks, list) or not all(isinstance(n, dict) for n in networks):
             self.wrong(("candidates", "network"), "networks are written [[candidates.network]]")
             return
+        if not networks:
+            self.wrong(("candidates", "network"), "network is an empty list; name one at least")
+        seen: set[str] = set()
         for number, network in enumerate(networks):
             place: Place = ("candidates", "network", number)
             self.table(place, "candidates.network", NETWORK, network)
@@ -304,10 +354,33 @@ class _Check:
                     place, f"a network has one of file, zoo and url, not {origins or 'none'}"
                 )
             self.there((*place, "file"), network.get("file", []), "ONNX file", False)
-            if "file" in network and "like" not in network:
-                self.wrong(
-                    place, 'how pixels are scaled no file says; write like = "imagenet", or another'
-                )
+            self.scaling(place, network)
+            name = network.get("name")
+            if isinstance(name, str):
+                if name in seen:
+                    self.wrong((*place, "name"), f"two networks are called {name!r}")
+                seen.add(name)
+
+    def scaling(self, place: Place, network: Mapping[str, Any]) -> None:
+        """How an ONNX file's pixels are scaled: told for floating point numbers, and no others."""
+        file, like = network.get("file"), network.get("like")
+        path = self.path(place, file) if isinstance(file, str) else None
+        if path is None:
+            return
+        try:
+            inputs = read_signature(path).inputs
+        except (AdaptiveError, OSError):  # a damaged file is told of by who opens it
+            return
+        whole = [tensor.dtype for tensor in inputs] == ["uint8"]
+        if like is None and not whole:
+            self.wrong(
+                place, 'how pixels are scaled no file says; write like = "imagenet", or another'
+            )
+        if whole and like not in (None, "0..255"):
+            self.wrong(
+                (*place, "like"),
+                f"{file} reads uint8, which takes pixels as they are; leave like out",
+            )
 
     def policies(self) -> None:
         seen: dict[str, int] = {}
@@ -330,13 +403,39 @@ class _Check:
                 )
             name = values.get("name")
             if isinstance(name, str):
-                if not _NAME.fullmatch(name):
+                if not NAME.fullmatch(name):
                     self.wrong(
                         (*place, "name"), f"name is {name!r}; letters, digits and . _ - are allowed"
                     )
                 if name in seen:
                     self.wrong((*place, "name"), f"two policies are called {name!r}")
                 seen[name] = number
+
+    def size(self) -> None:
+        """Lists whose grid nobody could want."""
+        sections = ("candidates", "measure")
+        shared = math.prod(_choices(v) for s in sections for _, v in self.tables(s))
+        count = sum(_choices(values) * shared for _, values in self.tables("data"))
+        if count > MOST:
+            self.wrong(
+                ("data",),
+                f"the lists of [data], [candidates] and [measure] span {count:,} tables; at most "
+                f"{MOST:,} are allowed",
+            )
+        seeds = _choices({"seed": self.values.get("seed", 0)})
+        count = sum(_choices(values) * seeds for _, values in self.tables("policy"))
+        if count > MOST:
+            self.wrong(
+                ("policy",),
+                f"the lists of [[policy]] and seed span {count:,} policies; at most {MOST:,} are "
+                "allowed",
+            )
+
+
+def _choices(values: Mapping[str, Any]) -> int:
+    """Ways to choose one value of each list."""
+    lists = [v for k, v in values.items() if isinstance(v, list) and k != "network"]
+    return math.prod(map(len, lists))
 
 
 def _objective(values: Mapping[str, Any], number: int) -> str:
@@ -350,7 +449,13 @@ def _objective(values: Mapping[str, Any], number: int) -> str:
 def _told(flat: Mapping[Any, Any], chosen: Mapping[Any, Any]) -> list[str]:
     """What tells one choice of a grid from the others."""
     varying = [place for place, value in flat.items() if isinstance(value, list) and len(value) > 1]
-    return [_slug(place[1], chosen[place]) for place in varying]
+    found = []
+    for place in varying:
+        slugs = [_slug(place[1], value) for value in flat[place]]
+        number = flat[place].index(chosen[place])
+        alike = len(set(slugs)) < len(slugs)  # as of "a/photos" and "b/photos"
+        found.append(f"{slugs[number]}-{number + 1}" if alike else slugs[number])
+    return found
 
 
 def _slug(key: str, value: Any) -> str:

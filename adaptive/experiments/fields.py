@@ -6,11 +6,17 @@ import math
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+from adaptive.bundle.elsewhere import place_of
+from adaptive.candidate import CHANNELS, LAYOUTS, RESIZES, check_name
 from adaptive.engines.choose import ENGINES
 from adaptive.errors import InputError
 from adaptive.features.schema import resolve_names
+from adaptive.images.scalings import read_scaling
 from adaptive.outcomes.parts import Split
 from adaptive.premodel.fit import TRAINERS
+
+#: No number of a file is larger; infinity least of all.
+LARGEST = 1e15
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,16 @@ class Field:
         if wrong or not isinstance(value, wanted):
             return f"is {_shown(value)}; {self.words} is needed"
         if isinstance(value, (int, float)) and self.kind is not bool:
+            if abs(value) > LARGEST:
+                return f"is too large; {self.words} is needed"
             outside = not self.least <= value <= self.most or value <= self.above
             return f"is {value}; {self.words} is needed" if outside else None
         if isinstance(value, str) and not value.strip():
             return f"is empty; {self.words} is needed"
+        if isinstance(value, str) and "\0" in value:
+            return "has a character of no text, \\u0000; leave it out"
         if self.among and value not in self.among:
-            return f"is {value!r}, which is not one of {list(self.among)}"
+            return f"is {_shown(value)}, which is not one of {list(self.among)}"
         return None
 
 
@@ -90,10 +100,10 @@ NETWORK = {
     "zoo": _text("a network of `adaptive zoo list`", grid=False),
     "url": _text("a model on another server", grid=False),
     "like": _text("how pixels are scaled, such as imagenet", grid=False),
-    "resize": _text("crop, stretch or fit", grid=False),
-    "channels": _text("RGB or BGR", grid=False),
-    "layout": _text("NCHW or NHWC", grid=False),
-    "size": _count("pixels", grid=False),
+    "resize": _text("how an image is cut", grid=False, among=RESIZES),
+    "channels": _text("order of colours", grid=False, among=CHANNELS),
+    "layout": _text("order of axes", grid=False, among=LAYOUTS),
+    "size": _count("pixels", grid=False, most=65_536),
     "output": _text("probabilities or logits", grid=False, among=("probabilities", "logits")),
 }
 
@@ -164,14 +174,21 @@ def sense_of(table: str, key: str, value: Any) -> str | None:
             Split.parse(value)
         elif (table, key) == ("measure", "features"):
             resolve_names(value)
+        elif (table, key) == ("candidates.network", "name"):
+            check_name(value)
+        elif (table, key) == ("candidates.network", "like"):
+            read_scaling(value)
+        elif (table, key) == ("candidates.network", "url"):
+            place_of(value)
         elif key == "queue" and not value.startswith(("redis://", "rediss://", "unix://")):
             return f"is {value!r}; redis://HOST:PORT/DB is needed"
     except InputError as exc:
-        return f"is {value!r}: {exc}"
+        return f"is {_shown(value)}: {exc}"
     return None
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "a table"
-    return repr(value)
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}..."

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from adaptive.csvfile import read_csv
 from adaptive.errors import InputError
-from adaptive.experiments.store import answered, file_system, passing
+from adaptive.experiments.store import StoreError, answered, file_system, passing
 from adaptive.imagefiles import SUFFIXES
 from adaptive.outcomes.labelled import UNLABELLED, list_images, list_unlabelled
+
+
+class ImagesAway(StoreError):
+    """The place of images did not answer for too long; another try may succeed."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,35 @@ def find_images(
     else:
         found = list_images(root, classes, table, limit)
     stamps = tuple(_stamp(root / name) for name in found.names)
-    return Imagery(str(root), found.names, found.labels, stamps, found.omitted, found.notes)
+    return _present(
+        Imagery(str(root), found.names, found.labels, stamps, found.omitted, found.notes)
+    )
+
+
+def _present(listed: Imagery) -> Imagery:
+    """The images that are there, of those that a table of labels names.
+
+    Raises
+    ------
+    InputError
+        when none is.
+    """
+    there = [row for row, stamp in enumerate(listed.stamps) if stamp]
+    missing = [name for name, stamp in zip(listed.names, listed.stamps) if not stamp]
+    if not missing:
+        return listed
+    told = f"{len(missing)} of {len(listed)} labelled images are not in {listed.root}: {missing[0]}"
+    told += " and others" if len(missing) > 1 else ""
+    if not there:
+        raise InputError(told)
+    return Imagery(
+        listed.root,
+        tuple(listed.names[row] for row in there),
+        tuple(listed.labels[row] for row in there),
+        tuple(listed.stamps[row] for row in there),
+        (*listed.omitted, told),
+        listed.notes,
+    )
 
 
 def _stamp(path: Path) -> str:
@@ -89,16 +120,12 @@ def _elsewhere(
         if unlabelled:
             found = list_unlabelled(hollow, limit)
         elif table is not None:
-            wanted = list(read_csv(table).text("image"))
-            missing = [name for name in wanted if name not in known]
             found = list_images(hollow, classes, table, limit)
-            if len(missing) == len(wanted):
-                raise InputError(f"none of the images of {table.name} is at {url}")
         else:
             found = list_images(hollow, classes, None, limit)
     stamps = tuple(known.get(name, "") for name in found.names)
     labels = found.labels if not unlabelled else (UNLABELLED,) * len(found.names)
-    return Imagery(url, found.names, labels, stamps, found.omitted, found.notes)
+    return _present(Imagery(url, found.names, labels, stamps, found.omitted, found.notes))
 
 
 @contextlib.contextmanager
@@ -123,7 +150,7 @@ def fetched(root: str, names: Sequence[str]) -> Iterator[Path]:
     ------
     InputError
         when this machine does not have the folder, or may not read a file of the URL.
-    StoreError
+    ImagesAway
         when the URL does not answer for too long.
     """
     if "://" not in root:
@@ -162,4 +189,7 @@ def _contents(root: str, names: Sequence[str]) -> dict[str, bytes]:
                 raise InputError(f"{root}/{name} cannot be fetched: {content}") from content
         return found
 
-    return answered(ask, f"the place of images {root}")
+    try:
+        return answered(ask, f"the place of images {root}")
+    except StoreError as error:
+        raise ImagesAway(str(error)) from error

@@ -18,6 +18,10 @@ from adaptive.measuring.parallel import TIMED, sample
 SHARD = 256
 
 
+#: Shards of a table that a plan prints one by one.
+SHOWN = 100
+
+
 @dataclass(frozen=True)
 class TablePlan:
     """One outcome table.
@@ -82,12 +86,16 @@ class ExperimentPlan:
         for table in self.tables:
             networks = ", ".join(table.assembled.bundle.names)
             lines.append(f"  table {table.name}: {len(table.imagery)} images; {networks}")
-            for key, shard in table.pairs():
+            pairs = list(table.pairs())
+            for key, shard in pairs[:SHOWN]:
                 state = "done" if key in done else "to do"
                 lines.append(
                     f"    {key[:12]}  {shard.kind:8}  {len(shard):6} images from "
                     f"{shard.images[0]}  {state}"
                 )
+            if len(pairs) > SHOWN:
+                rest = [key in done for key, _ in pairs[SHOWN:]]
+                lines.append(f"    and {len(rest):,} more, {sum(rest):,} of them done")
         for name, told in self.policies:
             wanted = ", ".join(f"{k} = {v!r}" for k, v in told.items())
             lines.append(f"  policy {name}: {wanted}")
@@ -171,10 +179,29 @@ def make_plan(experiment: Experiment, folder: Path, board: str | None) -> Experi
             )
         tables.append(plan_table(name, candidates, imagery, sections["measure"], size, board))
     policies = tuple(experiment.chosen_policies())
+    omitted += _not_there(policies, tables, tuple(omitted))
     names = [name for name, _ in policies]
     if len(set(names)) < len(names):
         raise InputError(f"two policies come to one name among {names}; give each a name")
+    omitted, notes = list(dict.fromkeys(omitted)), list(dict.fromkeys(notes))
     return ExperimentPlan(experiment, tuple(tables), policies, tuple(omitted), tuple(notes))
+
+
+def _not_there(
+    policies: Sequence[tuple[str, Mapping[str, Any]]],
+    tables: Sequence[TablePlan],
+    omitted: Sequence[str],
+) -> list[str]:
+    """Policies of a candidate that no table has; an error unless candidates could not be had."""
+    names = list(dict.fromkeys(n for table in tables for n in table.assembled.bundle.names))
+    found = [
+        f"policy {name}: {told['fixed']!r} is none of the candidates {names}"
+        for name, told in policies
+        if "fixed" in told and told["fixed"] not in names
+    ]
+    if found and not omitted:
+        raise InputError("; ".join(found))
+    return found
 
 
 def plan_table(

@@ -189,10 +189,14 @@ def answered(ask: Callable[[], Found], what: str, patience_s: float | None = Non
             pause = min(pause * 2, 10.0)
 
 
+#: Errors of S3's client, by name since it may not be installed, where this machine has no keys.
+_NO_KEYS = {"NoCredentialsError", "PartialCredentialsError"}
+
+
 def passing(error: Exception) -> bool:
-    """Whether an error may pass by itself; no permission and no bucket do not."""
+    """Whether an error may pass by itself; no permission, no keys and no bucket do not."""
     lasting = (PermissionError, NotADirectoryError, IsADirectoryError, ValueError, TypeError)
-    return not isinstance(error, lasting)
+    return not isinstance(error, lasting) and type(error).__name__ not in _NO_KEYS
 
 
 def file_system(url: str, **options: Any) -> tuple[Any, str]:

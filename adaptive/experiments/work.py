@@ -12,6 +12,7 @@ import stat
 import tempfile
 import uuid
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
@@ -23,7 +24,7 @@ from adaptive.engines.choose import EngineOptions, Engines
 from adaptive.engines.wanted import Wanted
 from adaptive.errors import AdaptiveError, EngineError, ImageError, InputError
 from adaptive.experiments.assembled import download
-from adaptive.experiments.imagery import fetched
+from adaptive.experiments.imagery import ImagesAway, fetched
 from adaptive.experiments.shard import OUTCOMES, Result, Shard
 from adaptive.experiments.store import Store, StoreError
 from adaptive.jetson.board import board_profile
@@ -48,6 +49,14 @@ def board_model() -> str:
     """This machine's model, by which times name where they come from."""
     told = board_profile()
     return str(told.get("model") or told.get("processor") or platform.machine())
+
+
+def package_version() -> str:
+    """The version of this package; "unknown" where it runs from a folder and is not installed."""
+    try:
+        return metadata.version("adaptive-serving")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 class Work:
@@ -90,13 +99,16 @@ class Work:
         if shard is None:
             return "failed"
         attempt = f"attempts/{key}/{uuid.uuid4().hex[:12]}"
-        begun = len(self.store.names(f"attempts/{key}"))
-        if begun >= ATTEMPTS:
-            self.fail(key, shard, f"{begun} workers began on it and vanished")
+        begun = self.store.names(f"attempts/{key}")
+        if len(begun) >= ATTEMPTS:
+            self.fail(key, shard, self._why(key, begun))
             return "failed"
         self.store.put(attempt, b"")
         try:
             result = self._run(shard)
+        except ImagesAway as error:
+            self.store.put(attempt, str(error).encode())  # it counts, so that tries have an end
+            raise
         except (StoreError, Stopped, OSError):
             self._forget(attempt)
             raise
@@ -143,6 +155,15 @@ class Work:
             return shard
         return None
 
+    def _why(self, key: str, begun: set[str]) -> str:
+        """Why a shard is given up on which so many began."""
+        for attempt in sorted(begun):
+            with contextlib.suppress(KeyError):
+                told = self.store.get(f"attempts/{key}/{attempt}").decode()
+                if told:
+                    return f"{len(begun)} tries failed: {told}"
+        return f"{len(begun)} workers began on it and vanished"
+
     def _forget(self, attempt: str) -> None:
         with contextlib.suppress(StoreError, OSError):
             self.store.remove(attempt)
@@ -171,6 +192,7 @@ class Work:
             origin: dict[str, Any] = {
                 "board": board_profile(profiler.threads, before if timed else None),
                 "engine": profiler.choice.to_json(),
+                "adaptive": package_version(),
             }
             if timed:
                 origin["feature_ms"] = profiler.feature_times(root / name for name, _, _ in rows)

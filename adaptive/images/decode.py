@@ -98,7 +98,7 @@ def decode_scales(
     """`decode` for several short sides; where the scale is the same, it is done once."""
     image = read_once(image)
     if isinstance(image, np.ndarray):
-        return [_check_array(image)] * len(shorts)
+        return [checked_array(image)] * len(shorts)
     if isinstance(image, (str, os.PathLike)):
         path = os.fsdecode(image)
         with open_image(path) as file:
@@ -174,7 +174,7 @@ def upright_size(image: ImageLike, max_pixels: int = MAX_PIXELS) -> tuple[int, i
         when the header cannot be read.
     """
     if isinstance(image, np.ndarray):
-        height, width = _check_array(image).shape[:2]
+        height, width = checked_array(image).shape[:2]
         return height, width
     if isinstance(image, (str, os.PathLike)):
         path = os.fsdecode(image)
@@ -240,7 +240,14 @@ def decode_working(image: ImageLike, max_pixels: int = MAX_PIXELS) -> np.ndarray
     return SCHEMA.working(decode(image, SCHEMA.short_side, max_pixels))
 
 
-def _check_array(image: np.ndarray) -> np.ndarray:
+def checked_array(image: np.ndarray) -> np.ndarray:
+    """An array that is an image, of three channels where it was grey.
+
+    Raises
+    ------
+    ImageError
+        when it is none.
+    """
     if image.dtype != np.uint8:
         raise ImageError(f"an image array is uint8 in 0..255, not {image.dtype}")
     if image.ndim == 2:

@@ -54,7 +54,8 @@ def list_boxed(
     Raises
     ------
     InputError
-        when there is no image, the labels cannot be read, or they are of no image.
+        when there is no image, the labels cannot be read, they are of no image, or none of the
+        images has a box.
     """
     if not root.is_dir():
         raise InputError(f"{root} is no folder of images")
@@ -79,6 +80,12 @@ def list_boxed(
     kept = [s for s in sentences if s.split(":")[0].endswith(_KEPT)]
     omitted += [s for s in sentences if s not in kept]
     most = len(found) if limit is None else min(limit, len(found))
+    if all(own.crowd.all() for own in found.boxes[:most]):
+        why = "".join(f"; left out: {sentence}" for sentence in sentences)
+        raise InputError(
+            f"{source} has no box in any of the {most} images, so nothing tells what a detector "
+            f"is worth on them{why}"
+        )
     return BoxedImages(root, found.names[:most], found.boxes[:most], tuple(omitted), tuple(kept))
 
 
@@ -92,6 +99,12 @@ def _read(source: Path, labels: Sequence[str], sizes: Dict[str, Tuple[int, int]]
         )
     texts = sum(1 for _ in source.rglob("*.txt"))
     trees = sum(1 for _ in source.rglob("*.xml"))
+    if texts == trees > 0:
+        raise InputError(
+            f"{source} holds {texts} text files (YOLO) and as many XML files (VOC) of labels; name "
+            "a folder of one kind"
+        )
+    # The fewer of two kinds say something else, such as which images are for training.
     if trees > texts:
         return read_voc(source, labels, sizes)
     if texts:

@@ -126,7 +126,7 @@ class Profiler:
         if UNLABELLED in images.labels and self.bundle.reference is None:
             raise InputError(
                 f"{self.bundle.folder} names no reference, whose answers images without labels are "
-                "held against; write one into manifest.json"
+                'held against; write "reference": "NAME" into its manifest.json'
             )
         # First, so that a network that cannot run leaves nothing behind.
         self.warm_up(images.root / name for name in one_of_each_kind(images.names))

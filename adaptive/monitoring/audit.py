@@ -57,7 +57,10 @@ class Audit:
             when the bundle has no reference.
         """
         if bundle.reference is None:
-            raise InputError("the bundle names no reference, so there is nothing to audit against")
+            raise InputError(
+                "the bundle names no reference, so there is nothing to audit against; write "
+                '"reference": "NAME" into manifest.json, of the candidates too'
+            )
         return bundle.names if self.scope == "all" else (bundle.reference,)
 
     def wants(self) -> bool:

@@ -6,7 +6,6 @@ run that was stopped and resumed sees the same batches as one that was not.
 
 from __future__ import annotations
 
-import os
 import time
 import zlib
 from dataclasses import asdict, dataclass, is_dataclass
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adaptive.errors import InputError
+from adaptive.files import written_aside
 from adaptive.networks.images import ImageArrays
 
 Loss = Callable[..., Tensor]
@@ -136,7 +136,7 @@ def train(
     if scaler is not None:
         parts.append(scaler)
     made = _made(recipe, loss, data, teacher)
-    started = _resume(checkpoint, made, *parts)
+    started = read_checkpoint(checkpoint, made, *parts)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     taught = None if teacher is None else torch.from_numpy(np.asarray(teacher, np.float32))
     for epoch in range(started, recipe.epochs):
@@ -170,7 +170,7 @@ def train(
             shares = ", ".join(f"{100 * s:.2f}" for s in accuracy(averaged.module, test, device))
             line += f" top-1 {shares} %"
         print(f"{line} ({time.monotonic() - began:.0f} s)", flush=True)
-        _save(checkpoint, made, epoch + 1, *parts)
+        write_checkpoint(checkpoint, made, epoch + 1, *parts)
     result: nn.Module = averaged.module.eval()
     return result
 
@@ -222,16 +222,25 @@ def _made(
     }
 
 
-def _save(checkpoint: Path, made: dict[str, Any], epoch: int, *parts: object) -> None:
+def write_checkpoint(checkpoint: Path, made: dict[str, Any], epoch: int, *parts: object) -> None:
+    """Write the state of all `parts` after an epoch, whole or not at all.
+
+    made : what a run that goes on from it must have in common with this one
+    """
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    aside = checkpoint.with_suffix(".partial")
     state = [part.state_dict() for part in parts]  # type: ignore[attr-defined]
-    torch.save({**made, "epoch": epoch, "state": state}, aside)
-    os.replace(aside, checkpoint)
+    with written_aside(checkpoint) as aside:
+        torch.save({**made, "epoch": epoch, "state": state}, aside)
 
 
-def _resume(checkpoint: Path, made: dict[str, Any], *parts: object) -> int:
-    """Load a checkpoint into `parts`; return the number of epochs that it has behind it."""
+def read_checkpoint(checkpoint: Path, made: dict[str, Any], *parts: object) -> int:
+    """Load a checkpoint into `parts`; the number of epochs behind it, 0 where there is none.
+
+    Raises
+    ------
+    InputError
+        when it was made otherwise than `made` says, or by another network.
+    """
     if not checkpoint.exists():
         return 0
     saved = torch.load(checkpoint, weights_only=True, map_location="cpu")

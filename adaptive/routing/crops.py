@@ -8,6 +8,7 @@ import numpy as np
 
 from adaptive.bundle.outputs import require_task
 from adaptive.candidate import class_output, positions
+from adaptive.errors import InputError
 from adaptive.policy.cascade import Cascade
 from adaptive.policy.fixed import Fixed
 from adaptive.routing.photo import Photo
@@ -122,12 +123,25 @@ def judging(
 
 
 def parts_of(
-    router: Router, least: float
+    router: Router, least: float, label: str | None = None
 ) -> Callable[[np.ndarray], List[Tuple[np.ndarray, Tuple[int, int, int, int]]]]:
-    """The boxes of a score that a detector finds, cut out, surest first."""
+    """The boxes of a score that a detector finds, cut out, surest first.
+
+    label : of these boxes, or None for those of any class
+
+    Raises
+    ------
+    InputError
+        when the detector knows no such class.
+    """
+    labels = router.bundle.labels
+    if label is not None and label not in labels:
+        raise InputError(f"the detector knows no class {label!r}; it knows {list(labels)[:20]}")
 
     def parts(image: np.ndarray) -> List[Tuple[np.ndarray, Tuple[int, int, int, int]]]:
         found = router.detect(image).above(least)
+        if label is not None:
+            found = found.only(np.array([own == label for own in found.labels], bool))
         height, width = image.shape[:2]
         cut = []
         for row in np.argsort(-found.scores, kind="stable").tolist():

@@ -475,7 +475,7 @@ class Tuner:
             f"{summary}infeasible: on {counts.images} calibration images the most promising "
             f"policy lost {counts.losses:.6g} and gained {counts.gains:.6g} {kind} against "
             f"{self.reference}, which does not show a drop of at most {points(first.drop)} at "
-            f"{100 * (1 - delta):g}% confidence"
+            f"{100 * (1 - delta):.12g}% confidence"
         )
         if needed is None:
             reason += "; at these rates no number of images would"

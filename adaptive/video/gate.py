@@ -1,6 +1,6 @@
 """Whether a frame still shows what the last computed one did.
 
-gate = FrameGate.parse("margin:0.2:0.1:1")
+gate = FrameGate.parse("margin:0.4:0.1:1")
 change(before, now, gate).what  # "still"; both as `View.picture` gives them
 """
 
@@ -24,13 +24,13 @@ STILL, FIRST, MOVED, LIGHT, CUT, OLD = "still", "first", "moved", "light", "cut"
 LEARNING = "learning"
 
 #: Threshold and share of each kind where a text leaves them out.
-USUAL = {MARGIN: (0.2, 0.1), DIFFERENCE: (15.0, 0.0), HISTOGRAM: (0.01, 0.01)}
+USUAL = {MARGIN: (0.4, 0.1), DIFFERENCE: (15.0, 0.0), HISTOGRAM: (0.01, 0.01)}
 
 #: Side of a tile, in pixels of the picture that is compared.
 TILE = 8
 
-#: With "margin", a tile has changed where a pixel differs by more levels than this; with boxes no
-#: pixel may differ by more than the second.
+#: With "margin", a tile has changed where a pixel differs by more levels than this; with boxes,
+#: something moves where one differs by more than the second.
 CHANGED, OF_BOXES = 25.0, 15.0
 
 #: Blocks along each side and bins a channel of the histograms, as Huynh 2019, 3.4.3, has them.
@@ -51,14 +51,15 @@ class FrameGate:
     ----------
     compare : "margin": by how far the answer may have moved, told from how much the pictures
         differ and from what this stream's answers did so far, against how clear the last answer
-        was (see `Sensitivity`), and for boxes no pixel by more than 15 levels; "difference" of
+        was (see `Sensitivity`); "difference" of
         pixels; or "histogram": blocks of colour histograms by their chi-square distance (Huynh
         2019, 3.4.3)
-    threshold : "margin": the share of the answer's margin that may be used up, 0..1.
+    threshold : "margin": the share of the answer's margin that may be used up, 0..1; of boxes
+        how many may be expected to come or go for one that is there.
         "difference": levels of 0..255 that any pixel of a tile differs by more than, where it
         has changed. "histogram": the distance of a block's histograms from which it has changed,
         0..1, of which 0.01 does
-    share : of the tiles that may have changed, 0..1
+    share : of the tiles that may have changed, 0..1; boxes do without where "margin" is compared
     age_s : seconds that an answer may be old
 
     Raises
@@ -126,8 +127,8 @@ class FrameChange(NamedTuple):
 def change(before: np.ndarray, now: np.ndarray, gate: FrameGate) -> FrameChange:
     """How one picture differs from another of the same size; both as `View.picture` gives them.
 
-    With "margin" this is what holds for boxes: more than 15 levels anywhere are a change. For
-    classes see `LastComputed`.
+    With "margin" more than 15 levels anywhere are a change; what is known of a stream's answers
+    goes into it in `LastComputed` alone.
     """
     if gate.compare == HISTOGRAM:
         share, allowed = changed_blocks(before, now, gate.threshold), gate.share

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -13,10 +13,32 @@ Oracle = Callable[[np.ndarray], "str | None"]
 
 
 class Embedder(NamedTuple):
-    """A network with what runs it: a crop (height, width, 3), uint8, RGB, to its embedding."""
+    """A network, or one exit of it, with what runs it.
+
+    run : a crop (height, width, 3), uint8, RGB, to its embedding, and then the state for what
+        goes on from it, if anything does
+    after : the exit whose state it reads instead of the crop, or None
+    """
 
     network: EmbeddingNetwork
-    run: Callable[[np.ndarray], np.ndarray]
+    run: Callable[[np.ndarray], Sequence[np.ndarray]]
+    after: str | None = None
+
+
+def embeddings_of(
+    embedders: Sequence[Embedder], crop: np.ndarray
+) -> Iterator[Tuple[str, np.ndarray]]:
+    """A crop's embedding by each network in turn; each runs when it is asked for, and not before.
+
+    crop : ndarray (height, width, 3), uint8, RGB
+    """
+    states: Dict[str, np.ndarray] = {}
+    for embedder in embedders:
+        given = crop if embedder.after is None else states[embedder.after]
+        embedding, *state = embedder.run(given)
+        if state:
+            states[embedder.network.name] = state[0]
+        yield embedder.network.name, embedding
 
 
 class Identified(NamedTuple):
@@ -65,11 +87,10 @@ def identify(
     distance: float | None = None
     name: str | None = None
     by: str | None = None
-    for embedder in embedders:
-        network = embedder.network.name
-        embeddings[network] = embedder.run(crop)
+    for network, embedding in embeddings_of(embedders, crop):
+        embeddings[network] = embedding
         path.append(network)
-        near = store.nearest(network, embeddings[network])
+        near = store.nearest(network, embedding)
         distance = None if near is None else near.distance
         if near is not None and near.distance <= store.thresholds.get(network, -1.0):
             name, by = near.name, network

@@ -33,6 +33,11 @@ _UNKNOWN = re.compile(r"unknown-(\d+)")
 _LONGEST = 200
 
 
+def is_unknown(name: str) -> bool:
+    """Whether a name is one that was given to somebody whom nobody has named yet."""
+    return _UNKNOWN.fullmatch(name) is not None
+
+
 class EmbeddingNetwork(NamedTuple):
     """One network, or one exit, that gives embeddings.
 
@@ -348,6 +353,10 @@ class IdentityStore:
     def _new(self, name: str) -> str:
         if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST:
             raise InputError(f"{shown(name)} is no name; a text of 1 to {_LONGEST} letters is")
+        try:
+            name.encode()
+        except UnicodeEncodeError as exc:
+            raise InputError(f"{name!a} is no name; it has half a letter in it") from exc
         if name in self._means:
             raise InputError(f"the store has a {name!r} already; merge the two, or take another")
         number = _UNKNOWN.fullmatch(name)

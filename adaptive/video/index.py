@@ -85,6 +85,8 @@ class IndexSettings:
     least : score from which a detector's box is an object; 0 for "moving"
     threshold : largest distance of an object from its cluster's centroid
     gate : between frames, as `FrameGate.parse` reads it; "" looks at all frames
+    every : of the frames that the gate lets through, detectors look at each so-many-th; those
+        between show what the last one did
 
     Raises
     ------
@@ -101,6 +103,7 @@ class IndexSettings:
     least: float = 0.1
     threshold: float = 0.1
     gate: str = "difference:25:0.01:1"
+    every: int = 1
 
     def __post_init__(self) -> None:
         if not self.labels or not self.candidates or len(self.candidates) != len(self.prints):
@@ -108,6 +111,10 @@ class IndexSettings:
         chosen(self.objects, "objects", (MOVING, BOXES))
         whole(self.width, "width", 1)
         whole(self.k, "k", 1)
+        if whole(self.every, "every", 1) > 1 and self.objects == MOVING:
+            raise InputError(
+                f"every {self.every} is for detectors; what moves is told from all frames"
+            )
         if not 0 <= finite(self.least, "least") <= 1:
             raise InputError(f"least {self.least} is no score between 0 and 1")
         if finite(self.threshold, "threshold") < 0:
@@ -138,6 +145,7 @@ class IndexSettings:
             fields.get("least", float),
             fields.get("threshold", float),
             fields.get("gate", str),
+            fields.get("every", int, default=1),
         )
 
     def differs(self, other: IndexSettings) -> str | None:

@@ -32,6 +32,7 @@ JUDGED = 0.3
 LEASTS = (0.1, 0.2)
 THRESHOLDS = (0.1, 0.2, 0.4)
 KS = (2,)
+EVERYS = (1, 2, 4)
 
 
 class ObservedFrame(NamedTuple):
@@ -71,13 +72,14 @@ class IndexChoice(NamedTuple):
     """One way to make an index.
 
     candidates : which of the cheap detectors are united, by their places
-    k, least, threshold : as in `IndexSettings`
+    k, least, threshold, every : as in `IndexSettings`
     """
 
     candidates: Tuple[int, ...]
     k: int
     least: float
     threshold: float
+    every: int = 1
 
 
 class QueryCounts(NamedTuple):
@@ -159,9 +161,10 @@ def queried(
     members: Dict[int, Set[int]] = defaultdict(set)
     current: List[int] = []
     wanted = set(kinds)
-    used = 0
+    used = passed = 0
     for number, frame in enumerate(clip.frames):
-        if frame.passes:
+        passed += frame.passes
+        if frame.passes and (passed - 1) % choice.every == 0:
             own = [frame.cheap[place] for place in choice.candidates]
             kept = [boxes.scores >= choice.least for boxes, _ in own]
             boxes = [boxes.only(keep) for (boxes, _), keep in zip(own, kept)]
@@ -203,14 +206,16 @@ def queried(
 Query = Callable[[ObservedClip, IndexChoice, Sequence[int]], Dict[int, QueryCounts]]
 
 
-def choices(candidates: int, ks: Sequence[int] = KS) -> List[IndexChoice]:
+def choices(
+    candidates: int, ks: Sequence[int] = KS, everys: Sequence[int] = EVERYS
+) -> List[IndexChoice]:
     """All that tuning tries with so many cheap detectors, each alone and in sets."""
     sets = [
         own
         for size in range(1, candidates + 1)
         for own in itertools.combinations(range(candidates), size)
     ]
-    return [IndexChoice(*one) for one in itertools.product(sets, ks, LEASTS, THRESHOLDS)]
+    return [IndexChoice(*one) for one in itertools.product(sets, ks, LEASTS, THRESHOLDS, everys)]
 
 
 def tuned(
@@ -240,10 +245,12 @@ def tuned(
         if not any(clip.truth(kind).any() for clip in clips):
             raise InputError(f"the strong network sees class {kind} in none of the clips")
     best: Tuple[float, IndexChoice] | None = None
-    for choice in choices(len(clips[0].candidates)) if tried is None else tried:
-        ms = sum(ingest_ms(clip, choice) for clip in clips)
+    ways = choices(len(clips[0].candidates)) if tried is None else tried
+    costs = [sum(ingest_ms(clip, choice) for clip in clips) for choice in ways]
+    for place in np.argsort(costs, kind="stable").tolist():
+        choice, ms = ways[place], costs[place]
         if best is not None and ms >= best[0]:
-            continue
+            break
         found = [query(clip, choice, kinds) for clip in clips]
         ms += queries * sum(
             clip.strong_ms * own[kind].pictures for clip, own in zip(clips, found) for kind in kinds
@@ -256,9 +263,9 @@ def tuned(
 
 
 def ingest_ms(clip: ObservedClip, choice: IndexChoice) -> float:
-    """Time of the cheap networks on the frames that the gate lets through."""
-    passed = sum(frame.passes for frame in clip.frames)
-    return passed * sum(clip.cheap_ms[place] for place in choice.candidates)
+    """Time of the cheap networks on the frames that they look at."""
+    looked = -(-sum(frame.passes for frame in clip.frames) // choice.every)
+    return looked * sum(clip.cheap_ms[place] for place in choice.candidates)
 
 
 def pooled(found: Sequence[QueryCounts]) -> Tuple[float, float, int]:

@@ -33,10 +33,13 @@ class LastPassed:
     Parameters
     ----------
     gate : None lets every frame through
+    every : of the frames that it lets through in turn, only each so-many-th counts, from the first
+        one on
     """
 
-    def __init__(self, gate: FrameGate | None) -> None:
+    def __init__(self, gate: FrameGate | None, every: int = 1) -> None:
         self.gate = gate
+        self.every = every
         self._view = View()
         self.reset()
 
@@ -44,8 +47,16 @@ class LastPassed:
         """Forget it."""
         self._small: np.ndarray | None = None
         self._time_s = 0.0
+        self._passed = 0
 
     def passes(self, image: np.ndarray, time_s: float) -> bool:
+        """Whether a frame is to be looked at: it passes the gate, and its turn has come."""
+        if not self._changed(image, time_s):
+            return False
+        self._passed += 1
+        return self._passed % self.every == 1 % self.every
+
+    def _changed(self, image: np.ndarray, time_s: float) -> bool:
         """Whether something changed since the last frame that passed."""
         if self.gate is None:
             return True
@@ -67,7 +78,7 @@ class Ingested:
     """What indexing a clip came to.
 
     frames : that were read, without those that were in the index already
-    looked : of these, that the gate let through
+    looked : of these, that were looked at
     ms : milliseconds by step: gate, look (finding objects and asking networks), index
     """
 
@@ -92,7 +103,8 @@ class Ingest:
         self.writer = writer
         self.looker = looker
         gate = writer.settings.gate
-        self._newest = LastPassed(FrameGate.parse(gate) if gate else None)
+        every = writer.settings.every
+        self._newest = LastPassed(FrameGate.parse(gate) if gate else None, every)
 
     def clip(
         self,

@@ -14,7 +14,7 @@ import numpy as np
 
 from adaptive.checks import shown
 from adaptive.errors import DeadlineError, InputError
-from adaptive.images.decode import ImageLike
+from adaptive.images.decode import ImageLike, checked_array
 from adaptive.images.decoded import DecodedImage
 from adaptive.limits import UNLIMITED, Limits
 from adaptive.prediction import Prediction, Reused
@@ -240,10 +240,8 @@ class Stream:
         if not isinstance(frame, np.ndarray):
             decoded = self._ways.decode(frame)
             pixels: np.ndarray = decoded.pixels
-        elif frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-            raise InputError(f"frame {shown(frame)} is no array (height, width, 3) of uint8, RGB")
         else:
-            pixels = frame
+            decoded = pixels = checked_array(frame)
         picture = self._view.picture(pixels)
         what = self._judge(picture, pixels.shape, asked, now_s)
         self._last_s = now_s

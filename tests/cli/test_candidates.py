@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from box_candidates import box_candidates
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -116,6 +117,13 @@ def test_a_detector_is_added_with_its_decoder(tmp_path: Path, labels: Path) -> N
     mixed = run("add", tmp_path / "net.onnx", "-o", tmp_path / "nets")
     assert "not both" in str(mixed.exception)
     assert Bundle.read(tmp_path / "nets").names == ("boxes",)
+
+
+def test_detectors_are_not_checked_on_images_of_classes(tmp_path: Path) -> None:
+    folder = box_candidates(tmp_path / "nets")
+    assert "large: runs" in run("check", folder).output
+    refused = run("check", folder, "--images", tmp_path)
+    assert f"`adaptive profile --candidates {folder} --images" in str(refused.exception)
 
 
 def test_a_detector_that_knows_other_classes(tmp_path: Path, labels: Path) -> None:

@@ -118,6 +118,23 @@ def test_detectors_file_their_boxes(clip: Path, tmp_path: Path) -> None:
     assert said["right"] == said["judged"] > 0
 
 
+def test_detectors_look_at_each_so_many_th_frame(
+    clip: Path, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    bundle = box_candidates(tmp_path / "detectors")
+    folder = tmp_path / "index"
+    made = ("index", clip, "-o", folder, "--bundle", bundle, "--gate", "none", "--json")
+    part = run(*made, "--every", 4, "--frames", 10)
+    assert json.loads(part.output)["looked"] == 3  # the first, the fifth and the ninth
+    refused("every 4 and not 3", *made, "--every", 3)
+    rest = json.loads(run(*made, "--every", 4).output)
+    assert (rest["frames"], rest["looked"]) == (80, 20)
+    with VideoIndex(folder) as index:
+        assert index.settings.every == 4
+    moving = ("index", clip, "-o", tmp_path / "moving", "--bundle", tiny_candidates)
+    refused("is for detectors", *moving, "--every", 2)
+
+
 CTRL_C = """
 import sys, time
 from adaptive.cli.frames import until_ctrl_c
@@ -186,12 +203,12 @@ def test_an_index_is_tuned_on_other_clips_than_it_is_judged_on(clip: Path, tmp_p
     with VideoIndex(tmp_path / "index") as index:
         settings = index.settings
     options = lines[0].split()
-    assert list(settings.candidates) == options[1:-8:2]
-    assert (settings.k, settings.least, settings.threshold, settings.gate) == (
-        int(options[-7]),
-        *map(float, options[-5:-1:2]),
-        options[-1],
+    assert list(settings.candidates) == options[1:-10:2]
+    assert (settings.k, settings.least, settings.threshold) == (
+        int(options[-9]),
+        *map(float, options[-7:-3:2]),
     )
+    assert (settings.every, settings.gate) == (int(options[-3]), options[-1])
     refused("chooses and judges", *asked, *red, "--judge", clip)
     refused("know no class 'car'", *asked, "--cheap", "small", "--class", "car")
     refused("candidate 'x' is not in", *asked, "--cheap", "x", "--class", "red")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx_files import colour_network
 
 from adaptive.experiments.declared import DeclarationError, declared, grid, read_experiment
 from adaptive.experiments.lines import line_at, lines_of
@@ -106,7 +108,7 @@ folds = 1
 split = "0.5,0.6,0.2"
 """
     found = problems(text, folder)
-    lines = [1, 2, 5, 6, 8, 10, 11, 14, 15, 16, 19, 22, 27, 27, 29, 29, 30]
+    lines = [1, 2, 5, 6, 8, 11, 14, 15, 16, 19, 22, 27, 27, 29, 29, 30]
     assert [line for line, _ in found] == lines
     words = "\n".join(w for _, w in found)
     for part in (
@@ -115,7 +117,6 @@ split = "0.5,0.6,0.2"
         "is no folder of images",
         "limit is 0; a whole number of 1 or more",
         "and not both",
-        'like = "imagenet"',
         "is no ONNX file",
         "threads is 'two'",
         "engine is 'magic', which is not one of",
@@ -141,10 +142,72 @@ split = "0.5,0.6,0.2"
         ("name = ['x', 'y']\n[data]\nimages='photos'\n[candidates]\nfolder='small'", 1, "name is"),
         ("name = 'x'\n[data]\nimages = ['photos', 'others']\nlabels='l'\n[candidates]\n"
          "folder='small'", 4, "write a [[data]]"),
+        ("name = 'x'\ndata = []\n[candidates]\nfolder='small'", 1, "there is no table [data]"),
+        ("name = 'x'\n[data]\nimages='~nobody-at-all/x'\n[candidates]\nfolder='small'", 3,
+         "is no path here"),
+        (f"name = 'x'\n[data]\nimages='{'x' * 5000}'\n[candidates]\nfolder='small'", 3,
+         "cannot be looked at: File name too long"),
+        ("name = 'x'\n[data]\nimages=\"p\\u0000\"\n[candidates]\nfolder='small'", 3,
+         "has a character of no text"),
+        ("name = 'x'\n[data]\nimages='photos'\n[candidates]\nfolder='small'\nlabels='l'", 6,
+         "a folder of candidates has its class names"),
+        ("name = 'x'\n[data]\nimages='photos'\nlabels='s3://b/l'\n[candidates]\nfolder='small'", 4,
+         "is no file of labels"),
+        ("name = 'x'\n[data]\nimages='photos'\n[candidates]\nnetwork = []", 5, "an empty list"),
+        ("name = 'x'\n[data]\nimages='photos'\n[candidates]\nfolder='small'\n[[policy]]\n"
+         "faster = inf", 7, "faster is too large"),
+        (f"name = 'x'\n[data]\nimages='photos'\n[candidates]\nfolder='small'\n[[policy]]\n"
+         f"budget_ms = 1{'0' * 400}", 7, "budget_ms is too large"),
+        (f"name = 'x'\n[data]\nimages='photos'\nlimit = {list(range(1, 1002))}\n[candidates]\n"
+         "folder='small'", 2, "span 1,001 tables; at most 1,000"),
+        (f"name = 'x'\nseed = {list(range(1001))}\n[data]\nimages='photos'\n[candidates]\n"
+         "folder='small'\n[[policy]]\nfaster=2", 7, "span 1,001 policies; at most 1,000"),
+        ("name = 'x'\n['line 9']\n['line 9']", 3, "is not TOML"),
+        ("name = 'x'\nseed = [", 2, "is not TOML"),
+        ("name = 'x'\n[report]\ntitle = \"\"\"\n[data]\nimages = 3\n\"\"\"\n[data]\nimages = 'no'\n"
+         "[candidates]\nfolder='small'", 8, "is no folder of images"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_run(folder: Path, text: str, line: int, words: str) -> None:
     assert any(own == line and words in said for own, said in problems(text, folder))
+
+
+@pytest.mark.parametrize(
+    ("network", "line", "words"),
+    [
+        ("file = 'float.onnx'", 4, 'like = "imagenet"'),
+        ("file = 'whole.onnx'\nlike = 'imagenet'", 6, "reads uint8, which takes pixels"),
+        ("file = 'float.onnx'\nlike = 'beauty'", 6, "'beauty' is no scaling"),
+        ("file = 'whole.onnx'\nresize = 'squeeze'", 6, "is not one of ['crop', 'cover'"),
+        ("url = 'ftp://there'", 5, "is no model's address"),
+        ("file = 'whole.onnx'\nname = 'a b'", 6, "is no candidate name"),
+        ("file = 'whole.onnx'\nname = 'a'\n[[candidates.network]]\nfile = 'whole.onnx'\n"
+         "name = 'a'", 9, "two networks are called 'a'"),
+    ],
+)  # fmt: skip
+def test_networks_that_cannot_be_added(folder: Path, network: str, line: int, words: str) -> None:
+    for name, dtype in (("float", "float32"), ("whole", "uint8")):
+        colour_network(folder / f"{name}.onnx", np.eye(3), 8, dtype)
+    text = f"name = 'x'\n[data]\nimages = 'photos'\n[[candidates.network]]\n{network}\n"
+    ((own, said),) = problems(text, folder)
+    assert own == line
+    assert words in said
+
+
+def test_a_file_that_notepad_wrote_is_read(folder: Path) -> None:
+    text = "name = 'x'\r\n[data]\r\nimages = 'photos'\r\n[candidates]\r\nfolder = 'small'\r\n"
+    (folder / "x.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read_experiment(folder / "x.toml").name == "x"
+
+
+def test_folders_of_one_name_are_told_apart(folder: Path) -> None:
+    for name in ("a/photos", "b/photos"):
+        (folder / name).mkdir(parents=True)
+    text = "name = 'x'\n[data]\nimages = ['a/photos', 'b/photos']\n[candidates]\nfolder = 'small'\n"
+    assert [name for name, _ in declared(text, folder).tables()] == [
+        "images-photos-1",
+        "images-photos-2",
+    ]
 
 
 def test_lines_are_those_of_the_file() -> None:
@@ -156,6 +219,10 @@ def test_lines_are_those_of_the_file() -> None:
     assert found["e", 1, "i", "j"] == 12
     assert line_at(found, ("e", 1, "missing")) == 7
     assert line_at(found, ("nothing",)) == 1
+    found = lines_of(
+        'a = """\n[x]\n""" # [\nb = [ # ]]\n  [1],\n  [2]\n]\n[c] # \'\nd = "["\n[[e]]\n'
+    )
+    assert found == {("a",): 1, ("b",): 4, ("c",): 8, ("c", "d"): 9, ("e",): 10, ("e", 0): 10}
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

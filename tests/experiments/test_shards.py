@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from fleet import same_outcomes, text_of
 
+from adaptive.bundle.bundle import Bundle
 from adaptive.errors import InputError
 from adaptive.experiments import imagery
-from adaptive.experiments.assembled import upload
-from adaptive.experiments.coordinator import carry_out
+from adaptive.experiments.assembled import download, upload
+from adaptive.experiments.coordinator import carry_out, why_failed
 from adaptive.experiments.declared import Experiment, declared
 from adaptive.experiments.engine import ShardEngine, Unreachable
+from adaptive.experiments.imagery import ImagesAway
 from adaptive.experiments.local import LocalEngine
 from adaptive.experiments.merge import merge
 from adaptive.experiments.plan import ExperimentPlan, make_plan
 from adaptive.experiments.shard import Result, Shard
-from adaptive.experiments.store import FolderStore, StoreError, open_store
+from adaptive.experiments.store import FolderStore, StoreError, answered, open_store
 from adaptive.experiments.work import Stopped, Work
 from adaptive.outcomes.table import OutcomeTable
 
@@ -151,6 +153,23 @@ def test_a_key_follows_what_is_read_and_not_where_it_lies(
     assert not set(keys(photos, tiny_candidates, paper7="all")) & set(first)
 
 
+def test_results_of_several_versions_are_noted(
+    plan: ExperimentPlan, store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = plan.tables[0]
+    upload(table.assembled, store)
+    work = Work(store, tmp_path / "cache", BOARD)
+    for key, version in zip(table.keys[:2], ("0.1.0", "0.2.0")):
+        monkeypatch.setattr("adaptive.experiments.work.package_version", lambda v=version: v)
+        store.put(f"shards/{key}", plan.shards()[key].to_bytes())
+        assert work.perform(key) == "done"
+    work.close()
+    arguments = (table.assembled.bundle, table.measure, table.imagery.labels, tmp_path / "o.csv")
+    for keys, noted in ((table.keys[:1], 0), (table.keys[:2], 1)):
+        notes = merge(store, keys, None, *arguments).notes
+        assert len([n for n in notes if "versions 0.1.0, 0.2.0 of" in n]) == noted
+
+
 def test_results_that_are_damaged_are_refused() -> None:
     whole = Result({"a": np.arange(3)}, ("x",)).to_bytes()
     assert Result.from_bytes(whole).arrays["a"].tolist() == [0, 1, 2]
@@ -251,5 +270,92 @@ def test_images_elsewhere_are_waited_for_and_one_that_nobody_may_read_fails_its_
     with pytest.raises(InputError, match="s3://b/locked cannot be fetched: 403"):
         there(["there", "locked"], fails=0)
     monkeypatch.setattr("adaptive.experiments.store.PATIENCE_S", 0.0)
-    with pytest.raises(StoreError, match="the place of images s3://b does not answer: 503"):
+    with pytest.raises(ImagesAway, match="the place of images s3://b does not answer: 503"):
         there(["there"], fails=9)
+
+
+def test_images_that_stay_away_are_tried_three_times_and_then_told_of(
+    plan: ExperimentPlan, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(root: str, names: object) -> object:
+        raise ImagesAway(f"the place of images {root} does not answer: 503")
+
+    key = plan.tables[0].keys[0]
+    store.put(f"shards/{key}", plan.shards()[key].to_bytes())
+    upload(plan.tables[0].assembled, store)
+    work = Work(store, store.root / "cache", BOARD)
+    with monkeypatch.context() as patched:
+        patched.setattr("adaptive.experiments.work.fetched", away)
+        for _ in range(3):
+            with pytest.raises(ImagesAway):
+                work.perform(key)
+        assert work.perform(key) == "failed"
+    assert "3 tries failed: the place of images" in why_failed(key, store)
+    # A new run forgives it, and the images are back.
+    assert carry_out({key: plan.shards()[key]}, store, Here(work)) == {}
+    work.close()
+
+
+def test_keys_that_this_machine_lacks_do_not_come_by_waiting() -> None:
+    class NoCredentialsError(Exception):
+        """As S3's client calls it."""
+
+    def ask() -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+    with pytest.raises(StoreError, match="Unable to locate credentials"):
+        answered(ask, "the store", patience_s=1e9)
+
+
+def test_a_reference_is_taken_and_an_unknown_one_refused(
+    photos: Path, tiny_candidates: Path, tmp_path: Path, store: FolderStore
+) -> None:
+    def planned(name: str) -> ExperimentPlan:
+        text = text_of(photos, tiny_candidates)
+        text = text.replace("[candidates]\n", f"[candidates]\nreference = '{name}'\n")
+        return make_plan(declared(text, tmp_path), tmp_path / "made", BOARD)
+
+    names = Bundle.read(tiny_candidates).names
+    plans = {name: planned(name) for name in names}
+    assert len({p.tables[0].assembled.key for p in plans.values()}) == len(names)
+    for name, plan in plans.items():
+        assembled = plan.tables[0].assembled
+        assert assembled.bundle.reference == name
+        upload(assembled, store)
+        assert download(assembled.key, store, tmp_path / "cache").reference == name
+    with pytest.raises(InputError, match="'nobody' is none of the candidates"):
+        planned("nobody")
+
+
+def test_a_policy_of_an_unknown_candidate_is_refused_before_anything_runs(
+    photos: Path, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    text = text_of(photos, tiny_candidates, more="[[policy]]\nfixed = 'nobody'\n")
+    with pytest.raises(InputError, match="policy fixed-nobody: 'nobody' is none of the candidates"):
+        make_plan(declared(text, tmp_path), tmp_path / "made", BOARD)
+
+
+def test_labels_of_images_that_are_not_there_are_told_of(
+    photos: Path, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    def planned(lines: str) -> ExperimentPlan:
+        table = tmp_path / "labels.csv"
+        table.write_text(f"image,label\n{lines}")
+        text = text_of(photos, tiny_candidates).replace(str(photos / "labels.csv"), str(table))
+        return make_plan(declared(text, tmp_path), tmp_path / "made", BOARD)
+
+    plan = planned("000.png,0\ngone.png,0\n001.png,1\n")
+    assert plan.tables[0].imagery.names == ("000.png", "001.png")
+    assert plan.omitted == (f"1 of 3 labelled images are not in {photos}: gone.png",)
+    with pytest.raises(InputError, match="names images that are not in"):
+        planned("a.png,0\nb.png,0\n")
+
+
+def test_a_long_plan_names_its_first_shards(plan: ExperimentPlan) -> None:
+    table = plan.tables[0]
+    shards = tuple(replace(table.shards[0], root=str(n), images=(str(n),)) for n in range(500))
+    long = replace(table, shards=shards, keys=tuple(s.key for s in shards), times=None)
+    lines = replace(plan, tables=(long,)).lines({long.keys[0], long.keys[499]})
+    assert len(lines) == 2 + 100 + 1 + len(plan.policies)
+    assert lines[2].endswith("done")
+    assert lines[102] == "    and 400 more, 1 of them done"

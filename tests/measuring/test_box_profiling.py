@@ -217,6 +217,48 @@ def test_labels_that_cannot_be_used(
     assert not list(tmp_path.glob("x.*"))
 
 
+def test_labels_without_a_box_measure_nothing(folder: Path, data: Path, tmp_path: Path) -> None:
+    """A detector that shows nothing would be worth 1 on each of these images."""
+    content = json.loads((data / "coco.json").read_text())
+    labels, output = tmp_path / "labels.json", tmp_path / "x.csv"
+    everything, tune = content["annotations"], {5 + row for row in _tuning_rows(content)}
+    unknown = [{**one, "category_id": 9} for one in everything]
+    elsewhere = [one for one in everything if one["image_id"] not in tune]
+    for boxes, says in (
+        ([], f"has no box in any of the {COUNT} images, so nothing tells what a detector is worth"),
+        (unknown, f"left out: {len(unknown)} boxes of an unknown class: 000.png annotation"),
+        (
+            elsewhere,
+            f"none of the {len(tune)} images that tune has a true box, and from those it is learnt",
+        ),
+    ):
+        labels.write_text(json.dumps({**content, "annotations": boxes}))
+        refused = profile(folder, data, labels, output)
+        assert isinstance(refused.exception, AdaptiveError)
+        assert says in str(refused.exception)
+        assert not list(tmp_path.glob("x.*"))
+
+
+def _tuning_rows(content: dict[str, Any]) -> list[int]:
+    names = [image["file_name"] for image in content["images"]]
+    return Split().rows(names, "tune").tolist()
+
+
+def test_two_kinds_of_labels_in_one_folder(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "000.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "000.xml").write_text("<annotation/>")
+    with pytest.raises(AdaptiveError, match=r"holds 1 text files \(YOLO\) and as many XML files"):
+        list_boxed(data / "images", LABELS, tmp_path)
+    (tmp_path / "001.txt").write_text("")
+    assert len(list_boxed(data / "images", LABELS, tmp_path)) == 2
+
+
+def test_a_byte_order_mark_is_none_of_the_labels(data: Path, tmp_path: Path) -> None:
+    text = (data / "coco.json").read_text()
+    (tmp_path / "labels.json").write_text(text, encoding="utf-8-sig")
+    assert len(list_boxed(data / "images", LABELS, tmp_path / "labels.json")) == COUNT
+
+
 def test_a_limit_and_notes(data: Path, tmp_path: Path) -> None:
     content = json.loads((data / "coco.json").read_text())
     content["annotations"][0]["bbox"][2] = 90
@@ -441,6 +483,86 @@ def test_a_bundles_own_reading_is_kept(data: Path, tmp_path: Path) -> None:
     read = OutcomeTable.read(tmp_path / "x.csv")
     assert read.meta["learnt"] == {}
     assert read.quality("net").mean() < 0.4  # hardly any box is shown
+
+
+def test_one_detector_is_not_served_otherwise_than_was_promised(
+    folder: Path, table: Path, tmp_path: Path
+) -> None:
+    """Below the score from which on its boxes are the answer, an answer is worth far less."""
+    policy, certificate = tmp_path / "policy.json", tmp_path / "certificate.json"
+    drop = ("--max-accuracy-drop", 0.9, "--certificate", certificate, "-o", policy)
+    result = run(tune_command, table, "--kind", "fixed", *drop)
+    assert result.exit_code == 0, result.output
+    (name,) = read_policy(policy).candidates
+    base = ("--candidates", folder, "--policy", policy, "-o", tmp_path / "bundle")
+    promised = (*base, "--certificate", certificate)
+    refused = run(bundle_command, *promised)
+    assert "speaks of boxes as the outcome table taught" in str(refused.exception)
+    other = tmp_path / "other.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    other.write_text("".join(lines[:-1]))
+    meta = json.loads(table.with_suffix(".json").read_text())
+    other.with_suffix(".json").write_text(json.dumps({**meta, "rows": meta["rows"] - 1}))
+    refused = run(bundle_command, *promised, "--table", other)
+    assert f"the certificate was not made from {other}" in str(refused.exception)
+    result = run(bundle_command, *base)
+    assert result.exit_code == 0, result.output
+    assert f"boxes of {name} are its answer, so all of 0.2 or more are" in result.output
+    result = run(evaluate_command, tmp_path / "bundle", table)
+    assert "and serves all of 0.2 or more; x.csv takes those of" in result.output
+    result = run(bundle_command, *promised, "--table", table, "--force")
+    assert result.exit_code == 0, result.output
+    assert "note" not in result.output
+    assert "note" not in run(evaluate_command, tmp_path / "bundle", table).output
+
+
+def test_a_bundle_is_judged_as_it_reads_boxes(
+    folder: Path, data: Path, table: Path, tmp_path: Path
+) -> None:
+    """Not as the table does, where a bundle learnt of other images; as `--live` finds."""
+    read = OutcomeTable.read(table)
+    boxes = TableBoxes.read(boxes_folder(table), read.candidates, COUNT)
+    meta = json.loads(table.with_suffix(".json").read_text())
+    meta["learnt"]["large"]["shown"] = 0.9
+    (tmp_path / "strict.csv").write_text(table.read_text())
+    (tmp_path / "strict.json").write_text(json.dumps(meta))
+    base = ("--candidates", folder, "--policy", "fixed:large", "-o", tmp_path / "strict")
+    assert run(bundle_command, *base, "--table", tmp_path / "strict.csv").exit_code == 0
+    worth = image_f1(boxes.truth, boxes.matches["large"], 0.9)
+    assert worth.mean() < read.quality("large").mean() - 0.1
+    told = tmp_path / "e.json"
+    live = ("--part", "all", "--json", told, "--live", "--images", data / "images")
+    result = run(evaluate_command, tmp_path / "strict", table, *live)
+    assert result.exit_code == 0, result.output
+    assert "reads boxes of large otherwise than x.csv; these figures are as the bundle" in (
+        result.output
+    )
+    assert json.loads(told.read_text())["policy"]["f1"]["value"] == pytest.approx(worth.mean())
+    assert f"live and replay agree on {COUNT} of {COUNT}" in result.output
+    # a table without its boxes cannot be read otherwise
+    result = run(evaluate_command, tmp_path / "strict", tmp_path / "strict.csv", "--part", "all")
+    assert "otherwise" not in result.output
+    (tmp_path / "alone.csv").write_text(table.read_text())
+    (tmp_path / "alone.json").write_text(table.with_suffix(".json").read_text())
+    result = run(evaluate_command, tmp_path / "strict", tmp_path / "alone.csv", "--part", "all")
+    assert "alone.boxes is not beside it; these figures are as the table" in result.output
+
+
+def test_a_reading_that_came_with_the_candidates_goes_into_the_next_bundle(
+    folder: Path, data: Path, table: Path, tmp_path: Path
+) -> None:
+    """A table of a bundle that reads boxes already teaches nothing, and tells it on."""
+    bundle = tmp_path / "bundle"
+    base = ("--policy", "fixed:large", "--table")
+    assert run(bundle_command, "--candidates", folder, *base, table, "-o", bundle).exit_code == 0
+    second = tmp_path / "second.csv"
+    assert profile(bundle, data, data / "coco.json", second).exit_code == 0
+    assert OutcomeTable.read(second).meta["learnt"] == {}
+    again = ("--candidates", folder, *base, second, "-o", tmp_path / "again")
+    result = run(bundle_command, *again)
+    assert result.exit_code == 0, result.output
+    first = Bundle.read(bundle).candidate("large").output
+    assert Bundle.read(tmp_path / "again").candidate("large").output == first
 
 
 def test_a_stopped_run_goes_on(

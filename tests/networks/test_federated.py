@@ -287,6 +287,28 @@ class TestRounds:
         for logits in answers:
             assert (logits.argmax(1).numpy() == fresh.labels).mean() > 0.9
 
+    def test_bfloat16_computes_otherwise_and_hands_over_float32(self):
+        exact, short = group(rounds=1), group(rounds=1, bfloat16=True)
+        for edges, server in (exact, short):
+            learn_together(edges, server, quiet, progress=False)
+        found, wanted = weights(*short), weights(*exact)
+        apart = [(found[key] - wanted[key]).abs().max().item() for key in wanted]
+        assert {value.dtype for value in found.values()} <= {torch.float32, torch.int64}
+        assert 0 < max(apart) < 0.1
+        edges, server = short
+        sent = edges[0].contribution(1)
+        assert sent.logits.dtype == server.answers("edge-1")[1].dtype == np.float32
+        assert sent.maps.values.dtype == np.float16
+
+    def test_what_bfloat16_taught_is_measured_in_float32(self):
+        server = group()[1]
+        packed = PackedMaps(np.random.default_rng(0).normal(size=(4, 16, 8, 8)).astype("float32"))
+        exact = server.logits(packed)
+        short = group(bfloat16=True)[1]
+        assert np.array_equal(short.logits(packed), exact)
+        with short.learner.autocast():
+            assert not np.array_equal(short.logits(packed), exact)
+
     def test_another_round_and_other_maps_are_refused(self):
         edges, server = group()
         edges[0].learn(1, None)
@@ -484,6 +506,14 @@ def test_command_leaves_what_each_edge_can_serve(data, tmp_path):
         CliRunner().invoke(
             command, [str(data), f"--output={output}", *ARGUMENTS], catch_exceptions=False
         )
+
+
+def test_command_hands_bfloat16_on(data, tmp_path):
+    arguments = [str(data), f"--output={tmp_path / 'group'}", *ARGUMENTS, "--bfloat16"]
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    saved = torch.load(tmp_path / "group-checkpoints" / "server.pt", weights_only=True)
+    assert saved["made"]["recipe"]["bfloat16"] is True
 
 
 def test_an_edge_that_never_took_part_is_left_out(data, tmp_path, monkeypatch):

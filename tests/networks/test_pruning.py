@@ -19,7 +19,7 @@ from adaptive.errors import InputError
 from adaptive.networks.compression import pruning
 from adaptive.networks.compression.counting import count
 from adaptive.networks.compression.filters import groups_of, take_out
-from adaptive.networks.compression.finetuning import write_network
+from adaptive.networks.compression.finetuning import with_normalisation, write_network
 from adaptive.networks.compression.importance import by_chance, by_loss, by_weights, least_first
 from adaptive.networks.compression.masks import MaskingBlock, lay_masks, lift_masks
 from adaptive.networks.compression.pruning import Pruned, Pruner, PruneRecipe, leaving_now
@@ -56,6 +56,21 @@ def residual(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     network(torch.from_numpy(coloured().images))
     path = tmp_path_factory.mktemp("residual") / "r.onnx"
     return onnx.load(str(export_network(network, path, SIDE, half_weights=False)))
+
+
+def test_normalisation_is_that_of_all_classes_where_images_lie_class_by_class(
+    residual: onnx.ModelProto,
+) -> None:
+    data = coloured(1500)
+    sorted_rows = np.argsort(data.labels, kind="stable")
+    candidate = Candidate("r", "r.onnx", "", SPEC, OutputSpec(3))
+    means = []
+    for given in (data, data.subset(sorted_rows), data.subset(np.flatnonzero(data.labels == 0))):
+        network = with_normalisation(residual, candidate, given).own_network()
+        _, norm = network.layers["layer0"]
+        means.append(norm.running_mean.numpy())
+    apart = np.abs(means[1] - means[0]).max()
+    assert apart < 0.1 * np.abs(means[2] - means[0]).max()
 
 
 def candidate(name: str = "net") -> Candidate:

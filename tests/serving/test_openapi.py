@@ -15,6 +15,7 @@ import pytest
 from box_candidates import box_candidates
 from flask import Response
 from openapi_schema import resolved, violation
+from persons import colour_identities
 from served import served
 
 from adaptive.bundle.bundle import Bundle, write_bundle
@@ -31,8 +32,9 @@ HOOKS = Path(__file__).parents[1] / "support" / "schemathesis_hooks.py"
 
 
 @pytest.fixture(scope="module")
-def app(service):
-    app = create_app(service, max_body_bytes=100_000, max_batch=4)
+def app(service, tmp_path_factory):
+    known = colour_identities(tmp_path_factory.mktemp("store"))
+    app = create_app(service, max_body_bytes=100_000, max_batch=4, identities=known)
     app.add_url_rule("/metrics", view_func=lambda: Response("# nothing\n", mimetype="text/plain"))
     return app
 
@@ -46,7 +48,7 @@ def rules(app):
     """Paths and methods that the application has, in the document's spelling."""
     found = set()
     for rule in app.url_map.iter_rules():
-        path = re.sub(r"<(\w+)>", r"{\1}", str(rule))
+        path = re.sub(r"<(?:path:)?(\w+)>", r"{\1}", str(rule))
         found |= {(path, method.lower()) for method in rule.methods - {"HEAD", "OPTIONS"}}
     return found
 
@@ -55,7 +57,8 @@ def test_every_path_of_the_application_is_described_and_no_other(app, service, d
     told = {(path, method) for path, item in document["paths"].items() for method in item}
     assert told == rules(app) - {("/v1/detect", "post")}  # which this bundle refuses
     bare = create_app(service).test_client().get("/openapi.json").get_json()
-    assert set(document["paths"]) - set(bare["paths"]) == {"/metrics"}
+    persons = {"/v1/identify", "/v1/identities", "/v1/identities/{name}"}
+    assert set(document["paths"]) - set(bare["paths"]) == {"/metrics", *persons}
 
 
 def test_the_file_describes_what_the_application_has_and_no_more(app):
@@ -134,6 +137,15 @@ def asked(tiny_images):
         yield path + "/infer", "post", {"data": b"{"}, 400
         yield path + "/infer", "post", {"json": infer, "model": "nobody"}, 404
         yield path + "/infer", "post", {"data": bytes(100_001)}, 413
+    yield "/v1/identify", "post", {"data": picture}, 200
+    yield "/v1/identify", "post", {"data": b"nothing"}, 400
+    yield "/v1/identities/{name}", "post", {"data": picture}, 200
+    yield "/v1/identities/{name}", "post", {"data": bytes(100_001)}, 413
+    yield "/v1/identities", "get", {}, 200
+    yield "/v1/identities", "post", {"json": {"rename": "somebody", "to": "Ann"}}, 200
+    yield "/v1/identities", "post", {"json": {"merge": "somebody", "into": "Ann"}}, 404
+    yield "/v1/identities/{name}", "delete", {"name": "Ann"}, 200
+    yield "/v1/identities/{name}", "delete", {}, 404
     yield "/v2/repository/index", "post", {}, 200
     yield "/v2/repository/index", "post", {"data": b"["}, 400
     for change in ("unload", "load"):
@@ -148,7 +160,8 @@ def test_answers_are_as_they_are_described(app, document, tiny_images):
     seen = set()
     for path, method, sent, status in asked(tiny_images):
         model = sent.pop("model", "cheap")
-        url = path.replace("{model}", model).replace("{version}", "1")
+        name = sent.pop("name", "somebody")
+        url = path.replace("{model}", model).replace("{version}", "1").replace("{name}", name)
         answer = client.open(url, method=method.upper(), **sent)
         assert answer.status_code == status, (path, answer.data)
         told = resolved(document["paths"][path][method]["responses"][str(status)], document)

@@ -181,7 +181,11 @@ def test_existing_files_need_force(tune, path, tmp_path):
         (["--budget-ms", "0.5"], "the cheapest candidate, small, takes 1"),
         (["--budget-mj", "9"], "holds no energies"),
         (["--max-accuracy-drop", "2"], "an accuracy drop of 2.0 is not between -1 and 1"),
-        (["--max-accuracy-drop", "0.1", "--confidence", "1"], "is not between 0 and 1"),
+        (
+            ["--max-accuracy-drop", "0.1", "--confidence", "1"],
+            "--confidence 1 is not above 0",
+        ),
+        (["--max-accuracy-drop", "0.1", "--confidence", "nan"], "--confidence nan is not above 0"),
         (["--max-accuracy-drop", "0.1", "--bound", "wald"], "'wald' is not one of"),
         (["--max-accuracy-drop", "0.1", "--split", "all"], "no images calibrate"),
         (["--budget-ms", "3", "--split", "half"], "--split 'half' is neither"),

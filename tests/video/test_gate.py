@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from adaptive.errors import InputError
-from adaptive.video.gate import FrameGate, changed_blocks, changed_pixels, histograms
+from adaptive.tasks.detections import Detections
+from adaptive.video.computed import LastComputed
+from adaptive.video.gate import STILL, FrameGate, changed_blocks, changed_pixels, histograms
+from adaptive.video.sensitivity import boxes_f1, boxes_moved, doubt
 
 
 @pytest.mark.parametrize(
@@ -19,7 +22,7 @@ def test_a_gate_is_read_as_it_is_written(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "whole"),
     [
-        ("margin", "margin:0.2:0.1:1"),
+        ("margin", "margin:0.4:0.1:1"),
         ("margin:0.1", "margin:0.1:0.1:1"),
         ("difference", "difference:15:0:1"),
         ("difference:20", "difference:20:0:1"),
@@ -77,3 +80,64 @@ def test_histograms_are_those_of_a_plain_loop() -> None:
     other = frame.copy()
     other[:10, :20] = 255 - other[:10, :20] // 4
     assert changed_blocks(frame, other, 0.01) == 1 / 64
+
+
+class Flickering:
+    """A detector that sees a box move on, and one whose score is unsure come and go."""
+
+    def __init__(self, gate: FrameGate, doubtful: bool, step: int = 0) -> None:
+        self.last = LastComputed(gate)
+        self.doubtful = doubtful
+        self.step = step
+        self.number = 0
+
+    def frame(self, grey: int) -> str:
+        """What becomes of the next frame, a quarter of which is as light as this."""
+        picture = np.zeros((64, 64, 3), np.uint8)
+        picture[:32, :32] = grey
+        left = 40.0 + self.step * self.number
+        unsure = [0.28 + 0.04 * (self.number % 2)] * 3 if self.doubtful else [0.05] * 3
+        answer = Detections.of(
+            [[left, 0, left + 40, 40], *[[200, 0, 240, 40]] * 3], [0.9, *unsure], [0, 1, 2, 3]
+        )
+        what = self.last.judge(picture, self.number / 25).what
+        if what != STILL:
+            self.last.accept(picture, self.number / 25, what, answer)
+        self.number += 1
+        return what
+
+
+def test_boxes_are_reused_where_little_is_expected_to_be_lost() -> None:
+    sure, unsure = (Flickering(FrameGate("margin", age_s=9), doubt) for doubt in (False, True))
+    greys = [100, 104] * 20
+    told = [[street.frame(grey) for grey in greys] for street in (sure, unsure)]
+    assert told[0][:6] == ["first", *["learning"] * 4, STILL]
+    assert told[0].count(STILL) == 35  # nothing is ever lost, and no pixel differs by 15
+    assert STILL not in told[1]  # three of four boxes come and go
+
+
+def test_boxes_are_reused_once_where_something_moves() -> None:
+    street = Flickering(FrameGate("margin", age_s=9), doubtful=False)
+    told = [street.frame(grey) for grey in [100, 130, 160] * 6]
+    assert told[5:11] == [STILL, "moved", STILL, "moved", STILL, "moved"]
+
+
+def test_moved_boxes_are_those_that_f1_counts() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        first = rng.uniform(0, 300, (rng.integers(0, 7), 2))
+        boxes = np.concatenate([first, first + rng.uniform(20, 60, first.shape)], axis=1)
+        scores, classes = rng.uniform(0.1, 1, len(boxes)), rng.integers(0, 2, len(boxes))
+        kept = rng.random(len(boxes)) < 0.8
+        moved = boxes[kept] + rng.uniform(-14, 14, (int(kept.sum()), 1))
+        before = Detections.of(boxes, scores, classes)
+        now = Detections.of(moved, rng.permutation(scores[kept]), classes[kept])
+        assert boxes_moved(before, now) == pytest.approx(2 - 2 * boxes_f1(before, now))
+
+
+def test_doubt_grows_with_the_boxes_that_may_come_and_go() -> None:
+    boxes = [[0, 0, 9, 9], [20, 0, 29, 9]]
+    clear, near = (Detections.of(boxes, scores, [0, 0]) for scores in ([0.9, 0.8], [0.9, 0.3]))
+    assert doubt(clear) == pytest.approx(0.6)
+    assert doubt(near) == pytest.approx(0.6 + 2 * 1 / 2)
+    assert doubt(clear.above(1.0)) == pytest.approx(0.6)  # no box at all

@@ -174,11 +174,11 @@ def embedders(log: list[str]) -> list[Embedder]:
     """Networks that take the crop's first pixel for the embedding; the cheap one sees two axes."""
 
     def run(name: str, axes: int):
-        def embed(crop: np.ndarray) -> np.ndarray:
+        def embed(crop: np.ndarray) -> tuple[np.ndarray]:
             log.append(name)
             found = np.full(4, 0.01, np.float32)
             found[:axes] += crop[0, 0, :axes]
-            return found
+            return (found,)
 
         return embed
 

@@ -89,6 +89,7 @@ class Scene:
         IndexChoice((0,), 1, 0.1, 0.05),
         IndexChoice((1,), 2, 0.4, 0.2),
         IndexChoice((0, 1), 2, 0.1, 0.1),
+        IndexChoice((1,), 2, 0.1, 0.1, 3),
     ],
 )
 def test_what_tuning_foresees_is_what_an_index_answers(choice: IndexChoice, tmp_path: Path) -> None:
@@ -96,7 +97,14 @@ def test_what_tuning_foresees_is_what_an_index_answers(choice: IndexChoice, tmp_
     foreseen = queried(scene.observed(), choice, [0, 1, 2])
     names = tuple("ab"[place] for place in choice.candidates)
     settings = IndexSettings(
-        LABELS, names, ("0" * 64,) * len(names), BoxLooker.width, BOXES, *choice[1:], GATE
+        LABELS,
+        names,
+        ("0" * 64,) * len(names),
+        BoxLooker.width,
+        BOXES,
+        *choice[1:4],
+        GATE,
+        choice.every,
     )
     path = tmp_path / "clip.bin"
     path.write_bytes(b"a clip")
@@ -130,7 +138,7 @@ def test_the_cheapest_way_that_keeps_the_level_is_taken() -> None:
         precision, recall, _ = pooled([own[0] for own in found])
         if min(precision, recall) >= level:
             ms = sum(
-                sum(frame.passes for frame in clip.frames)
+                -(-sum(frame.passes for frame in clip.frames) // choice.every)
                 * sum(clip.cheap_ms[place] for place in choice.candidates)
                 + clip.strong_ms * own[0].pictures
                 for clip, own in zip(clips, found)

@@ -56,6 +56,14 @@ def router(means: Means) -> Iterator[Router]:
         yield made
 
 
+def test_a_grey_camera_is_answered_as_the_router_answers(router: Router, means: Means) -> None:
+    camera, grey = router.stream(gate=PLAIN), np.ascontiguousarray(SCENE[:, :, 0])
+    for frame in (grey, grey.copy(), SCENE):
+        answer = camera.classify(frame)
+        assert answer.score == router.classify(frame).score
+    assert dict(camera.counts) == {"first": 1, "still": 1, "cut": 1}
+
+
 def test_a_still_frame_is_answered_by_the_last_computed_one(router: Router, means: Means) -> None:
     camera = router.stream(gate=PLAIN)
     first = camera.classify(SCENE, time_s=0.0)
@@ -222,13 +230,22 @@ def test_streams_are_bounded_and_given_back(router: Router) -> None:
         router.stream("one more")
     router.stream("0").close()
     router.stream("one more")
-    with pytest.raises(InputError, match=r"with the gate margin:0\.2:0\.1:1; close"):
+    with pytest.raises(InputError, match=r"with the gate margin:0\.4:0\.1:1; close"):
         router.stream("1", FrameGate(age_s=3))
 
 
-@pytest.mark.parametrize("frame", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3))])
-def test_what_is_no_frame_is_refused(router: Router, frame: np.ndarray) -> None:
-    with pytest.raises(InputError, match="is no array"):
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (np.zeros((4, 4, 1), np.uint8), r"or \(height, width\), not \(4, 4, 1\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"or \(height, width\), not \(0, 4, 3\)"),
+        (np.zeros((4, 4, 3)), "is uint8 in 0..255, not float64"),
+    ],
+)
+def test_what_is_no_frame_is_refused(router: Router, frame: np.ndarray, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        router.classify(frame)
+    with pytest.raises(ImageError, match=says):
         router.stream().classify(frame)
     with pytest.raises(ImageError, match="is not a JPEG"):
         router.stream().classify(b"frame")

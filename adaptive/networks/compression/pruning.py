@@ -13,7 +13,6 @@ to lose is saved up over iterations until eight can go.
 from __future__ import annotations
 
 import copy
-import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from onnx import ModelProto
 
 from adaptive.candidate import Candidate
 from adaptive.errors import InputError
+from adaptive.files import written_aside
 from adaptive.networks.compression.filters import FilterGroup, groups_of, take_out
 from adaptive.networks.compression.finetuning import with_normalisation
 from adaptive.networks.compression.importance import (
@@ -341,9 +341,8 @@ class _State:
 
     def save(self, path: Path, made: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".partial")
-        torch.save({"made": copy.deepcopy(dict(made)), "state": asdict(self)}, aside)
-        os.replace(aside, path)
+        with written_aside(path) as aside:
+            torch.save({"made": copy.deepcopy(dict(made)), "state": asdict(self)}, aside)
 
     @classmethod
     def load(cls, path: Path, made: Mapping[str, Any]) -> _State | None:

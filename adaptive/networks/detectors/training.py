@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adaptive.errors import InputError
+from adaptive.files import written_aside
 from adaptive.networks.detectors.scenes import Composer, Scene
 from adaptive.networks.detectors.set_loss import Objects
 from adaptive.networks.detectors.small import DESIGNS, SmallDetector
@@ -233,6 +233,5 @@ def tensors(scenes: Sequence[Scene]) -> tuple[Tensor, list[Objects]]:
 
 def _save(checkpoint: Path, state: dict[str, Any], parts: Sequence[Any]) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    aside = checkpoint.with_suffix(".partial")
-    torch.save({**state, "state": [part.state_dict() for part in parts]}, aside)
-    os.replace(aside, checkpoint)
+    with written_aside(checkpoint) as aside:
+        torch.save({**state, "state": [part.state_dict() for part in parts]}, aside)

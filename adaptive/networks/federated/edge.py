@@ -94,7 +94,8 @@ class Edge:
 
     def contribution(self, number: int) -> Contribution:
         """What goes to the server in round `number`."""
-        maps, logits = outputs(self.network, self.view(number))
+        with self.learner.autocast():
+            maps, logits = outputs(self.network, self.view(number))
         return Contribution(
             self.name, number, pack(maps, self.recipe.maps), logits, self.labels.numpy()
         )
@@ -111,6 +112,6 @@ def outputs(network: EdgeNetwork, images: Tensor) -> tuple[np.ndarray, np.ndarra
     maps, logits = [], []
     for start in range(0, len(images), _CHUNK):
         found = network.extractor(images[start : start + _CHUNK])
-        maps.append(found.contiguous().numpy())
-        logits.append(network.classifier(found).numpy())
+        maps.append(found.float().contiguous().numpy())
+        logits.append(network.classifier(found).float().numpy())
     return np.concatenate(maps), np.concatenate(logits)

@@ -46,12 +46,13 @@ def learn_together(
     server: GroupServer,
     say: Callable[[str], None] = print,
     progress: bool = True,
+    traffic: Traffic | None = None,
 ) -> Traffic:
     """Run the rounds that are left; a stopped run goes on where edges and server have saved.
 
-    Returns what was sent in these rounds.
+    Returns what was sent in these rounds, added to `traffic` where that is given.
     """
-    traffic = Traffic()
+    traffic = Traffic() if traffic is None else traffic
     while not server.done:
         number, losses = server.round, []
         for edge in edges:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, ContextManager, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from adaptive.errors import InputError
+from adaptive.files import written_aside
 from adaptive.networks.federated.messages import KINDS
 from adaptive.networks.losses import distillation
 
@@ -33,6 +34,8 @@ class GroupRecipe:
     way_back : whether the server's answers go back to the edges
     depth : layers of the ResNet whose tail the server has: 20, 32, 56
     maps : how feature maps travel, float32, float16 or int8
+    bfloat16 : whether convolutions and linear layers compute in bfloat16, with weights kept in
+        float32: several times faster where the processor has instructions for it
     shift : pixels by which an image is moved at random
     seed : of weights, order and augmentation
     """
@@ -48,6 +51,7 @@ class GroupRecipe:
     way_back: bool = True
     depth: int = 20
     maps: str = "float16"
+    bfloat16: bool = False
     shift: int = 4
     seed: int = 0
 
@@ -114,6 +118,12 @@ class Learner:
             groups, lr=recipe.learning_rate, momentum=0.9, nesterov=True
         )
 
+    def autocast(self) -> ContextManager[None]:
+        """What the network computes within this is in the recipe's precision."""
+        if self.recipe.bfloat16:
+            return torch.autocast("cpu", torch.bfloat16)
+        return nullcontext()
+
     def step(self, inputs: Tensor, labels: Tensor, other: Tensor | None, done: float) -> float:
         """One step of SGD; returns its loss.
 
@@ -124,7 +134,11 @@ class Learner:
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate(done)
-        value = self.recipe.loss(self.network(inputs), labels, other)
+        if self.recipe.bfloat16 and inputs.is_floating_point():
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with self.autocast():
+            logits = self.network(inputs)
+        value = self.recipe.loss(logits.float(), labels, other)
         lost = value.item()
         if not math.isfinite(lost):
             raise InputError(
@@ -141,10 +155,9 @@ class Learner:
         if self.checkpoint is None:
             return
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.checkpoint.with_suffix(".partial")
         state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        torch.save({**state, "made": self._made, "about": about}, aside)
-        os.replace(aside, self.checkpoint)
+        with written_aside(self.checkpoint) as aside:
+            torch.save({**state, "made": self._made, "about": about}, aside)
 
     def load(self) -> dict[str, Any] | None:
         """Go on from the checkpoint: what `save` was told, or None where there is none.

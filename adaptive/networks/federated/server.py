@@ -112,7 +112,8 @@ class GroupServer:
             losses.append(self.learner.step(maps, labels, logits, done))
         if recipe.way_back:
             for one in taken:
-                self._answers[one.edge] = (self.round, self.logits(one.maps))
+                with self.learner.autocast():
+                    self._answers[one.edge] = (self.round, self.logits(one.maps))
         self._taken = {}
         self.rounds += 1
         answers = {
@@ -133,7 +134,7 @@ class GroupServer:
         found = []
         for start in range(0, len(packed), _CHUNK):
             maps = packed.unpack(slice(start, start + _CHUNK))
-            found.append(self.network(torch.from_numpy(maps)).numpy())
+            found.append(self.network(torch.from_numpy(maps)).float().numpy())
         return np.concatenate(found)
 
 
