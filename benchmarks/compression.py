@@ -5,9 +5,10 @@ Parts, each a call of the commands that a user would make, with their folders ke
 * cifar: the embedded default's residual network on the 32 x 32 test images of DATA/cifar10, at
   several shares of variance and repaired on images without labels, with an eight-bit copy of each
 * imagenet: the networks of benchmarks/imagenet.py that `--network` names, repaired on the first
-  1,000 photographs without their labels and measured on the others
-* tune: profiles those others with all candidates, and tunes a policy with the smaller copies and
-  one without them, at the same drop
+  1,000 photographs without their labels and measured on the others; one after the other, into one
+  folder of candidates
+* tune: profiles those others once with all candidates, and tunes a policy with the smaller copies
+  and one without them, on the same table and at the same drops
 
 Times are of one thread, medians in turns, by that thread's processor time; the whole command can
 be run under `chrt -f 20 taskset -c 1` where the machine has other work.
@@ -21,13 +22,16 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Sequence
 
 from imagenet import make_candidates
 from machine import machine, machine_line
 
-from adaptive.bundle.bundle import default_bundle
+from adaptive.bundle.bundle import Bundle, default_bundle
 from adaptive.files import read_json
+from adaptive.outcomes.table import OutcomeTable, probabilities_folder
 
 CIFAR_SHARES = (0.9, 0.8, 0.75, 0.7, 0.6)
 IMAGENET_SHARES = (0.95, 0.9, 0.8, 0.7)
@@ -78,16 +82,20 @@ def cifar(data: Path, work: Path, repair: int, check: int) -> None:
 
 
 def imagenet(data: Path, work: Path, networks: list[str], repair: int, check: int) -> None:
+    """One network after the other, each folder holding the copies of those before it."""
     unlabelled, others = dealt(data, work)
     keep = [word for share in IMAGENET_SHARES for word in ("--keep", share)]
-    for name in networks:
+    folder = work / "candidates"
+    for number, name in enumerate(networks, 1):
+        smaller = work / f"small-{number}"
         adaptive(
-            "compress", work / "candidates", "-o", work / f"small-{name}", "--tucker", *keep,
+            "compress", folder, "-o", smaller, "--tucker", *keep,
             "--only", name, "--images", data / "imagenet" / "images", "--labels", others,
             "--unlabelled", unlabelled, "--repair", repair, "--check", check,
             "--work", work / "made", "--force",
         )  # fmt: skip
-        print(table(work / f"small-{name}"))
+        print(table(smaller))
+        folder = smaller
 
 
 def dealt(data: Path, work: Path) -> tuple[Path, Path]:
@@ -105,20 +113,41 @@ def dealt(data: Path, work: Path) -> tuple[Path, Path]:
     return unlabelled, others
 
 
-def tune(data: Path, work: Path, networks: list[str], drop: str) -> None:
-    """Whether the front moves: one policy with the smaller copies, and one without them."""
+def tune(data: Path, work: Path, networks: list[str], drop: str, images: int) -> None:
+    """Whether the front moves: one policy with the smaller copies, and one without them.
+
+    Everything is profiled once. The policy without copies is tuned on the same table less their
+    columns, so that both see the same answers and the same times.
+    """
     _, others = dealt(data, work)
-    for folder in ("candidates", *(f"small-{name}" for name in networks)):
-        outcomes = work / f"{folder}.csv"
-        if not outcomes.exists():
-            adaptive(
-                "profile", "--candidates", work / folder, "--images", data / "imagenet" / "images",
-                "--labels", others, "-o", outcomes,
-            )  # fmt: skip
+    folder = work / f"small-{len(networks)}"
+    outcomes, without = work / "with-copies.csv", work / "without-copies.csv"
+    if not outcomes.exists():
         adaptive(
-            "tune", outcomes, "--max-accuracy-drop", drop, "--reference", "resnet50",
-            "-o", work / f"{folder}-policy.json", "--force",
+            "profile", "--candidates", folder, "--images", data / "imagenet" / "images",
+            "--labels", others, "--limit", images, "-o", outcomes,
         )  # fmt: skip
+    restrict(outcomes, Bundle.read(work / "candidates").names, without)
+    for path in (outcomes, without):
+        adaptive(
+            "tune", path, "--max-accuracy-drop", drop, "--reference", "resnet50",
+            "-o", work / f"{path.stem}-policy.json", "--force",
+        )  # fmt: skip
+
+
+def restrict(outcomes: Path, names: Sequence[str], without: Path) -> None:
+    """The table of some of its candidates, as a table of its own."""
+    table = OutcomeTable.read(outcomes)
+    kept = [entry for entry in table.meta["candidates"] if entry["name"] in names]
+    replace(
+        table,
+        outcomes={name: table.outcomes[name] for name in names},
+        meta={**table.meta, "candidates": kept},
+    ).write(without)
+    folder = probabilities_folder(without)
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        shutil.copyfile(probabilities_folder(outcomes) / f"{name}.npy", folder / f"{name}.npy")
 
 
 def main() -> None:
@@ -130,6 +159,7 @@ def main() -> None:
     parser.add_argument("--network", action="append", choices=["resnet50", "googlenet"])
     parser.add_argument("--repair", type=int, default=300)
     parser.add_argument("--check", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=1000, help="that are profiled")
     parser.add_argument("--drop", default="0.01,0.02,0.05")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -141,7 +171,7 @@ def main() -> None:
     if "imagenet" in parts:
         imagenet(arguments.data, arguments.work, networks, arguments.repair, arguments.check)
     if "tune" in parts:
-        tune(arguments.data, arguments.work, networks, arguments.drop)
+        tune(arguments.data, arguments.work, networks, arguments.drop, arguments.images)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from adaptive.video.computed import LastComputed
 from adaptive.video.gate import TILE, FrameGate
 from adaptive.video.view import View
 
-GATES = ("margin:0.2:0.1:1", "difference:15:0:1", "difference:25:0.01:1", "histogram:0.01:0.01:1")
+GATES = ("margin:0.4:0.1:1", "difference:15:0:1", "difference:25:0.01:1", "histogram:0.01:0.01:1")
 VIEWS = {
     "crop": View.of([InputSpec(224)]),
     "cover": View.of([InputSpec(224, resize="cover")]),

@@ -2,17 +2,19 @@
 
     python benchmarks/identity.py PERSONS [CLIP]... --networks FILE.json --detector BUNDLE
         [--others DIR]... [--whole FILE.json] [--class NAME] [--rate 0.05] [--size 12]
+        [--smallest 32]
 
 PERSONS holds a folder of photographs for each person. Leave-one-out: each photograph is looked for
 in a store of all others (is it the right person?), and in one without its person (open set: nobody
 should be found). Thresholds are chosen for each person on the others alone.
 
---others are photographs of other people, everybody on them somebody else. Where they are given,
-the thresholds for clips come from every second of them, in stores of so many people, and what is
-promised from the rest. On clips nobody says who is who, but boxes that overlap from frame to frame
-are one person, a track, and two in one frame are two people. So it is told how many get their
-track's most frequent name, and how many a name that somebody else in the same frame has; with all
-exits, and with the last one alone. --whole is the network without exits, for its time.
+--others are photographs of other people, everybody on them somebody else. Thresholds for clips come
+from PERSONS, all together, and once from every second of the others, in stores of so many people;
+the rest of the others say how many are matched falsely. On clips nobody says who is who, but boxes
+that overlap from frame to frame are one person, a track, and two in one frame are two people. So
+it is told how many get their track's most frequent name, and how many a name that somebody else in
+the same frame has; with all exits, and with the last one alone. --whole is the network without
+exits, for its time.
 """
 
 from __future__ import annotations
@@ -112,7 +114,7 @@ def of_persons(
 ) -> Iterator[Tuple[str, int, Dict[str, np.ndarray]]]:
     """The surest of each photograph, by the folder that it is in."""
     for number, path in enumerate(sorted(folder.glob("*/*.jpg"))):
-        cut = parts(decode(path, max_pixels=MAX_PIXELS))
+        cut = parts(decode(path, MAX_PIXELS))
         if cut:
             yield path.parent.name, number, timed.embeddings(cut[0][0])
 
@@ -124,7 +126,7 @@ def of_others(
     number = 0
     for folder in folders:
         for name in files_below(folder).images:
-            for crop, _ in parts(decode(folder / name, max_pixels=MAX_PIXELS)):
+            for crop, _ in parts(decode(folder / name, MAX_PIXELS)):
                 yield f"{number:05}", number, timed.embeddings(crop)
                 number += 1
 
@@ -277,6 +279,7 @@ def main() -> None:
     parser.add_argument("--others", type=Path, action="append", default=[])
     parser.add_argument("--class", dest="label")
     parser.add_argument("--least", type=float, default=0.7)
+    parser.add_argument("--smallest", type=int, default=2, help="side of a box, pixels")
     parser.add_argument("--rate", type=float, default=0.05)
     parser.add_argument("--size", type=int, default=12)
     options = parser.parse_args()
@@ -285,54 +288,65 @@ def main() -> None:
     timed = Timed(open_embedders(options.networks), whole)
     names = [e.network.name for e in timed.embedders]
     with Router.load(options.detector) as router:
-        parts = parts_of(router, options.least, options.label)
+        every = parts_of(router, options.least, options.label)
+
+        def parts(image: np.ndarray) -> List[Tuple[np.ndarray, Tuple[int, int, int, int]]]:
+            return [one for one in every(image) if min(one[0].shape[:2]) >= options.smallest]
+
+        limits: List[Tuple[str, Dict[str, float], Dict[str, float]]] = []
         if options.persons.name != "none":
             seen = gathered(of_persons(options.persons, parts, timed))
-            print(f"{len(seen.names)} photographs of {len(set(seen.names.tolist()))} persons")
+            whom = seen.names.tolist()
+            print(f"{len(whom)} photographs of {len(set(whom))} persons")
             leave_one_out(seen, timed.embedders, options.rate)
             print("the last alone:")
             last = Seen({names[-1]: seen.rows[names[-1]]}, *seen[1:])
             leave_one_out(last, timed.embedders[-1:], options.rate)
+            of_all = tune_thresholds(seen.rows, whom, options.rate)
+            limits.append(("persons", of_all, tune_thresholds(last.rows, whom, options.rate)))
         if not options.others:
             return
         others = gathered(of_others(options.others, parts, timed))
         even = np.arange(len(others.names)) % 2 == 0
         chosen = chosen_for(others.only(even), names, options.rate, options.size)
         alone = chosen_for(others.only(even), names[-1:], options.rate, options.size)
+        limits.append(("others", chosen, alone))
         print(
-            f"{len(others.names)} others; thresholds of every second at {100 * options.rate:g}% in "
-            f"stores of {options.size}: "
-            + ", ".join(f"{name} {value:.3f}" for name, value in chosen.items())
-            + f"; of the last alone {alone[names[-1]]:.3f}"
+            f"{len(others.names)} others; stores of {options.size}; {100 * options.rate:g}% stated"
         )
         rest = others.only(~even)
         order = np.random.default_rng(1).permutation(len(rest.names))
-        for what, limits in (("all exits", chosen), ("the last alone", alone)):
-            falsely = []
-            for group in np.array_split(order, max(1, len(order) // (options.size + 1))):
-                matched = np.zeros(len(group), bool)
-                for name, limit in limits.items():
-                    own = rest.rows[name][group]
-                    matched |= impostors(own, rest.names[group].tolist()) <= limit
-                falsely += matched.tolist()
-            said = share(np.array(falsely))
-            print(
-                f"{what}: {100 * said.value:.1f}% ({100 * said.low:.1f} to {100 * said.high:.1f}) "
-                f"of the {len(falsely)} other ones are matched falsely"
-            )
+        for source, *both in limits:
+            for what, thresholds in zip(("all exits", "the last alone"), both):
+                falsely = []
+                for group in np.array_split(order, max(1, len(order) // (options.size + 1))):
+                    matched = np.zeros(len(group), bool)
+                    for name, limit in thresholds.items():
+                        own = rest.rows[name][group]
+                        matched |= impostors(own, rest.names[group].tolist()) <= limit
+                    falsely += matched.tolist()
+                said = share(np.array(falsely))
+                print(
+                    f"thresholds of the {source}, {what} "
+                    f"({', '.join(f'{value:.3f}' for value in thresholds.values())}): of "
+                    f"{len(falsely)} others {100 * said.value:.1f}% ({100 * said.low:.1f} to "
+                    f"{100 * said.high:.1f}) are matched falsely"
+                )
         few = rest.only(order[: options.size + 1])
         print(promise(few.rows, few.names.tolist(), chosen, options.rate).words())
         clips = [gathered(of_clip(clip, parts, timed)) for clip in options.clips]
         print(", ".join(f"{name} {ms:.2f} ms" for name, ms in timed.ms.items()))
         print(
-            "| clip | answered by | names | track's most frequent name, % | a name twice in a "
-            "frame, % | ms each | times less than the whole network |"
+            "| clip, thresholds | answered by | names | track's most frequent name, % | a name "
+            "twice in a frame, % | ms each | times less than the whole network |"
         )
         print("|---|---|---|---|---|---|---|")
         for path, own in zip(options.clips, clips):
             count = f"{len(own.names)} in {len(set(own.names.tolist()))} tracks"
-            through(own, timed, chosen, f"{path.name}, {count}")
-            through(own, timed, alone, f"{path.name}, the last alone", True)
+            print(f"| {path.name}: {count} | | | | | | |")
+            for source, together, one in limits:
+                through(own, timed, together, f"of the {source}")
+                through(own, timed, one, f"of the {source}, the last alone", True)
 
 
 if __name__ == "__main__":

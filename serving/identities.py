@@ -91,7 +91,7 @@ class Identities:
         BusyError
             when the store cannot be read, or changed, just now.
         """
-        pixels = decode(image, max_pixels=self.max_pixels)
+        pixels = self._decoded(image)
         cut = self._parts(pixels)
         found = []
         with ExitStack() as stack:
@@ -116,7 +116,7 @@ class Identities:
         ImageError, BusyError
             as of `identify`.
         """
-        cut = self._parts(decode(image, max_pixels=self.max_pixels))
+        cut = self._parts(self._decoded(image))
         if not cut:
             raise InputError("the image shows nobody, so nothing was added")
         embeddings = dict(embeddings_of(self._embedders, cut[0][0]))
@@ -147,6 +147,10 @@ class Identities:
         """Delete all that there is of a name, in the file and here."""
         with self._editing() as store:
             store.forget(name)
+
+    def _decoded(self, image: bytes) -> np.ndarray:
+        """All pixels of an image: a face is a small part of it."""
+        return decode(image, self.max_pixels, self.max_pixels)
 
     def _current(self) -> IdentityStore:
         """The store as it is in its file now; nobody changes what was handed out."""

@@ -178,7 +178,7 @@ def command(
     if own and policy.needs_features:
         click.echo(
             f"note: the premodel reads columns of your own ({', '.join(own)}); Router.load needs "
-            "an extractor that computes them, serve and classify --extractor"
+            "an extractor that computes them; serve, classify and detect have --extractor"
         )
 
 

@@ -343,7 +343,8 @@ def described(candidate: Candidate) -> str:
     scaling = scaling and f" ({scaling.strip()})"
     answers = output.kind if isinstance(output, BoxOutput) else f"{output.classes} {output.kind}"
     at = "" if candidate.remote is None else f", {candidate.remote.place}"
-    return f"{candidate.name}: {reads}{scaling}, {spec.resize} -> {answers}{takes}{at}"
+    made = "" if candidate.made is None else f"; {candidate.made}"
+    return f"{candidate.name}: {reads}{scaling}, {spec.resize} -> {answers}{takes}{at}{made}"
 
 
 def _tell(check: Check) -> None:

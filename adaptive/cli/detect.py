@@ -17,6 +17,7 @@ from adaptive.bundle.bundle import Bundle
 from adaptive.bundle.outputs import require_task
 from adaptive.cli.classify import listed
 from adaptive.cli.engines import engine_options
+from adaptive.cli.extractor import extractor_option
 from adaptive.cli.features import ImagePath
 from adaptive.cli.frames import frame_options, frames_of
 from adaptive.engines.choose import EngineOptions
@@ -25,6 +26,7 @@ from adaptive.files import read_json, refuse_existing, write_json
 from adaptive.images.decode import MAX_PIXELS, decode
 from adaptive.images.drawing import drawn, encoded
 from adaptive.images.video import VideoReader
+from adaptive.routing.extractors import Extractor
 from adaptive.routing.router import Router
 from adaptive.tasks.coco import coco_rows
 from adaptive.tasks.detections import Detections
@@ -59,6 +61,7 @@ from adaptive.video.stream import Stream
 )
 @click.option("--explain", is_flag=True, help="Also why, and the premodel's votes.")
 @click.option("--force", is_flag=True, help="Replace files that are there.")
+@extractor_option("What computes the features of your own that the bundle's premodel reads.")
 @engine_options
 def command(
     images: Tuple[Path, ...],
@@ -76,6 +79,7 @@ def command(
     coco_labels: Path | None,
     explain: bool,
     force: bool,
+    extractor: Extractor | None,
     engines: EngineOptions,
 ) -> None:
     """Find objects in images (folders with all below them), a camera's frames or a video's.
@@ -101,7 +105,7 @@ def command(
     read = Bundle.read(bundle)
     require_task(read.folder.name, read.task, "detect")
     numbers = None if coco is None else Numbers.read(coco_labels, read.labels)
-    with Router.load(bundle, engine=engines) as router:
+    with Router.load(bundle, engine=engines, extractor=extractor) as router:
         router.warm_up()
         seen = Seen(least, as_json, explain, None if draw is None else Drawings(draw, force))
         if images:
@@ -192,6 +196,9 @@ class Seen:
             click.echo(f"    {label} {score:.3f}  " + " ".join(f"{side:.1f}" for side in box))
         if self.explain:
             click.echo(f"    why: {found.reason}")
+            if found.votes:
+                votes = ", ".join(f"{name} {vote:.4g}" for name, vote in found.votes.items())
+                click.echo(f"    votes: {votes}")
 
     def summary(self) -> str:
         """One line: images, boxes, who answered which share, mean time."""
@@ -255,6 +262,12 @@ class Numbers:
             for path in paths:
                 if path.name not in self.images:
                     raise InputError(f"--coco-labels has no image {path.name!r}")
+            (name, count), *_ = Counter(path.name for path in paths).most_common(1)
+            if count > 1:
+                raise InputError(
+                    f"{count} images are called {name!r}, and --coco-labels knows them by that; "
+                    "name one folder of them"
+                )
             return [self.images[path.name] for path in paths]
         stems = [path.stem for path in paths]
         if all(stem.isascii() and stem.isdigit() for stem in stems):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Iterator
 
 import click
 from tqdm import tqdm
@@ -87,42 +90,50 @@ def run(
     candidates, shards and policies that cannot be used are listed, and the exit code is then 1.
     """
     own = [Path(store)] if store is not None and "://" not in store else []
-    while True:
-        # Before it is run, so that what changes meanwhile is run again.
-        seen = stamps_of(file, own) if watch else []
-        try:
-            experiment = _read(file)
-            ran = _run(experiment, queue, store, board, jobs, only_plan)
-        except AdaptiveError as error:
-            if not watch:
-                raise
-            click.echo(f"adaptive: {error}", err=True)
-            code = 2
-        else:
-            code = 1 if ran is not None and ran.omitted else 0
-        if not watch or only_plan:
-            sys.exit(code)
-        click.echo(f"watching {file}; Ctrl-C ends")
-        _wait_for_change(file, own, seen)
+    with _stoppable():
+        while True:
+            # Before it is run, so that what changes meanwhile is run again.
+            seen = stamps_of(file, own) if watch else []
+            try:
+                experiment = _read(file)
+                ran = _run(experiment, queue, store, board, jobs, only_plan)
+            except AdaptiveError as error:
+                if not watch:
+                    raise
+                click.echo(f"adaptive: {error}", err=True)
+                code = 2
+            else:
+                code = 1 if ran is not None and ran.omitted else 0
+            if not watch or only_plan:
+                sys.exit(code)
+            click.echo(f"watching {file}; Ctrl-C ends")
+            try:
+                _wait_for_change(file, own, seen)
+            except KeyboardInterrupt:
+                sys.exit(code)
 
 
 @configurable
 @command.command(name="status")
-@click.argument("name", required=False)
-@click.option("--store", metavar="URL", required=True, help="As given to run.")
-def status(name: str | None, store: str) -> None:
-    """How far runs are: all in the store, or that of NAME (or of an experiment file)."""
-    opened = open_store(store)
+@click.argument("name", metavar="[FILE.toml|NAME]", required=False)
+@click.option("--store", metavar="URL", help="As given to run.")
+def status(name: str | None, store: str | None) -> None:
+    """How far runs are: that of an experiment file or of NAME, or all in the store."""
     if name is not None and name.endswith(".toml"):
-        name = _read(Path(name)).name
+        experiment = _read(Path(name))
+        opened, name = _store(experiment, store), experiment.name
+    elif store is None:
+        raise InputError("name the experiment file, or give --store")
+    else:
+        opened = open_store(store)
     names = runs(opened) if name is None else [name]
     if not names:
-        click.echo(f"no experiment ran with the store {store}")
+        click.echo(f"no experiment ran with the store {opened.url}")
     failed = False
     for own in names:
         record = record_of(opened, own)
         if record is None:
-            raise InputError(f"the store {store} knows no run {own!r}; it has {runs(opened)}")
+            raise InputError(f"the store {opened.url} knows no run {own!r}; it has {runs(opened)}")
         told = progress_of(opened, record)
         failed = failed or bool(told["failed"])
         for line in status_lines(told):
@@ -217,6 +228,23 @@ def _run(
     for line in ran.omitted:
         click.echo(f"left out: {line}", err=True)
     return ran
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM stops a run as Ctrl-C does, so that the store knows that it is stopped."""
+
+    def told(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("adaptive: stopped; the same command goes on from there", err=True)
+        sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _wait_for_change(file: Path, own: list[Path], seen: list[Stamp]) -> None:

@@ -37,7 +37,7 @@ _OPTIONS = (
         "--reuse",
         metavar="GATE",
         help="Give the last computed answer to a frame in which nothing changed; "
-        "margin:0.2:0.1:1 or another gate that `adaptive video reuse` was asked about.",
+        "margin:0.4:0.1:1 or another gate that `adaptive video reuse` was asked about.",
     ),
 )
 

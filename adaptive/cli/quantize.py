@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 
 from adaptive.bundle.bundle import Bundle, check_output
 from adaptive.errors import MissingExtra
@@ -60,7 +61,7 @@ from adaptive.outcomes.labelled import list_images
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="So many images, the first, give the eight-bit ranges.",
+    help="So many images, the first, give the eight-bit ranges; of class folders, drawn from all.",
 )
 @click.option(
     "--search",
@@ -113,7 +114,11 @@ def command(
     )
     bundle = Bundle.read(candidates)
     used = (calibrate if targets or tables else 0) + (search if fp16_layers else 0)
-    found = list_images(images, bundle.labels, labels, used + check)
+    found = list_images(images, bundle.labels, labels)
+    order = np.arange(len(found))
+    if labels is None:  # which come class by class
+        order = np.random.default_rng(0).permutation(len(found))
+    found = found.select(order[: used + check])
     _, left_out = make_copies(bundle, found, output, recipe, only, force, click.echo)
     for line in left_out:
         click.echo(f"left out: {line}", err=True)

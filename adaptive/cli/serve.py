@@ -166,9 +166,10 @@ def command(
 ) -> None:
     """Serve BUNDLE, or the embedded default, until SIGTERM or Ctrl-C; SIGHUP loads it again.
 
-    POST /v1/classify takes an image, and clients of the Open Inference Protocol find it below
-    /v2. /healthz, /readyz, /metrics, /v1/bundle and /openapi.json tell about the server. With
-    --identities and --keys, POST /v1/identify says who is on an image.
+    POST /v1/classify takes an image, of detectors POST /v1/detect, and clients of the Open
+    Inference Protocol find both below /v2. /healthz, /readyz, /metrics, /v1/bundle and
+    /openapi.json tell about the server. With --identities and --keys, POST /v1/identify says who
+    is on an image.
     """
     from adaptive.bundle.bundle import default_bundle
     from adaptive.monitoring.decisions import DecisionLog

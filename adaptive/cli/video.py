@@ -76,7 +76,8 @@ command.add_command(tune_index_command)
     "--tiles",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.json",
-    help="With --tune: thresholds of tiles instead of a gate, to FILE.json where they pay.",
+    help="Judge tiles with these thresholds; with --tune they are tuned first, and written where "
+    "they pay.",
 )
 @click.option("--frames", type=click.IntRange(2), help="Of each clip, so many at most.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -106,19 +107,21 @@ def reuse(
 
     Beside it stands every n-th frame at equal cost, which a gate must beat. Of a bundle that finds
     boxes, agreement is F1 against the frame's own boxes at an overlap of 0.5, both of a score of
-    0.3 or more. With --tiles, of networks that classify, thresholds of tiles are tuned and judged
-    instead. Exit code 1 where a clip ends early.
+    0.3 or more. With --tiles, tiles are judged instead, alone and behind the gate. Exit code 1
+    where a clip ends early.
     """
-    if (tuning or cross) and gate is not None:
+    if (tuning or cross) and gate is not None and tiles is None:
         raise InputError("--tune and --cross choose the gate; leave --gate out")
     if cross and (tuning or len(clips) < 2):
         raise InputError("--cross takes two clips or more, and no --tune")
     twice = {p.resolve() for p in tuning} & {p.resolve() for p in clips}
     if twice:
         raise InputError(f"{min(twice).name} tunes and reports; a clip may do one of them")
-    if tiles is not None and (not tuning or report is not None):
-        raise InputError("--tiles takes the clips that tune with --tune, and no --report")
-    for made in (report, tiles):
+    if tiles is not None and (cross or report is not None):
+        raise InputError(
+            "--tiles takes the clips that tune with --tune, no --cross and no --report"
+        )
+    for made in (report, tiles if tuning else None):
         if made is not None:
             refuse_existing(made, force)
     rests: List[str] = []
@@ -131,10 +134,18 @@ def reuse(
     with Router.load(bundle, engine=engines) as router:
         router.warm_up()
         if tiles is not None:
-            from adaptive.cli.video_tiles import tune_and_show
+            from adaptive.cli import video_tiles
+            from adaptive.engines.tiles.state import Thresholds
 
             read = partial(_frames, rests=rests)
-            tune_and_show(router, clips, tuning, read, loss, frames, tiles, as_json)
+            behind = FrameGate() if gate is None else FrameGate.parse(gate)
+            kept = (
+                video_tiles.tune(router, tuning, read, loss, frames, tiles)
+                if tuning
+                else Thresholds.read(tiles)
+            )
+            if kept is not None:
+                video_tiles.show(router, clips, read, kept, behind, frames, as_json)
             _leave(rests)
         tried = [FrameGate(), *(TRIED_BOXES if router.bundle.task == "detect" else TRIED)]
         given = [] if gate is None else [FrameGate.parse(gate)]

@@ -10,6 +10,8 @@ from typing import Any
 
 from adaptive.errors import BusyError, InputError
 from adaptive.experiments.declared import DeclarationError, declared
+from adaptive.experiments.store import StoreError
+from adaptive.files import written_aside
 
 #: Runs at the same time; the next is refused.
 MOST = 4
@@ -52,6 +54,8 @@ class Begun:
             when something is wrong with the file.
         BusyError
             when it runs already, or too many do.
+        StoreError
+            when the file cannot be written.
         """
         experiment = declared(_short(text), self.folder, "the experiment")
         with self._lock:
@@ -60,9 +64,13 @@ class Begun:
                 raise BusyError(f"{experiment.name} runs already")
             if len(running) >= MOST:
                 raise BusyError(f"{len(running)} experiments run already, which is the most")
-            self.folder.mkdir(parents=True, exist_ok=True)
             file = self.folder / f"{experiment.name}.toml"
-            file.write_text(text, encoding="utf-8")
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with written_aside(file) as aside:
+                    aside.write_text(text, encoding="utf-8")
+            except OSError as exc:
+                raise StoreError(f"{file} cannot be written: {exc.strerror or exc}") from exc
             line = [sys.executable, "-m", "adaptive.cli", "experiment", "run", str(file)]
             line += ["--store", self._store]
             line += ["--queue", self._queue] if self._queue else []
@@ -79,7 +87,7 @@ class Begun:
             code = process.poll()
             if code is None:
                 found[name] = "running"
-            elif code == 2 or code < 0:
+            elif code not in (0, 1):
                 found[name] = self._last(name) or f"ended with {code}"
         return found
 

@@ -23,6 +23,9 @@ AGAIN_S = 600.0
 #: Seconds for which a queue that cannot be reached is tried again.
 PATIENCE_S = 600.0
 
+#: Seconds between two warnings of a queue that stays away.
+TOLD_S = 60.0
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -67,6 +70,7 @@ def carry_out(
     failed: dict[str, str] = {}
     sent: dict[str, float] = {}
     reached = time.monotonic()
+    told = -TOLD_S
     pause = min(0.02, poll_s)
     while True:
         try:
@@ -78,7 +82,9 @@ def carry_out(
         except Unreachable as error:
             if time.monotonic() - reached > patience_s:
                 raise
-            log.warning("%s; tried again", error)
+            if time.monotonic() > told + TOLD_S:
+                told = time.monotonic()
+                log.warning("%s; tried again for %.0f minutes", error, patience_s / 60)
             missing = _missing(shards, store, failed)
         watch(Progress(len(shards), len(shards) - len(missing) - len(failed), dict(failed)))
         if not missing:

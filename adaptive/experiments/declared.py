@@ -27,7 +27,7 @@ from adaptive.tomlfile import TomlError, parse_toml
 MOST = 1000
 
 #: An experiment's name is that of its folder too.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Problem(NamedTuple):
@@ -206,7 +206,7 @@ class _Check:
         name = self.values.get("name")
         if name is None:
             self.wrong((), 'the experiment has no name; write name = "..." at the top')
-        elif not isinstance(name, str) or not _NAME.fullmatch(name):
+        elif not isinstance(name, str) or not NAME.fullmatch(name):
             self.wrong(("name",), f"name is {name!r}; letters, digits and . _ - are allowed")
         if "seed" in self.values:
             self.value(("seed",), "seed", ONE["seed"], self.values["seed"])
@@ -403,7 +403,7 @@ class _Check:
                 )
             name = values.get("name")
             if isinstance(name, str):
-                if not _NAME.fullmatch(name):
+                if not NAME.fullmatch(name):
                     self.wrong(
                         (*place, "name"), f"name is {name!r}; letters, digits and . _ - are allowed"
                     )

@@ -16,7 +16,7 @@ from adaptive.experiments.begun import LONGEST, Begun
 from adaptive.experiments.status import progress_of, record_of, runs
 from adaptive.experiments.store import Store, StoreError
 from adaptive.experiments.viewing import Viewer
-from adaptive.report.experiment import tables_of
+from adaptive.report.experiment import about, tables_of
 from adaptive.serving.admission import Admissions
 from adaptive.serving.answers import Answer, as_json
 from adaptive.serving.asgi import Adapter
@@ -120,6 +120,7 @@ def create_app(store: Store, begun: Begun) -> Flask:
 
     @app.get("/api/runs/<name>/report")
     def report(name: str) -> Response:
+        known(name)
         try:
             told = json.loads(store.get(f"runs/{name}/report.json"))
         except KeyError:
@@ -127,7 +128,7 @@ def create_app(store: Store, begun: Begun) -> Flask:
         tables = [
             {
                 "name": table["name"],
-                "images": table["images"],
+                "about": about(table),
                 "parts": [{"head": head, "rows": rows} for head, rows in tables_of(table)],
             }
             for table in told["tables"]
@@ -191,6 +192,10 @@ def _file() -> str:
     if not isinstance(told, dict) or not isinstance(told.get("file"), str):
         raise InputError('the body must be {"file": "the experiment file"}')
     found: str = told["file"]
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise InputError("the file has half a character, which no text has") from None
     return found
 
 

@@ -47,11 +47,15 @@ class LocalEngine(ShardEngine):
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.jobs, context, _begin, self._told)
+        # Processes that are started here would otherwise die by a Ctrl-C before they ignore it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._futures[key] = self._pool.submit(_perform, key)
         except BrokenProcessPool:
             self._drop()
             raise Unreachable("a process died") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def waiting(self) -> set[str]:
         """Keys of shards that are queued or run.
@@ -81,12 +85,21 @@ class LocalEngine(ShardEngine):
         return waiting
 
     def close(self) -> None:
-        """End the processes; what is not begun is dropped."""
+        """End the processes; what is not begun is dropped, and what runs is finished.
+
+        A second Ctrl-C meanwhile breaks that off.
+        """
         if self._pool is not None:
             for future in self._futures.values():
                 future.cancel()
-            self._pool.shutdown(wait=True)
-            self._drop()
+            try:
+                self._pool.shutdown(wait=True)
+            except KeyboardInterrupt:
+                for child in multiprocessing.active_children():
+                    child.kill()
+                raise
+            finally:
+                self._drop()
 
     def _drop(self) -> None:
         self._pool = None
@@ -97,6 +110,7 @@ def _begin(url: str, board: str) -> None:
     global _told
     # Ctrl-C is the parent's to handle: shards that run are finished.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _told = (url, board, os.getppid())
 
 

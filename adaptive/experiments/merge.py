@@ -65,7 +65,7 @@ def merge(
     left_out: dict[str, str] = {}
     unusable: dict[str, str] = {}
     present: list[tuple[str, Result | None]] = []
-    runtimes = set()
+    runtimes, versions = set(), set()
     for key in keys:
         try:
             result = Result.from_bytes(store.get(f"results/{key}"))
@@ -77,6 +77,7 @@ def merge(
         unusable.update(result.unusable)
         board = result.origin.get("board", {})
         runtimes.add((board.get("processor"), board.get("onnxruntime"), board.get("machine")))
+        versions.add(str(result.origin.get("adaptive", "unknown")))
     if not count:
         raise InputError("no shard with an image that can be read is done")
     kept = [c for c in bundle.candidates if c.name not in unusable]
@@ -106,6 +107,11 @@ def merge(
         notes.append(
             f"the answers come from {len(runtimes)} kinds of processor or runtime, which may "
             "differ in their last bits"
+        )
+    if len(versions) > 1:
+        notes.append(
+            f"the answers come from versions {', '.join(sorted(versions))} of adaptive-serving, "
+            "which may prepare images differently; run it with an empty store to have one"
         )
     table = columns.table(_times(store, times_key, kept, count, meta, notes), features, meta)
     probabilities.finish()

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
-import threading
 import time
 from types import FrameType
 from typing import Any, Callable
@@ -38,6 +38,30 @@ GRACE_S = 25.0
 #: Dramatiq looks after dead workers with this many of a million commands: with every one. By its
 #: default it is one in a thousand, and a quiet queue never gives a dead worker's message back.
 _ALWAYS = 1_000_000
+
+
+#: Seconds between two looks whether a worker's queue answers.
+LOOK_S = 5.0
+
+
+def shown(url: str) -> str:
+    """A queue's address as it may stand in a log: without its password."""
+    return re.sub(r"(://[^/@]*:)[^@]*@", r"\1***@", url)
+
+
+def refused(error: Exception) -> bool:
+    """Whether Redis answers, and with something that waiting does not mend."""
+    import redis
+
+    return isinstance(error, (redis.AuthenticationError, redis.ResponseError))
+
+
+def refusal(url: str, error: Exception) -> InputError:
+    """What is said of a Redis that refuses."""
+    return InputError(
+        f"the queue {shown(url)} refuses: {error}; a password stands in the address, "
+        "redis://:PASSWORD@HOST:6379/0"
+    )
 
 
 def times_queue(board: str) -> str:
@@ -72,7 +96,7 @@ def open_broker(url: str, heartbeat_s: float = HEARTBEAT_S) -> Any:
             heartbeat_timeout=round(heartbeat_s * 1000),
         )
     except ValueError as exc:
-        raise InputError(f"queue {url!r} is no address of a Redis: {exc}") from exc
+        raise InputError(f"queue {shown(url)!r} is no address of a Redis: {exc}") from exc
 
 
 class QueueEngine(ShardEngine):
@@ -103,8 +127,10 @@ class QueueEngine(ShardEngine):
         )
         try:
             self._broker.enqueue(message)
+        except redis.AuthenticationError as exc:
+            raise refusal(self.url, exc) from exc
         except redis.RedisError as exc:
-            raise Unreachable(f"the queue {self.url} cannot be reached: {exc}") from exc
+            raise self._unreachable(exc) from exc
 
     def waiting(self) -> set[str]:
         """Keys in the queue's hashes: those that wait, that run, and that are tried again."""
@@ -117,8 +143,13 @@ class QueueEngine(ShardEngine):
                     messages = self._broker.client.hvals(f"{self._broker.namespace}:{name}.msgs")
                     found.update(str(json.loads(m)["args"][0]) for m in messages)
         except redis.RedisError as exc:
-            raise Unreachable(f"the queue {self.url} cannot be reached: {exc}") from exc
+            if refused(exc):
+                raise refusal(self.url, exc) from exc
+            raise self._unreachable(exc) from exc
         return found
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        return Unreachable(f"the queue {shown(self.url)} cannot be reached: {error}")
 
     def close(self) -> None:
         """Close the connection."""
@@ -142,12 +173,10 @@ def work_queue(
     ----------
     listening : called once messages are taken
     """
-    stop = threading.Event()
     deadline: list[float] = []
 
     def told(_signal: int, _frame: FrameType | None) -> None:
         deadline.append(time.monotonic() + grace_s)
-        stop.set()
 
     def stopping() -> bool:
         return bool(deadline) and time.monotonic() > deadline[0]
@@ -178,17 +207,60 @@ def work_queue(
     )
     broker.declare_actor(own)
     broker.declare_queue(times_queue(work.board))
-    logging.getLogger("dramatiq").setLevel(logging.CRITICAL)
+    logging.getLogger("dramatiq").setLevel(logging.CRITICAL + 1)  # `_Watched` says it once
     previous = {s: signal.signal(s, told) for s in (signal.SIGTERM, signal.SIGINT)}
-    worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=200)
-    worker.start()
-    listening()
     try:
-        while not stop.wait(0.2):
-            continue
+        queue = _Watched(broker.client, url, say)
+        while not deadline and not queue.look(first=True):
+            time.sleep(1.0)
+        if deadline:
+            return
+        worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=200)
+        worker.start()
+        listening()
+        looked = time.monotonic()
+        while not deadline:  # no lock, which a signal's handler might find held
+            time.sleep(0.2)
+            if time.monotonic() > looked + LOOK_S:
+                queue.look()
+                looked = time.monotonic()
         worker.stop(timeout=round((grace_s + 30) * 1000))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         work.close()
         broker.close()
+
+
+class _Watched:
+    """Says once that a queue is gone, and once that it is back."""
+
+    def __init__(self, client: Any, url: str, say: Callable[[str], None]) -> None:
+        self._client = client
+        self._url = url
+        self._say = say
+        self._there = True
+
+    def look(self, first: bool = False) -> bool:
+        """Whether the queue answers.
+
+        Raises
+        ------
+        InputError
+            when it refuses whoever asks, and this is the first time.
+        """
+        import redis
+
+        try:
+            self._client.ping()
+        except redis.RedisError as exc:
+            if first and refused(exc):
+                raise refusal(self._url, exc) from exc
+            if self._there:
+                self._say(f"the queue {shown(self._url)} does not answer: {exc}; waiting for it")
+            self._there = False
+        else:
+            if not self._there:
+                self._say(f"the queue {shown(self._url)} is back")
+            self._there = True
+        return self._there

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import time
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
+from adaptive.errors import AdaptiveError
 from adaptive.experiments.assembled import upload
 from adaptive.experiments.coordinator import Progress, carry_out
 from adaptive.experiments.declared import Experiment
@@ -77,7 +79,9 @@ def run_plan(
             told.append(own)
             omitted += [line for line in left_out if line not in omitted]
     except BaseException as error:
-        record.write("stopped", why=str(error) or type(error).__name__)
+        why = "it was told to" if isinstance(error, KeyboardInterrupt) else str(error)
+        with contextlib.suppress(AdaptiveError, OSError):  # the first error is the one to tell
+            record.write("stopped", why=why or type(error).__name__)
         raise
     report = to_plain(
         {

@@ -6,6 +6,7 @@ import json
 from typing import Any, Mapping
 
 from adaptive.experiments.coordinator import why_failed
+from adaptive.experiments.declared import NAME
 from adaptive.experiments.store import Store
 
 
@@ -16,6 +17,8 @@ def runs(store: Store) -> list[str]:
 
 def record_of(store: Store, name: str) -> Mapping[str, Any] | None:
     """What the store knows of a run; None where there is none of that name."""
+    if not NAME.fullmatch(name):
+        return None
     try:
         found: Mapping[str, Any] = json.loads(store.get(f"runs/{name}/plan.json"))
     except (KeyError, ValueError):
@@ -39,6 +42,8 @@ def progress_of(store: Store, record: Mapping[str, Any]) -> dict[str, Any]:
     done = store.names("results")
     failed = (store.names("failed") & set(keys)) - done
     begun = (store.names("attempts") & set(keys)) - done - failed
+    # A folder stays where an attempt was.
+    begun = {key for key in begun if store.names(f"attempts/{key}")}
     return {
         "name": record["name"],
         "state": record["state"],

@@ -12,6 +12,7 @@ import stat
 import tempfile
 import uuid
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
@@ -48,6 +49,14 @@ def board_model() -> str:
     """This machine's model, by which times name where they come from."""
     told = board_profile()
     return str(told.get("model") or told.get("processor") or platform.machine())
+
+
+def package_version() -> str:
+    """The version of this package; "unknown" where it runs from a folder and is not installed."""
+    try:
+        return metadata.version("adaptive-serving")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 class Work:
@@ -183,6 +192,7 @@ class Work:
             origin: dict[str, Any] = {
                 "board": board_profile(profiler.threads, before if timed else None),
                 "engine": profiler.choice.to_json(),
+                "adaptive": package_version(),
             }
             if timed:
                 origin["feature_ms"] = profiler.feature_times(root / name for name, _, _ in rows)

@@ -16,12 +16,11 @@ from adaptive.bundle.bundle import Bundle, check_output, write_candidates
 from adaptive.candidate import Candidate, class_output
 from adaptive.engines.answers import probabilities
 from adaptive.engines.onnxfile import read_header
-from adaptive.errors import AdaptiveError, ImageError, InputError
+from adaptive.errors import AdaptiveError, InputError
 from adaptive.files import folder_aside, sha256, write_json
-from adaptive.images.decode import decode
-from adaptive.images.preprocess import needed_short, preprocess
 from adaptive.jetson.board import board_profile
 from adaptive.networks import int8, precision
+from adaptive.networks.served_inputs import longest_short, served_inputs
 from adaptive.outcomes.labelled import LabelledImages
 
 FORMAT = 1
@@ -127,22 +126,9 @@ class Parts:
         labels = np.asarray(images.labels)
         self.search_labels, self.check_labels = labels[first:second], labels[second:]
 
-    def pixels(self, candidate: Candidate) -> NetworkInputs:
-        """Every image as this candidate reads it.
-
-        Raises
-        ------
-        ImageError
-            when one cannot be read; it is named.
-        """
-        short = needed_short(candidate.input)
-        tensors = []
-        for name in tqdm(self.images.names, desc=candidate.name, unit="image", leave=False):
-            try:
-                image = decode(self.images.root / name, short)
-            except ImageError as exc:
-                raise ImageError(f"{name}: {exc}; leave it out of the images") from exc
-            tensors.append(preprocess(image, candidate.input))
+    def pixels(self, candidate: Candidate, short: int) -> NetworkInputs:
+        """Every image as this candidate reads it; see `served_inputs`."""
+        tensors = served_inputs(self.images, candidate, short)
         a, b, c, d = self._cuts
         return NetworkInputs(tensors[a:b], tensors[b:c], tensors[c:d])
 
@@ -272,6 +258,7 @@ class _Maker:
         say: Callable[[str], None],
     ) -> None:
         self._source = bundle.folder / candidate.file
+        self._short = longest_short(bundle)
         self._candidate = candidate
         self._parts = parts
         self._recipe = recipe
@@ -282,7 +269,7 @@ class _Maker:
         self.left_out: list[str] = []
 
     def make(self) -> _Maker:
-        pixels = self._parts.pixels(self._candidate)
+        pixels = self._parts.pixels(self._candidate, self._short)
         model = precision.unpacked(onnx.load(str(self._source)))
         self._check = self._answers(model, pixels.check, self._parts.check_labels)
         made = [copy for runs_on in self._recipe.int8 for copy in self._eight(runs_on, pixels)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Iterable, List, Sequence, Tuple
@@ -38,6 +39,9 @@ from adaptive.networks.export import save_onnx
 from adaptive.networks.onnx_cuts import CutPlace, chosen_places, cut
 from adaptive.networks.training import read_checkpoint, write_checkpoint
 from adaptive.video.embedding import FORMAT, EmbeddingFile
+
+#: What a checkpoint's folder holds: what was made of crops, and the heads so far.
+CROPS, HEADS = "crops", "heads.pt"
 
 #: Largest angle's 1 - cosine between ONNX Runtime's embedding and the one that it should be.
 TOLERANCE = 1e-4
@@ -208,8 +212,8 @@ def train_embedding_exits(
     wanted : of each exit the value where it sits, or its share of the network's multiply-adds
     output : gets `networks.json`, which lists NAME@1 and so on, the last of them the network's
         own answer, and a file for each
-    checkpoints : a folder, from which a run that was stopped goes on; it holds embeddings, and
-        is deleted at the end
+    checkpoints : a folder, from which a run that was stopped goes on; what is written there, with
+        embeddings, is deleted at the end
     about : what the sources are, in a word; other ones are refused there
 
     Raises
@@ -244,7 +248,7 @@ def train_embedding_exits(
             find,
             lambda crop: preprocess(crop, spec),
             run,
-            checkpoints / "crops",
+            checkpoints / CROPS,
             {
                 "sources": about,
                 "network": sha256(network.path),
@@ -258,13 +262,16 @@ def train_embedding_exits(
         )
         beside = int(features.held.sum())
         say(f"{len(features.embeddings)} views of crops, {beside} of which nothing is learnt")
-        heads = train_heads(features, recipe, checkpoints / "heads.pt", say)
+        heads = train_heads(features, recipe, checkpoints / HEADS, say)
         with folder_aside(output) as folder:
             _write(folder, network, model, parts, places, heads)
             _check(folder, network, len(parts), run)
         for engine in engines:
             engine.close()
-    shutil.rmtree(checkpoints)
+    shutil.rmtree(checkpoints / CROPS)
+    (checkpoints / HEADS).unlink()
+    with suppress(OSError):
+        checkpoints.rmdir()  # which stays where it holds something else
     say(f"{output} holds {', '.join(f'{network.name}@{n + 1}' for n in range(len(parts)))}")
 
 

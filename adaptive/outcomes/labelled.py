@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Sequence
+from typing import Iterable, Sequence
 
 from adaptive.csvfile import Columns, read_csv
 from adaptive.errors import InputError, TableError
@@ -34,6 +34,15 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def select(self, rows: Iterable[int]) -> LabelledImages:
+        """Some of them, by row number, in that order."""
+        chosen = list(rows)
+        return replace(
+            self,
+            names=tuple(self.names[row] for row in chosen),
+            labels=tuple(self.labels[row] for row in chosen),
+        )
 
 
 def list_images(

@@ -90,6 +90,12 @@ class Content:
     with_images: bool
     unreadable: tuple[str, ...]
 
+    @property
+    def made(self) -> dict[str, str]:
+        """How the table's copies of other networks were made, a sentence each, by their names."""
+        entries = self.meta.get("candidates") or []
+        return {entry["name"]: str(entry["made"]) for entry in entries if entry.get("made")}
+
 
 def gather(
     policy: Policy,

@@ -13,7 +13,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The report as Markdown."""
     lines = [f"# {report['title']}", "", f"{report['date']}.", ""]
     for table in report["tables"]:
-        lines += [f"## {table['name']}", "", _about(table), ""]
+        lines += [f"## {table['name']}", "", about(table), ""]
         for head, rows in tables_of(table):
             lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
             lines += ["| " + " | ".join(row) + " |" for row in rows]
@@ -29,13 +29,13 @@ def page(report: Mapping[str, Any]) -> str:
         loader=PackageLoader("adaptive.report"), autoescape=True, undefined=StrictUndefined
     )
     parts = [
-        {"name": t["name"], "about": _about(t), "tables": tables_of(t)} for t in report["tables"]
+        {"name": t["name"], "about": about(t), "tables": tables_of(t)} for t in report["tables"]
     ]
     return environment.get_template("experiment.html").render(report=report, parts=parts)
 
 
-def _about(table: Mapping[str, Any]) -> str:
-    """One sentence on where a table comes from."""
+def about(table: Mapping[str, Any]) -> str:
+    """Where a table comes from, and what is to be noted of it, in sentences."""
     times = table.get("times") or {}
     board = table.get("board") or {}
     machine = board.get("model") or board.get("processor") or "an unknown machine"
@@ -43,7 +43,8 @@ def _about(table: Mapping[str, Any]) -> str:
         measured = f"times after decoding, measured on {times['images']} of them on {machine}"
     else:
         measured = "no times were measured, and every one counts as 1 ms"
-    return f"{table['images']} images; {measured}; reference {table['reference']}."
+    notes = [f" {note[0].upper()}{note[1:]}." for note in table["notes"]]
+    return f"{table['images']} images; {measured}; reference {table['reference']}." + "".join(notes)
 
 
 def tables_of(table: Mapping[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
@@ -108,7 +109,7 @@ def lines_of(report: Mapping[str, Any]) -> Sequence[str]:
     """The report for a terminal: Markdown's columns, set apart."""
     found = []
     for table in report["tables"]:
-        found += ["", f"{table['name']}: {_about(table)}"]
+        found += ["", f"{table['name']}: {about(table)}"]
         for head, rows in tables_of(table):
             widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head) - 1)]
             for row in [head, *rows]:

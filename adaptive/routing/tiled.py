@@ -10,6 +10,7 @@ import numpy as np
 from adaptive.bundle.bundle import Bundle
 from adaptive.checks import shown
 from adaptive.engines.engine import OnnxEngine
+from adaptive.engines.proof import OneByOne
 from adaptive.engines.tiles.engine import TileEngine
 from adaptive.engines.tiles.state import Thresholds, TileState
 from adaptive.errors import EngineError, InputError
@@ -24,17 +25,20 @@ class StreamEngine:
     ----------
     tiles : the network, cut
     state : what the stream keeps of it
+    whole : runs it where several images come at once
     """
 
-    def __init__(self, tiles: TileEngine, state: TileState) -> None:
+    def __init__(self, tiles: TileEngine, state: TileState, whole: Any) -> None:
         self.tiles = tiles
         self.state = state
+        self.whole = whole
         self.outputs = tiles.dense.outputs
 
     def run(self, *inputs: np.ndarray) -> List[np.ndarray]:
         """Answer the stream's next frame; several images at once are computed densely."""
         if len(inputs) != 1 or inputs[0].shape != self.tiles.shape:
-            return self.tiles.run(*inputs)
+            found: List[np.ndarray] = self.whole.run(*inputs)
+            return found
         return self.tiles.run_streams([self.state], inputs[0])
 
     def close(self) -> None:
@@ -80,7 +84,8 @@ class TiledNetworks:
         engines: Dict[str, Any] = dict(self._networks.engines)
         for key, tiles in able.items():
             own = {name: value for name, value in given.maps.items() if name in tiles.maps}
-            engines[key] = StreamEngine(tiles, tiles.state(Thresholds(given.every, own)))
+            state = tiles.state(Thresholds(given.every, own))
+            engines[key] = StreamEngine(tiles, state, self._networks.engines[key])
         networks = Networks(self._networks.bundle, engines)
         networks.choice, networks.doubts = self._networks.choice, self._networks.doubts
         return networks
@@ -103,6 +108,8 @@ class TiledNetworks:
 
 def _opened(bundle: Bundle, key: str, engine: Any) -> TileEngine | str:
     """A network cut into tiles, or why it is not."""
+    if type(engine) is OneByOne:  # a network whose file takes no more than one image
+        engine = engine.engine
     if not isinstance(engine, OnnxEngine) or engine.providers != ["CPUExecutionProvider"]:
         return "it does not run in ONNX Runtime on the CPU"
     files = {c.name: c.file for c in bundle.candidates}

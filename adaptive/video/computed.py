@@ -32,10 +32,10 @@ class LastComputed:
     """What a gate remembers of one stream; live and in replay the same.
 
     With "margin" a stream's first five frames that differ at all are computed, to learn how its
-    answers move. Of boxes, what a stream learns is how much F1 is lost for each level that its
-    pictures differ by. They are reused where that lets expect to lose at most `threshold`; where a
-    pixel differs by more than 15 levels, once and then no more, since what moves soon leaves its
-    box.
+    answers move. Of boxes, what a stream learns is how many come and go for each level that its
+    pictures differ by. They are reused where at most the share `threshold` may be expected to;
+    where a pixel differs by more than 15 levels, once and then no more, since what moves soon
+    leaves its box.
 
     Parameters
     ----------
@@ -53,11 +53,12 @@ class LastComputed:
         self._picture: np.ndarray | None = None
         self._margin = 0.0
         self._reused = 0  # frames in a row
+        self._levels: float | None = None  # that the last picture that was judged differs by
         self._sensitivity = Sensitivity()
 
     def judge(self, picture: np.ndarray, time_s: float) -> FrameChange:
         """What becomes of a frame whose picture, as `View.picture` gives it, this is."""
-        before = self._picture
+        before, self._levels = self._picture, None
         if before is None:
             return FrameChange(FIRST, 1.0)
         if before.shape != picture.shape:
@@ -72,27 +73,23 @@ class LastComputed:
 
     def _by_margin(self, before: np.ndarray, picture: np.ndarray) -> FrameChange:
         differs = cv2.absdiff(before, picture)
-        levels = mean_levels(differs)
+        levels = self._levels = mean_levels(differs)
         if not levels:
             return FrameChange(STILL, 0.0)  # the very same frame
-        share = changed_tiles(differs, CHANGED)
         may_move = self._may_move(levels)
-        if may_move is None:
-            return (
-                FrameChange(LEARNING, share) if share < EVERYWHERE else told(before, picture, share)
-            )
-        if may_move <= self.gate.threshold and self._goes_on(differs, share):
+        enough = may_move is not None and may_move <= self.gate.threshold
+        boxes = isinstance(self.answer, Detections)
+        if boxes and enough and (not self._reused or cv2.norm(differs, cv2.NORM_INF) <= OF_BOXES):
+            return FrameChange(STILL, 0.0)
+        share = changed_tiles(differs, CHANGED)
+        if may_move is None and share < EVERYWHERE:
+            return FrameChange(LEARNING, share)
+        if enough and not boxes and share <= self.gate.share:
             return FrameChange(STILL, share)
         return told(before, picture, share)
 
-    def _goes_on(self, differs: np.ndarray, share: float) -> bool:
-        """Whether what is new in the picture still allows to reuse the answer."""
-        if not isinstance(self.answer, Detections):
-            return share <= self.gate.share
-        return not self._reused or cv2.norm(differs, cv2.NORM_INF) <= OF_BOXES
-
     def _may_move(self, levels: float) -> float | None:
-        """How far the answer may have moved, as a share of its lead; of boxes the F1 to be lost.
+        """How far the answer may have moved, as a share of its lead; of boxes how many changed.
 
         None while that is not known yet.
         """
@@ -111,7 +108,9 @@ class LastComputed:
             boxes = isinstance(answer, Detections)
             before = self._picture
             if before is not None and before.shape == picture.shape and what != CUT:
-                levels = mean_levels(cv2.absdiff(before, picture))
+                levels = self._levels
+                if levels is None:
+                    levels = mean_levels(cv2.absdiff(before, picture))
                 by = (boxes_moved if boxes else moved)(self.answer, answer)
                 self._sensitivity.learn(levels, by)
             self._margin = doubt(answer) if boxes else margin(answer)

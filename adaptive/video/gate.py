@@ -1,6 +1,6 @@
 """Whether a frame still shows what the last computed one did.
 
-gate = FrameGate.parse("margin:0.2:0.1:1")
+gate = FrameGate.parse("margin:0.4:0.1:1")
 change(before, now, gate).what  # "still"; both as `View.picture` gives them
 """
 
@@ -24,7 +24,7 @@ STILL, FIRST, MOVED, LIGHT, CUT, OLD = "still", "first", "moved", "light", "cut"
 LEARNING = "learning"
 
 #: Threshold and share of each kind where a text leaves them out.
-USUAL = {MARGIN: (0.2, 0.1), DIFFERENCE: (15.0, 0.0), HISTOGRAM: (0.01, 0.01)}
+USUAL = {MARGIN: (0.4, 0.1), DIFFERENCE: (15.0, 0.0), HISTOGRAM: (0.01, 0.01)}
 
 #: Side of a tile, in pixels of the picture that is compared.
 TILE = 8
@@ -54,8 +54,8 @@ class FrameGate:
         was (see `Sensitivity`); "difference" of
         pixels; or "histogram": blocks of colour histograms by their chi-square distance (Huynh
         2019, 3.4.3)
-    threshold : "margin": the share of the answer's margin that may be used up, 0..1; of boxes the
-        F1 that may be expected to be lost where a frame is reused.
+    threshold : "margin": the share of the answer's margin that may be used up, 0..1; of boxes
+        how many may be expected to come or go for one that is there.
         "difference": levels of 0..255 that any pixel of a tile differs by more than, where it
         has changed. "histogram": the distance of a block's histograms from which it has changed,
         0..1, of which 0.01 does

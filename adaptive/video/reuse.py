@@ -27,8 +27,8 @@ _AGES = (0.5, 1.0)
 TRIED = tuple(
     [
         FrameGate(MARGIN, part, share, age_s)
-        for part in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
-        for share in (0.05, 0.1, 1.0)
+        for part in (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.85, 1.0)
+        for share in (0.1, 1.0)
         for age_s in _AGES
     ]
     + [
@@ -40,7 +40,7 @@ TRIED = tuple(
     + [FrameGate(HISTOGRAM, 0.01, share, age_s) for share in (0.0, 0.05) for age_s in _AGES]
 )
 TRIED_BOXES = tuple(
-    [FrameGate(MARGIN, lost) for lost in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)]
+    [FrameGate(MARGIN, part) for part in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)]
     + [
         FrameGate(DIFFERENCE, levels, share, age_s)
         for levels in (15.0, 25.0, 50.0)

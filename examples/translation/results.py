@@ -213,7 +213,7 @@ def main() -> None:
     cascades = best_cascades(tuning)
     for name, policy, charged in tuned:
         found = verdict(policy, table, charged, cascades)
-        print("\n".join(["", f"{name}: {policy.words()}", *found.words()]))
+        print("\n".join(["", f"{name}: {policy.words()}", found.words()[0]]))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import argparse
 import csv
 import time
 from pathlib import Path
+from typing import Sequence
 
 from pairs import encode, read_pairs, read_pieces
 from sacrebleu.metrics import CHRF
@@ -28,14 +29,27 @@ def main() -> None:
     ask.add_argument("work", type=Path)
     ask.add_argument("--parts", nargs="+", required=True)
     ask.add_argument("-o", "--output", required=True, help="a name in WORK, such as tuning.csv")
+    ask.add_argument(
+        "--search",
+        nargs="*",
+        default=[],
+        metavar="NETWORK",
+        help="networks that are also asked with a beam of four, as candidates NETWORK.beam4",
+    )
     ask.add_argument("--bag", type=int, default=100, help="words that have columns")
     ask.add_argument("--repeats", type=int, default=3, help="runs, of which the fastest counts")
     told = ask.parse_args()
-    write_table(told.data, told.work, told.parts, told.output, told.bag, told.repeats)
+    write_table(told.data, told.work, told.parts, told.output, told.bag, told.repeats, told.search)
 
 
 def write_table(
-    data: Path, work: Path, parts: list, output: str, bag: int = 100, repeats: int = 3
+    data: Path,
+    work: Path,
+    parts: list,
+    output: str,
+    bag: int = 100,
+    repeats: int = 3,
+    search: Sequence[str] = (),
 ) -> None:
     """Translate `parts` of DATA with every network in WORK and write WORK/OUTPUT."""
     names = sorted(path.name[: -len(".step.onnx")] for path in work.glob("*.step.onnx"))
@@ -44,6 +58,12 @@ def write_table(
     pieces = read_pieces(work / "pieces.model")
     words = common_words((source for source, _ in read_pairs(data, "train")), bag)
     networks = {name: OnnxTranslator(work / name) for name in names}
+    ask = {name: network.translate for name, network in networks.items()}
+    for name in search:
+        if name not in networks:
+            raise SystemExit(f"{name!r} is not in {work}; it has {names}")
+        ask[f"{name}.beam4"] = networks[name].search
+    names = list(ask)
     judge = CHRF()
     rows, said_by, references = [], {name: [] for name in names}, []
     todo = [
@@ -51,9 +71,9 @@ def write_table(
         for part in parts
         for number, pair in enumerate(read_pairs(data, part), 1)
     ]
-    for network in networks.values():
+    for translate in ask.values():
         for _ in range(5):  # so that no sentence pays for what is made once
-            network.translate(encode(pieces, todo[0][1]))
+            translate(encode(pieces, todo[0][1]))
     for name, source, reference in tqdm(todo, unit=" sentences", disable=None):
         began = time.perf_counter()
         numbers = encode(pieces, source)
@@ -64,9 +84,9 @@ def write_table(
         taken = dict.fromkeys(names, float("inf"))
         said = {}
         for _ in range(repeats):
-            for each, network in networks.items():
+            for each, translate in ask.items():
                 began = time.perf_counter()
-                said[each] = network.translate(numbers)
+                said[each] = translate(numbers)
                 taken[each] = min(taken[each], 1e3 * (time.perf_counter() - began))
         for each in names:
             text = pieces.decode(said[each].pieces)
@@ -82,7 +102,7 @@ def write_table(
     stem = (work / output).with_suffix("")
     for name, texts in [*said_by.items(), ("reference", references)]:
         Path(f"{stem}.{name}.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
-    print(f"wrote {work / output}: {len(rows)} sentences, {len(names)} networks, {bag} words")
+    print(f"wrote {work / output}: {len(rows)} sentences, {len(names)} candidates, {bag} words")
 
 
 if __name__ == "__main__":

@@ -55,6 +55,32 @@ class OnnxTranslator:
             said.append(token)
         return Translation(said, float(np.exp(np.mean(logs))))
 
+    def search(self, source: Sequence[int], beam: int = 4) -> Translation:
+        """Beam search: of `beam` translations that ended, the one with the best mean logarithm."""
+        memory, state = self.encoder.run(None, {"source": np.array([source], np.int64)})
+        memory = np.repeat(memory, beam, axis=0)
+        lines, sums, ended = [[]], np.zeros(1), []
+        token = np.array([BEGIN], np.int64)
+        for length in range(1, min(2 * len(source) + 10, LONGEST) + 1):
+            given = {"token": token, "memory": memory[: len(lines)], "state": state}
+            log_chances, state = self.step.run(None, given)
+            total = sums[:, None] + log_chances
+            best = np.argpartition(-total, beam, axis=None)[:beam]
+            rows, pieces = np.divmod(best[np.argsort(-total.flat[best])], total.shape[1])
+            going = []
+            for place, (row, piece) in enumerate(zip(rows, pieces)):
+                if piece == END:
+                    ended.append((total[row, piece] / length, lines[row]))
+                else:
+                    going.append(place)
+            if len(ended) >= beam or not going:
+                break
+            rows, token = rows[going], pieces[going]
+            lines = [[*lines[row], int(piece)] for row, piece in zip(rows, token)]
+            sums, state = total[rows, token], state[rows]
+        score, said = max(ended) if ended else (sums[0] / length, lines[0])
+        return Translation(said, float(np.exp(score)))
+
 
 def main() -> None:
     """Translate the sentences of the command line."""

@@ -96,7 +96,7 @@ def test_own_columns_need_an_extractor(
     given = ("--candidates", tiny_candidates, "--premodel", tmp_path / "premodel")
     assert lines(*given, "--all-candidates", "-o", tmp_path / "a") == [
         "note: the premodel reads columns of your own (sharpness); Router.load needs an "
-        "extractor that computes them, serve and classify --extractor"
+        "extractor that computes them; serve, classify and detect have --extractor"
     ]
 
 

@@ -19,6 +19,7 @@ import torch
 from adaptive import Router
 from adaptive.bundle.bundle import Bundle, write_candidates
 from adaptive.candidate import Candidate, InputSpec, OutputSpec
+from adaptive.cli.candidates import described
 from adaptive.cli.compress import command
 from adaptive.cli.quantize import command as quantize
 from adaptive.errors import InputError
@@ -84,6 +85,8 @@ def test_a_decomposed_copy_is_a_candidate_that_says_how_it_was_made(decomposed: 
     assert copy.made is not None
     assert "0.4 of the weights' variance kept" in copy.made
     assert "repaired on 12 images without labels" in copy.made
+    assert described(copy).endswith(copy.made)
+    assert "; " not in described(bundle.candidate("wide"))
     assert entry_of(copy)["made"] == copy.made
     assert bundle.candidate("wide").made is None
     assert "made" not in entry_of(bundle.candidate("wide"))
@@ -91,6 +94,8 @@ def test_a_decomposed_copy_is_a_candidate_that_says_how_it_was_made(decomposed: 
     assert len(about["images"]["repair"]) == len(about["images"]["check"]) == 12
     assert not set(about["images"]["repair"]) & set(about["images"]["check"])
     line = about["copies"][1]
+    ranks = [rank for both in line["details"]["ranks"].values() for rank in both]
+    assert f"of ranks {min(ranks)} to {max(ranks)}" in copy.made
     model = onnx.load(str(decomposed / copy.file))
     assert line["multiply_adds"] == count(model).multiply_adds
     assert line["multiply_adds"] < about["copies"][0]["multiply_adds"]
@@ -158,7 +163,10 @@ def test_pruning_from_the_command_line(pruned: Path) -> None:
     about = json.loads((pruned / "compressed.json").read_text())
     details = about["copies"][1]["details"]
     assert set(details["widths"].values()) == {32}
-    assert Bundle.read(pruned).candidate("wide-pruned").made is not None
+    made = Bundle.read(pruned).candidate("wide-pruned").made
+    assert made is not None
+    widths = about["copies"][1]["details"]["widths"].values()
+    assert f"down to {', '.join(map(str, widths))}, fine-tuned" in made
 
 
 def test_a_pruned_copy_in_eight_bits_answers_as_it_does(

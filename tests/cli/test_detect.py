@@ -1,17 +1,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from box_candidates import NEAR, box_candidates
+from box_candidates import LABELS, NEAR, box_candidates
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from adaptive import Router
 from adaptive.cli.classify import command as classify
-from adaptive.cli.detect import command
+from adaptive.cli.detect import Seen, command
 from adaptive.errors import AdaptiveError, InputError
 
 
@@ -71,6 +73,32 @@ def test_coco_rows(folder: Path, images: Path, tmp_path: Path) -> None:
     assert run("--bundle", folder, images, *more).exit_code == 0
     rows = json.loads(out.read_text())
     assert [(row["image_id"], row["category_id"]) for row in rows] == [(70, 5), (71, 2), (71, 9)]
+
+
+def test_a_number_is_not_given_to_two_images(folder: Path, images: Path, tmp_path: Path) -> None:
+    """Both would be one image in COCO's results, with the boxes of two."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "000007.png").write_bytes((images / "000011.png").read_bytes())
+    categories = [{"id": place, "name": name} for place, name in enumerate(LABELS)]
+    known = [{"id": place, "file_name": f"{place:06}.png"} for place in (7, 11)]
+    told = json.dumps({"images": known, "categories": categories, "annotations": []})
+    (tmp_path / "labels.json").write_text(told)
+    rows = ("--coco", tmp_path / "rows.json", "--coco-labels", tmp_path / "labels.json")
+    refused("2 images are called '000007.png'", "--bundle", folder, images, other, *rows)
+    assert run("--bundle", folder, other, *rows).exit_code == 0
+
+
+def test_why_and_who_voted(folder: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Router.load(folder) as router:
+        found = router.detect(images / "000007.png")
+    seen = Seen(None, as_json=False, explain=True, drawings=None)
+    seen.show({"image": "7"}, replace(found, votes={"small": 0.25, "large": 1.0}), None)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:] == [
+        "    why: every image goes to large",
+        "    votes: small 0.25, large 1",
+    ]
 
 
 def test_drawings(folder: Path, images: Path, tmp_path: Path) -> None:

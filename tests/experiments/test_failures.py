@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
 import pytest
 from fleet import (
     BUCKET,
+    HANG_S,
     KEYS,
     Flaky,
     Redis,
@@ -26,7 +29,7 @@ from fleet import (
     workers,
 )
 
-from adaptive.errors import AdaptiveError
+from adaptive.errors import AdaptiveError, InputError
 from adaptive.experiments.assembled import upload
 from adaptive.experiments.coordinator import carry_out
 from adaptive.experiments.declared import Experiment, declared
@@ -197,6 +200,66 @@ def test_a_store_that_answers_503_for_a_while(
         flaky.down = False
         same_outcomes(running.table(), alone)
         flaky.close()
+
+
+def test_a_redis_that_wants_a_password_is_bad_input_and_none_is_told(
+    redis: Redis, store: FolderStore
+) -> None:
+    import redis as client
+
+    from adaptive.experiments.queue import QueueEngine, work_queue
+
+    client.Redis.from_url(redis.url).config_set("requirepass", "of-the-tests")
+
+    def url(password: str) -> str:
+        return redis.url.replace("://", f"://:{password}@")
+
+    for wrong in (redis.url, url("another")):
+        engine = QueueEngine(wrong)
+        with pytest.raises(InputError, match=r"refuses: .*; a password stands in the address"):
+            engine.waiting()
+        engine.close()
+        with pytest.raises(InputError, match="refuses") as caught:
+            work_queue(wrong, store)
+        assert "another" not in str(caught.value)
+    engine = QueueEngine(url("of-the-tests"))
+    assert engine.waiting() == set()
+    engine.close()
+
+
+def test_a_run_that_is_told_to_stop_says_so_and_goes_on(
+    photos: Path, tiny_candidates: Path, tmp_path: Path, alone: OutcomeTable
+) -> None:
+    file = tmp_path / "tried.toml"
+    file.write_text(text_of(photos, tiny_candidates, shard=1))
+    results = tmp_path / "tried.experiment" / "store" / "results"
+    line = [sys.executable, "-m", "adaptive.cli", "experiment"]
+
+    def count() -> int:
+        return len(os.listdir(results)) if results.exists() else 0
+
+    def more_than(number: int) -> bool:
+        return count() > number
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = subprocess.Popen(
+            [*line, "run", str(file), "--jobs", "1"], stderr=subprocess.PIPE, text=True
+        )
+        try:
+            until(partial(more_than, count() + 1), "two results")
+            process.send_signal(number)
+            told = process.communicate(timeout=HANG_S)[1]
+        finally:
+            process.kill()
+            process.communicate()
+        assert process.returncode == 130, told
+        assert "stopped; the same command goes on from there" in told
+        assert "Traceback" not in told
+        status = subprocess.run([*line, "status", str(file)], capture_output=True, text=True)
+        assert "tried: stopped: it was told to; " in status.stdout
+        assert ", 0 begun, 0 failed" in status.stdout
+    subprocess.run([*line, "run", str(file)], capture_output=True)
+    same_outcomes(OutcomeTable.read(tmp_path / "tried.experiment" / "outcomes.csv"), alone)
 
 
 def test_an_unreadable_candidate_and_image_are_told_of_and_the_rest_goes_on(

@@ -89,6 +89,7 @@ def test_runs_report_and_images_over_http(server: Any, folder: Path) -> None:
     assert (run["state"], run["done"], run["total"]) == ("done", 5, 5)
     status, report = ask(port, "GET", "/api/runs/tried/report")
     assert [row[0] for row in report["tables"][0]["parts"][1]["rows"]] == ["fixed-strong"]
+    assert report["tables"][0]["about"].startswith("23 images; times after decoding, measured on 4")
     table = OutcomeTable.read(folder / "out" / "outcomes.csv")
     status, found = ask(port, "GET", "/api/runs/tried/images?table=outcomes&shard=1&missed=cheap")
     own = {i["image"]: i for i in found["images"]}
@@ -111,6 +112,10 @@ def test_runs_report_and_images_over_http(server: Any, folder: Path) -> None:
         ("/api/runs/tried/image?table=outcomes&index=77", 400, "images 0 to 5"),
         ("/api/runs/tried/image?table=outcomes&index=-1", 400, "no whole number"),
         ("/api/nothing", 404, "not found"),
+        ("/api/runs/%00", 404, "no experiment '\\x00'"),
+        ("/api/runs/..", 404, "no experiment '..'"),
+        ("/api/runs/../report", 404, "no experiment '..'"),
+        (f"/api/runs/{'x' * 300}/report", 404, "no experiment 'xxx"),
     ],
 )
 def test_what_is_not_there_is_said_in_a_sentence(
@@ -137,6 +142,21 @@ def test_without_keys_nothing_is_begun_from_elsewhere(server: Any) -> None:
     assert status == 400
     status, told = ask(server.port, "POST", "/api/check", {"file": "name = 1"})
     assert [p["line"] for p in told["problems"]] == [1, 1, 1]
+    status, told = ask(server.port, "POST", "/api/runs", {"file": "title = '\ud800'"})
+    assert (status, told["error"]) == (400, "the file has half a character, which no text has")
+
+
+def test_a_file_that_cannot_be_written_is_said_in_a_sentence(
+    photos: Path, tiny_candidates: Path, tmp_path: Path
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    (tmp_path / "files").write_text("a file where a folder should be")
+    begun = Begun(tmp_path / "files", store.url, None)
+    with in_a_thread(assemble(store, begun, "127.0.0.1", 0)) as server:
+        text = text_of(photos, tiny_candidates)
+        status, told = ask(server.port, "POST", "/api/runs", {"file": text})
+    assert status == 503
+    assert "tried.toml cannot be written" in told["error"]
 
 
 def test_keys_are_asked_for(folder: Path, tmp_path: Path) -> None:

@@ -153,6 +153,23 @@ def test_a_key_follows_what_is_read_and_not_where_it_lies(
     assert not set(keys(photos, tiny_candidates, paper7="all")) & set(first)
 
 
+def test_results_of_several_versions_are_noted(
+    plan: ExperimentPlan, store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = plan.tables[0]
+    upload(table.assembled, store)
+    work = Work(store, tmp_path / "cache", BOARD)
+    for key, version in zip(table.keys[:2], ("0.1.0", "0.2.0")):
+        monkeypatch.setattr("adaptive.experiments.work.package_version", lambda v=version: v)
+        store.put(f"shards/{key}", plan.shards()[key].to_bytes())
+        assert work.perform(key) == "done"
+    work.close()
+    arguments = (table.assembled.bundle, table.measure, table.imagery.labels, tmp_path / "o.csv")
+    for keys, noted in ((table.keys[:1], 0), (table.keys[:2], 1)):
+        notes = merge(store, keys, None, *arguments).notes
+        assert len([n for n in notes if "versions 0.1.0, 0.2.0 of" in n]) == noted
+
+
 def test_results_that_are_damaged_are_refused() -> None:
     whole = Result({"a": np.arange(3)}, ("x",)).to_bytes()
     assert Result.from_bytes(whole).arrays["a"].tolist() == [0, 1, 2]

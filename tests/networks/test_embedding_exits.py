@@ -196,12 +196,16 @@ def test_a_stopped_training_goes_on_and_ends_as_one_that_was_not(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(embedding_exits, "write_checkpoint", stop)
+    own = output.with_name("exits-checkpoints")
+    own.mkdir()
+    (own / "letter.txt").write_text("dear")
     assert run(*arguments(networks, photographs, output)).exit_code != 0
     assert not output.exists()
-    assert output.with_name("exits-checkpoints").exists()
+    assert (own / "heads.pt").exists()
     result = run(*arguments(networks, photographs, output))
     assert result.exit_code == 0, result.output
     assert wrote == list(range(1, 25))
+    assert [path.name for path in own.iterdir()] == ["letter.txt"]  # nothing else is deleted
     for file in trained.iterdir():
         assert (output / file.name).read_bytes() == file.read_bytes()
 

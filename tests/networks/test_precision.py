@@ -437,6 +437,16 @@ def test_quantize_says_what_was_used_and_what_came_out(copied: tuple[Path, Any])
     assert all(name in result.output for name in lines)
 
 
+def test_images_of_class_folders_are_dealt_out_from_all_classes(copied: tuple[Path, Any]) -> None:
+    work, _ = copied
+    told = json.loads((work / "out" / "copies.json").read_text())["images"]
+    everything = [name for part in ("calibrate", "search", "check") for name in told[part]]
+    assert len(set(everything)) == len(everything) == 16
+    assert everything != sorted(everything)
+    for part, least in (("calibrate", 4), ("check", 4)):
+        assert len({Path(name).parent for name in told[part]}) >= least
+
+
 def test_quantize_refuses_in_words(copied: tuple[Path, Any]) -> None:
     work, _ = copied
     given = (default_bundle(), "-o", work / "other", "--images", work / "images")

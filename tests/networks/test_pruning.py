@@ -19,7 +19,7 @@ from adaptive.errors import InputError
 from adaptive.networks.compression import pruning
 from adaptive.networks.compression.counting import count
 from adaptive.networks.compression.filters import groups_of, take_out
-from adaptive.networks.compression.finetuning import write_network
+from adaptive.networks.compression.finetuning import with_normalisation, write_network
 from adaptive.networks.compression.importance import by_chance, by_loss, by_weights, least_first
 from adaptive.networks.compression.masks import MaskingBlock, lay_masks, lift_masks
 from adaptive.networks.compression.pruning import Pruned, Pruner, PruneRecipe, leaving_now
@@ -56,6 +56,21 @@ def residual(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     network(torch.from_numpy(coloured().images))
     path = tmp_path_factory.mktemp("residual") / "r.onnx"
     return onnx.load(str(export_network(network, path, SIDE, half_weights=False)))
+
+
+def test_normalisation_is_that_of_all_classes_where_images_lie_class_by_class(
+    residual: onnx.ModelProto,
+) -> None:
+    data = coloured(1500)
+    sorted_rows = np.argsort(data.labels, kind="stable")
+    candidate = Candidate("r", "r.onnx", "", SPEC, OutputSpec(3))
+    means = []
+    for given in (data, data.subset(sorted_rows), data.subset(np.flatnonzero(data.labels == 0))):
+        network = with_normalisation(residual, candidate, given).own_network()
+        _, norm = network.layers["layer0"]
+        means.append(norm.running_mean.numpy())
+    apart = np.abs(means[1] - means[0]).max()
+    assert apart < 0.1 * np.abs(means[2] - means[0]).max()
 
 
 def candidate(name: str = "net") -> Candidate:
@@ -283,11 +298,12 @@ def test_a_network_of_eight_filters_has_none_to_give(tmp_path: Path) -> None:
         pruner(model, tmp_path / "run").prune()
 
 
-def test_widths_can_be_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("importance", ["l1", "mask", "taylor", "random"])
+def test_widths_can_be_asked_for(importance: str, tmp_path: Path) -> None:
     model = small(tmp_path / "s.onnx")
     first = model.graph.node[[n.op_type for n in model.graph.node].index("Conv")].output[0]
     tune = TrainingRecipe(epochs=1, batch=40, learning_rate=0.02)
-    made = pruner(model, tmp_path / "run", importance="l1").to_widths({first: 16}, tune)
+    made = pruner(model, tmp_path / "run", importance=importance).to_widths({first: 16}, tune)
     assert list(made.widths.values()) == [16, 24]
     with pytest.raises(InputError, match="has 24 filters, not 25"):
         pruner(model, tmp_path / "other", importance="l1").to_widths({first: 25}, tune)

@@ -236,6 +236,15 @@ def test_names_of_candidates_features_and_groups_are_escaped(whole: Content) -> 
         assert text.count(HOSTILE + name) >= count
 
 
+def test_copies_say_how_they_were_made(whole: Content) -> None:
+    how = "Tucker and SVD of big: 0.8 of the weights' variance kept"
+    entries = [{"name": "small", "made": HOSTILE + how}, {"name": "big"}]
+    text = Checked(page(replace(whole, meta={**whole.meta, "candidates": entries}))).text
+    assert "How copies of other networks were made" in text
+    assert text.count(HOSTILE + how) == 1
+    assert "How copies" not in Checked(page(whole)).text
+
+
 def test_names_of_images_and_classes_are_escaped_beside_their_pictures(tmp_path: Path) -> None:
     table = made(60)
     table = replace(table, images=tuple(f"<b>'\"&{i}.jpg" for i in range(60)))

@@ -80,6 +80,14 @@ def test_persons_are_added_found_renamed_merged_and_forgotten(client: FlaskClien
     assert client.post("/v1/identify", data=NOBODY).get_json()["people"] == []
 
 
+def test_boxes_are_in_pixels_of_the_image_as_it_was_sent(client: FlaskClient) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (2400, 1600), (200, 20, 20)).save(stream, "JPEG")
+    answer = client.post("/v1/identify", data=stream.getvalue()).get_json()
+    assert answer["size"] == [2400, 1600]
+    assert answer["people"][0]["box"] == [0, 0, 2400, 1600]
+
+
 def test_what_is_forgotten_is_in_no_file(client: FlaskClient, identities: Identities) -> None:
     client.post("/v1/identities/Zaphod", data=ANN)
     unit = np.array([200, 20, 20], np.float32) / np.linalg.norm(np.float32([200, 20, 20]))

@@ -22,7 +22,7 @@ def test_a_gate_is_read_as_it_is_written(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "whole"),
     [
-        ("margin", "margin:0.2:0.1:1"),
+        ("margin", "margin:0.4:0.1:1"),
         ("margin:0.1", "margin:0.1:0.1:1"),
         ("difference", "difference:15:0:1"),
         ("difference:20", "difference:20:0:1"),
@@ -108,7 +108,7 @@ class Flickering:
 
 
 def test_boxes_are_reused_where_little_is_expected_to_be_lost() -> None:
-    sure, unsure = (Flickering(FrameGate("margin", 0.2, age_s=9), doubt) for doubt in (False, True))
+    sure, unsure = (Flickering(FrameGate("margin", age_s=9), doubt) for doubt in (False, True))
     greys = [100, 104] * 20
     told = [[street.frame(grey) for grey in greys] for street in (sure, unsure)]
     assert told[0][:6] == ["first", *["learning"] * 4, STILL]
@@ -117,7 +117,7 @@ def test_boxes_are_reused_where_little_is_expected_to_be_lost() -> None:
 
 
 def test_boxes_are_reused_once_where_something_moves() -> None:
-    street = Flickering(FrameGate("margin", 0.2, age_s=9), doubtful=False)
+    street = Flickering(FrameGate("margin", age_s=9), doubtful=False)
     told = [street.frame(grey) for grey in [100, 130, 160] * 6]
     assert told[5:11] == [STILL, "moved", STILL, "moved", STILL, "moved"]
 
@@ -132,7 +132,7 @@ def test_moved_boxes_are_those_that_f1_counts() -> None:
         moved = boxes[kept] + rng.uniform(-14, 14, (int(kept.sum()), 1))
         before = Detections.of(boxes, scores, classes)
         now = Detections.of(moved, rng.permutation(scores[kept]), classes[kept])
-        assert boxes_moved(before, now) == pytest.approx(1 - boxes_f1(before, now))
+        assert boxes_moved(before, now) == pytest.approx(2 - 2 * boxes_f1(before, now))
 
 
 def test_doubt_grows_with_the_boxes_that_may_come_and_go() -> None:

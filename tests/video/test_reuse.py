@@ -16,6 +16,7 @@ from adaptive.cli.video import command
 from adaptive.cli.video_tiles import words, worth_of
 from adaptive.engines.tiles.state import Thresholds
 from adaptive.errors import InputError
+from adaptive.files import sha256
 from adaptive.images.video import VideoFrame
 from adaptive.prediction import Prediction
 from adaptive.tasks.detections import Detections
@@ -110,7 +111,7 @@ def test_the_command_says_what_it_found(tiny_bundle: Path, data: Path) -> None:
     arguments = ["reuse", clip, "--bundle", str(tiny_bundle), "--frames", "30"]
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
-    assert "30 frames, gate margin:0.2:0.1:1" in done.output
+    assert "30 frames, gate margin:0.4:0.1:1" in done.output
     assert "every n-th frame at equal cost" in done.output
 
 
@@ -124,7 +125,7 @@ def test_gates_are_chosen_on_the_other_clips_and_drawn(
     assert done.exit_code == 0, done.output
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [row["clip"] for row in rows] == [Path(c).name for c in clips for _ in range(2)]
-    assert rows[0]["gate"] == rows[2]["gate"] == "margin:0.2:0.1:1"
+    assert rows[0]["gate"] == rows[2]["gate"] == "margin:0.4:0.1:1"
     text = page.read_text()
     assert text.count("<svg") >= 2
     assert "of 12 frames were computed" in text
@@ -144,15 +145,66 @@ def test_tiles_are_worth_what_is_counted_by_hand() -> None:
     def tiled(image: np.ndarray, time_s: float) -> Prediction:
         return replace(by_light(image), label=next(stale))
 
-    told = worth_of("made", seen, slow, tiled)
+    (told,) = worth_of("made", seen, slow, {"tiles": tiled})
     assert (told["frames"], told["agreement"]) == (4, 0.75)
     assert told["speed_up"] > 2
     assert told["every_nth"] < 0.75
     assert told["pays"]
     assert told["half_interval"] is None  # all of it is one block, and JSON has no infinity
-    assert "agrees on 75.0% (one block" in words(told)
+    assert "with tiles, agrees by 75.0% (one block" in words(told)
     with pytest.raises(InputError, match="made has 1 frames"):
-        worth_of("made", seen[:1], slow, lambda image, time_s: by_light(image))
+        worth_of("made", seen[:1], slow, {"tiles": lambda image, time_s: by_light(image)})
+
+
+def test_boxes_of_tiles_are_worth_their_f1() -> None:
+    def stale(image: np.ndarray, time_s: float) -> Detections:
+        return Detections.of([[100.0, 0, 200, 100]], [0.9], [0])
+
+    # by 20 an overlap of 0.67, by 40 one of 0.43
+    (told,) = worth_of("made", frames([100, 120, 140, 100]), boxed, {"tiles": stale})
+    assert (told["agreement"], told["agreement_sure"]) == (0.75, None)
+
+
+def nano(data: Path, folder: Path) -> Path:
+    """A bundle of the shared YOLOX-nano."""
+    folder.mkdir()
+    name = "yolox_nano_416.onnx"
+    (folder / name).write_bytes((data / "detection" / "models" / name).read_bytes())
+    (folder / "labels.txt").write_text("\n".join(str(i) for i in range(80)) + "\n")
+    entry = {
+        "name": "nano",
+        "file": name,
+        "sha256": sha256(folder / name),
+        "input": {
+            "size": 416, "dtype": "float32", "layout": "NCHW", "resize": "fit", "mean": None,
+            "std": None, "scale": None, "pad": 114, "place": "top-left", "channels": "BGR",
+        },
+        "output": {"kind": "boxes", "decoder": "yolox", "classes": 80, "threshold": 0.05},
+    }  # fmt: skip
+    files = {"labels.txt": sha256(folder / "labels.txt")}
+    manifest = {"format": 1, "task": "detect", "labels": "labels.txt", "reference": None}
+    (folder / "manifest.json").write_text(
+        json.dumps({**manifest, "candidates": [entry], "files": files})
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_thresholds_of_a_detector_are_tuned_and_shown_with_the_gate(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tile_tuning, "WORTH", 0.0)  # whether they pay here is not what is tested
+    monkeypatch.setattr(tile_tuning, "STEPS", (0.1,))
+    bundle = nano(data, tmp_path / "detector")
+    clips = [str(data / "video" / name) for name in ("street_cars.mp4", "highway_video.avi")]
+    arguments = ["reuse", clips[0], "--tune", clips[1], "--frames", "4", "--json"]
+    arguments += ["--tiles", str(tmp_path / "t.json"), "--bundle", str(bundle)]
+    done = CliRunner().invoke(command, [*arguments, "--gate", "margin"])
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    gate = f"the gate {FrameGate()}"
+    assert [row["with"] for row in rows] == ["tiles", gate, f"{gate} and tiles"]
+    assert min(row["agreement"] for row in rows) > 0.5
 
 
 @pytest.mark.slow
@@ -166,8 +218,8 @@ def test_thresholds_of_tiles_are_tuned_and_kept_where_they_pay(
     arguments += ["--tiles", str(path), "--bundle", str(default_bundle())]
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
-    (row,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert (row["clip"], row["frames"]) == ("street_cars.mp4", 3)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [(row["clip"], row["frames"]) for row in rows] == [("street_cars.mp4", 3)] * 3
     kept = Thresholds.read(path)
     assert set(kept.maps)
     monkeypatch.setattr(tile_tuning, "WORTH", 1e9)
@@ -182,7 +234,7 @@ def test_thresholds_of_tiles_are_tuned_and_kept_where_they_pay(
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--tiles", "t.json"], "--tiles takes the clips that tune with --tune"),
+        (["--tiles", "t.json", "--report", "r.html"], "--tiles takes the clips that tune with"),
         (["--cross"], "--cross takes two clips or more"),
         (["--tune", "b.avi", "--gate", "margin"], "leave --gate out"),
         (["--tune", "a.avi"], "a.avi tunes and reports"),

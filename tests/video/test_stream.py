@@ -230,7 +230,7 @@ def test_streams_are_bounded_and_given_back(router: Router) -> None:
         router.stream("one more")
     router.stream("0").close()
     router.stream("one more")
-    with pytest.raises(InputError, match=r"with the gate margin:0\.2:0\.1:1; close"):
+    with pytest.raises(InputError, match=r"with the gate margin:0\.4:0\.1:1; close"):
         router.stream("1", FrameGate(age_s=3))
 
 

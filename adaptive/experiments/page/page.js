@@ -74,8 +74,16 @@ let token = 0;
 const counts = (run) =>
   run.total ? `${run.state}: ${run.done} of ${run.total} shards` + (run.running ? `, ${run.running} begun` : "") : run.state;
 
+const decoded = (part) => {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part; // no address of this page's
+  }
+};
+
 async function route() {
-  const [page, name] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  const [page, name] = location.hash.slice(1).split("/").map(decoded);
   const known = ["runs", "run", "new"];
   current = { page: known.includes(page) ? page : "runs", name: name ?? "" };
   token += 1;
@@ -95,6 +103,8 @@ async function refresh() {
   try {
     if (current.page === "runs") showRuns((await ask("/api/runs")).runs, own);
     if (current.page === "run") await showRun(own);
+    // What was wrong a moment ago, such as a server that was away, is no more.
+    if (own === token && current.page !== "new" && $("message").className === "wrong") tell("");
   } catch (error) {
     if (own === token && error.status !== 401) tell(error.message, true);
   }
@@ -154,6 +164,7 @@ async function showRun(own) {
   $("failed").replaceChildren(...Object.values(run.failed).map((why) => make("li", why, "wrong")));
   $("run-file").textContent = run.file;
   if (run.done && $("viewer").hidden) await openViewer(run, own);
+  else if (run.done && !view.told) await load(0, 0, own); // the first shard was not done before
   if (run.state === "done" && !reported) {
     const report = await ask(`/api/runs/${encodeURIComponent(name)}/report`);
     if (own !== token) return;
@@ -166,7 +177,7 @@ async function showRun(own) {
 function showReport(report) {
   const parts = [make("h3", report.title), make("p", report.date)];
   for (const table of report.tables) {
-    parts.push(make("h4", `${table.name}: ${table.images} images`));
+    parts.push(make("h4", table.name), make("p", table.about));
     for (const part of table.parts) {
       const wide = make("div", "", "wide");
       wide.tabIndex = 0;
@@ -297,14 +308,13 @@ addEventListener("keydown", (event) => {
 
 let written = false; // whether somebody wrote in the file by hand
 
-const value = (text) => {
-  const one = (part) => (/^-?\d+(\.\d+)?$/.test(part) || part === "true" || part === "false" ? part : JSON.stringify(part));
-  return one(text);
-};
+const value = (part) => (/^-?(0|[1-9]\d*)(\.\d+)?$/.test(part) ? part : JSON.stringify(part));
 
-const several = (text) => {
-  const parts = text.split(",").map((part) => part.trim()).filter(Boolean);
-  return parts.length > 1 ? `[${parts.map(value).join(", ")}]` : value(parts[0] ?? "");
+// A folder may be called 2024: where a field is for numbers, it says so.
+const several = (field) => {
+  const written = field.inputMode ? value : JSON.stringify;
+  const parts = field.value.split(",").map((part) => part.trim()).filter(Boolean);
+  return parts.length > 1 ? `[${parts.map((part) => written(part)).join(", ")}]` : written(parts[0] ?? "");
 };
 
 function fileOf() {
@@ -315,7 +325,7 @@ function fileOf() {
     const [first, second] = field.dataset.key.split(".");
     const [table, key] = second ? [first, second] : ["", first];
     // A split's commas are its own.
-    const words = ["split", "name"].includes(key) ? JSON.stringify(text) : several(text);
+    const words = ["split", "name"].includes(key) ? JSON.stringify(text) : several(field);
     tables[table].push(`${key} = ${words}`);
   }
   const lines = [...tables[""]];
@@ -323,7 +333,7 @@ function fileOf() {
     if (tables[table].length) lines.push("", `[${table}]`, ...tables[table]);
   }
   for (const field of document.querySelectorAll("[data-policy]")) {
-    if (field.value.trim()) lines.push("", "[[policy]]", `${field.dataset.policy} = ${several(field.value)}`);
+    if (field.value.trim()) lines.push("", "[[policy]]", `${field.dataset.policy} = ${several(field)}`);
   }
   if (tables.report.length) lines.push("", "[report]", ...tables.report);
   return lines.join("\n") + "\n";

@@ -27,11 +27,11 @@ from adaptive.networks.compression.recipes import (
     Material,
     TuckerRecipe,
     photographs,
-    pixels_of,
 )
 from adaptive.networks.compression.torch_network import check_trainable
 from adaptive.networks.copies import carried, median_ms, whole_networks
 from adaptive.networks.images import ImageArrays
+from adaptive.networks.served_inputs import longest_short, served_inputs
 from adaptive.outcomes.labelled import LabelledImages
 
 FORMAT = 1
@@ -173,6 +173,7 @@ class _SmallerMaker:
         work: Path,
     ) -> None:
         self._source = bundle.folder / candidate.file
+        self._short = longest_short(bundle)
         self._candidate = candidate
         self._material = material
         self._recipe = recipe
@@ -188,7 +189,7 @@ class _SmallerMaker:
     def lines(self, made: Sequence[_Made]) -> list[SmallerCopy]:
         """The original and its copies on the images that check, timed in turns."""
         own = self._candidate
-        images = pixels_of(self._material.check, own)
+        images = served_inputs(self._material.check, own, self._short)
         answers = self._answers(self._material.check, images)
         paths = [self._source, *(self._work / f"{one.name}.onnx" for one in made)]
         threads = getattr(self._recipe, "threads", 1)
@@ -230,7 +231,7 @@ class _SmallerMaker:
         def ready() -> Decomposer:
             nonlocal decomposer
             if decomposer is None:
-                images = pixels_of(self._material.repair, own)
+                images = served_inputs(self._material.repair, own, self._short)
                 file = self._work / f"{own.name}-layers-{own.sha256[:12]}.json"
                 times = LayerTimes(file, recipe.threads)
                 decomposer = Decomposer(
@@ -258,7 +259,7 @@ class _SmallerMaker:
         return done
 
     def _searched(self, decomposer: Decomposer, limit: float) -> Decomposition:
-        images = pixels_of(self._material.search, self._candidate)
+        images = served_inputs(self._material.search, self._candidate, self._short)
         answers = self._answers(self._material.search, images)
 
         def loss(made: Decomposition) -> float:
@@ -281,9 +282,13 @@ class _SmallerMaker:
             network = fine_tuned(made.model, own, data, recipe.tune, checkpoint)
             write_network(network, own, path, onnx.load(str(self._source)))
             mended += f", fine-tuned for {recipe.tune.epochs} epochs on {len(data.labels)} images"
+        if "max_loss" in key:
+            mended += f", the share found on {len(self._material.search)} labelled images"
+        every = [rank for ranks in made.ranks.values() for rank in ranks]
         sentence = (
             f"Tucker and SVD of {own.name}: {made.share:g} of the weights' variance kept in "
-            f"{len(made.ranks)} layers (it has {layers} convolutions), {mended}"
+            f"{len(made.ranks)} layers (it has {layers} convolutions), of ranks {min(every)} to "
+            f"{max(every)}, {mended}"
         )
         details = {
             "share": made.share,
@@ -300,7 +305,7 @@ class _SmallerMaker:
             return made
         data = self._training()
         search = self._material.search
-        judged = photographs(search, own.input.sides[0], data.classes)
+        judged = photographs(search, own.input.sides[0], data.classes, self._short)
         folder = self._work / f"{name}-{own.sha256[:12]}"
         pruned = Pruner(self._model, own, data, judged, recipe, folder).prune()
         if not any(one.kept and one.top1 is not None for one in pruned.iterations):
@@ -310,7 +315,7 @@ class _SmallerMaker:
             )
         path = self._work / f"{name}.onnx"
         write_network(pruned.network, own, path, onnx.load(str(self._source)))
-        sentence = self._grown(_told(pruned, recipe, own, len(data.labels)))
+        sentence = self._grown(_told(pruned, recipe, own, len(data.labels), len(search)))
         return self._note(_Made(name, "pruned", sentence, _widths(pruned)), key)
 
     def _training(self) -> ImageArrays:
@@ -356,11 +361,13 @@ class _SmallerMaker:
         return made
 
 
-def _told(pruned: Pruned, recipe: PruneRecipe, own: Candidate, images: int) -> str:
+def _told(pruned: Pruned, recipe: PruneRecipe, own: Candidate, images: int, judged: int) -> str:
     kept = sum(one.kept and one.top1 is not None for one in pruned.iterations)
+    widths = ", ".join(map(str, pruned.widths.values()))
     return (
         f"filters of {own.name} pruned by {recipe.importance} in {kept} iterations that were "
-        f"kept, fine-tuned for {recipe.tune.epochs} epochs each on {images} images"
+        f"kept on {judged} images held out, down to {widths}, fine-tuned for "
+        f"{recipe.tune.epochs} epochs each on {images} images"
     )
 
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
-from tqdm import tqdm
 
-from adaptive.candidate import Candidate, InputSpec
-from adaptive.errors import ImageError, InputError
-from adaptive.images.decode import decode
-from adaptive.images.preprocess import needed_short, preprocess
+from adaptive.candidate import InputSpec
+from adaptive.errors import InputError
 from adaptive.networks.compression.tucker import check_share
 from adaptive.networks.images import ImageArrays, hold_out, read_folder
+from adaptive.networks.served_inputs import served_input
 from adaptive.networks.training import TrainingRecipe
 from adaptive.outcomes.labelled import LabelledImages, list_images
 
@@ -98,14 +96,14 @@ def labelled_material(
             f"{len(images)} images are too few: {first} repair, {search} guide the search, and at "
             "least one more must check; give more images, or lower --repair or --search"
         )
-    mended = _rows(images, order[:first])
+    mended = images.select(order[:first])
     if unlabelled is not None:
         chosen = np.random.default_rng(seed).permutation(len(unlabelled))[:repair]
-        mended = _rows(unlabelled, chosen)
+        mended = unlabelled.select(chosen)
     return Material(
         mended,
-        _rows(images, order[first : first + search]),
-        _rows(images, order[first + search : first + search + check]),
+        images.select(order[first : first + search]),
+        images.select(order[first + search : first + search + check]),
     )
 
 
@@ -131,10 +129,10 @@ def training_material(
     generator = np.random.default_rng(seed)
     if (data / "test").is_dir():
         tests = list_images(data / "test", labels)
-        checking = _rows(tests, generator.permutation(len(tests))[:check])
+        checking = tests.select(generator.permutation(len(tests))[:check])
     else:
-        checking, held = _rows(found, held[1::2][:check]), held[::2]
-    mended = _rows(found, generator.permutation(kept)[:repair])
+        checking, held = found.select(held[1::2][:check]), held[::2]
+    mended = found.select(generator.permutation(kept)[:repair])
 
     def training(side: int) -> ImageArrays:
         everything = read_folder(data / "train", side)
@@ -145,39 +143,15 @@ def training_material(
         right = np.asarray(where, np.int64)[chosen.labels]
         return ImageArrays(chosen.names, chosen.images, right, list(labels))
 
-    return Material(mended, _rows(found, held), checking, training)
+    return Material(mended, found.select(held), checking, training)
 
 
-def photographs(images: LabelledImages, side: int, classes: list[str]) -> ImageArrays:
-    """Images in memory as `train` reads them."""
+def photographs(images: LabelledImages, side: int, classes: list[str], short: int) -> ImageArrays:
+    """Squares in memory, as `train` holds them, of images as they are served.
+
+    short : the longest short side that a network of the bundle wants
+    """
     spec = InputSpec(side, "uint8", "NHWC", "cover")
-    pixels = [preprocess(decode(images.root / name, side), spec) for name in images.names]
+    pixels = [served_input(images, row, spec, short) for row in range(len(images))]
     labels = np.asarray(images.labels, np.int64)
     return ImageArrays(list(images.names), np.concatenate(pixels), labels, classes)
-
-
-def pixels_of(images: LabelledImages, candidate: Candidate) -> list[np.ndarray]:
-    """Every image as a candidate reads it, one array (1, ...) each.
-
-    Raises
-    ------
-    ImageError
-        when one cannot be read; it is named.
-    """
-    short = needed_short(candidate.input)
-    found = []
-    for name in tqdm(images.names, desc=candidate.name, unit="image", leave=False):
-        try:
-            image = decode(images.root / name, short)
-        except ImageError as exc:
-            raise ImageError(f"{name}: {exc}; leave it out of the images") from exc
-        found.append(preprocess(image, candidate.input))
-    return found
-
-
-def _rows(images: LabelledImages, rows: np.ndarray) -> LabelledImages:
-    return LabelledImages(
-        images.root,
-        tuple(images.names[row] for row in rows),
-        tuple(images.labels[row] for row in rows),
-    )
