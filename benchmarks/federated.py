@@ -232,6 +232,7 @@ def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
     plain = {"learning_rate": plain_rate}
     first, others = seeds[0], seeds[1:]
     alike, unlike = SPLITS
+    without = {**plain, "alpha": 0.0, "way_back": False}
     longer = {**plain, "rounds": 4 * rows.recipe.rounds}
 
     def group_rows(split: str, seed: int) -> Plan:
@@ -254,8 +255,9 @@ def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
         plan += group_rows(alike, seed)
     plan += [
         *group_rows(unlike, first),
-        (f"FedGKT, no KL iid {first}", rows.group, (alike, first), {"alpha": 0.0, **plain}),
+        (f"FedGKT, no KL {unlike} {first}", rows.group, (unlike, first), without),
         *central_row("large", first),
+        (f"FedGKT, no KL {alike} {first}", rows.group, (alike, first), without),
     ]
     for seed in others:
         plan += group_rows(unlike, seed)

@@ -2,9 +2,9 @@
 
 Trains a network of a paper on a folder-per-class data set of 32 x 32 images, prunes it by learned
 masks (algorithm 2 of Huynh 2019), and compares at equal multiply-adds: the same filters' numbers
-chosen by L1 and by chance, fine-tuned for as many epochs as the loop had in all, and a narrower
-network that is trained from scratch for as long as everything together. Eight-bit copies of each,
-and times of all in turns.
+chosen at once by masks of another share, by L1 and by chance, fine-tuned for as many epochs as the
+loop had in all, and a narrower network that is trained from scratch for as long as everything
+together. Eight-bit copies of each, and times of all in turns.
 
 Every step keeps its result in WORK: a stopped run goes on, and `original.onnx` there is taken
 instead of being trained. `--short` trains all but the original, and the narrower network's first
@@ -78,24 +78,24 @@ class Comparison:
             export_network(network, path, 32, half_weights=False)
         return path
 
-    def pruner(self, importance: str) -> Pruner:
+    def pruner(self, name: str, importance: str, share: float) -> Pruner:
         a = self.arguments
         recipe = PruneRecipe(
-            importance, a.share, a.vote, a.max_loss, a.iterations, (a.mask_epochs,) * 2,
+            importance, share, a.vote, a.max_loss, a.iterations, (a.mask_epochs,) * 2,
             self.recipe(a.tune_epochs, a.rate),
         )  # fmt: skip
         original = self.work / "original.onnx"
         own = replace(self.candidate, sha256=sha256(original))
         return Pruner(
             onnx.load(str(original)), own, self.short, self.search, recipe,
-            self.work / importance,
+            self.work / name,
         )  # fmt: skip
 
     def pruned(self) -> dict[str, Any]:
         """The loop's result, as `mask.onnx`, with its widths."""
         note = self.work / "mask.json"
         if not note.exists():
-            made = self.pruner("mask").prune()
+            made = self.pruner("mask", "mask", self.arguments.share).prune()
             write_network(
                 made.network, self.candidate, self.work / "mask.onnx",
                 onnx.load(str(self.work / "original.onnx")),
@@ -109,12 +109,13 @@ class Comparison:
             })  # fmt: skip
         return read_json(note, "the pruned network's note")
 
-    def at_widths(self, importance: str, widths: dict[str, int], epochs: int) -> None:
-        path = self.work / f"{importance}.onnx"
+    def at_widths(self, name: str, importance: str, widths: dict[str, int], epochs: int) -> None:
+        """The loop's widths at once, of filters that are chosen otherwise, as `name`.onnx."""
+        path = self.work / f"{name}.onnx"
         if not path.exists():
-            made = self.pruner(importance).to_widths(
-                widths, self.recipe(epochs, self.arguments.rate)
-            )
+            recipe = self.recipe(epochs, self.arguments.rate)
+            pruner = self.pruner(name, importance, self.arguments.once_share)
+            made = pruner.to_widths(widths, recipe)
             write_network(
                 made.network, self.candidate, path, onnx.load(str(self.work / "original.onnx"))
             )
@@ -191,6 +192,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--short", type=int)
     parser.add_argument("--share", type=float, default=0.2)
+    parser.add_argument("--once-share", type=float, default=0.2, help="masked for `once`")
     parser.add_argument("--vote", type=float, default=0.95)
     parser.add_argument("--max-loss", type=float, default=0.01)
     parser.add_argument("--iterations", type=int, default=20)
@@ -198,7 +200,7 @@ def main() -> None:
     parser.add_argument("--tune-epochs", type=int, default=4)
     parser.add_argument("--rate", type=float, default=0.02, help="of masks and fine-tuning")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--parts", default="original,mask,l1,narrower,random,report")
+    parser.add_argument("--parts", default="original,mask,once,l1,narrower,random,report")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
@@ -212,12 +214,15 @@ def main() -> None:
     spent = (2 * arguments.mask_epochs + arguments.tune_epochs) * len(found["iterations"])
     for importance in ("l1", "random"):
         if importance in parts:
-            one.at_widths(importance, found["widths"], spent)
+            one.at_widths(importance, importance, found["widths"], spent)
+    if "once" in parts:
+        tuned = arguments.tune_epochs * len(found["iterations"])
+        one.at_widths("once", "mask", found["widths"], tuned)
     if "narrower" in parts:
         products = count(onnx.load(str(arguments.work / "mask.onnx"))).multiply_adds
         one.trained("narrower", one.narrower(products), spent)
     if "report" in parts:
-        names = ["original", "mask", "l1", "random", "narrower"]
+        names = ["original", "mask", "once", "l1", "random", "narrower"]
         print(machine_line(machine(1)), time.strftime("%Y-%m-%d"))
         print(one.report([n for n in names if (arguments.work / f"{n}.onnx").exists()]))
         for voted, top1, kept, widths in found["iterations"]:

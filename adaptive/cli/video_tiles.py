@@ -14,6 +14,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
 import click
 import numpy as np
 
+from adaptive.box_output import BoxOutput
 from adaptive.candidate import Candidate
 from adaptive.engines.tiles.engine import TileEngine
 from adaptive.engines.tiles.state import Thresholds
@@ -124,7 +125,9 @@ def boxes_lost(candidate: Candidate, names: Sequence[str], image: DecodedImage) 
 
     image : of the clips; boxes of a frame are compared with each other, wherever they lie
     """
-    reading, spec = Reading.of(candidate.output), candidate.input
+    output, spec = candidate.output, candidate.input
+    assert isinstance(output, BoxOutput)
+    reading = Reading.of(output)
     height, width, _ = image.source(spec).shape
     place, size = placed(height, width, spec), image.size
 

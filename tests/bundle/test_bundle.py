@@ -141,7 +141,7 @@ def test_missing_and_altered_files(name: str, bundle: Path) -> None:
         (b"[]", "must be a JSON object, not list"),
         (b"3", "must be a JSON object, not int"),
         (b"\xff\xfe\x00", "is not JSON"),
-        (b"\xef\xbb\xbf{}", "is not JSON"),
+        (b"\xef\xbb\xbf{}", "manifest.json has no 'format'"),
         (b"[" * 100_000, "is not JSON"),
         (b'{"a":' * 100_000, "is not JSON"),
         (b"{}", "manifest.json has no 'format'"),

@@ -96,7 +96,7 @@ def test_from_a_table_to_the_server(
     assert load_premodel("premodel").training_["extractor"]["name"] == extractor
     given = ("--candidates", tiny_candidates, "--premodel", "premodel", "--table", table)
     said = done("bundle", *given, "-o", "bundle")
-    assert "that computes them, serve and classify --extractor" in said
+    assert "that computes them; serve, classify and detect have --extractor" in said
 
     image = tiny_images / "000.png"
     assert f"or a command --extractor {extractor}" in refused(

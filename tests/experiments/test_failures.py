@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
@@ -207,7 +206,7 @@ def test_a_redis_that_wants_a_password_is_bad_input_and_none_is_told(
 ) -> None:
     import redis as client
 
-    from adaptive.experiments.queue import QueueEngine
+    from adaptive.experiments.queue import QueueEngine, work_queue
 
     client.Redis.from_url(redis.url).config_set("requirepass", "of-the-tests")
 
@@ -219,47 +218,40 @@ def test_a_redis_that_wants_a_password_is_bad_input_and_none_is_told(
         with pytest.raises(InputError, match=r"refuses: .*; a password stands in the address"):
             engine.waiting()
         engine.close()
-        line = [sys.executable, "-m", "adaptive.cli", "worker", "--queue", wrong]
-        ended = subprocess.run(
-            [*line, "--store", store.url], capture_output=True, text=True, timeout=HANG_S
-        )
-        assert ended.returncode == 2
-        assert "refuses" in ended.stderr
-        assert "another" not in ended.stderr + ended.stdout
+        with pytest.raises(InputError, match="refuses") as caught:
+            work_queue(wrong, store)
+        assert "another" not in str(caught.value)
     engine = QueueEngine(url("of-the-tests"))
     assert engine.waiting() == set()
     engine.close()
 
 
-def test_a_run_that_is_told_to_stop_says_so_and_goes_on(
-    photos: Path, tiny_candidates: Path, tmp_path: Path, alone: OutcomeTable
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_told_to_stop_says_so(
+    number: int, photos: Path, tiny_candidates: Path, tmp_path: Path, redis: Redis
 ) -> None:
     file = tmp_path / "tried.toml"
-    file.write_text(text_of(photos, tiny_candidates, shard=1))
-    results = tmp_path / "tried.experiment" / "store" / "results"
+    file.write_text(text_of(photos, tiny_candidates))
+    store = ["--store", str(tmp_path / "store")]
     line = [sys.executable, "-m", "adaptive.cli", "experiment"]
-
-    def count() -> int:
-        return len(os.listdir(results)) if results.exists() else 0
-
-    def more_than(number: int) -> bool:
-        return count() > number
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        process = subprocess.Popen(
-            [*line, "run", str(file), "--jobs", "1"], stderr=subprocess.PIPE, text=True
-        )
-        until(partial(more_than, count() + 1), "two results")
+    # Nobody works on that queue, so that it is told to stop in the middle.
+    process = subprocess.Popen(
+        [*line, "run", str(file), "--queue", redis.url, *store], stderr=subprocess.PIPE, text=True
+    )
+    engine = queue_engine(redis)
+    try:
+        until(engine.waiting, "a shard in the queue")
         process.send_signal(number)
         told = process.communicate(timeout=HANG_S)[1]
-        assert process.returncode == 130, told
-        assert "stopped; the same command goes on from there" in told
-        assert "Traceback" not in told
-        status = subprocess.run([*line, "status", str(file)], capture_output=True, text=True)
-        assert "tried: stopped: it was told to; " in status.stdout
-        assert ", 0 begun, 0 failed" in status.stdout
-    subprocess.run([*line, "run", str(file)], capture_output=True)
-    same_outcomes(OutcomeTable.read(tmp_path / "tried.experiment" / "outcomes.csv"), alone)
+    finally:
+        process.kill()
+        process.communicate()
+        engine.close()
+    assert process.returncode == 130, told
+    assert "stopped; the same command goes on from there" in told
+    assert "Traceback" not in told
+    status = subprocess.run([*line, "status", str(file), *store], capture_output=True, text=True)
+    assert "tried: stopped: it was told to; 0 of 5 shards done, 0 begun, 0 failed" in status.stdout
 
 
 def test_an_unreadable_candidate_and_image_are_told_of_and_the_rest_goes_on(

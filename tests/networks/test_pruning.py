@@ -298,11 +298,12 @@ def test_a_network_of_eight_filters_has_none_to_give(tmp_path: Path) -> None:
         pruner(model, tmp_path / "run").prune()
 
 
-def test_widths_can_be_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("importance", ["l1", "mask", "taylor", "random"])
+def test_widths_can_be_asked_for(importance: str, tmp_path: Path) -> None:
     model = small(tmp_path / "s.onnx")
     first = model.graph.node[[n.op_type for n in model.graph.node].index("Conv")].output[0]
     tune = TrainingRecipe(epochs=1, batch=40, learning_rate=0.02)
-    made = pruner(model, tmp_path / "run", importance="l1").to_widths({first: 16}, tune)
+    made = pruner(model, tmp_path / "run", importance=importance).to_widths({first: 16}, tune)
     assert list(made.widths.values()) == [16, 24]
     with pytest.raises(InputError, match="has 24 filters, not 25"):
         pruner(model, tmp_path / "other", importance="l1").to_widths({first: 25}, tune)

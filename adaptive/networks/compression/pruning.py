@@ -193,6 +193,7 @@ class Pruner:
         own = accuracy(classifier, self._search)[0]
         groups = groups_of(network, example)
         worth = self._worth(classifier, groups, 0)
+        network = classifier.own_network()  # which masks have trained on
         leaving = {}
         for group in groups:
             left = widths.get(network.names[group.name], group.width)
