@@ -18,9 +18,7 @@ python "$here/table.py" "$data" "$work" --parts test_2017_flickr -o test.csv \
 cd "$work"
 adaptive train tuning.csv --split all --features words,pieces,word_length,piece_length,punctuation \
     -o premodel-knn
-adaptive train tuning.csv --split all --classifier outcome-knn -o premodel-outcome-knn
 adaptive train tuning.csv --split all --classifier logistic -o premodel-logistic
-adaptive train tuning.csv --split all --classifier gradient-boosting -o premodel-boosting
 adaptive tune tuning.csv --premodel premodel-logistic --budget-ms "${3:-5}" -o policy.json
 adaptive evaluate policy.json test.csv --premodel premodel-logistic --report report.html
 python "$here/results.py" .
