@@ -313,11 +313,10 @@ def test_a_disk_that_fills_stops_the_run_and_what_is_done_stays(
 
             def submit(self, key: str, shard: Any) -> None:
                 if not filler.exists():
-                    with open(filler, "wb") as file:
+                    with open(filler, "wb", buffering=0) as file:
                         try:
                             while True:
                                 file.write(b"0" * 4096)
-                                file.flush()
                         except OSError:
                             pass
                 super().submit(key, shard)
