@@ -255,6 +255,7 @@ def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
         plan += group_rows(alike, seed)
     plan += [
         *group_rows(unlike, first),
+        (f"FedGKT, balanced {unlike} {first}", rows.group, (unlike, first), {"balanced": True}),
         (f"FedGKT, no KL {unlike} {first}", rows.group, (unlike, first), without),
         *central_row("large", first),
         (f"FedGKT, no KL {alike} {first}", rows.group, (alike, first), without),

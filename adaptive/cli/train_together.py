@@ -51,6 +51,12 @@ from adaptive.errors import MissingExtra
 @click.option(
     "--way-back/--no-way-back", default=True, help="Whether the server answers the edges."
 )
+@click.option(
+    "--balanced",
+    is_flag=True,
+    help="Learn as if every edge had every class equally often, for edges that differ in what "
+    "they have and will all be asked about everything.",
+)
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True)
 @click.option("--learning-rate", default=0.02, show_default=True, help="Its peak.")
 @click.option("--processes", is_flag=True, help="Edges as processes, over HTTP on this machine.")
@@ -83,6 +89,7 @@ def command(
     alpha: float,
     temperature: float,
     way_back: bool,
+    balanced: bool,
     batch: int,
     learning_rate: float,
     processes: bool,
@@ -116,7 +123,7 @@ def command(
     recipe = GroupRecipe(
         rounds, edge_epochs, server_epochs, batch, learning_rate,
         temperature=temperature, alpha=alpha, way_back=way_back, depth=depth, maps=maps,
-        bfloat16=bfloat16, seed=seed,
+        balanced=balanced, bfloat16=bfloat16, seed=seed,
     )  # fmt: skip
     plan = GroupPlan(edges, split, processes, patience, name)
     folder = checkpoints or output.with_name(f"{output.name}-checkpoints")

@@ -93,6 +93,12 @@ def quiet(line: str) -> None:
     pass
 
 
+def _maps(edge: Edge) -> np.ndarray:
+    """What the server unpacks of what an edge sends in the first round."""
+    sent = edge.contribution(1)
+    return sent.maps.unpack(slice(0, len(sent.maps)))
+
+
 class TestMessages:
     @pytest.mark.parametrize(("kind", "at_most"), [("float32", 0.0), ("float16", 2e-3)])
     def test_maps_arrive_as_they_were_sent(self, kind, at_most):
@@ -286,6 +292,35 @@ class TestRounds:
             answers = network(torch.from_numpy(fresh.images))
         for logits in answers:
             assert (logits.argmax(1).numpy() == fresh.labels).mean() > 0.9
+
+    def test_a_balanced_loss_is_right_about_images_that_tell_nothing(self):
+        labels = np.repeat([0, 1], [9, 1])
+        leaning = recipe(balanced=True).leaning(labels, 3)
+        assert leaning.exp().tolist() == pytest.approx([9 / 11, 1 / 11, 1 / 11])
+        indifferent = torch.zeros(10, 3, requires_grad=True)
+        own = recipe(balanced=True).loss(indifferent, torch.from_numpy(labels), None, leaning)
+        own.backward()
+        # Nothing pulls either class up: what is wrong is only the class that counts as one image.
+        assert indifferent.grad.sum(0).tolist() == pytest.approx([-9 / 110, -1 / 110, 1 / 11])
+        assert recipe().leaning(labels, 3) is None
+
+    def test_a_server_balances_every_image_by_its_own_edge(self, monkeypatch):
+        edges, server = group(balanced=True)
+        edges[0].labels[:] = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
+        edges[1].labels[:] = torch.tensor([1, 1, 1, 1, 1, 1, 0, 0])
+        for edge in edges:
+            server.take(edge.contribution(1))
+        seen = []
+        monkeypatch.setattr(
+            server.learner, "step", lambda *a: seen.append((a[0].numpy(), a[4].numpy())) or 0.0
+        )
+        server.learn()
+        owners = {m.tobytes(): k for k, e in enumerate(edges) for m in _maps(e)}
+        rows = [pair for maps, leans in seen for pair in zip(maps, leans)]
+        assert {owners[m.tobytes()] for m, _ in rows} == {0, 1}
+        for maps, leaning in rows:
+            wanted = [[0.75, 0.25], [0.25, 0.75]][owners[maps.tobytes()]]
+            assert np.exp(leaning).tolist() == pytest.approx(wanted)
 
     def test_bfloat16_computes_otherwise_and_hands_over_float32(self):
         exact, short = group(rounds=1), group(rounds=1, bfloat16=True)

@@ -44,6 +44,7 @@ class Edge:
         self.images = torch.from_numpy(data.images)
         self.labels = torch.from_numpy(data.labels)
         network = new_edge(len(data.classes), recipe.seed)
+        self._leaning = recipe.leaning(data.labels, len(data.classes))
         made = {"images": data.digest(), "classes": data.classes}
         self.learner = Learner(network, recipe, checkpoint, made)
         about = self.learner.load()
@@ -87,7 +88,8 @@ class Edge:
                 share = (epoch + step / steps) / recipe.edge_epochs
                 done = (number - 1 + share) / recipe.rounds
                 taught = None if other is None else other[rows]
-                losses.append(self.learner.step(images[rows], self.labels[rows], taught, done))
+                pixels, labels = images[rows], self.labels[rows]
+                losses.append(self.learner.step(pixels, labels, taught, done, self._leaning))
         self.rounds = number
         self.learner.save({"rounds": number})
         return sum(losses) / len(losses)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ContextManager, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +33,8 @@ class GroupRecipe:
     temperature : softens the answers that one side learns from the other
     alpha : weight of the other side's answers beside the labels' 1; 0 leaves them out
     way_back : whether the server's answers go back to the edges
+    balanced : whether networks learn what an image is as if its edge had every class equally
+        often (balanced softmax, Ren et al. 2020): for edges that have other classes than others
     depth : layers of the ResNet whose tail the server has: 20, 32, 56
     maps : how feature maps travel, float32, float16 or int8
     bfloat16 : whether convolutions and linear layers compute in bfloat16, with weights kept in
@@ -49,6 +52,7 @@ class GroupRecipe:
     temperature: float = 3.0
     alpha: float = 1.0
     way_back: bool = True
+    balanced: bool = False
     depth: int = 20
     maps: str = "float16"
     bfloat16: bool = False
@@ -74,9 +78,33 @@ class GroupRecipe:
                 f"{self.alpha}"
             )
 
-    def loss(self, logits: Tensor, labels: Tensor, other: Tensor | None) -> Tensor:
-        """Cross entropy, and the distance from the other side's logits where there are any."""
-        value = nn.functional.cross_entropy(logits, labels)
+    def leaning(self, labels: np.ndarray, classes: int) -> Tensor | None:
+        """What a network that learns from these labels of an edge leans to, and is not to show.
+
+        Returns
+        -------
+        The logarithm of each class's share, shape (classes,), float32, where a class that is not
+        there counts as one image; None where the recipe does not balance.
+        """
+        if not self.balanced:
+            return None
+        counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+        return torch.from_numpy(np.log(counts / counts.sum()).astype(np.float32))
+
+    def loss(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        other: Tensor | None,
+        leaning: Tensor | None = None,
+    ) -> Tensor:
+        """Cross entropy, and the distance from the other side's logits where there are any.
+
+        leaning : shape (classes,) or (n, classes), see `leaning`; added to the logits that the
+            labels are compared with, so that the network need not learn it
+        """
+        own = logits if leaning is None else logits + leaning
+        value = nn.functional.cross_entropy(own, labels)
         if other is not None and self.alpha:
             value = value + self.alpha * distillation(logits, other, self.temperature)
         return value
@@ -124,7 +152,14 @@ class Learner:
             return torch.autocast("cpu", torch.bfloat16)
         return nullcontext()
 
-    def step(self, inputs: Tensor, labels: Tensor, other: Tensor | None, done: float) -> float:
+    def step(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        other: Tensor | None,
+        done: float,
+        leaning: Tensor | None = None,
+    ) -> float:
         """One step of SGD; returns its loss.
 
         Raises
@@ -138,7 +173,7 @@ class Learner:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with self.autocast():
             logits = self.network(inputs)
-        value = self.recipe.loss(logits.float(), labels, other)
+        value = self.recipe.loss(logits.float(), labels, other, leaning)
         lost = value.item()
         if not math.isfinite(lost):
             raise InputError(

@@ -93,6 +93,8 @@ class GroupServer:
         batch = min(recipe.batch, total)
         steps = total // batch
         generator = np.random.default_rng((recipe.seed, self.round))
+        leans = [recipe.leaning(one.labels, len(self.classes)) for one in taken]
+        leaning = None if leans[0] is None else torch.stack([x for x in leans if x is not None])
         losses = []
         self.network.train()
         numbers = tqdm(
@@ -109,7 +111,8 @@ class GroupServer:
             maps, logits, labels = _gather(taken, owner[rows], place[rows])
             share = number / (recipe.server_epochs * steps)
             done = (self.rounds + share) / recipe.rounds
-            losses.append(self.learner.step(maps, labels, logits, done))
+            own = None if leaning is None else leaning[torch.from_numpy(owner[rows])]
+            losses.append(self.learner.step(maps, labels, logits, done, own))
         if recipe.way_back:
             for one in taken:
                 with self.learner.autocast():
