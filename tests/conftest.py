@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from adaptive.outcomes.table import OutcomeTable
 from adaptive.policy.cascade import Cascade
 
 COLOURS = ("blue", "green", "red")
+
+# A job that a shell runs in the background ignores Ctrl-C, and what it starts inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -100,8 +100,6 @@ def test_a_real_one_runs_what_changed_alone_outlives_a_wrong_file_and_ends(file:
             stdout=log,
             stderr=log,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            # A job that a shell runs in the background inherits that SIGINT is ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
 
