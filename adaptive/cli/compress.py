@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from adaptive.bundle.bundle import Bundle, check_output
-from adaptive.errors import InputError, MissingExtra
+from adaptive.cli.training import needing_train
+from adaptive.errors import InputError
 from adaptive.outcomes.labelled import list_images, list_unlabelled
 
 
@@ -158,7 +159,7 @@ def command(
         raise InputError("--prune trains; give --data with train/CLASS/IMAGE")
     if prune and keep:
         raise InputError("--keep belongs to --tucker")
-    try:
+    with needing_train("compressing a network"):
         import torch
 
         from adaptive.networks.compression.compressed import compress
@@ -169,10 +170,6 @@ def command(
             training_material,
         )
         from adaptive.networks.training import TrainingRecipe
-    except ImportError as exc:
-        if isinstance(exc, MissingExtra):
-            raise
-        raise MissingExtra("compressing a network", exc.name or "onnx", "train") from exc
 
     torch.set_num_threads(threads)
     tune = TrainingRecipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)

@@ -13,7 +13,8 @@ import numpy as np
 from adaptive.cli.classify import listed
 from adaptive.cli.features import ImagePath
 from adaptive.cli.people import Box, PeopleOptions, end, finding_options, images_of, opened_parts
-from adaptive.errors import InputError, MissingExtra
+from adaptive.cli.training import needing_train
+from adaptive.errors import InputError
 from adaptive.files import refuse_existing
 from adaptive.images.video import VideoReader
 from adaptive.video.embedding import read_embedding_files, whole_network
@@ -108,15 +109,11 @@ def command(
         raise InputError("there are no images and no --clip to learn from")
     refuse_existing(output, force)
     paths, passed = listed(images) if images else ([], [])
-    try:
+    with needing_train():
         import torch
 
         from adaptive.networks.embedding_crops import CropSource
         from adaptive.networks.embedding_exits import HeadRecipe, train_embedding_exits
-    except ImportError as exc:
-        if isinstance(exc, MissingExtra):
-            raise
-        raise MissingExtra("training networks", str(exc.name), "train") from exc
     if threads:
         torch.set_num_threads(threads)
     whole = whole_network(read_embedding_files(finding.networks), network)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from adaptive.cli.training import training_options
-from adaptive.errors import InputError, MissingExtra
+from adaptive.cli.training import needing_train, training_options
+from adaptive.errors import InputError
 
 NETWORKS = ("small", "resnet18", "resnet50", "mobilenet_v2")
 
@@ -110,14 +110,10 @@ def command(
         raise InputError("--teach belongs to --teacher")
     if network == "small" and (exits or weights):
         raise InputError("the small network has its own exits and no pretrained weights")
-    try:
+    with needing_train():
         from adaptive.networks.exit_training import ExitDesign, train_exits
         from adaptive.networks.losses import ExitLoss
         from adaptive.networks.training import TrainingRecipe
-    except ImportError as exc:
-        if isinstance(exc, MissingExtra):
-            raise
-        raise MissingExtra("training networks", str(exc.name), "train") from exc
 
     if threads:
         import torch

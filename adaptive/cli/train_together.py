@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from adaptive.cli.training import training_options
-from adaptive.errors import MissingExtra
+from adaptive.cli.training import needing_train, training_options
 
 
 @click.command(name="train-together")
@@ -108,13 +107,9 @@ def command(
     maps, answers and labels go up, answers come down; images and weights stay (FedGKT, He et al.
     2020). The same command goes on from its checkpoints. Needs the extra `train`.
     """
-    try:
+    with needing_train():
         from adaptive.networks.federated.recipe import GroupRecipe
         from adaptive.networks.federated.together import GroupPlan, train_together
-    except ImportError as exc:
-        if isinstance(exc, MissingExtra):
-            raise
-        raise MissingExtra("training networks", str(exc.name), "train") from exc
 
     if threads:
         import torch

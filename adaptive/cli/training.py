@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import click
+
+from adaptive.errors import MissingExtra
 
 
 def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -36,3 +39,20 @@ def training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+@contextmanager
+def needing_train(use: str = "training networks") -> Iterator[None]:
+    """Say which extra brings what an import within this does not find.
+
+    Raises
+    ------
+    MissingExtra
+        in its place.
+    """
+    try:
+        yield
+    except MissingExtra:
+        raise
+    except ImportError as exc:
+        raise MissingExtra(use, exc.name or "a module", "train") from exc
