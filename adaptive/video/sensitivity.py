@@ -65,7 +65,7 @@ def boxes_moved(before: Detections, now: Detections) -> float:
     """How many boxes came or went for one that is there, 0..2: twice what F1 lacks to 1.
 
     Pairs overlap each other most, and by half; that is quicker to tell than the pairs of
-    `boxes_f1`, by COCO's rules, and was the same on every frame of two streets.
+    `boxes_f1`, by COCO's rules. Of equal boxes, as many are paired as both frames have.
     """
     first, second = before.scores >= SCORE, now.scores >= SCORE
     count = int(first.sum() + second.sum())
@@ -77,7 +77,8 @@ def boxes_moved(before: Detections, now: Detections) -> float:
     if pairs.any():
         pairs &= overlaps == overlaps.max(axis=0)
         pairs &= overlaps == overlaps.max(axis=1, keepdims=True)
-    return 2 - 4 * float(pairs.any(axis=1).sum()) / count
+    paired = min(int(pairs.any(axis=0).sum()), int(pairs.any(axis=1).sum()))
+    return 2 - 4 * paired / count
 
 
 def doubt(answer: Detections) -> float:

@@ -135,6 +135,14 @@ def test_moved_boxes_are_those_that_f1_counts() -> None:
         assert boxes_moved(before, now) == pytest.approx(2 - 2 * boxes_f1(before, now))
 
 
+def test_equal_boxes_of_which_one_goes_lose_one() -> None:
+    box, one = [10, 10, 50, 50], [0.9]
+    two, single = Detections.of([box] * 2, one * 2, [0, 0]), Detections.of([box], one, [0])
+    assert boxes_moved(two, two) == 0
+    assert boxes_moved(two, single) == boxes_moved(single, two) == pytest.approx(2 - 4 / 3)
+    assert boxes_moved(two, Detections.of([[90, 90, 99, 99]], one, [0])) == 2
+
+
 def test_doubt_grows_with_the_boxes_that_may_come_and_go() -> None:
     boxes = [[0, 0, 9, 9], [20, 0, 29, 9]]
     clear, near = (Detections.of(boxes, scores, [0, 0]) for scores in ([0.9, 0.8], [0.9, 0.3]))
