@@ -48,9 +48,15 @@ class Rows:
     """Runs one row after the other, and keeps what each came to."""
 
     def __init__(
-        self, train: ImageArrays, test: ImageArrays, recipe: GroupRecipe, edges: int, work: Path
+        self,
+        train: ImageArrays,
+        test: ImageArrays,
+        recipe: GroupRecipe,
+        edges: int,
+        work: Path,
+        device: str,
     ) -> None:
-        self.train, self.test, self.recipe = train, test, recipe
+        self.train, self.test, self.recipe, self.device = train, test, recipe, device
         self.edges, self.work = edges, work
 
     def group(self, split: str, seed: int, **changes: Any) -> dict[str, Any]:
@@ -59,7 +65,7 @@ class Rows:
         kind = "-".join(f"{k}-{v}" for k, v in sorted(changes.items()))
         folder = self.work / f"group-{split.replace(':', '-')}-{seed}{'-' + kind if kind else ''}"
         edges = self._edges(split, recipe, folder)
-        server = GroupServer(self.train.classes, recipe, folder / "server.pt")
+        server = GroupServer(self.train.classes, recipe, folder / "server.pt", self.device)
         sent = folder / "traffic.json"
         traffic = Traffic(**json.loads(sent.read_text())) if sent.exists() else Traffic()
 
@@ -105,7 +111,9 @@ class Rows:
             network = Whole(classes, recipe.depth)
             epochs = recipe.rounds * recipe.server_epochs
         checkpoint = self.work / f"central-{size}-{seed}-{recipe.learning_rate}.pt"
-        trained = train_central(network, self.train, recipe, epochs, checkpoint, _quiet)
+        trained = train_central(
+            network, self.train, recipe, epochs, checkpoint, _quiet, self.device
+        )
         return {"top-1": _as_json(share(self._right(trained))), "epochs": epochs}
 
     def _edges(self, split: str, recipe: GroupRecipe, folder: Path | None) -> list[Edge]:
@@ -116,6 +124,7 @@ class Rows:
                 self.train.subset(rows),
                 recipe,
                 None if folder is None else folder / f"edge-{k + 1}.pt",
+                self.device,
             )
             for k, rows in enumerate(dealt)
         ]
@@ -123,9 +132,9 @@ class Rows:
     @torch.no_grad()
     def _right(self, network: nn.Module) -> np.ndarray:
         network.eval()
-        images = torch.from_numpy(self.test.images)
+        images = torch.from_numpy(self.test.images).to(self.device)
         found = [network(images[k : k + 500]).argmax(1) for k in range(0, len(images), 500)]
-        right: np.ndarray = torch.cat(found).numpy() == self.test.labels
+        right: np.ndarray = torch.cat(found).cpu().numpy() == self.test.labels
         return right
 
 
@@ -151,7 +160,10 @@ def _as_json(estimate: Estimate) -> dict[str, float]:
 @click.option("--plain-rate", default=0.1, show_default=True, help="Learning from labels alone.")
 @click.option("--rates", default="", help="Compare these for a group, on held-out images.")
 @click.option("--plain-rates", default="", help="Compare these for learning from labels alone.")
+@click.option("--depth", default=20, show_default=True, help="Of the ResNet at the server.")
+@click.option("--only", multiple=True, metavar="ROW", help="Run this row; several times.")
 @click.option("--bfloat16", is_flag=True, help="Train in bfloat16; accuracy is of float32.")
+@click.option("--device", default="cpu", show_default=True, help="That trains: cpu or cuda.")
 @click.option("--threads", default=1, show_default=True)
 def main(
     data: Path,
@@ -167,7 +179,10 @@ def main(
     plain_rate: float,
     rates: str,
     plain_rates: str,
+    depth: int,
+    only: tuple[str, ...],
     bfloat16: bool,
+    device: str,
     threads: int,
 ) -> None:
     """Run all rows, print each as it is done, and write them all."""
@@ -186,16 +201,22 @@ def main(
         server_epochs=server_epochs,
         batch=batch,
         learning_rate=rate,
+        depth=depth,
         bfloat16=bfloat16,
     )
-    rows = Rows(everything.subset(chosen), test, recipe, edges, work)
+    rows = Rows(everything.subset(chosen), test, recipe, edges, work, device)
     numbers = [int(seed) for seed in seeds.split(",")]
     kept = work / "rows.json"
     done: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     plan = _all(rows, numbers, plain_rate)
     if comparing:
         plan = _rates(rows, numbers, _numbers(rates), _numbers(plain_rates))
+    unknown = set(only) - {name for name, *_ in plan}
+    if unknown:
+        raise click.UsageError(f"there is no row {sorted(unknown)}")
     for name, run, arguments, changes in plan:
+        if only and name not in only:
+            continue
         if name not in done:
             began = time.perf_counter()
             done[name] = run(*arguments, **changes)
@@ -257,6 +278,12 @@ def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
         *group_rows(unlike, first),
         (f"FedGKT, balanced {unlike} {first}", rows.group, (unlike, first), {"balanced": True}),
         (f"FedGKT, no KL {unlike} {first}", rows.group, (unlike, first), without),
+        (
+            f"FedGKT, balanced, no KL {unlike} {first}",
+            rows.group,
+            (unlike, first),
+            {**without, "balanced": True},
+        ),
         *central_row("large", first),
         (f"FedGKT, no KL {alike} {first}", rows.group, (alike, first), without),
     ]

@@ -3,9 +3,10 @@
 Parts, in this order; each can be asked for alone with --parts:
 
 * train: single networks that end at each exit, the joint network, with aggregation, with
-  distillation, with focal loss, some with three seeds; all by one recipe. Every run keeps
-  a checkpoint and its results in WORK, so that the command can be stopped and called again.
-  Called twice at the same time, the two processes share the runs.
+  distillation, with focal loss, some with three seeds; all by one recipe. With --teacher also
+  networks, single ones and one with exits, that learn seven tenths from a larger network's
+  answers. Every run keeps a checkpoint and its results in WORK, so that the command can be
+  stopped and called again. Called twice at the same time, the two processes share the runs.
 * time: seconds of a training step and of an answer with all exits, the joint network beside the
   five single ones, interleaved.
 * report: the tables.
@@ -33,6 +34,7 @@ from adaptive.networks.costs import exit_costs, multiply_adds
 from adaptive.networks.images import ImageArrays, hold_out, read_folder
 from adaptive.networks.losses import ExitLoss
 from adaptive.networks.small_exits import small_exits
+from adaptive.networks.teacher import teacher_logits
 from adaptive.networks.training import TrainingRecipe, train
 from adaptive.premodel.scoring import area
 
@@ -42,6 +44,10 @@ THRESHOLDS = (0.5, 0.7)
 LOSS = ExitLoss()
 DISTIL = ExitLoss(distil=0.3)
 FOCAL = ExitLoss(gamma=2.0)
+#: As the embedded default's exits learn, and single networks beside them.
+TAUGHT = ExitLoss(teach=0.7, weights=(1.0, 2.0, 2.0, 2.0, 2.0))
+TAUGHT_ALONE = ExitLoss(teach=0.7)
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,17 @@ class Run:
 
     @property
     def loss(self) -> ExitLoss:
+        if self.taught:
+            return TAUGHT_ALONE if self.kind[-1].isdigit() else TAUGHT
         return {"distil": DISTIL, "focal": FOCAL}.get(self.kind, LOSS)
+
+    @property
+    def taught(self) -> bool:
+        return self.kind.startswith("taught")
 
     def network(self, classes: int) -> nn.Module:
         torch.manual_seed(self.seed)
-        if self.kind.startswith("single"):
+        if self.kind[-1].isdigit():
             return small_exits(classes, joins=False).single(int(self.kind[-1]) - 1)
         return small_exits(classes, joins=self.kind != "joint")
 
@@ -74,7 +86,14 @@ RUNS = [
     *SINGLES,
     Run("distil", 0),
     Run("focal", 0),
-    *(Run(kind, seed) for seed in (1, 2) for kind in ("joint", "join", "distil")),
+    *(Run(kind, seed) for seed in SEEDS[1:] for kind in ("joint", "join", "distil")),
+    *(Run(run.kind, seed) for seed in SEEDS[1:] for run in SINGLES),
+]
+#: Those that learn from a larger network, too.
+TAUGHT_RUNS = [
+    Run(kind, seed)
+    for seed in SEEDS
+    for kind in ("taught", *(f"taught{k}" for k in range(5, 0, -1)))
 ]
 
 
@@ -104,8 +123,18 @@ def read_data(folder: Path, work: Path) -> Data:
     return Data(parts["train"].subset(rows), parts["train"].subset(held), parts["test"])
 
 
-def train_all(data: Data, work: Path, recipe: TrainingRecipe, wanted: list[Run]) -> None:
-    """Train what is not trained yet and not being trained by another process."""
+def train_all(
+    data: Data,
+    work: Path,
+    recipe: TrainingRecipe,
+    wanted: list[Run],
+    device: str = "cpu",
+    teacher: np.ndarray | None = None,
+) -> None:
+    """Train what is not trained yet and not being trained by another process.
+
+    teacher : a larger network's logits for the training images, for the runs that learn from it
+    """
     for run in wanted:
         done = work / f"{run.name}.json"
         with open(work / f"{run.name}.lock", "w") as lock:
@@ -125,7 +154,9 @@ def train_all(data: Data, work: Path, recipe: TrainingRecipe, wanted: list[Run])
                 work / f"{run.name}.checkpoint",
                 data.test,
                 run.loss,
-            )
+                device,
+                teacher if run.taught else None,
+            ).cpu()
             spent = {
                 "wall_s_per_epoch": (time.monotonic() - began) / own.epochs,
                 "cpu_s_per_epoch": (time.process_time() - busy) / own.epochs,
@@ -140,6 +171,17 @@ def train_all(data: Data, work: Path, recipe: TrainingRecipe, wanted: list[Run])
                 found[part] = measures(logits, images.labels)
             write(done, found)
             print(run.name, [round(100 * a, 2) for a in found["test"]["accuracy"]], flush=True)
+
+
+def answers_of(teacher: Path, images: ImageArrays, work: Path) -> np.ndarray:
+    """The teacher's logits, from an array in `work` where they were computed before."""
+    kept = work / "teacher.npy"
+    if not kept.exists():
+        aside = work / f"teacher.{os.getpid()}.npy"
+        np.save(aside, teacher_logits(teacher, images))
+        os.replace(aside, kept)
+    logits: np.ndarray = np.load(kept)
+    return logits
 
 
 def costs_of(network: nn.Module, image: np.ndarray) -> dict[str, Any]:
@@ -250,7 +292,7 @@ def report(work: Path) -> str:
     """All tables as Markdown, from the runs that are done."""
     found = {
         run.name: json.loads((work / f"{run.name}.json").read_text())
-        for run in RUNS
+        for run in (*RUNS, *TAUGHT_RUNS)
         if (work / f"{run.name}.json").exists()
     }
     missing = [run.name for run in RUNS if run.name not in found]
@@ -270,30 +312,47 @@ TITLES = {
     "join": "joint, aggregation",
     "distil": "joint, aggregation, distillation",
     "focal": "joint, aggregation, focal loss",
+    "taught": "joint, aggregation, taught",
 }
 
 
 def _accuracy_table(found: dict[str, Any], part: str) -> list[str]:
     """Mean over seeds, the smallest and largest in brackets, and how far from the singles."""
     lines = [f"Top-1 %, {part} images:", "", HEAD, RULE]
-    single = []
-    for k in range(EXITS):
-        run = found.get(f"single{k + 1}-0")
-        single.append(100 * run[part]["accuracy"][0] if run else float("nan"))
-    lines.append(_row("five single networks", [f"{value:.2f}" for value in single]))
-    for kind, title in TITLES.items():
-        own = [r[part]["accuracy"] for r in found.values() if r["run"]["kind"] == kind]
-        if own:
-            values = 100 * np.array(own)
-            cells = [
-                f"{m:.2f} ({lo:.2f} to {hi:.2f})" if len(own) > 1 else f"{m:.2f}"
-                for m, lo, hi in zip(values.mean(0), values.min(0), values.max(0))
-            ]
-            plural = "s" if len(own) > 1 else ""
-            lines.append(_row(f"{title}, {len(own)} seed{plural}", cells))
-            apart = values.mean(0) - single
-            lines.append(_row("beside the single ones", [f"{value:+.2f}" for value in apart]))
+    for single, title, kinds in (
+        ("single", "five single networks", [kind for kind in TITLES if kind != "taught"]),
+        ("taught", "five single networks, taught", ["taught"]),
+    ):
+        alone = [_shares(found, part, f"{single}{k + 1}") for k in range(EXITS)]
+        if not all(len(one) for one in alone):
+            continue
+        means = np.array([one.mean() for one in alone])
+        seeds = min(map(len, alone))
+        lines.append(_row(f"{title}, {_seeds(seeds)}", [_spread(one[:, 0]) for one in alone]))
+        for kind in kinds:
+            values = _shares(found, part, kind)
+            if len(values):
+                cells = [_spread(values[:, k]) for k in range(EXITS)]
+                lines.append(_row(f"{TITLES[kind]}, {_seeds(len(values))}", cells))
+                apart = values.mean(0) - means
+                lines.append(_row("beside the single ones", [f"{value:+.2f}" for value in apart]))
     return lines
+
+
+def _shares(found: dict[str, Any], part: str, kind: str) -> np.ndarray:
+    """Top-1 in %, shape (seeds, exits)."""
+    own = [run[part]["accuracy"] for run in found.values() if run["run"]["kind"] == kind]
+    return 100 * np.array(own)
+
+
+def _spread(values: np.ndarray) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def _cost_table(found: dict[str, Any]) -> list[str]:
@@ -357,17 +416,26 @@ def main() -> None:
     parser.add_argument("--runs", help="names such as join-0; all unless given")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="that trains: cpu or cuda")
+    parser.add_argument("--mixed", action="store_true", help="train in bfloat16")
+    parser.add_argument("--teacher", type=Path, help="an ONNX file whose answers some runs learn")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    recipe = TrainingRecipe(epochs=arguments.epochs, batch=128, learning_rate=0.2)
-    names = arguments.runs.split(",") if arguments.runs else [run.name for run in RUNS]
-    wanted = [run for run in RUNS if run.name in names]
+    recipe = TrainingRecipe(
+        epochs=arguments.epochs, batch=128, learning_rate=0.2, bfloat16=arguments.mixed
+    )
+    every = [*RUNS, *TAUGHT_RUNS] if arguments.teacher else RUNS
+    names = arguments.runs.split(",") if arguments.runs else [run.name for run in every]
+    wanted = [run for run in every if run.name in names]
     parts = arguments.parts.split(",")
     if "train" in parts or "time" in parts:
         data = read_data(arguments.data, arguments.work)
         if "train" in parts:
-            train_all(data, arguments.work, recipe, wanted)
+            taught = None
+            if any(run.taught for run in wanted):
+                taught = answers_of(arguments.teacher, data.train, arguments.work)
+            train_all(data, arguments.work, recipe, wanted, arguments.device, taught)
         if "time" in parts:
             time_steps(arguments.work, data.test, recipe)
     if "report" in parts:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from adaptive.networks.compression.finetuning import write_network
 from adaptive.networks.compression.layer_times import clock_of
 from adaptive.networks.compression.pruning import Pruner, PruneRecipe
 from adaptive.networks.copies import median_ms
+from adaptive.networks.costs import multiply_adds
 from adaptive.networks.export import export_network
 from adaptive.networks.images import ImageArrays, hold_out, read_folder
 from adaptive.networks.int8 import quantize
@@ -65,48 +67,64 @@ class Comparison:
         return TrainingRecipe(epochs=epochs, batch=128, learning_rate=rate, bfloat16=True)
 
     def trained(self, name: str, width: float, then: int) -> Path:
-        """A network of the design, trained from scratch, and `then` short epochs longer."""
+        """A network of the design, trained from scratch, and `then` epochs longer.
+
+        Where those are of the same images it is one cycle of all of them.
+        """
         path = self.work / f"{name}.onnx"
         if not path.exists():
             torch.manual_seed(0)
             network: Any = PAPER_DESIGNS[self.arguments.design](len(self.test.classes), width)
             steps = [(self.whole, self.arguments.epochs, 0.2)]
-            steps += [(self.short, then, self.arguments.rate)] if then else []
+            if self.arguments.short is None:
+                steps = [(self.whole, self.arguments.epochs + then, 0.2)]
+            elif then:
+                steps += [(self.short, then, self.arguments.rate)]
             for number, (images, epochs, rate) in enumerate(steps):
                 checkpoint = self.work / f"{name}-{number}.checkpoint"
-                network = train(network, images, self.recipe(epochs, rate), checkpoint)
+                recipe, device = self.recipe(epochs, rate), self.arguments.device
+                network = train(network, images, recipe, checkpoint, device=device)
             export_network(network, path, 32, half_weights=False)
         return path
 
-    def pruner(self, name: str, importance: str, share: float) -> Pruner:
+    def pruner(
+        self, name: str, importance: str, share: float, iterations: int | None = None
+    ) -> Pruner:
         a = self.arguments
         recipe = PruneRecipe(
-            importance, share, a.vote, a.max_loss, a.iterations, (a.mask_epochs,) * 2,
-            self.recipe(a.tune_epochs, a.rate),
+            importance, share, a.vote, a.max_loss, iterations or a.iterations,
+            (a.mask_epochs,) * 2, self.recipe(a.tune_epochs, a.rate),
         )  # fmt: skip
         original = self.work / "original.onnx"
         own = replace(self.candidate, sha256=sha256(original))
         return Pruner(
             onnx.load(str(original)), own, self.short, self.search, recipe,
-            self.work / name,
+            self.work / name, device=a.device,
         )  # fmt: skip
 
     def pruned(self) -> dict[str, Any]:
-        """The loop's result, as `mask.onnx`, with its widths."""
+        """The loop's result, as `mask.onnx`, with its widths; `mask-N.onnx` after N iterations."""
         note = self.work / "mask.json"
         if not note.exists():
-            made = self.pruner("mask", "mask", self.arguments.share).prune()
-            write_network(
-                made.network, self.candidate, self.work / "mask.onnx",
-                onnx.load(str(self.work / "original.onnx")),
-            )  # fmt: skip
-            kept = [one for one in made.iterations if one.kept and one.top1 is not None]
-            write_json(note, {
-                "widths": dict(kept[-1].widths) if kept else {},
-                "iterations": [
-                    [one.voted, one.top1, one.kept, dict(one.widths)] for one in made.iterations
-                ],
-            })  # fmt: skip
+            a, like = self.arguments, onnx.load(str(self.work / "original.onnx"))
+            rows: list[list[Any]] = []
+            widths: dict[str, int] = {}
+            path = self.work / "mask.onnx"
+            for number in range(1, a.iterations + 1):
+                made = self.pruner("mask", "mask", a.share, number).prune()
+                after = made.iterations[-1]
+                rows.append([after.voted, after.top1, after.kept, dict(after.widths)])
+                if not after.kept:
+                    break
+                if after.top1 is None:  # nothing could go yet
+                    continue
+                widths = dict(after.widths)
+                write_network(made.network, self.candidate, path, like)
+                shutil.copy(path, self.work / f"mask-{number}.onnx")
+                left = count(onnx.load(str(path))).multiply_adds
+                if a.fewer and a.fewer * left <= count(like).multiply_adds:
+                    break
+            write_json(note, {"widths": widths, "iterations": rows})
         return read_json(note, "the pruned network's note")
 
     def at_widths(self, name: str, importance: str, widths: dict[str, int], epochs: int) -> None:
@@ -123,12 +141,10 @@ class Comparison:
     def narrower(self, products: int) -> float:
         """The width at which the design has about so many multiply-adds."""
         best, found = None, 1.0
+        example = torch.from_numpy(self.test.images[:1])
         for width in np.arange(self.arguments.width, 0.02, -0.01):
             network = PAPER_DESIGNS[self.arguments.design](len(self.test.classes), float(width))
-            path = self.work / "width.onnx"
-            export_network(network, path, 32, half_weights=False)
-            apart = abs(count(onnx.load(str(path))).multiply_adds - products)
-            path.unlink()
+            apart = abs(multiply_adds(network, example) - products)
             if best is None or apart < best:
                 best, found = apart, float(width)
         return found
@@ -155,6 +171,25 @@ class Comparison:
                 f"{100 * right.high:.1f}) | {counted.multiply_adds / 1e6:.2f} | "
                 f"{counted.parameters / 1e3:.1f}K | {path.stat().st_size / 1e6:.2f} | {ms:.3f} |"
             )
+        return "\n".join(lines)
+
+    def iterations(self, found: dict[str, Any]) -> str:
+        """The loop, iteration by iteration."""
+        lines = [
+            "| iteration | voted out | filters left | M multiply-adds | held out, % | test, % |",
+            "|---|---|---|---|---|---|",
+        ]
+        for number, (voted, top1, kept, widths) in enumerate(found["iterations"], 1):
+            path = self.work / f"mask-{number}.onnx"
+            cells = ["", "", ""]
+            if path.exists():
+                products = count(onnx.load(str(path))).multiply_adds
+                right = rights(path, self.test).mean()
+                cells = [f"{products / 1e6:.2f}", f"{100 * top1:.2f}", f"{100 * right:.2f}"]
+            elif top1 is not None:
+                cells[1] = f"{100 * top1:.2f}{'' if kept else ', not kept'}"
+            left = ", ".join(str(width) for width in widths.values())
+            lines.append(f"| {number} | {voted} | {left} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
 
@@ -196,10 +231,12 @@ def main() -> None:
     parser.add_argument("--vote", type=float, default=0.95)
     parser.add_argument("--max-loss", type=float, default=0.01)
     parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--fewer", type=float, help="end at so many times fewer multiply-adds")
     parser.add_argument("--mask-epochs", type=int, default=1, help="alone, and again with all")
     parser.add_argument("--tune-epochs", type=int, default=4)
     parser.add_argument("--rate", type=float, default=0.02, help="of masks and fine-tuning")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="that trains: cpu or cuda")
     parser.add_argument("--parts", default="original,mask,once,l1,narrower,random,report")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -225,8 +262,7 @@ def main() -> None:
         names = ["original", "mask", "once", "l1", "random", "narrower"]
         print(machine_line(machine(1)), time.strftime("%Y-%m-%d"))
         print(one.report([n for n in names if (arguments.work / f"{n}.onnx").exists()]))
-        for voted, top1, kept, widths in found["iterations"]:
-            print(voted, "voted out,", top1, "kept" if kept else "not kept", list(widths.values()))
+        print(one.iterations(found))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Networks for 32 x 32 photographs that papers compress, so that figures can stand side by side.
 
-ALL-CNN-C (Springenberg et al. 2015, table 1) has no dense layer and no residual sum; its layers
-can shrink one by one. ResNet-20 (He et al. 2016, section 4.2) ties the channels of several layers
-by its sums. Both have batch normalisation behind every convolution but the last.
+ALL-CNN-C (Springenberg et al. 2015, table 1) and NIN (Lin et al. 2014) have no dense layer and no
+residual sum; their layers can shrink one by one. ResNet-20 (He et al. 2016, section 4.2) ties the
+channels of several layers by its sums. All have batch normalisation behind every convolution but
+the last.
 """
 
 from __future__ import annotations
@@ -35,6 +36,28 @@ def all_cnn_c(classes: int = 10, width: float = 1.0) -> SmallNetwork:
     return SmallNetwork(body, b, classes)
 
 
+def nin(classes: int = 10, width: float = 1.0) -> SmallNetwork:
+    """222 million multiply-adds at width 1.
+
+    width : factor on the number of filters of every layer, each rounded to a multiple of 8
+    """
+    a, b, c = (_scaled(count, width) for count in (192, 160, 96))
+    body = nn.Sequential(
+        conv_bn(3, a, 5),
+        conv_bn(a, b, 1),
+        conv_bn(b, c, 1),
+        nn.MaxPool2d(3, 2, 1),
+        conv_bn(c, a, 5),
+        conv_bn(a, a, 1),
+        conv_bn(a, a, 1),
+        nn.AvgPool2d(3, 2, 1),
+        conv_bn(a, a, 3),
+        conv_bn(a, a, 1),
+    )
+    # the last 1 x 1 convolution and the average are the linear layer of the averaged inputs
+    return SmallNetwork(body, a, classes)
+
+
 def resnet_20(classes: int = 10, width: float = 1.0) -> SmallNetwork:
     """41 million multiply-adds at width 1.
 
@@ -59,5 +82,6 @@ def _scaled(count: int, width: float) -> int:
 #: The designs by name; each takes the number of classes and the width.
 PAPER_DESIGNS: dict[str, Callable[[int, float], SmallNetwork]] = {
     "all-cnn-c": all_cnn_c,
+    "nin": nin,
     "resnet-20": resnet_20,
 }

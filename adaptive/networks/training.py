@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from adaptive.errors import InputError
 from adaptive.files import written_aside
+from adaptive.networks.captured import CapturedSteps, NotCaptured
 from adaptive.networks.images import ImageArrays
 
 Loss = Callable[..., Tensor]
@@ -54,26 +55,31 @@ class TrainingRecipe:
 def augment(images: Tensor, shift: int, cutout: int, generator: torch.Generator) -> Tensor:
     """Mirror half of the images, shift each by up to `shift` pixels, blank one square of each.
 
-    images : uint8 tensor of shape (n, height, width, 3)
+    images : uint8 tensor of shape (n, height, width, 3), on the generator's device
     """
     count, height, width, _ = images.shape
-    flip = torch.rand(count, generator=generator) < 0.5
+    own: dict[str, Any] = {"generator": generator, "device": generator.device}
+    flip = torch.rand(count, **own) < 0.5
     images = torch.where(flip.view(-1, 1, 1, 1), images.flip(2), images)
     if shift:
         padded = nn.functional.pad(
             images.permute(0, 3, 1, 2).float(), (shift,) * 4, mode="reflect"
         ).to(torch.uint8)
         padded = padded.permute(0, 2, 3, 1)
-        offset = torch.randint(0, 2 * shift + 1, (2, count, 1, 1), generator=generator)
-        rows = torch.arange(height).view(1, -1, 1) + offset[0]
-        columns = torch.arange(width).view(1, 1, -1) + offset[1]
-        images = padded[torch.arange(count).view(-1, 1, 1), rows, columns]
+        offset = torch.randint(0, 2 * shift + 1, (2, count, 1, 1), **own)
+        rows = _numbers(height, images).view(1, -1, 1) + offset[0]
+        columns = _numbers(width, images).view(1, 1, -1) + offset[1]
+        images = padded[_numbers(count, images).view(-1, 1, 1), rows, columns]
     if cutout:
-        centre = torch.rand((2, count, 1, 1), generator=generator)
-        rows = (torch.arange(height).view(1, -1, 1) - centre[0] * height).abs() < cutout / 2
-        columns = (torch.arange(width).view(1, 1, -1) - centre[1] * width).abs() < cutout / 2
+        centre = torch.rand((2, count, 1, 1), **own)
+        rows = (_numbers(height, images).view(1, -1, 1) - centre[0] * height).abs() < cutout / 2
+        columns = (_numbers(width, images).view(1, 1, -1) - centre[1] * width).abs() < cutout / 2
         images = images.masked_fill((rows & columns).unsqueeze(-1), 117)
     return images
+
+
+def _numbers(count: int, like: Tensor) -> Tensor:
+    return torch.arange(count, device=like.device)
 
 
 def train(
@@ -91,19 +97,23 @@ def train(
     `teacher` holds another network's logits for `data`, shape (n, classes); `loss` gets its rows
     as a third argument. They are of the images as they are, not as augmentation moves them.
     `checkpoint` is written after every epoch and continued from when it exists; one that was
-    made with another recipe, loss, network or other images is refused. The same seed gives
-    the same weights on the same machine with the same number of threads. Training on CUDA has
-    not been run here.
+    made with another recipe, loss, network, other images or on another kind of device is
+    refused. The same seed gives the same weights on the same machine with the same number of
+    threads. On CUDA a step is one graph, see `captured`; a network that reads from the GPU while
+    it computes cannot be captured, and is trained step by step.
     """
     torch.manual_seed(recipe.seed)
+    kind = device.partition(":")[0]
     half = torch.bfloat16
-    if device.startswith("cuda"):
+    if kind == "cuda":
+        if torch.device(device).index is not None:
+            torch.cuda.set_device(device)
         torch.backends.cudnn.deterministic = True
         half = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    kind = device.partition(":")[0]
     scaler = None
     if recipe.bfloat16 and half == torch.float16:
         scaler = torch.amp.GradScaler(kind)
+    whole = kind == "cuda" and scaler is None
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = torch.optim.swa_utils.AveragedModel(
         network,
@@ -116,11 +126,13 @@ def train(
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": plain},
     ]
+    peak: Any = recipe.learning_rate
     optimiser = torch.optim.SGD(
         groups,
-        lr=recipe.learning_rate,
+        lr=torch.tensor(peak, device=device) if whole else peak,
         momentum=recipe.momentum,
         nesterov=True,
+        fused=whole or None,
     )
     steps = len(data.labels) // recipe.batch
     if steps < 1:
@@ -131,41 +143,72 @@ def train(
         warm = total / 5
         return step / warm if step < warm else max(0.0, (total - step) / (total - warm))
 
+    def loss_of(batch: Tensor, *goals: Tensor) -> Tensor:
+        with torch.autocast(kind, dtype=half, enabled=recipe.bfloat16):
+            outputs = network(batch)
+        return loss(outputs, *goals)
+
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     parts: list[Any] = [network, averaged, optimiser, schedule]
     if scaler is not None:
         parts.append(scaler)
-    made = _made(recipe, loss, data, teacher)
+    made = {**_made(recipe, loss, data, teacher), "device": kind}
     started = read_checkpoint(checkpoint, made, *parts)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
-    taught = None if teacher is None else torch.from_numpy(np.asarray(teacher, np.float32))
+    learnt = [labels]
+    if teacher is not None:
+        learnt.append(torch.from_numpy(np.asarray(teacher, np.float32)))
+    captured = None
+    if whole:
+        images, learnt = images.to(device), [one.to(device) for one in learnt]
+        for group in optimiser.param_groups:
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+        captured = CapturedSteps(
+            network, averaged, optimiser, loss_of,
+            peak * torch.tensor([rate(step) for step in range(total)], device=device),
+            torch.tensor([_weight(recipe.average, step) for step in range(total)], device=device),
+            recipe.batch, steps, started * steps,
+        )  # fmt: skip
     for epoch in range(started, recipe.epochs):
-        generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
-        torch.manual_seed(recipe.seed * 100_003 + epoch)  # dropout, where there is any
-        order = torch.randperm(len(labels), generator=generator)
+        title = f"epoch {epoch + 1}/{recipe.epochs}"
+        seed = recipe.seed * 100_003 + epoch
+        generator = torch.Generator(device if whole else "cpu").manual_seed(seed)
+        torch.manual_seed(seed)  # dropout, where there is any
+        order = torch.randperm(len(labels), generator=generator, device=generator.device)
         network.train()
         running, began = 0.0, time.monotonic()
-        for step in tqdm(range(steps), desc=f"epoch {epoch + 1}/{recipe.epochs}", leave=False):
-            rows = order[step * recipe.batch : (step + 1) * recipe.batch]
-            batch = augment(images[rows], recipe.shift, recipe.cutout, generator).to(device)
-            with torch.autocast(kind, dtype=half, enabled=recipe.bfloat16):
-                outputs = network(batch)
-            goals = [labels[rows].to(device)]
-            if taught is not None:
-                goals.append(taught[rows].to(device))
-            value = loss(outputs, *goals)
-            optimiser.zero_grad(set_to_none=True)
-            if scaler is None:
-                value.backward()  # type: ignore[no-untyped-call]
-                optimiser.step()
-            else:
-                scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-                scaler.step(optimiser)
-                scaler.update()
-            schedule.step()
-            averaged.update_parameters(network)
-            running += value.item()
-        line = f"epoch {epoch + 1}/{recipe.epochs} loss {running / steps:.4f}"
+        epoch_of: list[Tensor] = []
+        if whole:
+            moved = augment(images[order], recipe.shift, recipe.cutout, generator)
+            epoch_of = [moved, *(one[order] for one in learnt)]
+        if captured is not None:
+            try:
+                running = captured.epoch(*epoch_of, title=title)
+            except NotCaptured as exc:
+                print(f"training step by step: {exc}", flush=True)
+                captured = None
+        if captured is None:
+            for step in tqdm(range(steps), desc=title, leave=False):
+                own = slice(step * recipe.batch, (step + 1) * recipe.batch)
+                if whole:
+                    batch, *goals = [one[own] for one in epoch_of]
+                else:
+                    rows = order[own]
+                    batch = augment(images[rows], recipe.shift, recipe.cutout, generator)
+                    batch, goals = batch.to(device), [one[rows].to(device) for one in learnt]
+                value = loss_of(batch, *goals)
+                optimiser.zero_grad(set_to_none=True)
+                if scaler is None:
+                    value.backward()  # type: ignore[no-untyped-call]
+                    optimiser.step()
+                else:
+                    scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+                    scaler.step(optimiser)
+                    scaler.update()
+                schedule.step()
+                averaged.update_parameters(network)
+                running += value.item() / steps
+        line = f"{title} loss {running:.4f}"
         if test is not None and (epoch % 5 == 4 or epoch + 1 == recipe.epochs):
             shares = ", ".join(f"{100 * s:.2f}" for s in accuracy(averaged.module, test, device))
             line += f" top-1 {shares} %"
@@ -198,7 +241,7 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        weight = 1 - min(decay, (1 + float(count)) / (10 + float(count)))
+        weight = _weight(decay, float(count))
         for mean, value in zip(averaged, current):
             if mean.is_floating_point():
                 mean.lerp_(value, weight)
@@ -206,6 +249,11 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
                 mean.copy_(value)
 
     return update
+
+
+def _weight(decay: float, count: float) -> float:
+    """How far the average moves towards the network after `count` steps; at first it is it."""
+    return 1 - min(decay, (1 + count) / (10 + count)) if count else 1.0
 
 
 def _made(

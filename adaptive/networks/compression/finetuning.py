@@ -15,8 +15,12 @@ from adaptive.networks.images import ImageArrays
 from adaptive.networks.training import TrainingRecipe, train
 
 
-def with_normalisation(model: ModelProto, candidate: Candidate, data: ImageArrays) -> Classifier:
+def with_normalisation(
+    model: ModelProto, candidate: Candidate, data: ImageArrays, device: str = "cpu"
+) -> Classifier:
     """The network as a classifier in torch, its normalisation put back from some of the images.
+
+    device : that computes on these images; the classifier is on the CPU afterwards
 
     Raises
     ------
@@ -24,14 +28,14 @@ def with_normalisation(model: ModelProto, candidate: Candidate, data: ImageArray
         when it has layers that cannot be trained here.
     """
     network = OnnxNetwork(model, candidate.name)
-    classifier = Classifier(network, candidate)
+    classifier = Classifier(network, candidate).to(device)
     # from all over: images lie class by class, and one class's statistics are not the network's
     images = data.images[:: -(-len(data.images) // 1000)]
     network.put_normalisation_back(
-        classifier.inputs(torch.from_numpy(images[at : at + 100]))
+        classifier.inputs(torch.from_numpy(images[at : at + 100]).to(device))
         for at in range(0, len(images), 100)
     )
-    return classifier
+    return classifier.cpu()
 
 
 def fine_tuned(
@@ -40,10 +44,11 @@ def fine_tuned(
     data: ImageArrays,
     recipe: TrainingRecipe,
     checkpoint: Path,
+    device: str = "cpu",
 ) -> OnnxNetwork:
     """The network trained on, from a checkpoint where there is one."""
-    classifier = with_normalisation(model, candidate, data)
-    trained = train(classifier, data, recipe, checkpoint)
+    classifier = with_normalisation(model, candidate, data, device)
+    trained = train(classifier, data, recipe, checkpoint, device=device)
     assert isinstance(trained, Classifier)
     return trained.own_network().cpu().eval()
 

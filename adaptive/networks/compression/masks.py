@@ -102,15 +102,17 @@ def masked_shares(
     -------
     dict from a group's name to an ndarray of shape (filters,)
     """
-    network = classifier.own_network()
+    network, device = classifier.own_network(), classifier.mean.device
     leading = {k: m for k, m in network.layers.items() if isinstance(m, Masked) and m.leads}
-    counted = {key: torch.zeros(layer.block.filters) for key, layer in leading.items()}
+    counted = {
+        key: torch.zeros(layer.block.filters, device=device) for key, layer in leading.items()
+    }
     classifier.eval()
     for start in tqdm(range(0, len(images), batch), desc="votes", unit="batch", leave=False):
-        classifier(torch.from_numpy(images[start : start + batch]))
+        classifier(torch.from_numpy(images[start : start + batch]).to(device))
         for key, layer in leading.items():
             assert layer.block.mask is not None
             counted[key] += (layer.block.mask < 0.5).sum(dim=(0, 2, 3))
     for layer in leading.values():
         layer.block.mask = None
-    return {key: votes.numpy() / len(images) for key, votes in counted.items()}
+    return {key: votes.cpu().numpy() / len(images) for key, votes in counted.items()}

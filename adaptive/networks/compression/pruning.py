@@ -129,6 +129,7 @@ class Pruner:
     search : images that judge each iteration
     folder : for what a stopped run goes on from
     say : gets a line for each iteration
+    device : that networks are trained on, as torch names it
     """
 
     def __init__(
@@ -140,7 +141,9 @@ class Pruner:
         recipe: PruneRecipe,
         folder: Path,
         say: Callable[[str], None] = print,
+        device: str = "cpu",
     ) -> None:
+        self._device = device
         self._model = model
         self._candidate = candidate
         self._data = data
@@ -168,7 +171,7 @@ class Pruner:
                 f"{self._candidate.name} has no convolution with more than {BLOCK} filters that "
                 "may go"
             )
-        own = accuracy(classifier, self._search)[0]
+        own = self._top1(classifier)
         state = _State.load(self._folder / "pruning.pt", self._made())
         if state is None:
             state = _State(classifier.state_dict(), {}, {}, (), False)
@@ -190,7 +193,7 @@ class Pruner:
         classifier = self._prepared()
         network = classifier.own_network()
         example = self._example(classifier)
-        own = accuracy(classifier, self._search)[0]
+        own = self._top1(classifier)
         groups = groups_of(network, example)
         worth = self._worth(classifier, groups, 0)
         network = classifier.own_network()  # which masks have trained on
@@ -203,17 +206,27 @@ class Pruner:
                 )
             leaving[group.name] = least_first(worth, group.name)[: group.width - left]
         take_out(network, example, leaving)
-        trained = train(
-            classifier, self._data, tune, self._folder / f"{self._recipe.importance}.checkpoint"
-        )
-        top1 = accuracy(trained, self._search)[0]
+        trained = self._train(classifier, tune, self._recipe.importance)
+        top1 = self._top1(trained)
         made = {network.names[g.name]: g.width - len(leaving[g.name]) for g in groups}
         iteration = Iteration(made, sum(map(len, leaving.values())), top1, True)
+        return Pruned(trained.own_network().eval(), own, (iteration,))
+
+    def _train(self, classifier: Classifier, recipe: TrainingRecipe, name: str) -> Classifier:
+        """Train on all images, from NAME.checkpoint where there is one."""
+        checkpoint = self._folder / f"{name}.checkpoint"
+        trained = train(classifier, self._data, recipe, checkpoint, device=self._device)
         assert isinstance(trained, Classifier)
-        return Pruned(trained.own_network().cpu().eval(), own, (iteration,))
+        return trained.cpu()
+
+    def _top1(self, classifier: Classifier) -> float:
+        """Of the images of the search."""
+        found = accuracy(classifier.to(self._device), self._search, self._device)[0]
+        classifier.cpu()
+        return found
 
     def _prepared(self) -> Classifier:
-        return with_normalisation(self._model, self._candidate, self._data)
+        return with_normalisation(self._model, self._candidate, self._data, self._device)
 
     def _example(self, classifier: Classifier) -> torch.Tensor:
         return classifier.inputs(torch.from_numpy(self._data.images[:1])).contiguous()
@@ -264,13 +277,9 @@ class Pruner:
             trained = classifier.state_dict()
             return _State(trained, state.widths, saved, (*done, after), False), network
         take_out(network, example, leaving)
-        tuned = train(
-            classifier,
-            self._data,
-            replace(recipe.tune, seed=recipe.seed + number),
-            self._folder / f"tune-{number}.checkpoint",
-        )
-        top1 = accuracy(tuned, self._search)[0]
+        seeded = replace(recipe.tune, seed=recipe.seed + number)
+        tuned = self._train(classifier, seeded, f"tune-{number}")
+        top1 = self._top1(tuned)
         kept = own - top1 <= recipe.max_loss + 1e-9
         after = Iteration(named, voted, top1, kept)
         if not kept:
@@ -291,19 +300,17 @@ class Pruner:
             return by_chance(groups, recipe.seed + number)
         torch.manual_seed(recipe.seed + number)
         lay_masks(network, groups, recipe.share)
-        masked: Any = classifier
+        masked = classifier
         for alone, epochs in zip((True, False), recipe.mask_epochs):
             if epochs:
                 only_blocks_learn(masked, alone)
-                masked = train(
-                    masked,
-                    self._data,
-                    replace(recipe.tune, epochs=epochs, seed=recipe.seed + number),
-                    self._folder / f"mask-{number}-{'blocks' if alone else 'all'}.checkpoint",
+                seeded = replace(recipe.tune, epochs=epochs, seed=recipe.seed + number)
+                masked = self._train(
+                    masked, seeded, f"mask-{number}-{'blocks' if alone else 'all'}"
                 )
         only_blocks_learn(masked, False)
-        shares = masked_shares(masked, self._data.images)
-        lift_masks(masked.network)
+        shares = masked_shares(masked.to(self._device), self._data.images)
+        lift_masks(masked.cpu().own_network())
         classifier.network = masked.network
         return {name: -share for name, share in shares.items()}
 

@@ -86,6 +86,10 @@ class OnnxNetwork(nn.Module):
             elif node.op_type == "Reshape":
                 attributes = {"row": _row_shape(node, shapes, name)}
                 inputs = inputs[:1]
+            elif node.op_type in _TOLD and all(n in weights for n in inputs[1:] if n):
+                # numbers that say what to do are no tensors: nothing is read while it computes
+                attributes = {**attributes, "told": [weights.get(n) for n in inputs[1:]]}
+                inputs = inputs[:1]
             elif node.op_type not in OPERATORS or node.op_type == "Pad":
                 raise InputError(
                     f"{name} has the operator {node.op_type}, which cannot be trained here; "
@@ -155,7 +159,10 @@ class OnnxNetwork(nn.Module):
             and isinstance(layer, nn.Conv2d)
             and layer is self.layers[key]
         }
-        sums = {key: torch.zeros(2, layer.out_channels) for key, layer in wanted.items()}
+        sums = {
+            key: torch.zeros(2, layer.out_channels, device=layer.weight.device)
+            for key, layer in wanted.items()
+        }
         seen = dict.fromkeys(wanted, 0)
 
         def look(key: str) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -177,7 +184,7 @@ class OnnxNetwork(nn.Module):
         for key, layer in wanted.items():
             mean = sums[key][0] / seen[key]
             variance = (sums[key][1] / seen[key] - mean.square()).clamp_min(1e-6)
-            norm = nn.BatchNorm2d(layer.out_channels)
+            norm = nn.BatchNorm2d(layer.out_channels, device=layer.weight.device)
             assert norm.running_mean is not None
             assert norm.running_var is not None
             norm.running_mean.copy_(mean)
@@ -347,26 +354,28 @@ def _averaged(attributes: Attributes, inputs: Sequence[Any]) -> Tensor:
 
 
 def _mean(attributes: Attributes, inputs: Sequence[Any]) -> Tensor:
-    axes = attributes.get("axes") or inputs[1].tolist()
+    axes = attributes.get("axes") or attributes.get("told", inputs[1:])[0].tolist()
     kept = bool(attributes.get("keepdims", 1))
     result: Tensor = inputs[0].mean(dim=tuple(axes), keepdim=kept)
     return result
 
 
 def _clip(attributes: Attributes, inputs: Sequence[Any]) -> Tensor:
-    low, high = (float(value) if value is not None else None for value in (*inputs[1:], None)[:2])
+    bounds = (*attributes.get("told", inputs[1:]), None, None)[:2]
+    low, high = (None if value is None else float(value) for value in bounds)
     result: Tensor = inputs[0].clamp(low, high)
     return result
 
 
 def _split(attributes: Attributes, inputs: Sequence[Any]) -> Any:
-    sizes = attributes.get("split") or inputs[1].tolist()
+    sizes = attributes.get("split") or attributes.get("told", inputs[1:])[0].tolist()
     return inputs[0].split(tuple(int(s) for s in sizes), dim=attributes.get("axis", 0))
 
 
 def _sliced(attributes: Attributes, inputs: Sequence[Any]) -> Tensor:
-    x, starts, ends = inputs[0], inputs[1].tolist(), inputs[2].tolist()
-    axes = inputs[3].tolist() if len(inputs) > 3 else range(len(starts))
+    x, told = inputs[0], [list(value) for value in attributes.get("told", inputs[1:])]
+    starts, ends = told[:2]
+    axes = told[2] if len(told) > 2 else range(len(starts))
     for start, end, axis in zip(starts, ends, axes):
         size = x.shape[axis]
         first = start + size if start < 0 else start
@@ -387,6 +396,9 @@ def _cast(attributes: Attributes, inputs: Sequence[Any]) -> Tensor:
     result: Tensor = inputs[0].float()
     return result
 
+
+#: Operators whose further inputs are numbers that say what to do.
+_TOLD = ("Clip", "ReduceMean", "Slice", "Split")
 
 #: Operators without weights, by their names in ONNX.
 OPERATORS: dict[str, Operator] = {

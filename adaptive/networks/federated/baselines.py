@@ -36,16 +36,18 @@ def train_central(
     epochs: int,
     checkpoint: Path | None = None,
     say: Callable[[str], None] = print,
+    device: str = "cpu",
 ) -> nn.Module:
     """Train one network on all images, with the recipe's steps, for `epochs` in all."""
-    learner = Learner(network, recipe, checkpoint, {"images": data.digest()})
+    learner = Learner(network, recipe, checkpoint, {"images": data.digest()}, device)
     about = learner.load() or {"epochs": 0}
-    images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
+    images = torch.from_numpy(data.images).to(device)
+    labels = torch.from_numpy(data.labels).to(device)
     batch = min(recipe.batch, len(labels))
     steps = len(labels) // batch
     for epoch in range(about["epochs"], epochs):
-        generator = torch.Generator().manual_seed(recipe.seed * 100_003 + epoch)
-        order = torch.randperm(len(labels), generator=generator)
+        generator = torch.Generator(device).manual_seed(recipe.seed * 100_003 + epoch)
+        order = torch.randperm(len(labels), generator=generator, device=generator.device)
         network.train()
         running = 0.0
         for step in range(steps):

@@ -32,21 +32,27 @@ class Edge:
     name : by which the server knows it
     data : its images; no image leaves it
     checkpoint : a file that a stopped edge goes on from
+    device : that it trains on, as torch names it
     """
 
     def __init__(
-        self, name: str, data: ImageArrays, recipe: GroupRecipe, checkpoint: Path | None = None
+        self,
+        name: str,
+        data: ImageArrays,
+        recipe: GroupRecipe,
+        checkpoint: Path | None = None,
+        device: str = "cpu",
     ) -> None:
         if len(data.labels) < 2:
             raise InputError(f"edge {name!r} has {len(data.labels)} images; it needs at least 2")
         self.name = name
         self.recipe = recipe
-        self.images = torch.from_numpy(data.images)
-        self.labels = torch.from_numpy(data.labels)
+        self.images = torch.from_numpy(data.images).to(device)
+        self.labels = torch.from_numpy(data.labels).to(device)
         network = new_edge(len(data.classes), recipe.seed)
         self._leaning = recipe.leaning(data.labels, len(data.classes))
         made = {"images": data.digest(), "classes": data.classes}
-        self.learner = Learner(network, recipe, checkpoint, made)
+        self.learner = Learner(network, recipe, checkpoint, made, device)
         about = self.learner.load()
         #: Rounds that this edge has trained in.
         self.rounds: int = about["rounds"] if about else 0
@@ -75,14 +81,16 @@ class Edge:
                 f"{len(answers)}"
             )
         images, recipe = self.view(number - 1), self.recipe
-        other = None if answers is None else torch.from_numpy(np.asarray(answers, np.float32))
+        other = None
+        if answers is not None:
+            other = torch.from_numpy(np.asarray(answers, np.float32)).to(self.images.device)
         generator = self._generator(number, 1)
         batch = min(recipe.batch, len(self.labels))
         steps = len(self.labels) // batch
         self.network.train()
         losses = []
         for epoch in range(recipe.edge_epochs):
-            order = torch.randperm(len(self.labels), generator=generator)
+            order = torch.randperm(len(self.labels), generator=generator, device=generator.device)
             for step in range(steps):
                 rows = order[step * batch : (step + 1) * batch]
                 share = (epoch + step / steps) / recipe.edge_epochs
@@ -99,12 +107,12 @@ class Edge:
         with self.learner.autocast():
             maps, logits = outputs(self.network, self.view(number))
         return Contribution(
-            self.name, number, pack(maps, self.recipe.maps), logits, self.labels.numpy()
+            self.name, number, pack(maps, self.recipe.maps), logits, self.labels.cpu().numpy()
         )
 
     def _generator(self, number: int, use: int) -> torch.Generator:
         own = zlib.crc32(f"{self.recipe.seed} {self.name} {number} {use}".encode())
-        return torch.Generator().manual_seed(own)
+        return torch.Generator(self.images.device).manual_seed(own)
 
 
 @torch.no_grad()
@@ -114,6 +122,6 @@ def outputs(network: EdgeNetwork, images: Tensor) -> tuple[np.ndarray, np.ndarra
     maps, logits = [], []
     for start in range(0, len(images), _CHUNK):
         found = network.extractor(images[start : start + _CHUNK])
-        maps.append(found.float().contiguous().numpy())
-        logits.append(network.classifier(found).float().numpy())
+        maps.append(found.float().contiguous().cpu().numpy())
+        logits.append(network.classifier(found).float().cpu().numpy())
     return np.concatenate(maps), np.concatenate(logits)

@@ -98,7 +98,7 @@ def group_accuracy(edges: Sequence[Edge], server: GroupServer, test: ImageArrays
     images = torch.from_numpy(test.images)
     own, both = [], []
     for edge in edges:
-        maps, logits = outputs(edge.network, images)
+        maps, logits = outputs(edge.network, images.to(edge.learner.device))
         own.append(logits.argmax(1) == test.labels)
         sent = pack(maps, server.recipe.maps)  # as they would travel
         both.append(server.logits(sent).argmax(1) == test.labels)

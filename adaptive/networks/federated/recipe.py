@@ -122,6 +122,7 @@ class Learner:
     Parameters
     ----------
     made : what, beside the recipe, a run that goes on must have in common with the one before
+    device : that it trains on, as torch names it
     """
 
     def __init__(
@@ -130,8 +131,10 @@ class Learner:
         recipe: GroupRecipe,
         checkpoint: Path | None,
         made: Mapping[str, Any],
+        device: str = "cpu",
     ) -> None:
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = torch.device(device)
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe = recipe
         self.checkpoint = checkpoint
         self._made = {"recipe": asdict(recipe), **made}
@@ -149,7 +152,7 @@ class Learner:
     def autocast(self) -> ContextManager[None]:
         """What the network computes within this is in the recipe's precision."""
         if self.recipe.bfloat16:
-            return torch.autocast("cpu", torch.bfloat16)
+            return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
     def step(
@@ -169,6 +172,9 @@ class Learner:
         """
         for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.rate(done)
+        inputs, labels = inputs.to(self.device), labels.to(self.device)
+        other = None if other is None else other.to(self.device)
+        leaning = None if leaning is None else leaning.to(self.device)
         if self.recipe.bfloat16 and inputs.is_floating_point():
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with self.autocast():

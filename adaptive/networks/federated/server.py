@@ -24,15 +24,20 @@ class GroupServer:
     ----------
     classes : names, which every edge must have in this order
     checkpoint : a file that a stopped server goes on from; what it answered is kept in it
+    device : that it trains on, as torch names it
     """
 
     def __init__(
-        self, classes: Sequence[str], recipe: GroupRecipe, checkpoint: Path | None = None
+        self,
+        classes: Sequence[str],
+        recipe: GroupRecipe,
+        checkpoint: Path | None = None,
+        device: str = "cpu",
     ) -> None:
         self.classes = list(classes)
         self.recipe = recipe
         network = new_server(len(self.classes), recipe.depth, recipe.seed)
-        self.learner = Learner(network, recipe, checkpoint, {"classes": self.classes})
+        self.learner = Learner(network, recipe, checkpoint, {"classes": self.classes}, device)
         about = self.learner.load() or {"rounds": 0, "answers": {}}
         #: Rounds that it has learnt in.
         self.rounds: int = about["rounds"]
@@ -136,8 +141,9 @@ class GroupServer:
         self.network.eval()
         found = []
         for start in range(0, len(packed), _CHUNK):
-            maps = packed.unpack(slice(start, start + _CHUNK))
-            found.append(self.network(torch.from_numpy(maps)).float().numpy())
+            maps = torch.from_numpy(packed.unpack(slice(start, start + _CHUNK)))
+            answer = self.network(maps.to(self.learner.device))
+            found.append(answer.float().cpu().numpy())
         return np.concatenate(found)
 
 
