@@ -288,7 +288,19 @@ def _all(rows: Rows, seeds: list[int], plain_rate: float) -> Plan:
         (f"FedGKT, no KL {alike} {first}", rows.group, (alike, first), without),
     ]
     for seed in others:
+        balanced = {"balanced": True}
         plan += group_rows(unlike, seed)
+        plan += [
+            (f"FedGKT, no KL {alike} {seed}", rows.group, (alike, seed), without),
+            (f"FedGKT, balanced {unlike} {seed}", rows.group, (unlike, seed), balanced),
+            (
+                f"FedGKT, balanced, no KL {unlike} {seed}",
+                rows.group,
+                (unlike, seed),
+                {**without, **balanced},
+            ),
+            (f"FedGKT, no KL {unlike} {seed}", rows.group, (unlike, seed), without),
+        ]
     plan += alone_rows(first)
     for seed in others:
         plan += [*central_row("small", seed), *alone_rows(seed)]

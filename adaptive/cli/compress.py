@@ -85,6 +85,14 @@ from adaptive.outcomes.labelled import list_images, list_unlabelled
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Fine-tuning.")
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True)
 @click.option("--learning-rate", type=float, default=0.02, show_default=True, help="Its peak.")
+@click.option(
+    "--device", default="cpu", show_default=True, help="That trains: cpu, cuda, or cuda:1."
+)
+@click.option(
+    "--mixed/--full",
+    default=None,
+    help="Train in mixed or full precision; default mixed on CUDA, full on a CPU.",
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Copy this candidate; several times.")
 @click.option(
     "--repair",
@@ -133,6 +141,8 @@ def command(
     epochs: int,
     batch: int,
     learning_rate: float,
+    device: str,
+    mixed: bool | None,
     only: tuple[str, ...],
     repair: int,
     search: int | None,
@@ -169,10 +179,14 @@ def command(
             labelled_material,
             training_material,
         )
-        from adaptive.networks.training import TrainingRecipe
+        from adaptive.networks.training import TrainingRecipe, check_device
 
     torch.set_num_threads(threads)
-    tune = TrainingRecipe(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    check_device(device)
+    tune = TrainingRecipe(
+        epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed,
+        bfloat16=device.startswith("cuda") if mixed is None else mixed,
+    )  # fmt: skip
     limit = 0.01 if max_loss is None and not keep else max_loss
     recipe: TuckerRecipe | PruneRecipe
     if tucker:
@@ -192,7 +206,9 @@ def command(
         guiding = 0 if limit is None else search or 300
         material = labelled_material(found, repair, guiding, check, seed, others)
     folder = work or output.with_name(f"{output.name}-work")
-    _, left_out = compress(bundle, material, output, recipe, folder, only, force, click.echo)
+    _, left_out = compress(
+        bundle, material, output, recipe, folder, only, force, click.echo, device
+    )
     for line in left_out:
         click.echo(f"left out: {line}", err=True)
     sys.exit(1 if left_out else 0)

@@ -73,6 +73,9 @@ from adaptive.cli.training import needing_train, training_options
 @click.option(
     "--bfloat16", is_flag=True, help="Train in bfloat16: faster where the processor has it."
 )
+@click.option(
+    "--device", default="cpu", show_default=True, help="That trains: cpu, cuda, or cuda:1."
+)
 @training_options
 @click.option("--force", is_flag=True, help="Replace an existing folder.")
 def command(
@@ -95,6 +98,7 @@ def command(
     patience: float,
     name: str,
     bfloat16: bool,
+    device: str,
     held_out: int | None,
     seed: int,
     threads: int,
@@ -110,7 +114,9 @@ def command(
     with needing_train():
         from adaptive.networks.federated.recipe import GroupRecipe
         from adaptive.networks.federated.together import GroupPlan, train_together
+        from adaptive.networks.training import check_device
 
+    check_device(device)
     if threads:
         import torch
 
@@ -120,7 +126,7 @@ def command(
         temperature=temperature, alpha=alpha, way_back=way_back, depth=depth, maps=maps,
         balanced=balanced, bfloat16=bfloat16, seed=seed,
     )  # fmt: skip
-    plan = GroupPlan(edges, split, processes, patience, name)
+    plan = GroupPlan(edges, split, processes, patience, name, device)
     folder = checkpoints or output.with_name(f"{output.name}-checkpoints")
     left_out = train_together(
         data, output, plan, recipe, folder, held_out, force, threads, click.echo

@@ -20,7 +20,7 @@ from adaptive.networks.losses import ExitLoss
 from adaptive.networks.multiexit import MultiExit
 from adaptive.networks.small_exits import small_exits
 from adaptive.networks.teacher import teacher_logits
-from adaptive.networks.training import TrainingRecipe, accuracy, train
+from adaptive.networks.training import TrainingRecipe, accuracy, check_device, train
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ def train_exits(
     from adaptive.networks.split import export_exits
 
     check_output(output, force)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise InputError(f"--device {device}: torch sees no GPU here; give --device cpu")
+    check_device(device)
     everything = read_folder(data / "train", design.size)
     classes = len(everything.classes)
     count = len(everything.labels) // 5 if held_out is None else held_out

@@ -52,6 +52,26 @@ class TrainingRecipe:
             raise InputError(f"epochs must be >= 1 and batch >= 2, got {self}")
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that torch does not have here.
+
+    Raises
+    ------
+    InputError
+        for anything but "cpu", "cuda" and "cuda:N" with a GPU that is there.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError as exc:
+        raise InputError(f"--device {device} is not known; give cpu, cuda or cuda:1") from exc
+    if found.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {device}: networks are trained on cpu or cuda")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        seen = f"{there} GPU{'s' if there > 1 else ''}" if there else "no GPU"
+        raise InputError(f"--device {device}: torch sees {seen} here; give --device cpu")
+
+
 def augment(images: Tensor, shift: int, cutout: int, generator: torch.Generator) -> Tensor:
     """Mirror half of the images, shift each by up to `shift` pixels, blank one square of each.
 

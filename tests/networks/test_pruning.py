@@ -27,7 +27,7 @@ from adaptive.networks.compression.torch_network import Classifier, OnnxNetwork
 from adaptive.networks.costs import multiply_adds
 from adaptive.networks.export import export_network
 from adaptive.networks.images import ImageArrays
-from adaptive.networks.paper_designs import all_cnn_c, resnet_20
+from adaptive.networks.paper_designs import all_cnn_c, nin, resnet_20
 from adaptive.networks.precision import open_session
 from adaptive.networks.small import SmallNetwork, conv_bn
 from adaptive.networks.training import TrainingRecipe
@@ -80,6 +80,7 @@ def candidate(name: str = "net") -> Candidate:
 def test_the_papers_networks_cost_what_they_say() -> None:
     image = torch.zeros((1, 32, 32, 3), dtype=torch.uint8)
     assert multiply_adds(all_cnn_c(), image) == pytest.approx(281e6, rel=0.01)
+    assert multiply_adds(nin(), image) == pytest.approx(222e6, rel=0.01)
     assert multiply_adds(resnet_20(), image) == pytest.approx(41e6, rel=0.02)
     with pytest.raises(InputError, match="leaves no filters"):
         all_cnn_c(width=0)
@@ -98,6 +99,32 @@ def test_the_torch_network_answers_what_the_file_answers(name: str) -> None:
         normalised = network.eval()(torch.from_numpy(images))
     np.testing.assert_allclose(normalised, wanted, atol=1e-4)
     assert any(isinstance(one, torch.nn.BatchNorm2d) for one in network.modules())
+
+
+def test_numbers_that_tell_an_operator_what_to_do_are_no_weights() -> None:
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    told = {"low": np.float32(-0.5), "high": np.float32(0.5), "sizes": np.int64([1, 3])}
+    told.update(starts=np.int64([-3]), ends=np.int64([2**31]), axes=np.int64([2]))
+    nodes = [
+        helper.make_node("Clip", ["x", "low", "high"], ["clipped"]),
+        helper.make_node("Clip", ["x", "", "high"], ["lowered"]),
+        helper.make_node("Add", ["clipped", "lowered"], ["sum"]),
+        helper.make_node("Slice", ["sum", "starts", "ends", "axes"], ["cut"]),
+        helper.make_node("Split", ["cut", "sizes"], ["first", "second"], axis=1),
+        helper.make_node("Add", ["first", "second"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", kind, ["n", 4, 5])],
+        [helper.make_tensor_value_info("y", kind, ["n", 3, 3])],
+        [onnx.numpy_helper.from_array(np.array(value), name) for name, value in told.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    x = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)
+    wanted = open_session(model.SerializeToString(), 1).run(None, {"x": x})[0]
+    network = OnnxNetwork(model)
+    np.testing.assert_allclose(network(torch.from_numpy(x)), wanted, rtol=1e-6)
+    assert not list(network.buffers())
 
 
 def test_an_operator_that_is_not_known_is_named() -> None:

@@ -89,6 +89,7 @@ def compress(
     names: Iterable[str] = (),
     force: bool = False,
     say: Callable[[str], None] = print,
+    device: str = "cpu",
 ) -> tuple[list[SmallerCopy], list[str]]:
     """Write `bundle`'s candidates and smaller copies of them as a folder, or nothing.
 
@@ -102,6 +103,7 @@ def compress(
     work : a folder that a stopped run goes on from
     names : candidates to copy; all that are whole networks when left out
     say : gets a line for each that is done
+    device : that networks are trained on, as torch names it; times are always the CPU's
 
     Raises
     ------
@@ -115,7 +117,7 @@ def compress(
     with folder_aside(output) as aside:
         kept = [carried(bundle, c, aside) for c in bundle.candidates]
         for candidate in wanted:
-            maker = _SmallerMaker(bundle, candidate, material, recipe, work)
+            maker = _SmallerMaker(bundle, candidate, material, recipe, work, device)
             try:
                 made = maker.make()
             except InputError as error:
@@ -171,7 +173,9 @@ class _SmallerMaker:
         material: Material,
         recipe: TuckerRecipe | PruneRecipe,
         work: Path,
+        device: str,
     ) -> None:
+        self._device = device
         self._source = bundle.folder / candidate.file
         self._short = longest_short(bundle)
         self._candidate = candidate
@@ -279,7 +283,7 @@ class _SmallerMaker:
         else:
             data = self._training()
             checkpoint = self._work / f"{name}.checkpoint"
-            network = fine_tuned(made.model, own, data, recipe.tune, checkpoint)
+            network = fine_tuned(made.model, own, data, recipe.tune, checkpoint, self._device)
             write_network(network, own, path, onnx.load(str(self._source)))
             mended += f", fine-tuned for {recipe.tune.epochs} epochs on {len(data.labels)} images"
         if "max_loss" in key:
@@ -307,7 +311,7 @@ class _SmallerMaker:
         search = self._material.search
         judged = photographs(search, own.input.sides[0], data.classes, self._short)
         folder = self._work / f"{name}-{own.sha256[:12]}"
-        pruned = Pruner(self._model, own, data, judged, recipe, folder).prune()
+        pruned = Pruner(self._model, own, data, judged, recipe, folder, device=self._device).prune()
         if not any(one.kept and one.top1 is not None for one in pruned.iterations):
             raise InputError(
                 f"no filters could go within a loss of {recipe.max_loss}; allow a larger one, "

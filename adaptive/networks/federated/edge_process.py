@@ -28,8 +28,15 @@ KEY_VARIABLE = "ADAPTIVE_GROUP_KEY"
 @click.option("--checkpoint", type=click.Path(path_type=Path), required=True)
 @click.option("--patience", default=600.0)
 @click.option("--threads", default=0)
+@click.option("--device", default="cpu")
 def main(
-    images: Path, server: str, name: str, checkpoint: Path, patience: float, threads: int
+    images: Path,
+    server: str,
+    name: str,
+    checkpoint: Path,
+    patience: float,
+    threads: int,
+    device: str,
 ) -> None:
     """Take part with IMAGES, an .npz of images, labels and classes."""
     import torch
@@ -41,7 +48,7 @@ def main(
         data = ImageArrays([], file["images"], file["labels"], classes)
     try:
         client = GroupClient(server, os.environ.get(KEY_VARIABLE), patience)
-        edge = Edge(name, data, client.recipe(), checkpoint)
+        edge = Edge(name, data, client.recipe(), checkpoint, device)
         client.take_part(edge, classes, say=lambda line: print(line, flush=True))
     except AdaptiveError as exc:
         sys.exit(f"edge {name}: {exc}")

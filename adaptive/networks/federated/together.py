@@ -40,6 +40,7 @@ class GroupPlan:
     processes : whether edges are processes that call the server over loopback HTTP
     patience_s : how long a round waits for an edge that has fallen out
     name : of the candidates, NAME@1 at the edge and NAME@2 at the server
+    device : that edges and server train on, as torch names it
     """
 
     edges: int = 4
@@ -47,6 +48,7 @@ class GroupPlan:
     processes: bool = False
     patience_s: float = 600.0
     name: str = "group"
+    device: str = "cpu"
 
 
 def train_together(
@@ -98,12 +100,12 @@ def train_together(
     for number, own in enumerate(shares, 1):
         classes = np.bincount(own.labels, minlength=len(seen.classes))
         say(f"edge-{number}: {len(own.labels)} images, {classes.min()} to {classes.max()} a class")
-    server = GroupServer(seen.classes, recipe, checkpoints / "server.pt")
+    server = GroupServer(seen.classes, recipe, checkpoints / "server.pt", plan.device)
     if plan.processes:
         traffic = _as_processes(server, shares, plan, checkpoints, threads, say)
-        edges = _edges(shares, recipe, checkpoints)
+        edges = _edges(shares, plan, recipe, checkpoints)
     else:
-        edges = _edges(shares, recipe, checkpoints)
+        edges = _edges(shares, plan, recipe, checkpoints)
         traffic = learn_together(edges, server, say)
     left_out = [f"{edge.name} took part in no round" for edge in edges if not edge.rounds]
     edges = [edge for edge in edges if edge.rounds]
@@ -122,7 +124,7 @@ def train_together(
     spec = InputSpec(32, "uint8", "NHWC", "cover")
     with folder_aside(output) as aside:
         for edge in edges:
-            network = joined(edge.network, server.network)
+            network = joined(edge.network.cpu(), server.network.cpu())
             export_exits(network, aside / edge.name, plan.name, seen.classes, spec)
         with open(aside / "held_out.csv", "w", newline="", encoding="utf-8") as file:
             rows = [(everything.names[row], int(everything.labels[row])) for row in held]
@@ -131,9 +133,11 @@ def train_together(
     return left_out
 
 
-def _edges(shares: list[ImageArrays], recipe: GroupRecipe, checkpoints: Path) -> list[Edge]:
+def _edges(
+    shares: list[ImageArrays], plan: GroupPlan, recipe: GroupRecipe, checkpoints: Path
+) -> list[Edge]:
     return [
-        Edge(f"edge-{number}", own, recipe, checkpoints / f"edge-{number}.pt")
+        Edge(f"edge-{number}", own, recipe, checkpoints / f"edge-{number}.pt", plan.device)
         for number, own in enumerate(shares, 1)
     ]
 
@@ -160,7 +164,7 @@ def _as_processes(
                 *("--server", f"http://127.0.0.1:{http.server_port}"),
                 *("--name", f"edge-{number}", "--threads", str(threads)),
                 *("--checkpoint", str(checkpoints / f"edge-{number}.pt")),
-                *("--patience", str(plan.patience_s)),
+                *("--patience", str(plan.patience_s), "--device", plan.device),
             ]
             processes.append(subprocess.Popen(command, env={**os.environ, KEY_VARIABLE: key}))
         meeting.run(still=lambda: _all_well(processes))
