@@ -55,8 +55,8 @@ from adaptive.outcomes.labelled import list_images, list_unlabelled
 )
 @click.option(
     "--importance",
-    type=click.Choice(["mask", "l1", "taylor", "random"]),
-    default="mask",
+    type=click.Choice(["l1", "mask", "taylor", "random"]),
+    default="l1",
     show_default=True,
     help="With --prune: what tells which filters go.",
 )

@@ -17,7 +17,7 @@ from adaptive.networks.compression.torch_network import Classifier, OnnxNetwork
 from adaptive.networks.images import ImageArrays
 
 #: "mask" is Huynh's learned mask; the others are what it is compared with.
-IMPORTANCES = ("mask", "l1", "taylor", "random")
+IMPORTANCES = ("l1", "mask", "taylor", "random")
 
 
 def by_weights(network: OnnxNetwork, groups: Sequence[FilterGroup]) -> dict[str, np.ndarray]:

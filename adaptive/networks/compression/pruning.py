@@ -63,7 +63,7 @@ class PruneRecipe:
     seed : of masks, coin and order
     """
 
-    importance: str = "mask"
+    importance: str = "l1"
     share: float = 0.2
     vote: float = 0.95
     max_loss: float = 0.01
