@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adaptive.files import sha256
 from adaptive.networks.costs import exit_costs, multiply_adds
 from adaptive.networks.images import ImageArrays, hold_out, read_folder
 from adaptive.networks.losses import ExitLoss
@@ -175,7 +176,7 @@ def train_all(
 
 def answers_of(teacher: Path, images: ImageArrays, work: Path) -> np.ndarray:
     """The teacher's logits, from an array in `work` where they were computed before."""
-    kept = work / "teacher.npy"
+    kept = work / f"teacher-{sha256(teacher)[:8]}.npy"
     if not kept.exists():
         aside = work / f"teacher.{os.getpid()}.npy"
         np.save(aside, teacher_logits(teacher, images))
@@ -323,12 +324,12 @@ def _accuracy_table(found: dict[str, Any], part: str) -> list[str]:
         ("single", "five single networks", [kind for kind in TITLES if kind != "taught"]),
         ("taught", "five single networks, taught", ["taught"]),
     ):
-        alone = [_shares(found, part, f"{single}{k + 1}") for k in range(EXITS)]
-        if not all(len(one) for one in alone):
-            continue
-        means = np.array([one.mean() for one in alone])
-        seeds = min(map(len, alone))
-        lines.append(_row(f"{title}, {_seeds(seeds)}", [_spread(one[:, 0]) for one in alone]))
+        alone = [_shares(found, part, f"{single}{k + 1}").reshape(-1) for k in range(EXITS)]
+        means = np.array([one.mean() if len(one) else np.nan for one in alone])
+        if any(map(len, alone)):
+            least, most = min(map(len, alone)), max(map(len, alone))
+            seeds = _seeds(most) if least == most else f"{least} to {_seeds(most)}"
+            lines.append(_row(f"{title}, {seeds}", [_spread(one) for one in alone]))
         for kind in kinds:
             values = _shares(found, part, kind)
             if len(values):
@@ -346,8 +347,8 @@ def _shares(found: dict[str, Any], part: str, kind: str) -> np.ndarray:
 
 
 def _spread(values: np.ndarray) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
+    if len(values) < 2:
+        return "not trained" if not len(values) else f"{values[0]:.2f}"
     return f"{values.mean():.2f} ({values.min():.2f} to {values.max():.2f})"
 
 
@@ -427,6 +428,9 @@ def main() -> None:
     )
     every = [*RUNS, *TAUGHT_RUNS] if arguments.teacher else RUNS
     names = arguments.runs.split(",") if arguments.runs else [run.name for run in every]
+    unknown = sorted(set(names) - {run.name for run in every})
+    if unknown:
+        parser.error(f"there is no run {unknown}; there are {[run.name for run in every]}")
     wanted = [run for run in every if run.name in names]
     parts = arguments.parts.split(",")
     if "train" in parts or "time" in parts:

@@ -248,6 +248,8 @@ def main() -> None:
     if parts == ["original"]:
         return
     found = one.pruned()
+    if not found["widths"]:
+        raise SystemExit("no iteration was kept; see mask.json, and give a larger --max-loss")
     spent = (2 * arguments.mask_epochs + arguments.tune_epochs) * len(found["iterations"])
     for importance in ("l1", "random"):
         if importance in parts:

@@ -65,22 +65,20 @@ from adaptive.outcomes.labelled import list_images, list_unlabelled
     type=float,
     default=0.2,
     show_default=True,
-    help="With --prune: of the filters, masked in one iteration.",
+    help="With --prune: of a layer's filters, those worth least, in one iteration.",
 )
 @click.option(
     "--vote",
     type=float,
-    default=0.95,
-    show_default=True,
-    help="With --prune: a filter goes when more than this share of the training images mask it.",
+    show_default="0.95",
+    help="With masks: a filter goes when more than this share of the training images mask it.",
 )
 @click.option("--iterations", type=click.IntRange(1), default=20, show_default=True)
 @click.option(
     "--mask-epochs",
     metavar="N,N",
-    default="2,3",
-    show_default=True,
-    help="With --prune: masks alone, then with all.",
+    show_default="2,3",
+    help="With masks: masks alone, then with all.",
 )
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True, help="Fine-tuning.")
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True)
@@ -135,9 +133,9 @@ def command(
     max_loss: float | None,
     importance: str,
     share: float,
-    vote: float,
+    vote: float | None,
     iterations: int,
-    mask_epochs: str,
+    mask_epochs: str | None,
     epochs: int,
     batch: int,
     learning_rate: float,
@@ -167,6 +165,8 @@ def command(
         raise InputError("give --data with training images, or --images that only judge; one")
     if prune and data is None:
         raise InputError("--prune trains; give --data with train/CLASS/IMAGE")
+    if importance != "mask" and (vote is not None or mask_epochs is not None):
+        raise InputError("--vote and --mask-epochs belong to --prune --importance mask")
     if prune and keep:
         raise InputError("--keep belongs to --tucker")
     with needing_train("compressing a network"):
@@ -193,8 +193,8 @@ def command(
         recipe = TuckerRecipe(keep, limit, None if data is None else tune, threads, seed)
     else:
         recipe = PruneRecipe(
-            importance, share, vote, 0.01 if limit is None else limit, iterations,
-            _epochs(mask_epochs), tune, seed,
+            importance, share, 0.95 if vote is None else vote,
+            0.01 if limit is None else limit, iterations, _epochs(mask_epochs or "2,3"), tune, seed,
         )  # fmt: skip
     bundle = Bundle.read(candidates)
     if data is not None:

@@ -124,8 +124,11 @@ class CapturedSteps:
             aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
+                first = self._done.clone()
                 for _ in range(3):  # what is built at first use is not to be captured
                     self._step()
+                    self._at.zero_()  # an epoch may have one step
+                    self._done.copy_(first)
             torch.cuda.current_stream().wait_stream(aside)
         self._optimiser.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
@@ -139,13 +142,16 @@ class CapturedSteps:
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
-        """Put weights, counts and momentum back afterwards, into the same memory."""
+        """Put weights, counts, rates, momentum and chance back, into the same memory."""
         momentum = self._momentum()
         parts = [one for pair in (*self._means, *self._copied) for one in pair]
         parts += [self._done, self._at, self._lost]
+        parts += [group["lr"] for group in self._optimiser.param_groups]
+        random = torch.cuda.get_rng_state(self._done.device)
         before = [one.detach().clone() for one in parts]
         moved = {key: one.clone() for key, one in momentum.items()}
         yield
+        torch.cuda.set_rng_state(random, self._done.device)
         with torch.no_grad():
             for one, value in zip(parts, before):
                 one.copy_(value)

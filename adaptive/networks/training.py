@@ -24,6 +24,9 @@ from adaptive.networks.images import ImageArrays
 
 Loss = Callable[..., Tensor]
 
+#: Images that are moved and mirrored at once on a GPU.
+_AT_ONCE = 2048
+
 
 @dataclass(frozen=True)
 class TrainingRecipe:
@@ -98,6 +101,12 @@ def augment(images: Tensor, shift: int, cutout: int, generator: torch.Generator)
     return images
 
 
+def _fits(data: ImageArrays, device: str) -> bool:
+    """Whether all images, moved and as they are, are held on a GPU."""
+    memory: int = torch.cuda.get_device_properties(device).total_memory
+    return 8 * data.images.nbytes <= memory
+
+
 def _numbers(count: int, like: Tensor) -> Tensor:
     return torch.arange(count, device=like.device)
 
@@ -119,8 +128,9 @@ def train(
     `checkpoint` is written after every epoch and continued from when it exists; one that was
     made with another recipe, loss, network, other images or on another kind of device is
     refused. The same seed gives the same weights on the same machine with the same number of
-    threads. On CUDA a step is one graph, see `captured`; a network that reads from the GPU while
-    it computes cannot be captured, and is trained step by step.
+    threads. On CUDA a step is one graph, see `captured`, where the images take no more than an
+    eighth of its memory; a network that reads from the GPU while it computes cannot be captured.
+    Both are trained step by step otherwise.
     """
     torch.manual_seed(recipe.seed)
     kind = device.partition(":")[0]
@@ -133,7 +143,7 @@ def train(
     scaler = None
     if recipe.bfloat16 and half == torch.float16:
         scaler = torch.amp.GradScaler(kind)
-    whole = kind == "cuda" and scaler is None
+    whole = kind == "cuda" and scaler is None and _fits(data, device)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = torch.optim.swa_utils.AveragedModel(
         network,
@@ -172,7 +182,7 @@ def train(
     parts: list[Any] = [network, averaged, optimiser, schedule]
     if scaler is not None:
         parts.append(scaler)
-    made = {**_made(recipe, loss, data, teacher), "device": kind}
+    made = {**_made(recipe, loss, data, teacher), "device": "cuda, captured" if whole else kind}
     started = read_checkpoint(checkpoint, made, *parts)
     images, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     learnt = [labels]
@@ -199,14 +209,18 @@ def train(
         running, began = 0.0, time.monotonic()
         epoch_of: list[Tensor] = []
         if whole:
-            moved = augment(images[order], recipe.shift, recipe.cutout, generator)
-            epoch_of = [moved, *(one[order] for one in learnt)]
+            parts_of = order.split(_AT_ONCE)  # type: ignore[no-untyped-call]
+            moved = [augment(images[r], recipe.shift, recipe.cutout, generator) for r in parts_of]
+            epoch_of = [torch.cat(moved), *(one[order] for one in learnt)]
         if captured is not None:
             try:
                 running = captured.epoch(*epoch_of, title=title)
             except NotCaptured as exc:
                 print(f"training step by step: {exc}", flush=True)
                 captured = None
+                schedule.last_epoch = epoch * steps
+                for group in optimiser.param_groups:
+                    group["lr"].fill_(peak * rate(epoch * steps))
         if captured is None:
             for step in tqdm(range(steps), desc=title, leave=False):
                 own = slice(step * recipe.batch, (step + 1) * recipe.batch)
@@ -312,6 +326,7 @@ def read_checkpoint(checkpoint: Path, made: dict[str, Any], *parts: object) -> i
     if not checkpoint.exists():
         return 0
     saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    saved.setdefault("device", "cpu")  # not noted by those who could not train elsewhere
     for key, wanted in made.items():
         found = saved.get(key)
         if found != wanted and None not in (found, wanted):

@@ -199,7 +199,12 @@ def test_a_pruned_copy_in_eight_bits_answers_as_it_does(
         (["--prune", "--data", "x", "--keep", "0.5"], "--keep belongs to --tucker"),
         (["--tucker", "--images", "x", "--keep", "1.5"], "share of variance to keep"),
         (["--tucker", "--images", "x", "--max-loss", "-1"], "cannot be kept to"),
-        (["--prune", "--data", "x", "--mask-epochs", "2"], "--mask-epochs '2' is not two numbers"),
+        (
+            ["--prune", "--data", "x", "--importance", "mask", "--mask-epochs", "2"],
+            "--mask-epochs '2' is not two numbers",
+        ),
+        (["--prune", "--data", "x", "--vote", "0.9"], "belong to --prune --importance mask"),
+        (["--prune", "--data", "x", "--mask-epochs", "1,1"], "belong to --prune --importance mask"),
         (["--prune", "--data", "x", "--device", "gpu"], "--device gpu is not known"),
         (["--prune", "--data", "x", "--device", "meta"], "trained on cpu or cuda"),
         (["--prune", "--data", "x", "--device", "cuda:99"], "--device cuda:99: torch sees"),

@@ -64,6 +64,7 @@ class OnnxNetwork(nn.Module):
         self.layers = nn.ModuleDict()
         self.names: dict[str, str] = {}
         self.steps: list[GraphStep] = []
+        told: set[str] = set()
         for node in model.graph.node:
             if node.op_type == "Constant":
                 (value,) = (a.t for a in node.attribute if a.name == "value")
@@ -89,6 +90,7 @@ class OnnxNetwork(nn.Module):
             elif node.op_type in _TOLD and all(n in weights for n in inputs[1:] if n):
                 # numbers that say what to do are no tensors: nothing is read while it computes
                 attributes = {**attributes, "told": [weights.get(n) for n in inputs[1:]]}
+                told.update(inputs[1:])  # kept as buffers all the same, so that states stay alike
                 inputs = inputs[:1]
             elif node.op_type not in OPERATORS or node.op_type == "Pad":
                 raise InputError(
@@ -97,7 +99,7 @@ class OnnxNetwork(nn.Module):
                 )
             step = GraphStep(node.op_type, inputs, tuple(node.output), attributes, key)
             self.steps.append(step)
-        read = {name for step in self.steps for name in step.inputs}
+        read = told | {name for step in self.steps for name in step.inputs}
         self._constants: dict[str, str] = {}
         for number, (one, value) in enumerate(weights.items()):
             if one in read:

@@ -137,7 +137,9 @@ class Learner:
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.recipe = recipe
         self.checkpoint = checkpoint
-        self._made = {"recipe": asdict(recipe), **made}
+        if self.device.type == "cuda":
+            torch.backends.cudnn.deterministic = True
+        self._made = {"recipe": asdict(recipe), "device": self.device.type, **made}
         groups: list[dict[str, Any]] = [
             {
                 "params": [p for p in network.parameters() if p.ndim > 1],
@@ -211,8 +213,9 @@ class Learner:
         if self.checkpoint is None or not self.checkpoint.exists():
             return None
         saved = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+        noted = {"device": "cpu", **saved.get("made", {})}  # not noted before it was a choice
         for key, wanted in self._made.items():
-            found = saved.get("made", {}).get(key)
+            found = noted.get(key)
             if found != wanted:
                 raise InputError(
                     f"checkpoint {self.checkpoint} was made with {key} {found}, not with "
