@@ -10,10 +10,11 @@ torch = pytest.importorskip("torch", reason="training needs torch, which a board
 pytest.importorskip("onnx", reason="export needs onnx, which a board does not have")
 
 from adaptive.errors import InputError
+from adaptive.networks.augmentation import augment
 from adaptive.networks.export import export_network
 from adaptive.networks.images import ImageArrays, hold_out, read_folder
 from adaptive.networks.small import DESIGNS
-from adaptive.networks.training import TrainingRecipe, accuracy, augment, train
+from adaptive.networks.training import TrainingRecipe, accuracy, train
 
 pytestmark = pytest.mark.train
 

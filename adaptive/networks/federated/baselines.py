@@ -9,11 +9,11 @@ from typing import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from adaptive.networks.augmentation import augment
 from adaptive.networks.federated.edge import Edge
 from adaptive.networks.federated.halves import EdgeNetwork, ServerNetwork
 from adaptive.networks.federated.recipe import GroupRecipe, Learner
 from adaptive.networks.images import ImageArrays
-from adaptive.networks.training import augment
 
 
 class Whole(nn.Module):

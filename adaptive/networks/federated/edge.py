@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from adaptive.errors import InputError
+from adaptive.networks.augmentation import augment
 from adaptive.networks.federated.halves import EdgeNetwork, new_edge
 from adaptive.networks.federated.messages import Contribution, pack
 from adaptive.networks.federated.recipe import GroupRecipe, Learner
 from adaptive.networks.images import ImageArrays
-from adaptive.networks.training import augment
 
 #: Images at a time where nothing is trained.
 _CHUNK = 500
