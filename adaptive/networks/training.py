@@ -149,6 +149,20 @@ def train(
             outputs = network(batch)
         return loss(outputs, *goals)
 
+    def update(*batch: Tensor) -> float:
+        value = loss_of(*batch)
+        optimiser.zero_grad(set_to_none=True)
+        if scaler is None:
+            value.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        else:
+            scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimiser)
+            scaler.update()
+        schedule.step()
+        averaged.update_parameters(network)
+        return value.item()
+
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     parts: list[Any] = [network, averaged, optimiser, schedule]
     if scaler is not None:
@@ -178,14 +192,15 @@ def train(
         order = torch.randperm(len(labels), generator=generator, device=generator.device)
         network.train()
         running, began = 0.0, time.monotonic()
-        epoch_of: list[Tensor] = []
         if whole:
-            parts_of = order.split(_AT_ONCE)  # type: ignore[no-untyped-call]
-            moved = [augment(images[r], recipe.shift, recipe.cutout, generator) for r in parts_of]
-            epoch_of = [torch.cat(moved), *(one[order] for one in learnt)]
+            moved = [
+                augment(images[rows], recipe.shift, recipe.cutout, generator)
+                for rows in order.split(_AT_ONCE)  # type: ignore[no-untyped-call]
+            ]
+            whole_epoch = [torch.cat(moved), *(one[order] for one in learnt)]
         if captured is not None:
             try:
-                running = captured.epoch(*epoch_of, title=title)
+                running = captured.epoch(*whole_epoch, title=title)
             except NotCaptured as exc:
                 print(f"training step by step: {exc}", flush=True)
                 captured = None
@@ -196,23 +211,12 @@ def train(
             for step in tqdm(range(steps), desc=title, leave=False):
                 own = slice(step * recipe.batch, (step + 1) * recipe.batch)
                 if whole:
-                    batch, *goals = [one[own] for one in epoch_of]
+                    batch = [one[own] for one in whole_epoch]
                 else:
                     rows = order[own]
-                    batch = augment(images[rows], recipe.shift, recipe.cutout, generator)
-                    batch, goals = batch.to(device), [one[rows].to(device) for one in learnt]
-                value = loss_of(batch, *goals)
-                optimiser.zero_grad(set_to_none=True)
-                if scaler is None:
-                    value.backward()  # type: ignore[no-untyped-call]
-                    optimiser.step()
-                else:
-                    scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-                    scaler.step(optimiser)
-                    scaler.update()
-                schedule.step()
-                averaged.update_parameters(network)
-                running += value.item() / steps
+                    seen = augment(images[rows], recipe.shift, recipe.cutout, generator)
+                    batch = [one.to(device) for one in (seen, *(part[rows] for part in learnt))]
+                running += update(*batch) / steps
         line = f"{title} loss {running:.4f}"
         if test is not None and (epoch % 5 == 4 or epoch + 1 == recipe.epochs):
             shares = ", ".join(f"{100 * s:.2f}" for s in accuracy(averaged.module, test, device))
