@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import os
@@ -94,6 +95,9 @@ def s3_server(folder: Path) -> Iterator[str]:
     """The address of an S3 server with one empty bucket."""
     found = find_s3()
     assert found is not None
+    # s3fs leaves a session that dies to the thread's own loop, which Python 3.8 makes and nobody
+    # runs; where there is none it closes the session itself.
+    asyncio.set_event_loop(None)
     port = free_port()
     if Path(found[0]).name == "weed":
         line = [*found, "mini", "-dir", str(folder), "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1"]
