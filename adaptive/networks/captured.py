@@ -82,7 +82,7 @@ class CapturedSteps:
             one[:rows].view(self._steps, self._batch, *one.shape[1:]) for one in (images, *goals)
         ]
         if not self._held:
-            self._held = [one.clone() for one in whole]
+            self._held = [torch.empty_like(one) for one in whole]
         for held, one in zip(self._held, whole):
             held.copy_(one)
         if self._graph is None:

@@ -76,10 +76,13 @@ def check_device(device: str) -> None:
         raise InputError(f"--device {device}: torch sees {seen} here; give --device cpu")
 
 
-def _fits(data: ImageArrays, device: str) -> bool:
-    """Whether all images, moved and as they are, are held on a GPU."""
+def _capturable(data: ImageArrays, device: str) -> bool:
+    """Whether a step can be captured: torch can, and a GPU holds all images, moved and as they are.
+
+    Before torch 2.3 SGD has no form that a graph can hold.
+    """
     memory: int = torch.cuda.get_device_properties(device).total_memory
-    return 8 * data.images.nbytes <= memory
+    return hasattr(torch, "_fused_sgd_") and 8 * data.images.nbytes <= memory
 
 
 def train(
@@ -114,7 +117,7 @@ def train(
     scaler = None
     if recipe.bfloat16 and half == torch.float16:
         scaler = torch.amp.GradScaler(kind)
-    whole = kind == "cuda" and scaler is None and _fits(data, device)
+    whole = kind == "cuda" and scaler is None and _capturable(data, device)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     averaged = torch.optim.swa_utils.AveragedModel(
         network,
@@ -133,7 +136,7 @@ def train(
         lr=torch.tensor(peak, device=device) if whole else peak,
         momentum=recipe.momentum,
         nesterov=True,
-        fused=whole or None,
+        **({"fused": True} if whole else {}),
     )
     steps = len(data.labels) // recipe.batch
     if steps < 1:
